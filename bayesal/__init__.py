@@ -1,0 +1,1 @@
+"""bayesal: what to label next, and how sure a Bayesian net is."""

@@ -1,0 +1,107 @@
+"""Strategies: bind a predictive, stream the pool, select. `strategy(key, predictive, x, available, size) -> Selection`.
+
+Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import checks, chunks, maths, scores, select
+from bayesal.types import Score, Strategy
+
+CHUNK = 1024  # rows of the pool scored at a time
+
+
+def uniform() -> Strategy:
+    """Points at random: the baseline."""
+
+    def strategy(key, predictive, x, available, size):
+        del predictive
+        return select.uniform(key, x.shape[0], size, available=available)
+
+    return strategy
+
+
+def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
+    """The points with the highest score, each for itself.
+
+    Args:
+      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
+      chunk: rows scored at a time; it bounds the memory and changes nothing else.
+    """
+
+    def strategy(key, predictive, x, available, size):
+        del key  # deterministic
+        return select.top(pool_scores(predictive, x, score, chunk), size, available=available)
+
+    return strategy
+
+
+def pool_scores(predictive, x: Array, score: Score, chunk: int = CHUNK) -> Float[Array, " N"]:
+    """The score of every pool point, in constant memory beyond the pool and the scores."""
+    return chunks.over_rows(lambda part: score(predictive(part)), x, chunk)
+
+
+class _Screened(NamedTuple):
+    rows: Int[Array, " n"]
+    available: Bool[Array, " n"]
+    left_out: Float[Array, ""]  # the highest score among available points that were left out
+
+
+def _screen(predictive, x, available, candidates, score, chunk) -> _Screened:
+    safe, _, _ = maths.maskable(pool_scores(predictive, x, score, chunk), available)
+    kept = min(candidates, x.shape[0])
+    if kept == x.shape[0]:
+        return _Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf))
+    rows = maths.rank(safe, kept + 1)
+    return _Screened(rows[:kept], safe[rows[:kept]] > -jnp.inf, safe[rows[kept]])
+
+
+def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK) -> Strategy:
+    """Another strategy on the `candidates` points with the highest score; its indices become rows of the whole pool.
+
+    Args:
+      candidates: how many points `then` may look at.
+      score: what ranks the pool.
+      then: the strategy for the rest.
+      chunk: rows scored at a time.
+
+    >>> strategy = within(2_000, scores.entropy, then=batch_bald())
+    """
+    if candidates < 1:
+        raise checks.WrongSize("candidates", f"`candidates` must be at least 1, got {candidates}.")
+
+    def strategy(key, predictive, x, available, size):
+        kept = _screen(predictive, x, available, max(candidates, size), score, chunk)
+        inner = then(key, predictive, x[kept.rows], kept.available, size)
+        return _outward(inner, kept)
+
+    return strategy
+
+
+def _outward(selection, kept: _Screened):
+    return selection._replace(indices=jnp.where(selection.indices >= 0, kept.rows[selection.indices], -1))
+
+
+def batch_bald(*, configurations: int = 1000, candidates: int = 1000, chunk: int = CHUNK) -> Strategy:
+    """BatchBALD among the `candidates` points with the highest BALD scores.
+
+    `Selection.certified` says whether the batch is provably the whole pool's: a gain never exceeds the BALD score, so it is
+    if the smallest gain in the batch is at least the highest BALD score left out.
+
+    Args:
+      configurations: see `select.batch_bald`.
+      candidates: how many points enter the joint computation; it holds K * candidates * C numbers.
+      chunk: rows scored at a time.
+    """
+
+    def strategy(key, predictive, x, available, size):
+        kept = _screen(predictive, x, available, max(candidates, size), scores.bald, chunk)
+        inner = select.batch_bald(
+            key, predictive(x[kept.rows]), size, available=kept.available, configurations=configurations)
+        return _outward(inner, kept)._replace(certified=jnp.min(inner.scores) >= kept.left_out)
+
+    return strategy

@@ -1,0 +1,56 @@
+"""How the copies of a function run: over the rows of a pool in constant memory, over draws, over fits.
+
+Everything is written for one example, one draw, one fit; the three functions here are the only place that decides between
+`vmap` and a loop. The choices are measured by `experiments/benchmarks/copies.py`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def on_cpu() -> bool:
+    """Whether programs traced now will run on the CPU backend."""
+    return jax.default_backend() == "cpu"
+
+
+def over_rows(function: Callable[[jax.Array], PyTree], x: jax.Array, chunk: int) -> PyTree:
+    """`function(x)` for a function of rows `[n, ...] -> [n, ...]`, `chunk` rows at a time.
+
+    Peak memory beyond the pool and the result is that of one chunk. The last chunk is moved back to end with the
+    pool (its first rows are computed twice, with the same result), so no copy of the pool is ever padded. An empty pool gives
+    empty results.
+    """
+    rows = x.shape[0]
+    if rows <= chunk:
+        return function(x)
+    out = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype))
+    full = jax.tree.map(lambda o: jnp.zeros((rows, *o.shape[1:]), o.dtype), out)
+
+    def one(i, full):
+        start = jnp.minimum(i * chunk, rows - chunk)
+        part = function(jax.lax.dynamic_slice_in_dim(x, start, chunk))
+        return jax.tree.map(lambda f, p: jax.lax.dynamic_update_slice_in_dim(f, p, start, axis=0), full, part)
+
+    return jax.lax.fori_loop(0, -(-rows // chunk), one, full)
+
+
+def over_draws(function: Callable[[PyTree], PyTree], draws: PyTree) -> PyTree:
+    """`function(draw)` for every draw (leading axis of every leaf).
+
+    A loop on CPU, where draws of a convolutional net under vmap take five times as long; vmap on accelerators.
+    """
+    return jax.lax.map(function, draws) if on_cpu() else jax.vmap(function)(draws)
+
+
+def over_fits(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
+    """`function(*arg)` for every fit of a population (leading axis of every leaf): vmap, on every backend.
+
+    Small nets train twice as fast under vmap on CPU too, and a convolution is a matrix product while training (see
+    `networks.conv`), so a convolutional net loses nothing.
+    """
+    return jax.vmap(function)(*args)

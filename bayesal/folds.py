@@ -1,0 +1,73 @@
+"""Cross-fitting: every labeled row is predicted by a fit that never saw it, in fixed shapes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import maths
+from bayesal.predictive import Predictive
+from bayesal.retune import Trial
+from bayesal.types import HParams, Key, Labeled, Posterior, PyTree
+
+
+class Folds(NamedTuple):
+    """F stratified folds of a labeled set of capacity M (m = M rounded up to a multiple of F), as row numbers."""
+
+    train: Int[Array, "F t"]
+    train_count: Int[Array, " F"]
+    test: Int[Array, "F s"]
+    test_valid: Bool[Array, "F s"]
+
+
+def split(key: Key, labeled: Labeled, folds: int) -> Folds:
+    """Deal the rows `< count`, sorted by class and at random within it, to the folds in turn."""
+    capacity = labeled.y.shape[0]
+    padded = -(-capacity // folds) * folds
+    luck = jax.random.uniform(key, (capacity,))
+    label = jnp.where(jnp.arange(capacity) < labeled.count, labeled.y, jnp.iinfo(jnp.int32).max)
+    order = jnp.lexsort((luck, label))  # padding last
+    order = jnp.concatenate([order, jnp.broadcast_to(order[-1:], padded - capacity)])
+    place = np.arange(padded)
+    test = np.stack([place[f::folds] for f in range(folds)])
+    train = np.stack([place[place % folds != f] for f in range(folds)])
+    return Folds(order[train], jnp.sum(train < labeled.count, axis=1), order[test], test < labeled.count)
+
+
+def cross_fit(
+    key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, num_draws: int
+) -> Trial:
+    """Fit once per fold and lose on the fold left out: NLL of the averaged prediction of `num_draws` draws, per row."""
+    fit_key, draw_key = jax.random.split(key)
+
+    def one(key, rows, count):
+        init_key, key = jax.random.split(key)
+        state = posterior.init(init_key, labeled.x[0])
+        return posterior.fit(key, state, Labeled(labeled.x[rows], labeled.y[rows], count), hparams)[0]
+
+    number = folds.train.shape[0]
+    states = jax.vmap(one)(jax.random.split(fit_key, number), folds.train, folds.train_count)
+    log_probs, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
+    losses = -jnp.take_along_axis(maths.log_mean_exp(log_probs), labeled.y[:, None], axis=1)[:, 0]
+    return Trial(jnp.where(valid, losses, 0.0), valid, states)
+
+
+def out_of_fold(
+    key: Key, posterior: Posterior, labeled: Labeled, states: PyTree, folds: Folds, num_draws: int, temperature: Float[Array, ""]
+) -> tuple[Float[Array, "K M C"], Bool[Array, " M"]]:
+    """Predictions of every labeled row by the fit that never saw it, and which rows count."""
+
+    def one(key, state, rows):
+        return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(labeled.x[rows])
+
+    keys = jax.random.split(key, folds.test.shape[0])
+    parts = jax.lax.map(lambda args: one(*args), (keys, states, folds.test))  # [F, K, s, C]
+    parts = jnp.moveaxis(parts, 0, 1)
+    capacity = labeled.y.shape[0]
+    # padding rows stand in a fold too; a repeated one (test row == the last of the order) writes the same row again
+    flat = parts.reshape(num_draws, -1, parts.shape[-1])
+    out = jnp.full((num_draws, capacity, parts.shape[-1]), -jnp.log(float(parts.shape[-1])))
+    where = jnp.where(folds.test_valid, folds.test, capacity).reshape(-1)
+    return out.at[:, where].set(flat, mode="drop"), jnp.arange(capacity) < labeled.count

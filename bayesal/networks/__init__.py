@@ -1,0 +1,7 @@
+"""Networks: adapters that make a `Network` of a flax module or of plain functions, and two reference nets."""
+
+from bayesal.networks.adapters import from_functions, from_linen, from_nnx
+from bayesal.networks.convolution import conv
+from bayesal.networks.reference import cnn, mlp
+
+__all__ = ["cnn", "conv", "from_functions", "from_linen", "from_nnx", "mlp"]

@@ -1,0 +1,103 @@
+"""From what people have to a `Network`: flax nnx modules, flax linen modules, plain functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+
+from bayesal.types import Network
+
+
+def from_functions(init: Callable, apply: Callable, *, embed: Callable | None = None, takes_rate: bool = False) -> Network:
+    """A network of plain functions of one example.
+
+    Args:
+      init: `(key, x) -> params`.
+      apply: `(params, x, key) -> logits [C]`; `key` is None where no dropout is wanted. With `takes_rate=True` it is
+        `(params, x, key, rate)`, and `HParams.dropout` (what the retuner searches) reaches it as a traced number.
+      embed: optional `(params, x) -> [D]`.
+
+    >>> network = from_functions(lambda key, x: jnp.zeros((x.size, 3)), lambda params, x, key: x @ params)
+    >>> network.apply(network.init(jax.random.key(0), jnp.ones(2)), jnp.ones(2), None, 0.0)
+    Array([0., 0., 0.], dtype=float32)
+    """
+    if takes_rate:
+        return Network(init, apply, embed)
+    return Network(init, lambda params, x, key, rate: apply(params, x, key), embed)
+
+
+def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None) -> Network:
+    """A network of a flax nnx module, called on one example at a time as a batch of one.
+
+    Stock `nnx.Dropout` layers work (`rngs=` is handed to the call; with key None the module is in eval mode). Build
+    convolutions with `conv_general_dilated=bayesal.networks.conv` for fast training on CPU.
+
+    Args:
+      make: `(rngs) -> module`; the module's `__call__` takes `(x [1, ...], rngs=...)` (or only `x`) and returns logits.
+      embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one.
+      rate: the name of the call's argument that takes the (traced) dropout rate. Without it the rates are the module's own and
+        `HParams.dropout` has no effect.
+
+    >>> network = from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    >>> params = network.init(jax.random.key(0), jnp.ones(4))
+    >>> network.apply(params, jnp.ones(4), None, 0.0).shape
+    (3,)
+    """
+    shapes = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    graph, *_ = nnx.split(shapes, nnx.Param, ...)
+    takes_rngs = _takes(type(shapes).__call__, "rngs")
+
+    def init(key, x):
+        del x  # an nnx module knows its sizes
+        return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1:]
+
+    def module(params):
+        return nnx.merge(graph, *params)
+
+    def apply(params, x, key, rate_value):
+        options: dict[str, Any] = {rate: rate_value} if rate else {}
+        if takes_rngs:
+            options["rngs"] = None if key is None else nnx.Rngs(dropout=key)
+        net = module(params)
+        net.eval() if key is None else net.train()
+        return net(x[None], **options)[0]
+
+    return Network(init, apply, (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None)
+
+
+def _takes(function: Callable, name: str) -> bool:
+    code = function.__code__
+    return name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def from_linen(
+    module: linen.Module, *, embed: str | None = None, rate: str | None = None, deterministic: str | None = None
+) -> Network:
+    """A network of a flax linen module, called on one example at a time as a batch of one.
+
+    Args:
+      module: its `__call__` takes `x [1, ...]` and returns logits; dropout draws from the "dropout" collection.
+      embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one.
+      rate: the name of the call's argument that takes the (traced) dropout rate.
+      deterministic: the name of the call's argument that switches dropout off; it is True when no key is given.
+
+    >>> network = from_linen(linen.Dense(3))
+    >>> params = network.init(jax.random.key(0), jnp.ones(4))
+    >>> network.apply(params, jnp.ones(4), None, 0.0).shape
+    (3,)
+    """
+
+    def options(key, rate_value):
+        given = {rate: rate_value} if rate else {}
+        return given | ({deterministic: key is None} if deterministic else {})
+
+    def init(key, x):
+        return module.init({"params": key}, x[None], **options(None, 0.0))
+
+    def apply(params, x, key, rate_value):
+        rngs = {} if key is None else {"dropout": key}
+        return module.apply(params, x[None], rngs=rngs, **options(key, rate_value))[0]
+
+    return Network(init, apply, (lambda params, x: module.apply(params, x[None], method=embed)[0]) if embed else None)

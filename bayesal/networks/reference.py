@@ -1,0 +1,101 @@
+"""Reference networks, in flax nnx, with a traced dropout rate."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from bayesal.networks.adapters import from_nnx
+from bayesal.networks.convolution import conv
+from bayesal.types import Network
+
+
+def dropout(x: jax.Array, rngs: nnx.Rngs | None, rate: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Inverted dropout with a traced rate, one mask entry per entry of `shape` (broadcast over the rest)."""
+    if rngs is None:
+        return x
+    keep = jax.random.uniform(rngs.dropout(), shape) >= rate
+    return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0)
+
+
+def _rgb(x: jax.Array) -> jax.Array:
+    """uint8 images become floats in [0, 1]; anything else becomes float32 as it is."""
+    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+
+
+class MLP(nnx.Module):
+    """Dense layers with ReLU, dropout after each hidden one."""
+
+    def __init__(self, sizes: Sequence[int], classes: int, rngs: nnx.Rngs):
+        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.last = nnx.Linear(sizes[-1], classes, rngs=rngs)
+
+    def embed(self, x, rngs=None, rate=0.0):
+        x = _rgb(x).reshape(x.shape[0], -1)
+        for layer in self.hidden:
+            x = jax.nn.relu(layer(x))
+            x = dropout(x, rngs, rate, x.shape)
+        return x
+
+    def __call__(self, x, rngs=None, rate=0.0):
+        return self.last(self.embed(x, rngs, rate))
+
+
+class CNN(nnx.Module):
+    """The BatchBALD paper's net: two 5x5 convolutions whose whole channels drop out, then a dense layer."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, rngs: nnx.Rngs):
+        height, width, channels = shape
+        flat = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2) * 64
+        if flat <= 0:
+            raise ValueError(f"`shape` = {shape}: two 5x5 convolutions and two 2x2 pools need images of 16x16 or more; for smaller ones use `mlp`.")
+        self.conv1 = nnx.Conv(channels, 32, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs)
+        self.conv2 = nnx.Conv(32, 64, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs)
+        self.dense = nnx.Linear(flat, 128, rngs=rngs)
+        self.last = nnx.Linear(128, classes, rngs=rngs)
+
+    def embed(self, x, rngs=None, rate=0.0):
+        x = _rgb(x)
+        for layer in (self.conv1, self.conv2):
+            # dropping a whole channel commutes with max-pool and ReLU, and is cheaper after them
+            x = jax.nn.relu(nnx.max_pool(layer(x), (2, 2), (2, 2)))
+            x = dropout(x, rngs, rate, (x.shape[0], 1, 1, x.shape[-1]))
+        x = jax.nn.relu(self.dense(x.reshape(x.shape[0], -1)))
+        return dropout(x, rngs, rate, x.shape)
+
+    def __call__(self, x, rngs=None, rate=0.0):
+        return self.last(self.embed(x, rngs, rate))
+
+
+def mlp(inputs: int, classes: int, hidden: Sequence[int] = (128,)) -> Network:
+    """A multilayer perceptron on flattened examples, dropout after each hidden layer at the rate `HParams.dropout`.
+
+    Args:
+      inputs: numbers per example (64 for an 8x8 image).
+      classes: how many classes.
+      hidden: widths of the hidden layers.
+
+    >>> network = mlp(64, 10)
+    >>> network.apply(network.init(jax.random.key(0), jnp.zeros(64)), jnp.zeros(64), None, 0.0).shape
+    (10,)
+    """
+    return from_nnx(lambda rngs: MLP((inputs, *hidden), classes, rngs), embed="embed", rate="rate")
+
+
+def cnn(shape: tuple[int, int, int], classes: int) -> Network:
+    """The convolutional net of the BatchBALD paper: conv 5x5x32, pool, conv 5x5x64, pool, dense 128, dropout at each.
+
+    Convolutional dropout drops whole channels, as the authors' code does. uint8 images are scaled to [0, 1].
+
+    Args:
+      shape: (height, width, channels) of one image, at least 16x16.
+      classes: how many classes.
+    References:
+      Kirsch et al. 2019, https://arxiv.org/abs/1906.08158
+
+    >>> network = cnn((28, 28, 1), 10)
+    >>> network.apply(network.init(jax.random.key(0), jnp.zeros((28, 28, 1))), jnp.zeros((28, 28, 1)), None, 0.0).shape
+    (10,)
+    """
+    return from_nnx(lambda rngs: CNN(shape, classes, rngs), embed="embed", rate="rate")

@@ -1,0 +1,48 @@
+"""A posterior, its fitted state, K draws and a temperature, bound into one function of x."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from bayesal import chunks, maths
+from bayesal.types import ArrayLike, Posterior, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictive:
+    """`predictive(x) -> [K, n, C]`: tempered, normalized log-probabilities of the same K functions for every x.
+
+    Draws are tempered jointly: each draw's log-probabilities are divided by the temperature and normalized again.
+    Predict classes from `temperature=1` (float32 tempering can merge near ties); `mean` does.
+    """
+
+    posterior: Posterior
+    state: PyTree
+    draws: PyTree
+    temperature: Float[Array, ""]
+
+    def __call__(self, x: ArrayLike) -> Float[Array, "K n C"]:
+        return _log_probs(self, jnp.asarray(x))
+
+    def mean(self, x: ArrayLike) -> Float[Array, "n C"]:
+        """Averaged prediction `log mean_k p_k`, `[n, C]`, streamed over chunks of 1,024 rows."""
+        return _mean(self, jnp.asarray(x))
+
+
+jax.tree_util.register_dataclass(
+    Predictive, data_fields=["state", "draws", "temperature"], meta_fields=["posterior"])
+
+
+@jax.jit
+def _log_probs(predictive: Predictive, x: Array) -> Float[Array, "K n C"]:
+    def one_draw(draw):
+        return jax.vmap(lambda xi: predictive.posterior.apply(predictive.state, draw, xi))(x)
+
+    return jax.nn.log_softmax(chunks.over_draws(one_draw, predictive.draws) / predictive.temperature, axis=-1)
+
+
+@jax.jit
+def _mean(predictive: Predictive, x: Array) -> Float[Array, "n C"]:
+    return chunks.over_rows(lambda part: maths.log_mean_exp(_log_probs(predictive, part)), x, 1024)

@@ -1,0 +1,176 @@
+"""Acquisition scores: log-probabilities `[K, *B, C]` of K draws in, one number per point `[*B]` out, in nats.
+
+Every score points the same way: higher = more worth labeling. Called on concrete arrays (NumPy or JAX) each refuses what
+is not normalized log-probabilities; under jit only shapes are checked. Arithmetic is float32 whatever the storage.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from bayesal import checks, maths
+from bayesal.types import ArrayLike
+
+
+def _score(kernel: Callable[[Array], Array]) -> Callable[[ArrayLike], Array]:
+    """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is promised under jit)."""
+    compiled = jax.jit(kernel)
+
+    @functools.wraps(kernel)
+    def score(log_probs):
+        return compiled(checks.log_probs(log_probs))
+
+    return score
+
+
+@_score
+def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """Entropy of the averaged prediction (total, or predictive, uncertainty), in nats.
+
+    H[mean_k p_k];  0 <= H <= log C.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    Returns:
+      Higher is more worth labeling.
+    References:
+      Shannon 1948; as an acquisition function: Settles 2009, section 3.1.
+
+    >>> opposite = jnp.log(jnp.eye(2))[:, None]  # two certain draws that disagree about one point
+    >>> entropy(opposite).round(4)
+    Array([0.6931], dtype=float32)
+    """
+    return maths.entropy(maths.log_mean_exp(log_probs))
+
+
+@_score
+def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """Mean over draws of each draw's own entropy (aleatoric uncertainty), in nats.
+
+    mean_k H[p_k] = entropy - bald;  0 <= value <= log C. High means noisy or ambiguous, not informative: it is here to
+    explain a pick rather than to choose it.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    References:
+      Depeweg et al. 2018, https://arxiv.org/abs/1710.07283
+
+    >>> expected_entropy(jnp.log(jnp.eye(2))[:, None])
+    Array([0.], dtype=float32)
+    """
+    return maths.tree_sum(maths.entropy(log_probs), axis=0) / log_probs.shape[0]
+
+
+@_score
+def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """One minus the probability of the most probable class of the averaged prediction; `0 <= value <= 1 - 1/C`.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    Returns:
+      A probability (no unit). Higher is more worth labeling.
+    References:
+      Lewis & Gale 1994, https://arxiv.org/abs/cmp-lg/9407020
+
+    >>> least_confidence(jnp.log(jnp.array([[[0.9, 0.1]]]))).round(4)
+    Array([0.1], dtype=float32)
+    """
+    log_mean = maths.log_mean_exp(log_probs)
+    top = jnp.argmax(log_mean, axis=-1, keepdims=True)
+    others = jnp.where(jnp.arange(log_mean.shape[-1]) == top, 0.0, jnp.exp(log_mean))
+    return maths.tree_sum(others, axis=-1)  # summing the others keeps values far below 1e-7 apart
+
+
+@_score
+def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """Minus the gap between the two most probable classes of the averaged prediction; `-1 <= value <= 0`.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    Returns:
+      A difference of probabilities (no unit). Higher (nearer 0) is more worth labeling.
+    References:
+      Scheffer et al. 2001, https://doi.org/10.1007/3-540-44816-0_31
+
+    >>> margin(jnp.log(jnp.array([[[0.6, 0.3, 0.1]]]))).round(4)
+    Array([-0.3], dtype=float32)
+    """
+    top = jax.lax.top_k(jnp.exp(maths.log_mean_exp(log_probs)), 2)[0]
+    return top[..., 1] - top[..., 0]
+
+
+@_score
+def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """Share of draws whose predicted class is not the most frequent one; `0 <= value <= 1 - 1/min(K, C)`.
+
+    1 - max_c (number of draws that predict c) / K. Not `1 - max mean p`, which is `least_confidence`. A draw with a tie
+    votes for the lowest class.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    Returns:
+      A frequency (no unit). Higher is more worth labeling.
+    References:
+      Freeman 1965; Gal 2016, section 3.3.1.
+
+    >>> votes = jnp.log(jnp.array([[[0.6, 0.4]], [[0.9, 0.1]], [[0.3, 0.7]]]))
+    >>> variation_ratio(votes).round(4)
+    Array([0.3333], dtype=float32)
+    """
+    votes = jnp.argmax(log_probs, axis=-1)[..., None] == jnp.arange(log_probs.shape[-1])
+    return 1.0 - jnp.max(jnp.sum(votes, axis=0, dtype=jnp.int32), axis=-1).astype(jnp.float32) / log_probs.shape[0]
+
+
+@_score
+def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """Standard deviation of a class' probability over draws, averaged over classes; `0 <= value <= 1/2`.
+
+    mean_c sqrt(mean_k p_kc^2 - (mean_k p_kc)^2), computed about the mean.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    Returns:
+      A probability (no unit). Higher is more worth labeling.
+    References:
+      Kampffmeyer et al. 2016; Kendall et al. 2015, https://arxiv.org/abs/1511.02680
+
+    >>> mean_std(jnp.log(jnp.eye(2))[:, None])
+    Array([0.5], dtype=float32)
+    """
+    probs = jnp.exp(log_probs)
+    mean = maths.tree_sum(probs, axis=0) / probs.shape[0]
+    variance = maths.tree_sum(jnp.square(probs - mean), axis=0) / probs.shape[0]
+    positive = variance > 0  # the square root has no finite slope at 0
+    std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
+    return maths.tree_sum(std, axis=-1) / probs.shape[-1]
+
+
+@_score
+def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+    """Mutual information between a label and the draws (epistemic uncertainty), in nats.
+
+    I(y; w | x) = H[mean_k p_k] - mean_k H[p_k] = mean_k KL(p_k || mean p);  0 <= I <= log(min(K, C)).
+
+    It is summed term by term in the KL form, in which every term is >= 0: the difference of entropies loses all its
+    digits (and its sign) where draws nearly agree.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws.
+    Returns:
+      Higher is more worth labeling.
+    References:
+      Houlsby et al. 2011, https://arxiv.org/abs/1112.5745
+
+    >>> two_sure_draws_that_disagree = jnp.log(jnp.eye(2))[:, None]
+    >>> bald(two_sure_draws_that_disagree).round(4)
+    Array([0.6931], dtype=float32)
+    """
+    log_mean = jnp.maximum(maths.log_mean_exp(log_probs), -1e30)
+    # p log(p/q) - p + q = q ((d - g) + g d) with d = log(p/q), g = p/q - 1; at d = -30 it is q, the right value at p = 0
+    d = jnp.maximum(log_probs - log_mean, -30.0)
+    g = jnp.expm1(d)
+    terms = jnp.exp(log_mean) * jnp.maximum((d - g) + g * d, 0.0)
+    return maths.tree_sum(maths.tree_sum(terms, axis=0), axis=-1) / log_probs.shape[0]

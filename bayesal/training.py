@@ -1,0 +1,66 @@
+"""One optimizer loop for every posterior that is trained by gradients. The number of steps is data, not structure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from bayesal.types import FitInfo, HParams, Key, Labeled, Network, PyTree
+
+LossFn = Callable[[PyTree, Key, Array, Array, Array], Float[Array, ""]]
+
+
+def sgd(
+    key: Key, params: PyTree, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int = 32
+) -> tuple[PyTree, FitInfo]:
+    """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay and a cosine rate.
+
+    Minibatches walk round and round one random order of the rows `< count`, so every row is used equally often, padding
+    is never touched, and the result does not depend on the capacity. A non-finite loss freezes the parameters at the last good
+    step and is reported in `FitInfo.failed_at`.
+
+    References:
+      Kingma & Ba 2015; Loshchilov & Hutter 2019 (decoupled decay, cosine).
+    """
+    order_key, step_key = jax.random.split(key)
+    order = _order(order_key, labeled)
+    count = jnp.maximum(labeled.count, 1)
+    adam = optax.scale_by_adam()
+    steps = jnp.asarray(hparams.steps, jnp.int32)
+
+    def step(i, carry):
+        params, moments, _, failed_at = carry
+        rows = order[(i * batch + jnp.arange(batch)) % count]
+        value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(step_key, i), labeled.x[rows], labeled.y[rows], count)
+        updates, new_moments = adam.update(grads, moments)
+        rate = hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(steps, 1)))
+        new_params = jax.tree.map(lambda p, u: p - rate * (u + hparams.weight_decay * p), params, updates)
+        failed_at = jnp.where((failed_at < 0) & ~jnp.isfinite(value), i, failed_at)
+        good = failed_at < 0
+        params, moments = jax.tree.map(lambda new, old: jnp.where(good, new, old), (new_params, new_moments), (params, moments))
+        return params, moments, value, failed_at
+
+    start = (params, adam.init(params), jnp.float32(jnp.nan), jnp.int32(-1))
+    params, _, value, failed_at = jax.lax.fori_loop(0, steps, step, start)
+    return params, FitInfo(value, failed_at)
+
+
+def _order(key: Key, labeled: Labeled) -> Array:
+    """A random order of the rows `< count`, followed by the padding."""
+    capacity = labeled.y.shape[0]
+    return jnp.argsort(jnp.where(jnp.arange(capacity) < labeled.count, jax.random.uniform(key, (capacity,)), jnp.inf))
+
+
+def nll(network: Network, rate: Any) -> LossFn:
+    """Mean negative log-likelihood of a minibatch, in nats, with fresh dropout masks for every example."""
+
+    def loss(params, key, x, y, count):
+        del count
+        keys = jax.random.split(key, x.shape[0])
+        logits = jax.vmap(lambda xi, k: network.apply(params, xi, k, rate))(x, keys)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    return loss
