@@ -1,1 +1,25 @@
-"""bayesal: what to label next, and how sure a Bayesian net is."""
+"""bayesal: what to label next, and how sure a Bayesian net is.
+
+`import bayesal` brings the loop; `from bayesal import scores` (or any other part) costs only what that part needs.
+"""
+
+import importlib
+from typing import Any
+
+_NAMES = {
+    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop",
+    "Predictive": "predictives", "HParams": "types", "Labeled": "types", "Network": "types", "Posterior": "types", "Selection": "types",
+}
+_PARTS = (
+    "acquire", "calibrate", "checkpoint", "checks", "metrics", "networks", "posteriors", "retune", "scores", "select", "types")
+
+__all__ = sorted({*_NAMES, *_PARTS})
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"bayesal.{_NAMES[name]}"), name)
+    if name in _PARTS:
+        return importlib.import_module(f"bayesal.{name}")
+    raise AttributeError(f"module 'bayesal' has no attribute {name!r}; it has: {', '.join(__all__)}")

@@ -29,6 +29,11 @@ class Temperature(NamedTuple):
     determined: Bool[Array, ""]
 
 
+def unfitted() -> Temperature:
+    """T = 1, fitted on nothing."""
+    return Temperature(jnp.float32(1.0), jnp.float32(jnp.nan), jnp.float32(jnp.nan), jnp.bool_(False))
+
+
 Calibrator = Callable[[Float[Array, "K N C"], Int[Array, " N"], Bool[Array, " N"]], Temperature]
 
 
@@ -80,12 +85,12 @@ def mean_nll(log_probs, labels, valid, log_t) -> Float[Array, ""]:
     tempered = jax.nn.log_softmax(log_probs * jnp.exp(-log_t), axis=-1)
     of_label = jnp.take_along_axis(tempered, labels[None, :, None], axis=-1)[..., 0]
     losses = jnp.where(valid, -jnp.maximum(maths.log_mean_exp(of_label), -1e4), 0.0)
-    return maths.tree_sum(losses, axis=0) / jnp.maximum(valid.sum(), 1)
+    return maths.tree_sum(losses, axis=0) / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnames="prior_std")
 def _fit(log_probs, labels, valid, prior_std):
-    count = valid.sum()
+    count = valid.sum().astype(jnp.float32)
     log_probs = jnp.maximum(log_probs, -1e4)  # a class ruled out stays ruled out at every T, with finite slopes
     loss = functools.partial(mean_nll, log_probs, labels, valid)
     slope = jax.grad(loss)

@@ -220,9 +220,40 @@ def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
     return host.astype(np.int32)
 
 
-def finite_pool(x: Any, name: str = "x") -> None:
-    """A pool is a numeric array with at least one row."""
-    if not hasattr(x, "shape") or len(x.shape) < 2:
-        raise WrongShape(name, f"`{name}` must be the pool, an array [N, ...] with one example per row; got shape {np.shape(x)}.")
+def pool(x: Any, name: str = "x") -> None:
+    """A pool is a numeric array with one example per row, and at least one row."""
+    if not hasattr(x, "dtype") or len(x.shape) < 2:
+        raise WrongShape(name, f"`{name}` must be the pool, an array [N, ...] with one example per row; got {type(x).__name__} of shape {np.shape(x)}.")
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
+        raise WrongShape(name, f"`{name}` must be numbers, got dtype {x.dtype}; encode text and categories first.")
     if x.shape[0] == 0:
         raise WrongSize(name, f"`{name}` is an empty pool (shape {tuple(x.shape)}); there is nothing to ask about.")
+
+
+def key(value: Any, name: str = "key") -> jax.Array:
+    """One typed JAX key."""
+    if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.shape != ():
+        raise WrongShape(name, f"`{name}` must be one typed key, as jax.random.key(0) makes; got {value!r}.")
+    return value
+
+
+def new_labels(rows: np.ndarray, labeled: np.ndarray, capacity: int) -> None:
+    """Rows that have no label yet, and room for them."""
+    if len(rows) == 0:
+        raise WrongSize("indices", "`indices` is empty: there is nothing to tell.")
+    known = rows[np.isin(rows, labeled)]
+    if len(known):
+        raise WrongIndex("indices", f"`indices` holds rows that are labeled already: {listed(known)}. Leave them out; a label cannot be changed.", known)
+    if len(labeled) + len(rows) > capacity:
+        raise WrongSize(
+            "indices", f"`indices` brings {len(rows)} labels, but the ledger holds {len(labeled)} of `capacity` = {capacity}. Build the learner with a "
+            f"capacity of {len(labeled) + len(rows)} or more.")
+
+
+def were_asked(rows: np.ndarray, asked: np.ndarray) -> None:
+    """Rows that the last `ask` gave."""
+    never = rows[~np.isin(rows, asked)]
+    if len(never):
+        raise WrongIndex(
+            "indices", f"`indices` holds rows that were never asked: {listed(never)}; this round asked for {listed(asked, 20)}. If these are labels you chose to "
+            "add yourself, pass unasked=True.", never)

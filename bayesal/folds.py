@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import maths
-from bayesal.predictive import Predictive
+from bayesal.predictives import Predictive
 from bayesal.retune import Trial
 from bayesal.types import HParams, Key, Labeled, Posterior, PyTree
 

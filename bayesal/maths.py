@@ -33,7 +33,7 @@ def log_mean_exp(log_probs: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """
     top = jax.lax.stop_gradient(jnp.max(log_probs, axis=0))
     top = jnp.where(jnp.isfinite(top), top, 0.0)
-    total = tree_sum(jnp.exp(log_probs - top), axis=0) / log_probs.shape[0]
+    total = tree_sum(jnp.exp(log_probs - top[None]), axis=0) / log_probs.shape[0]
     some = total > 0
     return jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + top, -jnp.inf)
 

@@ -44,6 +44,7 @@ def keep() -> Retuner:
         del key, trial
         return hparams, Tuning(jax.tree.map(lambda a: a[None], hparams), jnp.full(1, jnp.nan), jnp.zeros(1), jnp.int32(0), None)
 
+    retune.keeps = True  # needs no folds
     return retune
 
 
@@ -83,9 +84,9 @@ def population(
     def propose(key, hparams):
         center = jnp.log(jnp.stack([jnp.asarray(v, jnp.float32) for v in hparams]))
         near_key, fresh_key = jax.random.split(key)
-        near = center + 0.2 * (high - low) * jax.random.normal(near_key, (neighbors, len(ranges)))
+        near = center[None] + 0.2 * (high - low)[None] * jax.random.normal(near_key, (neighbors, len(ranges)))
         fresh = jax.random.uniform(fresh_key, (size - 1 - neighbors, len(ranges)), minval=low, maxval=high)
-        new = HParams(*jnp.exp(jnp.clip(jnp.concatenate([near, fresh]), low, high)).T)
+        new = HParams(*jnp.exp(jnp.clip(jnp.concatenate([near, fresh]), low[None], high[None])).T)
         new = new._replace(steps=jnp.round(new.steps).astype(jnp.int32))
         return jax.tree.map(lambda old, n: jnp.concatenate([jnp.asarray(old, n.dtype)[None], n]), hparams, new)
 
@@ -107,11 +108,11 @@ def judge(
     Candidate 0 stays unless the best beats it by more than that standard error; a non-finite candidate never wins, and
     a non-finite candidate 0 always loses to a finite one.
     """
-    count = jnp.maximum(valid.sum(), 1)
+    count, valid = jnp.maximum(valid.sum(), 1).astype(jnp.float32), valid[None]
     finite = jnp.all(jnp.isfinite(losses) | ~valid, axis=1)
     safe = jnp.where(valid & finite[:, None], losses, 0.0)
     means = jnp.where(finite, safe.sum(axis=1) / count, jnp.inf)
-    difference = jnp.where(valid, safe - safe[0], 0.0)
+    difference = jnp.where(valid, safe - safe[:1], 0.0)
     center = difference.sum(axis=1, keepdims=True) / count
     variance = jnp.where(valid, jnp.square(difference - center), 0.0).sum(axis=1) / jnp.maximum(count - 1, 1)
     errors = jnp.sqrt(variance / count)

@@ -80,7 +80,7 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     """
     log_mean = maths.log_mean_exp(log_probs)
     top = jnp.argmax(log_mean, axis=-1, keepdims=True)
-    others = jnp.where(jnp.arange(log_mean.shape[-1]) == top, 0.0, jnp.exp(log_mean))
+    others = jnp.where(jax.lax.broadcasted_iota(top.dtype, log_mean.shape, log_mean.ndim - 1) == top, 0.0, jnp.exp(log_mean))
     return maths.tree_sum(others, axis=-1)  # summing the others keeps values far below 1e-7 apart
 
 
@@ -120,8 +120,8 @@ def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]
     >>> variation_ratio(votes).round(4)
     Array([0.3333], dtype=float32)
     """
-    votes = jnp.argmax(log_probs, axis=-1)[..., None] == jnp.arange(log_probs.shape[-1])
-    return 1.0 - jnp.max(jnp.sum(votes, axis=0, dtype=jnp.int32), axis=-1).astype(jnp.float32) / log_probs.shape[0]
+    votes = jax.nn.one_hot(jnp.argmax(log_probs, axis=-1), log_probs.shape[-1], dtype=jnp.int32)
+    return 1.0 - jnp.max(jnp.sum(votes, axis=0), axis=-1).astype(jnp.float32) / log_probs.shape[0]
 
 
 @_score
@@ -142,7 +142,7 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """
     probs = jnp.exp(log_probs)
     mean = maths.tree_sum(probs, axis=0) / probs.shape[0]
-    variance = maths.tree_sum(jnp.square(probs - mean), axis=0) / probs.shape[0]
+    variance = maths.tree_sum(jnp.square(probs - mean[None]), axis=0) / probs.shape[0]
     positive = variance > 0  # the square root has no finite slope at 0
     std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
     return maths.tree_sum(std, axis=-1) / probs.shape[-1]
@@ -170,7 +170,7 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """
     log_mean = jnp.maximum(maths.log_mean_exp(log_probs), -1e30)
     # p log(p/q) - p + q = q ((d - g) + g d) with d = log(p/q), g = p/q - 1; at d = -30 it is q, the right value at p = 0
-    d = jnp.maximum(log_probs - log_mean, -30.0)
+    d = jnp.maximum(log_probs - log_mean[None], -30.0)
     g = jnp.expm1(d)
-    terms = jnp.exp(log_mean) * jnp.maximum((d - g) + g * d, 0.0)
+    terms = jnp.exp(log_mean)[None] * jnp.maximum((d - g) + g * d, 0.0)
     return maths.tree_sum(maths.tree_sum(terms, axis=0), axis=-1) / log_probs.shape[0]

@@ -117,7 +117,7 @@ def _batch_bald(key, log_probs, available, size, configurations):
     possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
     return Selection(
         indices, gains, joint=joint, saturated=before > USED_UP * limit, constant=constant, nonfinite=nonfinite,
-        evaluated=evaluated / possible)
+        evaluated=evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
 
 
 def _exact_steps(classes: int, configurations: int) -> int:
@@ -205,7 +205,7 @@ def _places(key, draws: int, each: int) -> Float[Array, "K R"]:
     """Systematic places in [0, 1) for every draw's configurations, in random order."""
     shift, order = jax.random.split(key)
     shuffled = jax.vmap(lambda k: jax.random.permutation(k, each))(jax.random.split(order, draws))
-    return jnp.minimum((shuffled + jax.random.uniform(shift, (draws, 1))) / each, 1.0 - 1e-6)
+    return jnp.minimum((shuffled.astype(jnp.float32) + jax.random.uniform(shift, (draws, 1))) / each, 1.0 - 1e-6)
 
 
 def _inverse_cdf(probs: Float[Array, " n"], places: Float[Array, " R"]) -> Int[Array, " R"]:

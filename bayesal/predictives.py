@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import chunks, maths
+from bayesal import checks, chunks, maths
 from bayesal.types import ArrayLike, Posterior, PyTree
 
 
@@ -30,6 +30,14 @@ class Predictive:
         """Averaged prediction `log mean_k p_k`, `[n, C]`, streamed over chunks of 1,024 rows."""
         return _mean(self, jnp.asarray(x))
 
+    def embed(self, x: ArrayLike) -> Float[Array, "n D"]:
+        """Features `[n, D]` before the last layer."""
+        if self.posterior.embed is None:
+            raise checks.MissingEmbed(
+                "posterior", "this posterior has no `embed`, and the strategy needs features. Give the network one: `from_nnx(make, "
+                "embed='method')`, `from_functions(init, apply, embed=...)`, or use `networks.mlp` / `networks.cnn`.")
+        return _embed(self, jnp.asarray(x))
+
 
 jax.tree_util.register_dataclass(
     Predictive, data_fields=["state", "draws", "temperature"], meta_fields=["posterior"])
@@ -46,3 +54,9 @@ def _log_probs(predictive: Predictive, x: Array) -> Float[Array, "K n C"]:
 @jax.jit
 def _mean(predictive: Predictive, x: Array) -> Float[Array, "n C"]:
     return chunks.over_rows(lambda part: maths.log_mean_exp(_log_probs(predictive, part)), x, 1024)
+
+
+@jax.jit
+def _embed(predictive: Predictive, x: Array) -> Float[Array, "n D"]:
+    features = jax.vmap(lambda xi: predictive.posterior.embed(predictive.state, xi))
+    return chunks.over_rows(features, x, 1024)

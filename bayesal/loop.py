@@ -1,0 +1,233 @@
+"""The loop: `init`, `ask`, `tell` over a `LearnerState`. Pure functions; what may fail on values is checked at the edge."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import calibrate as calibration
+from bayesal import checks, folds
+from bayesal import retune as retuning
+from bayesal.predictives import Predictive
+from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, PyTree, Selection, Strategy
+
+REMEMBERED = 16  # answers of `ask` that `tell` can look up instead of asking again
+
+
+class Ledger(NamedTuple):
+    """The labeled set, in order of acquisition: rows of the pool and their labels; entries `>= count` are padding."""
+
+    indices: Int[Array, " M"]
+    labels: Int[Array, " M"]
+    count: Int[Array, ""]
+
+    def append(self, indices: np.ndarray, labels: np.ndarray) -> "Ledger":
+        """The ledger with more rows; the caller has checked that they fit."""
+        at = slice(int(self.count), int(self.count) + len(indices))
+        rows, values = np.array(self.indices), np.array(self.labels)
+        rows[at], values[at] = indices, labels
+        return Ledger(jnp.asarray(rows), jnp.asarray(values), jnp.asarray(np.int32(at.stop)))
+
+    def available(self, rows: int) -> Bool[Array, " N"]:
+        """Which of the pool's rows have no label yet."""
+        labeled = jnp.where(jnp.arange(self.indices.shape[0]) < self.count, self.indices, rows)
+        return jnp.ones(rows, bool).at[labeled].set(False, mode="drop")
+
+
+class Report(NamedTuple):
+    """What the last `tell` did: the final fit, what the retuner tried, and the temperature with its NLLs."""
+
+    fit: FitInfo
+    candidates: HParams
+    candidate_losses: Float[Array, " P"]
+    chosen: Int[Array, ""]
+    calibration: calibration.Temperature
+
+
+class LearnerState(NamedTuple):
+    """Everything the loop knows, as one pytree: save it, restore it, ask again, and the picks are the same."""
+
+    key: Key
+    round: Int[Array, ""]
+    ledger: Ledger
+    posterior: PyTree
+    hparams: HParams
+    temperature: Float[Array, ""]
+    report: Report
+
+
+class Learner(NamedTuple):
+    """The three verbs.
+
+    init: `(key, x) -> LearnerState`; `x [N, ...]` is the pool, looked at for its shape only.
+    ask:  `(state, x) -> Selection`; pure: twice is the same. At the end of the pool it gives what is left.
+    tell: `(state, x, indices, labels, unasked=False) -> LearnerState`; the first labels may be of any points, later ones
+          of points that `ask` gave, or of any with `unasked=True`.
+    """
+
+    init: Callable[[Key, ArrayLike], LearnerState]
+    ask: Callable[[LearnerState, ArrayLike], Selection]
+    tell: Callable[..., LearnerState]
+
+
+def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None = None) -> Predictive:
+    """The state's predictive: `num_draws` draws (default: the ensemble's members, or 50), tempered, the ones `ask` uses.
+
+    >>> # log_probs = bayesal.predictive(posterior, state, 100).mean(x_test)   # [n, C]
+    """
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.round), 1)
+    return Predictive(posterior, state.posterior, posterior.draw(key, state.posterior, _draws(posterior, num_draws)), state.temperature)
+
+
+def learner(
+    posterior: Posterior,
+    strategy: Strategy,
+    *,
+    size: int,
+    capacity: int,
+    num_draws: int | None = None,
+    retune: retuning.Retuner | None = None,
+    calibrate: calibration.Calibrator | None = None,
+    hparams: HParams | None = None,
+    num_folds: int = 3,
+) -> Learner:
+    """An active learner: which points to label next, and a model of what is known so far.
+
+    Each `tell` retunes on out-of-fold predictions, fits afresh with the hyperparameters kept, and fits the temperature on the
+    same out-of-fold predictions, all in one program that is compiled once; so is `ask`.
+
+    Args:
+      posterior: one of `bayesal.posteriors`, built once (rebuilding it compiles again).
+      strategy: one of `bayesal.acquire`.
+      size: points per `ask`.
+      capacity: the most labels there will ever be.
+      num_draws: draws per prediction; default 50, or the members of an ensemble.
+      retune: default `retune.keep()`.
+      calibrate: for example `calibrate.temperature()`; None leaves T = 1.
+      hparams: where to start; default `HParams()`.
+      num_folds: folds of the labeled set for retuning and calibration; at least 2.
+    Raises:
+      WrongSize: sizes that cannot be.
+    """
+    for name, value, least in (("size", size, 1), ("capacity", capacity, size), ("num_folds", num_folds, 2)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise checks.WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    draws = _draws(posterior, num_draws)
+    retune = retune or retuning.keep()
+    start = HParams() if hparams is None else hparams
+    start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
+    asked: OrderedDict = OrderedDict()
+
+    @jax.jit
+    def first_state(key, x):
+        ledger = Ledger(jnp.zeros(capacity, jnp.int32), jnp.zeros(capacity, jnp.int32), jnp.int32(0))
+        state = LearnerState(key, jnp.int32(0), ledger, posterior.init(jax.random.fold_in(key, 0), x[0]), start, jnp.float32(1.0), None)
+        report = jax.eval_shape(lambda s, x: refit(s, x).report, state, x)
+        return state._replace(report=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), report))
+
+    @jax.jit
+    def choose(state, x):
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.round), 2)
+        return strategy(key, predictive(posterior, state, draws), x, state.ledger.available(x.shape[0]), min(size, x.shape[0]))
+
+    @jax.jit
+    def refit(state, x):
+        keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, state.round), 3), 6)
+        labeled = Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
+        parts = folds.split(keys[0], labeled, num_folds)
+
+        def trial(candidate):
+            return folds.cross_fit(keys[1], posterior, labeled, candidate, parts, posterior.members or min(draws, 20))
+
+        hparams, tuning = retune(keys[2], trial, state.hparams)
+        fitted = calibration.unfitted()
+        if calibrate is not None:
+            states = (trial(hparams) if tuning.trial is None else tuning.trial).states
+            log_probs, valid = folds.out_of_fold(keys[3], posterior, labeled, states, parts, draws, jnp.float32(1.0))
+            fitted = calibrate(log_probs, labeled.y, valid)
+        new, info = posterior.fit(keys[5], posterior.init(keys[4], x[0]), labeled, hparams)
+        report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
+        return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
+
+    def init(key, x):
+        checks.pool(x)
+        return first_state(checks.key(key), jnp.asarray(x))
+
+    def ask(state, x):
+        checks.pool(x)
+        if int(state.ledger.count) >= x.shape[0]:
+            raise checks.WrongSize("x", f"all {x.shape[0]} points of the pool are labeled; there is nothing left to ask about.")
+        selection = _edge(choose(state, jnp.asarray(x)), int(state.round))
+        asked[_fingerprint(state, x)] = selection.indices
+        while len(asked) > REMEMBERED:
+            asked.popitem(last=False)
+        return selection
+
+    def tell(state, x, indices, labels, *, unasked=False):
+        checks.pool(x)
+        rows = checks.indices(indices, x.shape[0])
+        classes = jax.eval_shape(lambda s, x: predictive(posterior, s, draws)(x), state, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)).shape[-1]
+        values = checks.labels(labels, classes, len(rows))
+        count = int(state.ledger.count)
+        checks.new_labels(rows, np.asarray(state.ledger.indices)[:count], capacity)
+        if (retune_needs_folds or calibrate is not None) and count + len(rows) < num_folds:
+            raise checks.WrongSize("labels", f"retuning and calibration hold out {num_folds} folds, so they need {num_folds} labels or more in all; got {count + len(rows)}.")
+        if count and not unasked:
+            known = asked.get(_fingerprint(state, x))
+            checks.were_asked(rows, np.asarray(ask(state, x).indices if known is None else known))
+        new = refit(state._replace(ledger=state.ledger.append(rows, values)), jnp.asarray(x))
+        _trained(new.report.fit, int(state.round))
+        return new
+
+    retune_needs_folds = not getattr(retune, "keeps", False)
+    return Learner(init, ask, tell)
+
+
+def _draws(posterior: Posterior, num_draws: int | None) -> int:
+    if num_draws is None:
+        return posterior.members or 50
+    if isinstance(num_draws, bool) or not isinstance(num_draws, int | np.integer) or num_draws < 1:
+        raise checks.WrongSize("num_draws", f"`num_draws` must be a positive int, got {num_draws!r}.")
+    if posterior.members not in (None, num_draws):
+        raise checks.WrongSize(
+            "num_draws", f"`num_draws` = {num_draws}, but this posterior has exactly {posterior.members} members: pass num_draws={posterior.members}, "
+            f"or build it with members={num_draws}.")
+    return int(num_draws)
+
+
+def _fingerprint(state: LearnerState, x: ArrayLike) -> tuple:
+    """What `ask` depends on, as far as the loop can change it."""
+    key = np.asarray(jax.random.key_data(state.key)).tobytes()
+    return key, int(state.round), np.asarray(state.ledger.indices).tobytes(), int(state.ledger.count), id(x), x.shape
+
+
+def _edge(selection: Selection, round: int) -> Selection:
+    """A selection as people get it: short at the end of the pool, warned about where it should be."""
+    checks.not_constant(selection)
+    kept = int(np.sum(np.asarray(selection.indices) >= 0))
+    broken = 0 if selection.nonfinite is None else int(selection.nonfinite)
+    if kept == 0:
+        raise checks.NonFinite("x", f"round {round}: no point can be picked; {broken} available points have NaN or +inf scores. The usual cause is NaN in the pool.")
+    if broken:
+        warnings.warn(f"round {round}: {broken} available points have NaN or +inf scores and were not considered.", stacklevel=3)
+    if selection.saturated is not None and bool(np.any(np.asarray(selection.saturated)[:kept])):
+        at = int(np.argmax(np.asarray(selection.saturated)))
+        warnings.warn(
+            f"round {round}: the first {at} picks use up 95 % of log K, the most that K draws can tell apart; the picks after them are mostly "
+            "noise (ordered by remaining gain, near ties by BALD). More draws (`num_draws`) are the cure.", stacklevel=3)
+    cut = lambda a: None if a is None else a[:kept]
+    return selection._replace(
+        indices=selection.indices[:kept], scores=selection.scores[:kept], joint=cut(selection.joint), saturated=cut(selection.saturated))
+
+
+def _trained(info: FitInfo, round: int) -> None:
+    failed = np.asarray(info.failed_at).ravel()
+    if (failed >= 0).any():
+        raise checks.TrainingFailed(
+            "hparams", f"round {round}: the loss became non-finite at step {failed[failed >= 0].min()}; lower `learning_rate`, look for NaN in the "
+            "pool, or let the retuner choose. The state that was passed in is unchanged.")
