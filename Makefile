@@ -1,0 +1,59 @@
+# `make demo` and `make test` set up everything they need in .venv, then do it; a second call starts at once.
+# Another Python: make test PYTHON=python3.13 (after `make clean`). Options of the demo: make demo ARGS="--help"
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin/python
+PIP := $(BIN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BENCHMARKS := $(filter-out _%,$(basename $(notdir $(wildcard experiments/benchmarks/*.py))))
+
+# Compiled programs are kept between runs.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
+
+.PHONY: help demo test test-all bench lint venv clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo | test | test-all | bench | lint | venv | clean"
+
+demo: $(VENV)/.demo
+	@$(BIN) -m experiments.digits $(ARGS)
+
+test: $(VENV)/.test
+	@$(BIN) -m pytest $(ARGS)
+
+test-all: $(VENV)/.test
+	@$(BIN) -m pytest -m "" $(ARGS)
+
+bench: $(VENV)/.demo
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN) -m experiments.benchmarks.$$name $(ARGS); done
+
+lint: $(VENV)/.test
+	@$(BIN) -m ruff check .
+
+venv: $(VENV)/.test
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "'$(PYTHON)' is $$("$(PYTHON)" -V 2>&1); bayesal needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "'$(PYTHON)' cannot make a virtual environment: its venv or ensurepip module is missing (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Making $(VENV) with $$("$(PYTHON)" -V)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing bayesal and what the demo needs (several minutes the first time)"
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing bayesal and what the tests need (several minutes the first time)"
+	@$(PIP) -e '.[test,demo]'
+	@touch $@

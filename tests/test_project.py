@@ -1,0 +1,166 @@
+"""The shape of the project: who may import whom, what is documented, how long a file may get. Read from the source; nothing is imported."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Each room may import the rooms of every line above its own, and itself. A new room gets its place here.
+LAYERS = (
+    {"types"},
+    {"maths", "checks", "chunks"},
+    {"predictives", "scores", "metrics", "training", "networks", "select"},
+    {"calibrate", "posteriors", "retune"},
+    {"folds", "acquire"},
+    {"loop"},
+    {"checkpoint"},
+    {"__init__"},
+)
+MAY_IMPORT = {room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms}
+
+THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py", "bayesal/posteriors/variational.py")}
+NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
+MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
+
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def sources(*folders: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def parsed(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything a tree imports: `from a import b` gives `a.b`, a relative import keeps its dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, "." * node.level + f"{node.module or ''}.{alias.name}") for alias in node.names)
+
+
+def used(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Imports, and attributes reached from a name as `jax.core` is after `import jax`."""
+    yield from imported(tree)
+    yield from ((node.lineno, ast.unparse(node)) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+
+
+def under(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def room_of(path: str) -> str:
+    return path.removeprefix("bayesal/").split("/")[0].removesuffix(".py")
+
+
+def layer_faults(path: str, source: str) -> set[str]:
+    """What a file's text in `bayesal/` imports against the tables above, one sentence each."""
+    tree, room = ast.parse(source), room_of(path)
+    if room not in MAY_IMPORT:
+        return {f"{path}: `{room}` has no place in LAYERS of tests/test_project.py"}
+    faults = {f"{path}:{line}: `{name}` is never to be used" for line, name in used(tree) if any(under(name, bad) for bad in NEVER)}
+    for line, name in imported(tree):
+        parts = name.split(".")
+        if name.startswith("."):
+            faults.add(f"{path}:{line}: relative import `{name}`: write it out from `bayesal`")
+        elif parts[0] == "bayesal" and (len(parts) == 1 or parts[1] not in MAY_IMPORT[room]):
+            faults.add(f"{path}:{line}: `{room}` may not import `{name}`")
+        elif not path.startswith(THIRD_PARTY.get(parts[0], "")):
+            faults.add(f"{path}:{line}: `{parts[0]}` may be imported only in {', '.join(THIRD_PARTY[parts[0]])}")
+    inside = {node for function in ast.walk(tree) if isinstance(function, FUNCTION) for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in inside:
+            faults |= {f"{path}:{line}: import matplotlib inside a function" for line, name in imported(node) if under(name, "matplotlib")}
+    return faults
+
+
+def private_faults(path: str, source: str) -> set[str]:
+    """What a file of `experiments/` or `notebooks/` takes from bayesal that is not public, or from JAX's inside."""
+    tree = ast.parse(source)
+    private = {(line, name) for line, name in imported(tree) if under(name, "bayesal") and any(p.startswith("_") for p in name.split("."))}
+    private |= {(line, name) for line, name in used(tree) if any(under(name, bad) for bad in NEVER)}
+    return {f"{path}:{line}: `{name}` is not public" for line, name in private}
+
+
+def undocumented(path: str) -> Iterator[str]:
+    for node in parsed(path).body:
+        if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith("_") and not ast.get_docstring(node):
+            yield f"{path}:{node.lineno}: {node.name}"
+
+
+def too_long(path: str) -> Iterator[str]:
+    if (lines := len((ROOT / path).read_text(encoding="utf-8").splitlines())) > MAX_FILE:
+        yield f"{path}: {lines} lines"
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, FUNCTION):
+            first = node.body[0]
+            docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
+            if (lines := node.end_lineno - node.lineno + 1 - docstring) > MAX_FUNCTION:
+                yield f"{path}:{node.lineno}: {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", sources("bayesal"))
+def test_imports_follow_the_layers(path):
+    assert not layer_faults(path, (ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("bayesal/scores.py", "from bayesal.loop import learner"),
+        ("bayesal/scores.py", "from bayesal import maths, loop"),
+        ("bayesal/scores.py", "import bayesal.acquire"),
+        ("bayesal/scores.py", "import bayesal"),
+        ("bayesal/scores.py", "from bayesal import metrics"),
+        ("bayesal/scores.py", "def late():\n    from bayesal import loop"),
+        ("bayesal/scores.py", "from . import loop"),
+        ("bayesal/scores.py", "from flax import nnx"),
+        ("bayesal/scores.py", "import optax"),
+        ("bayesal/posteriors/ensemble.py", "import optax"),
+        ("bayesal/scores.py", "import jax._src.core"),
+        ("bayesal/scores.py", "from jax import core"),
+        ("bayesal/scores.py", "import jax\njax.core.Tracer"),
+        ("bayesal/scores.py", "from jax.interpreters import ad"),
+        ("bayesal/checkpoint.py", "import pickle"),
+        ("bayesal/scores.py", "import matplotlib.pyplot as plt"),
+        ("bayesal/nowhere.py", ""),
+    ],
+)
+def test_the_layer_test_bites(path, source):
+    assert len(layer_faults(path, source)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("bayesal/scores.py", "import jax.numpy as jnp\nfrom bayesal import checks, maths\nfrom bayesal.types import Key"),
+        ("bayesal/networks/reference.py", "from flax import nnx\nfrom bayesal.networks.adapters import from_nnx"),
+        ("bayesal/training.py", "import optax"),
+        ("bayesal/metrics.py", "def plot():\n    import matplotlib.pyplot as plt"),
+        ("bayesal/checkpoint.py", "np.load(path, allow_pickle=False)"),
+    ],
+)
+def test_the_layer_test_lets_the_allowed_pass(path, source):
+    assert not layer_faults(path, source)
+
+
+def test_experiments_and_notebooks_use_public_names_only():
+    paths = sources("experiments", "notebooks")
+    faults = {fault for path in paths for fault in private_faults(path, (ROOT / path).read_text(encoding="utf-8"))}
+    assert not faults
+    assert private_faults("x.py", "from bayesal.scores import _hidden") and private_faults("x.py", "import bayesal._inside")
+    assert not private_faults("x.py", "import bayesal\nfrom bayesal import scores\nfrom bayesal.select import top")
+
+
+def test_public_means_documented():
+    assert not [name for path in sources("bayesal") for name in undocumented(path)]
+
+
+def test_files_and_functions_stay_short():
+    assert not [name for path in sources("bayesal") for name in too_long(path)]
