@@ -1,5 +1,6 @@
 """The loop: `init`, `ask`, `tell` over a `LearnerState`. Pure functions; what may fail on values is checked at the edge."""
 
+import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from bayesal import retune as retuning
 from bayesal.predictives import Predictive
 from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, PyTree, Selection, Strategy
 
+TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
 REMEMBERED = 16  # answers of `ask` that `tell` can look up instead of asking again
 
 
@@ -58,7 +60,7 @@ class LearnerState(NamedTuple):
     posterior: PyTree
     hparams: HParams
     temperature: Float[Array, ""]
-    report: Report
+    report: Report | None
 
 
 class Learner(NamedTuple):
@@ -80,8 +82,8 @@ def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None 
 
     >>> # log_probs = bayesal.predictive(posterior, state, 100).mean(x_test)   # [n, C]
     """
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.round), 1)
-    return Predictive(posterior, state.posterior, posterior.draw(key, state.posterior, _draws(posterior, num_draws)), state.temperature)
+    draws = posterior.draw(_round_key(state, 1), state.posterior, _draws(posterior, num_draws))
+    return Predictive(posterior, state.posterior, draws, state.temperature)
 
 
 def learner(
@@ -123,46 +125,17 @@ def learner(
     start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
     asked: OrderedDict = OrderedDict()
 
-    @jax.jit
-    def first_state(key, x):
-        ledger = Ledger(jnp.zeros(capacity, jnp.int32), jnp.zeros(capacity, jnp.int32), jnp.int32(0))
-        state = LearnerState(key, jnp.int32(0), ledger, posterior.init(jax.random.fold_in(key, 0), x[0]), start, jnp.float32(1.0), None)
-        report = jax.eval_shape(lambda s, x: refit(s, x).report, state, x)
-        return state._replace(report=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), report))
-
-    @jax.jit
-    def choose(state, x):
-        key = jax.random.fold_in(jax.random.fold_in(state.key, state.round), 2)
-        return strategy(key, predictive(posterior, state, draws), x, state.ledger.available(x.shape[0]), min(size, x.shape[0]))
-
-    @jax.jit
-    def refit(state, x):
-        keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, state.round), 3), 6)
-        labeled = Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
-        parts = folds.split(keys[0], labeled, num_folds)
-
-        def trial(candidate):
-            return folds.cross_fit(keys[1], posterior, labeled, candidate, parts, posterior.members or min(draws, 20))
-
-        hparams, tuning = retune(keys[2], trial, state.hparams)
-        fitted = calibration.unfitted()
-        if calibrate is not None:
-            states = (trial(hparams) if tuning.trial is None else tuning.trial).states
-            log_probs, valid = folds.out_of_fold(keys[3], posterior, labeled, states, parts, draws, jnp.float32(1.0))
-            fitted = calibrate(log_probs, labeled.y, valid)
-        new, info = posterior.fit(keys[5], posterior.init(keys[4], x[0]), labeled, hparams)
-        report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
-        return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
+    parts = Parts(posterior, strategy, retune, calibrate, int(size), int(capacity), draws, int(num_folds))
 
     def init(key, x):
         checks.pool(x)
-        return first_state(checks.key(key), jnp.asarray(x))
+        return _first_state(checks.key(key), jnp.asarray(x), start, parts)
 
     def ask(state, x):
         checks.pool(x)
         if int(state.ledger.count) >= x.shape[0]:
             raise checks.WrongSize("x", f"all {x.shape[0]} points of the pool are labeled; there is nothing left to ask about.")
-        selection = _edge(choose(state, jnp.asarray(x)), int(state.round))
+        selection = _edge(_choose(state._replace(report=None), jnp.asarray(x), parts.asking()), int(state.round))
         asked[_fingerprint(state, x)] = selection.indices
         while len(asked) > REMEMBERED:
             asked.popitem(last=False)
@@ -180,12 +153,78 @@ def learner(
         if count and not unasked:
             known = asked.get(_fingerprint(state, x))
             checks.were_asked(rows, np.asarray(ask(state, x).indices if known is None else known))
-        new = refit(state._replace(ledger=state.ledger.append(rows, values)), jnp.asarray(x))
+        new = _refit(state._replace(ledger=state.ledger.append(rows, values), report=None), jnp.asarray(x), parts.telling())
         _trained(new.report.fit, int(state.round))
         return new
 
     retune_needs_folds = not getattr(retune, "keeps", False)
     return Learner(init, ask, tell)
+
+
+class Parts(NamedTuple):
+    """What a learner is built of: static, hashed by identity, so that learners of the same parts share compiled programs."""
+
+    posterior: Posterior
+    strategy: Strategy | None
+    retune: retuning.Retuner | None
+    calibrate: calibration.Calibrator | None
+    size: int
+    capacity: int
+    draws: int
+    num_folds: int
+
+    def asking(self) -> "Parts":
+        """What `ask` depends on."""
+        return self._replace(retune=None, calibrate=None, num_folds=0)
+
+    def telling(self) -> "Parts":
+        """What `tell` depends on: not the strategy."""
+        return self._replace(strategy=None, size=0)
+
+
+def _round_key(state: LearnerState, purpose: int) -> Key:
+    return jax.random.fold_in(jax.random.fold_in(state.key, state.round), purpose)
+
+
+def _first_state(key, x, hparams, parts):
+    ledger = Ledger(jnp.zeros(parts.capacity, jnp.int32), jnp.zeros(parts.capacity, jnp.int32), jnp.int32(0))
+    fresh = _initialize(jax.random.fold_in(key, 0), x[:1], parts.posterior)
+    state = LearnerState(key, jnp.int32(0), ledger, fresh, hparams, jnp.float32(1.0), None)
+    report = jax.eval_shape(lambda s, x: _refit(s, x, parts.telling()).report, state, x)
+    return state._replace(report=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), report))
+
+
+@functools.partial(jax.jit, static_argnames="posterior")
+def _initialize(key, x, posterior):
+    return posterior.init(key, x[0])
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def _choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
+    bound = predictive(parts.posterior, state, parts.draws)
+    return parts.strategy(_round_key(state, 2), bound, x, state.ledger.available(x.shape[0]), min(parts.size, x.shape[0]))
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
+    """Retune and calibrate on out-of-fold predictions, and fit afresh on all labels."""
+    posterior = parts.posterior
+    keys = jax.random.split(_round_key(state, 3), 6)
+    labeled = Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
+    split = folds.split(keys[0], labeled, parts.num_folds)
+
+    def trial(candidate):
+        return folds.cross_fit(keys[1], posterior, labeled, candidate, split, posterior.members or min(parts.draws, TRIAL_DRAWS))
+
+    hparams, tuning = parts.retune(keys[2], trial, state.hparams)
+    fitted = calibration.unfitted()
+    if parts.calibrate is not None:
+        states = (trial(hparams) if tuning.trial is None else tuning.trial).states
+        log_probs, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
+        fitted = parts.calibrate(log_probs, labeled.y, valid)
+    new, info = posterior.fit(keys[5], posterior.init(keys[4], x[0]), labeled, hparams)
+    report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
+    return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
 
 
 def _draws(posterior: Posterior, num_draws: int | None) -> int:

@@ -26,9 +26,11 @@ def sample(key: Array, state: MeanField) -> PyTree:
 
 
 def prior_std(leaf: Array, scale: Float[Array, ""]) -> Float[Array, ""]:
-    """`scale / sqrt(fan-in)` for a kernel `[..., in, out]`, `scale` for a vector: activations keep their size."""
-    fan_in = 1 if leaf.ndim < 2 else leaf.size // leaf.shape[-1]
-    return scale / fan_in**0.5
+    """`scale / sqrt(fan-in)` for a kernel `[..., in, out]`, so that activations keep their size; `scale / 10` for a vector.
+
+    A wide prior on biases makes draws disagree by the same amount everywhere, which says nothing about any one example.
+    """
+    return 0.1 * scale if leaf.ndim < 2 else scale / (leaf.size // leaf.shape[-1]) ** 0.5
 
 
 def kl_to_prior(state: MeanField, scale: Float[Array, ""]) -> Float[Array, ""]:
@@ -42,34 +44,50 @@ def kl_to_prior(state: MeanField, scale: Float[Array, ""]) -> Float[Array, ""]:
     return sum(jax.tree.leaves(jax.tree.map(one, state.mean, state.log_std)))
 
 
-def variational(network: Network, *, batch: int = 32, samples: int = 4, initial_std: float = 0.02) -> Posterior:
+def nll(network: Network, params: PyTree, x: Array, y: Array) -> Float[Array, ""]:
+    """Mean negative log-likelihood of a minibatch under one set of weights, in nats."""
+    logits = jax.vmap(lambda xi: network.apply(params, xi, None, 0.0))(x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+def expected_nll(network: Network, key: Array, state: MeanField, x: Array, y: Array) -> Float[Array, ""]:
+    """`nll` averaged over the weights `mean + std * noise` and `mean - std * noise`: what is odd in the noise cancels."""
+    params = sample(key, state)
+    mirrored = jax.tree.map(lambda m, p: 2 * m - p, state.mean, params)
+    return 0.5 * (nll(network, params, x, y) + nll(network, mirrored, x, y))
+
+
+def spread(mean: PyTree, ratio: float) -> MeanField:
+    """These means, and everywhere `ratio` times the prior's standard deviation at scale 1."""
+    return MeanField(mean, jax.tree.map(lambda a: jnp.full_like(a, jnp.log(ratio * prior_std(a, 1.0))), mean))
+
+
+def variational(
+    network: Network, *, batch: int = 32, pairs: int = 1, kl_weight: float = 0.01, initial_std: float = 0.5
+) -> Posterior:
     """Mean-field variational inference: an independent normal for every weight. A draw is one set of weights.
 
-    The evidence lower bound is estimated with `samples` weight samples per step, each shared by the minibatch. `weight_decay` is not
-    used (the prior, `HParams.prior_scale`, does its work), nor is dropout.
+    The likelihood term uses antithetic weight samples. The default is NOT the evidence bound: `kl_weight` 0.01 is a tempered
+    ("cold") posterior, as if every label had been seen 100 times. XXX
 
     Args:
       network: what to train.
       batch: rows of one minibatch.
-      samples: weight samples per step.
-      initial_std: standard deviation of every weight at the start.
+      pairs: antithetic pairs of weight samples per step, each shared by the minibatch.
+      kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less is a cold posterior.
+      initial_std: standard deviation of every weight at the start, in units of its prior's (at `prior_scale` 1).
     References:
-      Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Kingma & Welling 2014.
+      Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Wenzel et al. 2020, https://arxiv.org/abs/2002.02405 (cold
+      posteriors); Coker et al. 2022, https://arxiv.org/abs/2106.07052 (wide mean-field networks ignore the data).
     """
 
     def init(key, x):
-        mean = network.init(key, x)
-        return MeanField(mean, jax.tree.map(lambda a: jnp.full_like(a, jnp.log(initial_std)), mean))
+        return spread(network.init(key, x), initial_std)
 
     def fit(key, state, labeled, hparams):
         def loss(state, key, x, y, count):
-            def one(key):
-                params = sample(key, state)
-                logits = jax.vmap(lambda xi: network.apply(params, xi, None, 0.0))(x)
-                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-            expected = jax.vmap(one)(jax.random.split(key, samples)).mean()
-            return expected + kl_to_prior(state, hparams.prior_scale) / count
+            expected = jax.vmap(lambda k: expected_nll(network, k, state, x, y))(jax.random.split(key, pairs)).mean()
+            return expected + kl_weight * kl_to_prior(state, hparams.prior_scale) / count
 
         return training.sgd(key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch)
 
