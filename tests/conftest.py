@@ -1,0 +1,32 @@
+"""Types checked at run time, eight CPU devices, and strict JAX for the pure core (`usefixtures("strict")`).
+
+Strictness is not global: flax and optax promote ranks, and user networks may.
+
+Every annotation in bayesal is checked on every call by jaxtyping and beartype. Edges that take anything and answer with a
+sentence of their own are called through `oracles.as_users_do`, without the annotation in front of them.
+"""
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+hook = install_import_hook("bayesal", "beartype.beartype")  # stays for the whole session: modules are imported late
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("bayesal", max_examples=25, deadline=None, derandomize=True)
+settings.load_profile("bayesal")
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def strict():
+    """No broadcast between ranks and no implicit cast between types, in our arithmetic and in the test's."""
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield

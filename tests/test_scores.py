@@ -1,0 +1,173 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayesal import checks, chunks, scores
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+SCORES = {name: getattr(scores, name) for name in oracles.SCORES}
+SHAPES = [(1, 4, 2), (2, 4, 2), (5, 12, 3), (20, 12, 10)]
+each_score = pytest.mark.parametrize("name", SCORES)
+
+
+def bounds(name, draws, classes):
+    few = min(draws, classes)
+    return {
+        "entropy": (0, math.log(classes)), "expected_entropy": (0, math.log(classes)), "bald": (0, math.log(few)),
+        "least_confidence": (0, 1 - 1 / classes), "margin": (-1, 0), "variation_ratio": (0, 1 - 1 / few), "mean_std": (0, 0.5),
+    }[name]  # fmt: skip
+
+
+def planted(seed, shape):
+    """Random rows with certain, agreeing, duplicated and enormous ones among them."""
+    z = np.random.default_rng(seed).normal(size=shape) * 3
+    z[:, 0] = z[:1, 0]  # all draws agree
+    z[:, 1] = np.where(np.arange(shape[2]) == seed % shape[2], 300.0, -300.0)
+    z[seed % shape[0], 2] = np.where(np.arange(shape[2]) == 0, 0.0, -np.inf)  # one certain draw
+    z[:, 3] = z[:, 2]
+    return oracles.log_softmax(z).astype(np.float32)
+
+
+@each_score
+@given(seed=st.integers(0, 2**31), shape=st.sampled_from(SHAPES))
+def test_against_the_oracle_at_the_edges_and_within_bounds(name, seed, shape):  # TRAPS 1, 3, 14, 29, 38
+    log_p = planted(seed, shape)
+    p = np.exp(log_p.astype(np.float64))
+    got = np.asarray(SCORES[name](log_p))
+    want = [oracles.SCORES[name](p[:, i].tolist()) for i in range(shape[1])]
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    low, high = bounds(name, shape[0], shape[2])
+    assert got.min() >= low - 1e-6 and got.max() <= high + 2e-6
+    assert got[2] == got[3]  # a duplicated row has the same score, bit for bit
+
+
+@each_score
+def test_a_thousand_classes(name):
+    log_p, p = oracles.random_log_probs(1, (3, 4, 1000))
+    np.testing.assert_allclose(SCORES[name](log_p), [oracles.SCORES[name](p[:, i].tolist()) for i in range(4)], rtol=1e-5, atol=2e-6)
+
+
+@each_score
+@given(seed=st.integers(0, 2**31))
+def test_the_order_of_draws_classes_and_points_does_not_matter(name, seed):
+    log_p, _ = oracles.random_log_probs(seed, (5, 12, 3))
+    rng = np.random.default_rng(seed)
+    score = SCORES[name]
+    whole = np.asarray(score(log_p))
+    np.testing.assert_allclose(score(log_p[rng.permutation(5)]), whole, atol=1e-6)
+    np.testing.assert_allclose(score(log_p[..., rng.permutation(3)]), whole, atol=1e-6)
+    points = rng.permutation(12)
+    assert np.array_equal(score(log_p[:, points]), whole[points])
+
+
+@each_score
+def test_the_gradient_is_finite_where_draws_are_certain(name):  # TRAPS 2
+    certain = jnp.stack([jnp.log(jnp.eye(3)), jnp.log(jnp.eye(3)), jnp.log(jnp.roll(jnp.eye(3), 1, axis=0))])
+    near = jax.nn.log_softmax(jnp.where(jnp.isfinite(certain), 300.0, -300.0), axis=-1)
+    for x in (certain, near):
+        assert np.all(np.isfinite(jax.grad(lambda x: SCORES[name](x).sum())(x)))
+
+
+@each_score
+def test_bits_do_not_depend_on_the_chunk(name):  # TRAPS 10
+    log_p, _ = oracles.random_log_probs(2, (100, 7, 3))
+    pool = jnp.asarray(log_p)  # 100 points, 7 draws, 3 classes: points lead, as in a pool
+    whole = np.asarray(SCORES[name](jnp.moveaxis(pool, 0, 1)))
+    for chunk in (1, 7, 64, 100):
+        parts = jax.jit(lambda x, c=chunk: chunks.over_rows(lambda r: SCORES[name](jnp.moveaxis(r, 0, 1)), x, c))(pool)
+        assert np.array_equal(parts, whole), chunk
+
+
+@each_score
+def test_an_empty_pool_has_no_scores(name):
+    assert SCORES[name](jnp.zeros((4, 0, 3))).shape == (0,)
+
+
+@each_score
+def test_any_batch_axes(name):  # TRAPS 15
+    log_p, _ = oracles.random_log_probs(3, (5, 12, 3))
+    whole = np.asarray(SCORES[name](log_p))
+    np.testing.assert_allclose(SCORES[name](log_p.reshape(5, 3, 4, 3)), whole.reshape(3, 4), atol=1e-7)
+    np.testing.assert_allclose(SCORES[name](log_p[:, 0]), whole[0], atol=1e-7)
+
+
+@given(st.integers(0, 2**31))
+def test_bald_of_draws_that_agree_is_never_negative(seed):  # TRAPS 3
+    one, _ = oracles.random_log_probs(seed, (1, 12, 10), scale=4.0)
+    got = np.asarray(scores.bald(np.repeat(one, 20, axis=0)))
+    assert np.all(got >= 0) and np.all(got < 1e-6)
+
+
+def test_bald_keeps_its_digits_where_draws_nearly_agree():  # TRAPS 3
+    base, _ = oracles.random_log_probs(0, (1, 12, 3))
+    nudge = np.random.default_rng(1).normal(size=(20, 12, 3)) * 1e-3
+    log_p = oracles.log_softmax(base.astype(np.float64) + nudge).astype(np.float32)
+    p = np.exp(log_p.astype(np.float64))
+    want = np.array([oracles.bald(p[:, i].tolist()) for i in range(12)])
+    assert 1e-8 < want.min() and want.max() < 1e-6
+    np.testing.assert_allclose(scores.bald(log_p), want, rtol=2e-2)
+
+
+def test_bald_is_the_gap_between_the_two_entropies():
+    log_p, _ = oracles.random_log_probs(4, (20, 12, 10))
+    np.testing.assert_allclose(scores.bald(log_p), scores.entropy(log_p) - scores.expected_entropy(log_p), atol=1e-6)
+
+
+def test_two_certain_opposite_draws_have_log_2_nats():  # TRAPS 14, 29
+    opposite = jnp.log(jnp.eye(2))[:, None]
+    for score in (scores.entropy, scores.bald):
+        assert abs(float(score(opposite)[0]) - math.log(2)) < 1e-6
+
+
+def test_variation_ratio_is_a_frequency_of_votes():  # TRAPS 38
+    votes = np.log(np.array([[[0.6, 0.4]], [[0.9, 0.1]], [[0.3, 0.7]], [[0.45, 0.55]], [[0.51, 0.49]]], np.float32))
+    assert abs(float(scores.variation_ratio(votes)[0]) - 2 / 5) < 1e-7
+
+
+def test_bfloat16_storage_keeps_the_ranking_of_bald():  # TRAPS 5
+    log_p, _ = oracles.random_log_probs(5, (20, 500, 10), scale=1.0)
+    stored = jnp.asarray(log_p).astype(jnp.bfloat16)
+    a, b = np.asarray(scores.bald(log_p)), np.asarray(scores.bald(stored))
+    ranks = [np.argsort(np.argsort(v)) for v in (a, b)]
+    assert np.corrcoef(*ranks)[0, 1] >= 0.99
+
+
+@each_score
+def test_inputs_are_left_alone(name):  # TRAPS 30
+    log_p, _ = oracles.random_log_probs(6, (5, 12, 3))
+    before = log_p.copy()
+    log_p.flags.writeable = False
+    SCORES[name](log_p)
+    assert np.array_equal(log_p, before)
+
+
+BAD = {
+    "probabilities": (checks.NotLogProbabilities, lambda x: np.exp(x), "probabilities"),
+    "logits": (checks.NotLogProbabilities, lambda x: x + 1.0, "log_softmax"),
+    "one row off": (checks.NotLogProbabilities, lambda x: np.concatenate([x[:, :3], x[:, 3:] + np.float32(0.1)], 1), "sum to 1"),
+    "integers": (checks.NotLogProbabilities, lambda x: x.astype(np.int32), "int32"),
+    "nan": (checks.NonFinite, lambda x: np.where(np.arange(12)[None, :, None] == 7, np.float32(np.nan), x), "NaN"),
+    "no draws": (checks.WrongSize, lambda x: x[:0], "K = 0"),
+    "one class": (checks.WrongShape, lambda x: x[..., :1] * 0, "C = 1"),
+    "one axis": (checks.WrongShape, lambda x: x[0, 0], "axes"),
+    "a list": (checks.WrongShape, lambda x: x.tolist(), "list"),
+}
+
+
+@each_score
+@pytest.mark.parametrize("bad", BAD)
+def test_anything_else_is_refused_by_name(name, bad):  # TRAPS 16
+    error, spoil, word = BAD[bad]
+    log_p, _ = oracles.random_log_probs(7, (5, 12, 3))
+    with pytest.raises(error, match=word) as caught:
+        SCORES[name](spoil(log_p))
+    assert caught.value.argument == "log_probs" and "`log_probs`" in str(caught.value)
+    if bad == "nan":
+        assert set(caught.value.rows.tolist()) == {7}
