@@ -117,7 +117,8 @@ def _row_totals(values):
 
 def _normalized(values: Any, name: str) -> None:
     tolerance = TOLERANCE.get(str(values.dtype), 1e-3)
-    total, nan, peak = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
+    with jax.ensure_compile_time_eval():  # concrete values may be closed over by a function that is being traced
+        total, nan, peak = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
     if nan.any():
         where = np.argwhere(nan)
         raise NonFinite(

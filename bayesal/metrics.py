@@ -84,7 +84,7 @@ def reliability(
         first = np.cumsum(counts) - counts  # where a group of equal confidences starts decides its bin
         which = (first * bins // len(confidence))[inverse.ravel()]
     else:
-        which = np.clip(np.ceil(confidence * bins - 1e-9).astype(int) - 1, 0, bins - 1)
+        which = np.clip(np.ceil(confidence * bins - 1e-5).astype(int) - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)
     divisor = np.maximum(count, 1)
     return Bins(

@@ -1,10 +1,11 @@
 """Mean-field variational inference over all weights."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from bayesal import training
@@ -20,20 +21,20 @@ class MeanField(NamedTuple):
 
 def sample(key: Array, state: MeanField) -> PyTree:
     """One set of weights: `mean + std * noise`."""
-    leaves, tree = jax.tree.flatten(state.mean)
-    noise = tree.unflatten([jax.random.normal(k, a.shape) for k, a in zip(jax.random.split(key, len(leaves)), leaves, strict=True)])
+    flat, unravel = ravel_pytree(state.mean)  # one stream of noise compiles several times faster than one per leaf
+    noise = unravel(jax.random.normal(key, flat.shape, flat.dtype))
     return jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, state.mean, state.log_std, noise)
 
 
-def prior_std(leaf: Array, scale: Float[Array, ""]) -> Float[Array, ""]:
+def prior_std(leaf: Array, scale: Any) -> Float[Array, ""]:
     """`scale / sqrt(fan-in)` for a kernel `[..., in, out]`, so that activations keep their size; `scale / 10` for a vector.
 
     A wide prior on biases makes draws disagree by the same amount everywhere, which says nothing about any one example.
     """
-    return 0.1 * scale if leaf.ndim < 2 else scale / (leaf.size // leaf.shape[-1]) ** 0.5
+    return jnp.asarray(scale) * (0.1 if leaf.ndim < 2 else (leaf.size // leaf.shape[-1]) ** -0.5)
 
 
-def kl_to_prior(state: MeanField, scale: Float[Array, ""]) -> Float[Array, ""]:
+def kl_to_prior(state: MeanField, scale: Any) -> Float[Array, ""]:
     """KL(q || prior) of the whole network, in nats; `>= 0`, and 0 only at the prior itself."""
 
     def one(mean, log_std):
@@ -62,13 +63,20 @@ def spread(mean: PyTree, ratio: float) -> MeanField:
     return MeanField(mean, jax.tree.map(lambda a: jnp.full_like(a, jnp.log(ratio * prior_std(a, 1.0))), mean))
 
 
-def variational(
-    network: Network, *, batch: int = 32, pairs: int = 1, kl_weight: float = 0.01, initial_std: float = 0.5
-) -> Posterior:
+def variational(network: Network, *, batch: int = 32, pairs: int = 1, kl_weight: float = 0.01, initial_std: float = 0.5) -> Posterior:
     """Mean-field variational inference: an independent normal for every weight. A draw is one set of weights.
 
-    The likelihood term uses antithetic weight samples. The default is NOT the evidence bound: `kl_weight` 0.01 is a tempered
-    ("cold") posterior, as if every label had been seen 100 times. XXX
+    The default is NOT the evidence bound: `kl_weight` 0.01 is a tempered ("cold") posterior, as if every label had been
+    seen 100 times. The true bound (1.0) says that 100 labels cannot pay for this many weights, and gives the prior back.
+    Digits, 100 labels, `mlp(64, 10)`, 300 steps: accuracy 0.79 at 0.01 (a point net: 0.78), 0.69 at 0.1, 0.11 at 1.0.
+    At a learning rate of 3e-3, 300 steps change a standard deviation by a factor of 1.6 at most, so how much draws disagree
+    (BALD 0.06 nats; 0.09 after 1000 steps) then depends on `initial_std` as well as on the labels.
+
+    Weights are sampled in antithetic pairs: 0.14 of one shared sample's gradient variance in about its time. Held-out NLL
+    at equal CPU time 0.69; one sample 0.71, four 0.72, flipout 0.75, per example 1.48 (experiments/benchmarks/variational.py).
+
+    Every prior is centred at 0 and narrow for vectors: scales of normalization layers, which start at 1, are pulled down.
+    `weight_decay` is not used (the prior, `HParams.prior_scale`, does its work), nor is dropout.
 
     Args:
       network: what to train.

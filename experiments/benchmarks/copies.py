@@ -1,0 +1,129 @@
+"""Are the choices of `bayesal/chunks.py` and `networks.conv` still the faster ones here? `python -m experiments.benchmarks.copies`
+
+Three questions, each on the reference nets: a training step inside a compiled loop, with XLA's convolution or with ours (and
+called from Python, one jitted step at a time); MC-dropout passes over draws; fits of a population or an ensemble. The ways of one
+question take turns, REPEATS times; the median is shown, and its ratio to what the library does here (marked `*`).
+"""
+
+import statistics
+import time
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bayesal import chunks, networks, posteriors, training
+from bayesal.networks import reference
+from bayesal.types import HParams, Labeled
+
+REPEATS = 5
+SHAPE = (28, 28, 1)
+
+
+def loops(over):
+    """Whether the library's `over` is a loop on this backend (seen in its program, not assumed)."""
+    return "scan" in str(jax.make_jaxpr(lambda a: over(lambda v: v + 1.0, a))(jnp.zeros(2)))
+
+
+def interleaved(ways):
+    """The median seconds of every way, the ways taking turns."""
+    for run in ways.values():
+        jax.block_until_ready(run())
+    times = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def show(question, ways, chosen, each=1):
+    medians = interleaved(ways)
+    fastest = min(medians, key=medians.get)
+    holds = medians[chosen] <= 1.05 * medians[fastest]
+    for name, seconds in medians.items():
+        mark = "*" if name == chosen else " "
+        verdict = ("yes" if holds else f"NO: {fastest}") if name == chosen else ""
+        print(f"{question if name == next(iter(medians)) else '':<40}{mark}{name:<28}{seconds / each * 1e3:>10.2f}{seconds / medians[chosen]:>9.2f}  {verdict}", flush=True)
+
+
+def training_step(steps=4, batch=32):
+    x, y = jax.random.uniform(jax.random.key(0), (batch, *SHAPE)), jnp.arange(batch) % 10
+    ours = networks.cnn(SHAPE, 10)
+    with mock.patch.object(reference, "conv", jax.lax.conv_general_dilated):
+        xla = networks.cnn(SHAPE, 10)
+    params, adam = ours.init(jax.random.key(1), x[0]), optax.adam(1e-3)
+    start = params, adam.init(params)
+
+    def step(net):
+        loss = training.nll(net, 0.3)
+
+        def one(i, carry):
+            params, moments = carry
+            updates, moments = adam.update(jax.grad(loss)(params, jax.random.fold_in(jax.random.key(2), i), x, y, batch), moments)
+            return optax.apply_updates(params, updates), moments
+
+        return one
+
+    def inside(net):
+        run = jax.jit(lambda steps, carry: jax.lax.fori_loop(0, steps, step(net), carry))
+        return lambda: run(jnp.int32(steps), start)
+
+    def outside(net):
+        one = jax.jit(step(net))
+
+        def run():
+            carry = start
+            for i in range(steps):
+                carry = one(jnp.int32(i), carry)
+            return carry
+
+        return run
+
+    ways = {"loop, networks.conv": inside(ours), "loop, XLA's conv": inside(xla), "Python, XLA's conv": outside(xla), "Python, networks.conv": outside(ours)}
+    show(f"train cnn, ms/step of {batch} rows", ways, "loop, networks.conv", steps)
+
+
+def passes(name, network, x, draws):
+    posterior = posteriors.mc_dropout(network)
+    state = posterior.init(jax.random.key(0), x[0])._replace(rate=jnp.float32(0.3))
+    keys = posterior.draw(jax.random.key(1), state, draws)
+
+    def through(over):
+        run = jax.jit(lambda state, keys, x: over(lambda k: jax.vmap(lambda xi: posterior.apply(state, k, xi))(x), keys))
+        return lambda: run(state, keys, x)
+
+    ways = {"lax.map": through(jax.lax.map), "vmap": through(lambda f, a: jax.vmap(f)(a))}
+    show(f"{draws} dropout passes of {name}, {x.shape[0]} rows", ways, "lax.map" if loops(chunks.over_draws) else "vmap")
+
+
+def fits(name, network, x, number, steps):
+    labeled = Labeled(x, jnp.arange(x.shape[0]) % 10, jnp.int32(x.shape[0]))
+    posterior = posteriors.mc_dropout(network)
+
+    def one(key):
+        return posterior.fit(key, posterior.init(key, x[0]), labeled, HParams(steps=jnp.int32(steps)))[0]
+
+    def through(over):
+        run = jax.jit(lambda keys: over(one, keys))
+        return lambda: run(jax.random.split(jax.random.key(0), number))
+
+    ways = {"vmap": through(lambda f, a: jax.vmap(f)(a)), "lax.map": through(jax.lax.map)}
+    show(f"{number} fits of {name}, {steps} steps", ways, "lax.map" if loops(chunks.over_fits) else "vmap")
+
+
+def main():
+    print(f"{jax.default_backend()}; median of {REPEATS} interleaved; * = what the library does here")
+    print(f"{'':<41}{'way':<28}{'ms':>10}{'ratio':>9}  still fastest (within 5 %)?")
+    digits, images = jax.random.uniform(jax.random.key(3), (1024, 64)), jax.random.uniform(jax.random.key(4), (128, *SHAPE))
+    training_step()
+    passes("cnn", networks.cnn(SHAPE, 10), images, 10)
+    passes("mlp(64, 10)", networks.mlp(64, 10), digits, 50)
+    fits("mlp(64, 10)", networks.mlp(64, 10), digits[:200], 24, 100)
+    fits("cnn", networks.cnn(SHAPE, 10), images, 3, 4)
+
+
+if __name__ == "__main__":
+    main()

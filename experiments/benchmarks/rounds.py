@@ -1,0 +1,133 @@
+"""What does one round cost, and how long until the first `ask` answers? `python -m experiments.benchmarks.rounds`
+
+scikit-learn digits, mc_dropout(mlp(64, 10)), BatchBALD of 10 points, 100 draws, capacity 220. Two learners: one retunes (a
+population of 8, 3 folds) and fits a temperature, one does neither. Their rounds take turns in one process; the first round is
+left out of the medians. Compilations are counted by JAX's own events. The cold start runs in a fresh process: import, init, tell, ask,
+first with an empty compilation cache, then with the cache that the first left behind.
+"""
+
+import collections
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROUNDS, FIRST, SIZE, BUDGET = 10, 20, 10, 15.0
+KINDS = {"tuned": "population + temperature", "kept": "keep, no temperature"}
+
+
+def make(kind):
+    from bayesal import acquire, calibrate, learner, networks, posteriors, retune
+
+    extras = {"retune": retune.population(), "calibrate": calibrate.temperature()} if kind == "tuned" else {"retune": retune.keep()}
+    return learner(posteriors.mc_dropout(networks.mlp(64, 10)), acquire.batch_bald(), size=SIZE, capacity=220, num_draws=100, **extras)
+
+
+def clock():
+    return time.perf_counter(), time.process_time()
+
+
+def cold(kind, file):
+    """In a fresh process: [wall, CPU] seconds of each part, as one line of JSON."""
+    parts, last = {}, clock()
+
+    def done(name):
+        nonlocal last
+        now = clock()
+        parts[name], last = [b - a for a, b in zip(last, now, strict=True)], now
+
+    import jax
+    import numpy as np
+
+    learner = make(kind)
+    data = np.load(file)
+    x, y = data["x"], data["y"]
+    done("import")
+    state = jax.block_until_ready(learner.init(jax.random.key(0), x))
+    done("init")
+    state = jax.block_until_ready(learner.tell(state, x, np.arange(FIRST), y[:FIRST]))
+    done("tell")
+    learner.ask(state, x)
+    done("ask")
+    print(json.dumps(parts))
+
+
+def cold_starts():
+    from sklearn.datasets import load_digits
+
+    print(f"\ntime to the first answer, fresh process: wall (CPU) seconds; budget {BUDGET:.0f} s")
+    print(f"{'learner':<27}{'cache':<7}" + "".join(f"{n:>15}" for n in ("import", "init", "tell", "ask", "total")))
+    with tempfile.TemporaryDirectory() as folder:
+        import numpy as np
+
+        x, y = load_digits(return_X_y=True)
+        np.savez(f"{folder}/digits.npz", x=(x / 16).astype("float32"), y=y.astype("int32"))
+        for kind, title in KINDS.items():
+            env = os.environ | {
+                "JAX_COMPILATION_CACHE_DIR": f"{folder}/{kind}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+            for cache in ("empty", "warm"):
+                command = [sys.executable, "-m", __spec__.name, "cold", kind, f"{folder}/digits.npz"]
+                parts = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+                total = [sum(v) for v in zip(*parts.values(), strict=True)]
+                cells = "".join(f"{w:>8.2f} ({c:>4.1f})" for w, c in [*parts.values(), total])
+                print(f"{title:<27}{cache:<7}{cells}  {'within' if total[0] <= BUDGET else 'OVER'} {BUDGET:.0f} s", flush=True)
+
+
+def rounds():
+    import jax
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x, y = (x / 16).astype(np.float32), y.astype(np.int32)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **more: compiled.append(more.get("fun_name", "?")) if event == "/jax/core/compile/backend_compile_duration" else None)
+    learners = {kind: make(kind) for kind in KINDS}
+    states, counts = {}, collections.defaultdict(list)
+    times, cpu = collections.defaultdict(list), collections.defaultdict(list)
+
+    def timed(kind, verb, run):
+        compiled.clear()
+        start = clock()
+        out = jax.block_until_ready(run())
+        wall, used = (b - a for a, b in zip(start, clock(), strict=True))
+        times[kind, verb].append(wall)
+        cpu[kind, verb].append(used)
+        counts[kind, verb].append([n for n in compiled])
+        return out
+
+    warm = jax.random.key(0), jax.block_until_ready(jax.numpy.asarray(x))
+    picks = dict.fromkeys(KINDS, np.arange(FIRST))
+    for kind, learner in learners.items():
+        states[kind] = timed(kind, "init", lambda: learner.init(warm[0], x))  # noqa: B023
+    for _ in range(ROUNDS):
+        for kind, learner in learners.items():
+            states[kind] = timed(kind, "tell", lambda: learner.tell(states[kind], x, picks[kind], y[picks[kind]]))  # noqa: B023
+            picks[kind] = timed(kind, "ask", lambda: learner.ask(states[kind], x).indices)  # noqa: B023
+
+    print(f"{ROUNDS} rounds taking turns; ms: median of rounds 2-{ROUNDS}, wall (CPU); programs: compiled in all / of them the verb's own / after round 1")
+    print(f"{'learner':<27}{'verb':<7}{'ms':>8}{'CPU ms':>9}{'ratio':>8}{'programs':>14}   names compiled after round 1")
+    own = {"init": "first_state", "tell": "refit", "ask": "choose"}
+    for kind, title in KINDS.items():
+        for verb in ("init", "tell", "ask"):
+            all_, late = sum(counts[kind, verb], []), sum(counts[kind, verb][1:], [])
+            mine = sum(own[verb] in n for n in all_)
+            wall, used = (statistics.median(t[kind, verb][1:]) * 1e3 if verb != "init" else float("nan") for t in (times, cpu))
+            base = statistics.median(times["kept", verb][1:]) * 1e3 if verb != "init" else float("nan")
+            print(f"{title:<27}{verb:<7}{wall:>8.1f}{used:>9.1f}{wall / base:>8.2f}{f'{len(all_)} / {mine} / {len(late)}':>14}   {', '.join(late)}")
+
+
+def main():
+    if sys.argv[1:2] == ["cold"]:
+        return cold(*sys.argv[2:4])
+    rounds()
+    cold_starts()
+
+
+if __name__ == "__main__":
+    main()

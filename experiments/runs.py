@@ -1,0 +1,117 @@
+"""What every experiment shares: one active-learning run as a stream of records, and a folder that keeps them."""
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import bayesal
+from bayesal import metrics
+
+
+class Data(NamedTuple):
+    """A pool with hidden labels, and a test set that no choice is made on."""
+
+    pool: jax.Array
+    labels: np.ndarray
+    test: jax.Array
+    test_labels: np.ndarray
+
+
+class Folder:
+    """`results.jsonl` of one experiment: the configuration and versions first, then a line per record, flushed at once."""
+
+    def __init__(self, path: Path, config: Any):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.file = open(path / "results.jsonl", "w")
+        self.write({"kind": "config", "config": dataclasses.asdict(config), "versions": versions()})
+
+    def write(self, record: dict) -> None:
+        """Append one record."""
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+
+
+def versions() -> dict[str, str]:
+    """What ran: packages, Python, and the device."""
+    found = {name: metadata.version(name) for name in ("jax", "flax", "optax", "numpyro", "numpy")}
+    return found | {"bayesal": bayesal.__version__, "python": platform.python_version(), "device": jax.devices()[0].device_kind}
+
+
+def run(
+    name: str, learner: bayesal.Learner, posterior: bayesal.Posterior, data: Data, first: np.ndarray, seed: int, rounds: int, num_draws: int,
+    keep: Callable[[dict, bayesal.LearnerState, Any], None] | None = None,
+) -> Iterator[dict]:
+    """One run: the first labels, then `rounds` times ask and tell; a record after every fit.
+
+    `keep(record, state, selection)` may look at a round's state and at what is asked next (None after the last).
+    """
+    init, ask, tell = learner
+    began = time.perf_counter()
+    state = tell(init(jax.random.key(seed), data.pool), data.pool, first, data.labels[first])
+    tell_seconds = time.perf_counter() - began
+    for round in range(rounds + 1):
+        record = {"kind": "round", "strategy": name, "seed": seed, "round": round, "labels": int(state.ledger.count)}
+        record |= evaluate(posterior, state, data, num_draws) | {"tell_seconds": tell_seconds}
+        selection = None
+        if round < rounds:
+            began = time.perf_counter()
+            selection = ask(state, data.pool)
+            picks = np.asarray(selection.indices)
+            record |= {"ask_seconds": time.perf_counter() - began, "asked": picks.tolist(), "scores": np.asarray(selection.scores).round(5).tolist()}
+        if keep is not None:
+            keep(record, state, selection)
+        yield record
+        if selection is not None:
+            began = time.perf_counter()
+            state = jax.block_until_ready(tell(state, data.pool, picks, data.labels[picks]))
+            tell_seconds = time.perf_counter() - began
+
+
+def predictions(posterior: bayesal.Posterior, state: bayesal.LearnerState, x: jax.Array, num_draws: int) -> tuple[jax.Array, jax.Array]:
+    """Averaged predictions `[n, C]` before and after temperature, by the same draws."""
+    bound = bayesal.predictive(posterior, state, num_draws)
+    return dataclasses.replace(bound, temperature=jnp.float32(1.0)).mean(x), bound.mean(x)
+
+
+def evaluate(posterior: bayesal.Posterior, state: bayesal.LearnerState, data: Data, num_draws: int) -> dict:
+    """Test-set figures of a state, and its hyperparameters."""
+    before, after = predictions(posterior, state, data.test, num_draws)
+    labels = data.test_labels
+    return {
+        "accuracy": float(metrics.accuracy(before, labels)), "nll_before": float(metrics.nll(before, labels)), "nll": float(metrics.nll(after, labels)),
+        "ece_before": metrics.ece(before, labels), "ece": metrics.ece(after, labels), "temperature": float(state.temperature),
+        "hparams": {field: float(value) for field, value in state.hparams._asdict().items()}}
+
+
+def first_labels(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Rows of `per_class` random points of every class: the same for every strategy of a seed."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return np.sort(np.concatenate([order[labels[order] == c][:per_class] for c in np.unique(labels)]))
+
+
+def needed(records: list[dict], level: float) -> dict[str, list[float]]:
+    """Labels needed to reach an accuracy, per strategy, one number a seed (inf: not reached)."""
+    out: dict[str, list[float]] = {}
+    for name in dict.fromkeys(r["strategy"] for r in records):
+        for seed in sorted({r["seed"] for r in records}):
+            curve = [(r["labels"], r["accuracy"]) for r in records if (r["strategy"], r["seed"]) == (name, seed)]
+            if curve:
+                out.setdefault(name, []).append(metrics.labels_needed(*np.array(sorted(curve)).T, level))
+    return out
+
+
+def spread(values: list[float]) -> str:
+    """Median and quartiles as people write them; quartiles are order statistics, so that inf stays inf."""
+    low, middle, high = (float(np.quantile(values, q, method="inverted_cdf")) for q in (0.25, 0.5, 0.75))
+    text = lambda v: "never" if np.isinf(v) else f"{v:.0f}"
+    return f"{text(middle)} ({text(low)}-{text(high)})"

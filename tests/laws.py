@@ -1,0 +1,120 @@
+"""Every posterior, once: adding a posterior is adding one line to `POSTERIORS`. The laws are in `test_posteriors.py`."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from bayesal import networks, posteriors
+from bayesal.networks.reference import dropout
+from bayesal.predictives import Predictive
+from bayesal.types import HParams, Labeled, Posterior
+
+CLASSES, FEATURES, POOL = 3, 16, 128
+
+
+class SmallConv(nnx.Module):
+    """One convolution whose channels drop out, on 16 features seen as a 4x4 image."""
+
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 8, (3, 3), conv_general_dilated=networks.conv, rngs=rngs)
+        self.last = nnx.Linear(8 * 16, CLASSES, rngs=rngs)
+
+    def embed(self, x, rngs=None, rate=0.0):
+        x = jax.nn.relu(self.conv(x.reshape(-1, 4, 4, 1)))
+        return dropout(x, rngs, rate, (x.shape[0], 1, 1, x.shape[-1])).reshape(x.shape[0], -1)
+
+    def __call__(self, x, rngs=None, rate=0.0):
+        return self.last(self.embed(x, rngs, rate))
+
+
+MLP = networks.mlp(FEATURES, CLASSES, (8,))
+CONV = networks.from_nnx(SmallConv, embed="embed", rate="rate")
+
+
+class Case(NamedTuple):
+    name: str
+    posterior: Posterior
+    draws: int = 6
+    disagrees: bool = True  # its draws are different functions
+    redraws: bool = True  # another key, other draws
+    needs: float = 0.9  # accuracy on the tiny problem
+
+
+POSTERIORS = [
+    Case("point", posteriors.point(MLP), disagrees=False, redraws=False),
+    Case("mc_dropout", posteriors.mc_dropout(MLP)),
+    Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
+    Case("variational", posteriors.variational(MLP)),
+    Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
+]
+every_posterior = pytest.mark.parametrize("case", POSTERIORS, ids=lambda case: case.name)
+
+HPARAMS = HParams(*(jnp.float32(v) for v in (1e-2, 1e-4, 0.3, 1.0)), jnp.int32(120))
+
+
+@functools.cache
+def problem(rows: int = POOL, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three clouds that hardly touch."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, CLASSES, rows).astype(np.int32)
+    centers = np.random.default_rng(99).normal(size=(CLASSES, FEATURES)) * 1.5
+    return (centers[y] + 0.5 * random.normal(size=(rows, FEATURES))).astype(np.float32), y
+
+
+def labeled(count: int = 30, capacity: int = 30, garbage: float = 0.0) -> Labeled:
+    """The first `count` points of the problem; padding rows hold garbage."""
+    x, y = problem()
+    rows = np.full((capacity, FEATURES), garbage, np.float32)
+    labels = np.full(capacity, 2 if garbage else 0, np.int32)
+    rows[:count], labels[:count] = x[:count], y[:count]
+    return Labeled(jnp.asarray(rows), jnp.asarray(labels), jnp.int32(count))
+
+
+@functools.cache
+def programs(case: Case):
+    """`init` and `fit`, compiled once for all tests."""
+    return jax.jit(case.posterior.init), jax.jit(case.posterior.fit)
+
+
+def fit(case: Case, data: Labeled, hparams: HParams = HPARAMS, seed: int = 0):
+    """`(initial state, fitted state, info)`."""
+    init, run = programs(case)
+    start = init(jax.random.key(seed), data.x[0])
+    return (start, *run(jax.random.key(seed + 1), start, data, hparams))
+
+
+@functools.cache
+def fitted(case: Case):
+    return fit(case, labeled())[1]
+
+
+def predictive(case: Case, seed: int = 2) -> Predictive:
+    state = fitted(case)
+    return Predictive(case.posterior, state, case.posterior.draw(jax.random.key(seed), state, case.draws), jnp.float32(1.0))
+
+
+def weights(state):
+    """The trained part of a state."""
+    return getattr(state, "params", state)
+
+
+def numbers(tree):
+    """The leaves as NumPy arrays, keys as their numbers."""
+    plain = lambda a: jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a
+    return [np.asarray(plain(a)) for a in jax.tree.leaves(tree)]
+
+
+def same(a, b) -> bool:
+    """Bit by bit (NaN equals NaN)."""
+    a, b = numbers(a), numbers(b)
+    return len(a) == len(b) and all(p.shape == q.shape and p.dtype == q.dtype and p.tobytes() == q.tobytes() for p, q in zip(a, b, strict=True))
+
+
+def close(a, b, atol):
+    for p, q in zip(numbers(a), numbers(b), strict=True):
+        np.testing.assert_allclose(p, q, rtol=0, atol=atol)

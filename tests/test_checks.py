@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from bayesal import checks
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+MASK = np.array([True, False, True, True])
+
+
+def refused(error, argument, function, *args, **kwargs):
+    with pytest.raises(error) as caught:
+        function(*args, **kwargs)
+    assert caught.value.argument == argument and f"`{argument}`" in str(caught.value)
+    assert isinstance(caught.value, checks.BayesalError) and isinstance(caught.value, ValueError)
+    return caught.value
+
+
+def test_storage_types_have_their_own_tolerance():
+    log_p, _ = oracles.random_log_probs(0, (4, 50, 10))
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
+        assert checks.log_probs(jnp.asarray(log_p).astype(dtype)).dtype == jnp.float32
+    refused(checks.NotLogProbabilities, "log_probs", checks.log_probs, jnp.asarray(log_p) + 0.01)
+
+
+def test_values_are_not_looked_at_under_jit():
+    assert jax.jit(lambda x: checks.log_probs(x).sum())(jnp.ones((2, 3))).shape == ()
+    with pytest.raises(checks.WrongShape):
+        jax.jit(checks.log_probs)(jnp.ones((2, 3, 1)))
+    assert not jax.jit(lambda x: jnp.asarray(checks.concrete(x)))(jnp.ones(2))
+    assert checks.concrete(jnp.ones(2), np.ones(2))
+
+
+def test_a_row_that_sums_to_nothing_is_refused():
+    error = refused(checks.NotLogProbabilities, "log_probs", checks.log_probs, np.full((2, 3, 2), -np.inf, np.float32))
+    assert error.rows.max() == 2
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, "3", True, None, 5, 4])
+def test_a_batch_that_cannot_be_had(size):
+    error = refused(checks.WrongSize, "size", checks.batch_size, size, jnp.asarray(MASK))
+    assert "4 points" in str(error) if size == 5 else True
+    assert "size=3" in str(error) if size == 4 else True
+
+
+def test_batch_sizes_that_fit():
+    assert checks.batch_size(3, jnp.asarray(MASK)) == 3 and checks.batch_size(np.int64(1), MASK) == 1
+
+
+@pytest.mark.parametrize("mask", [[0, 2], np.ones(4), np.ones(3, bool), np.ones((4, 1), bool), [True] * 4])
+def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
+    refused(checks.WrongShape, "available", checks.available_rows, mask, 4)
+    assert checks.available_rows(None, 4).tolist() == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "rows"),
+    [([0, 1, 3], [2]), ([-1, 0, 1], [0]), ([0.0, 1.0, 2.0], []), ([[1, 0], [0, 1]], []), ([0, 1], []), ([True, False, True], [])],
+)
+def test_labels_out_of_range_or_of_the_wrong_kind(values, rows):  # TRAPS 32
+    error = refused(checks.WrongLabel, "labels", checks.labels, np.array(values), 3, 3)
+    assert error.rows.tolist() == rows
+
+
+def test_labels_need_not_hold_every_class():  # TRAPS 32
+    assert checks.labels(np.array([0, 0, 2], np.uint8), 4).dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("values", "rows"), [([0, 4], [4]), ([-1], [-1]), ([1, 2, 1], [1]), ([0.0], []), ([[0]], []), ([True, False], [])])  # fmt: skip
+def test_indices_are_distinct_rows_of_the_pool(values, rows):  # TRAPS 17, 18
+    error = refused(checks.WrongIndex, "indices", checks.indices, np.array(values), 4)
+    assert error.rows.tolist() == rows
+
+
+def test_scores_that_cannot_be_ranked():  # TRAPS 4
+    for value in (np.nan, np.inf):
+        error = refused(checks.NonFinite, "scores", checks.scores, np.array([0.0, value, -np.inf], np.float32))
+        assert error.rows.tolist() == [1]
+    for values in ([0.0, 1.0], np.zeros((2, 2)), np.array(["a"]), np.array([True])):
+        refused(checks.WrongShape, "scores", checks.scores, values)
+
+
+def test_pools():
+    refused(checks.WrongShape, "x", checks.pool, np.zeros(3))
+    refused(checks.WrongShape, "x", checks.pool, [[0.0]])
+    refused(checks.WrongSize, "x", checks.pool, np.zeros((0, 3)))
+    refused(checks.WrongShape, "x", checks.pool, np.array([["a"]]))
+    checks.pool(np.zeros((2, 3)))
+
+
+def test_keys():
+    for value in (0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 2)):
+        refused(checks.WrongShape, "key", checks.key, value)
+    checks.key(jax.random.key(0))
+
+
+def test_labels_that_may_not_be_told():  # TRAPS 17
+    refused(checks.WrongSize, "indices", checks.new_labels, np.array([], int), np.array([3]), 4)
+    assert refused(checks.WrongIndex, "indices", checks.new_labels, np.array([2, 3]), np.array([3]), 4).rows.tolist() == [3]
+    refused(checks.WrongSize, "indices", checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4)
+    assert refused(checks.WrongIndex, "indices", checks.were_asked, np.array([2, 3]), np.array([3])).rows.tolist() == [2]
+
+
+def test_long_lists_of_rows_are_cut():
+    assert checks.listed(range(7)) == "0, 1, 2, 3, 4 and 2 more" and checks.listed([]) == ""

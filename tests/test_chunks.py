@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesal import chunks
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+POOL = jnp.asarray(np.random.default_rng(0).normal(size=(100, 5)), jnp.float32)
+
+
+def two_facts(rows):
+    return {"sum": jnp.tanh(rows).sum(axis=1), "twice": jnp.stack([rows, -rows], axis=1)}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 99, 100, 1000])
+def test_chunks_change_no_bit(chunk):  # TRAPS 10
+    whole = jax.jit(two_facts)(POOL)
+    parts = jax.jit(lambda x: chunks.over_rows(two_facts, x, chunk))(POOL)
+    assert all(np.array_equal(parts[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("chunk", "seen"), [(1, 1), (7, 7), (64, 64), (100, 100), (1000, 100)])
+def test_the_function_only_ever_sees_one_chunk(chunk, seen):
+    shapes = set()
+
+    def spy(rows):
+        shapes.add(rows.shape)
+        return rows
+
+    assert np.array_equal(chunks.over_rows(spy, POOL, chunk), POOL)
+    assert shapes == {(seen, 5)}
+
+
+def test_peak_memory_is_that_of_one_chunk():
+    def hungry(rows):  # 4 kB a row
+        return jnp.sort(rows[:, :1] * jnp.arange(1000.0)[None], axis=1)[:, 7]
+
+    pool = jax.ShapeDtypeStruct((20_000, 5), jnp.float32)
+    used = [
+        jax.jit(lambda x, c=c: chunks.over_rows(hungry, x, c)).lower(pool).compile().memory_analysis().temp_size_in_bytes
+        for c in (100, 20_000)]  # fmt: skip
+    assert used[0] < 100 * 1000 * 4 * 4 + 20_000 * 4 * 4 < used[1]
+
+
+@pytest.mark.parametrize("chunk", [1, 64])
+def test_an_empty_pool_gives_empty_results(chunk):
+    assert chunks.over_rows(two_facts, POOL[:0], chunk)["twice"].shape == (0, 2, 5)
+
+
+def test_over_draws_and_over_fits_map_the_leading_axis():
+    draws = {"a": POOL, "b": POOL[:, 0]}
+    one = lambda draw: draw["a"] * draw["b"]
+    want = POOL * POOL[:, :1]
+    assert np.array_equal(chunks.over_draws(one, draws), want)
+    assert np.array_equal(chunks.over_fits(one, draws), want)
+    assert chunks.on_cpu() == (jax.default_backend() == "cpu")

@@ -1,0 +1,189 @@
+"""All laws x all posteriors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from laws import CLASSES, HPARAMS, MLP, POOL, close, every_posterior, fit, fitted, labeled, predictive, problem, programs, same, weights
+
+from bayesal import checks, posteriors, types
+
+
+@every_posterior
+@pytest.mark.parametrize("chunk", [1, 7, 64, POOL])
+def test_a_draw_is_one_function(case, chunk):
+    model, (x, _) = predictive(case), problem()
+    rows = 14 if chunk == 1 else POOL
+    parts = [model(x[i : i + chunk]) for i in range(0, rows, chunk)]
+    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), model(x)[:, :rows], atol=2e-6)
+
+
+@every_posterior
+def test_equal_rows_are_predicted_equally(case):
+    x, _ = problem()
+    log_probs = np.asarray(predictive(case)(np.repeat(x[:16], 8, axis=0)))
+    assert (log_probs.reshape(case.draws, 16, 8, CLASSES) == log_probs[:, ::8][:, :, None]).all()
+
+
+@every_posterior
+def test_permuting_rows_permutes_predictions(case):
+    model, (x, _) = predictive(case), problem()
+    order = np.random.default_rng(0).permutation(POOL)
+    np.testing.assert_allclose(model(x[order]), model(x)[:, order], atol=1e-6)
+
+
+@every_posterior
+def test_rows_are_normalized_and_mean_agrees(case):
+    model, (x, _) = predictive(case), problem()
+    log_probs = model(x)
+    assert log_probs.shape == (case.draws, POOL, CLASSES)
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.exp(model.mean(x)), np.exp(log_probs).mean(0), atol=1e-5)
+
+
+@every_posterior
+def test_draws_disagree_where_they_should(case):
+    spread = np.asarray(predictive(case)(problem()[0])).std(axis=0).max()
+    assert spread > 1e-2 if case.disagrees else spread == 0
+
+
+@every_posterior
+@pytest.mark.parametrize("garbage", [1e6, np.nan])
+def test_padding_and_capacity_change_nothing(case, garbage):
+    short, long = HPARAMS._replace(steps=jnp.int32(30)), labeled(30, 120, garbage)
+    _, exact, info = fit(case, labeled(30, 30), short)
+    _, padded, padded_info = fit(case, long, short)
+    close(exact, padded, 1e-6)
+    close(info, padded_info, 1e-6)
+    assert (np.asarray(info.failed_at) == -1).all()
+
+
+@every_posterior
+def test_the_key_fixes_the_fit(case):
+    short = HPARAMS._replace(steps=jnp.int32(30))
+    first, second, other = (fit(case, labeled(), short, seed)[1] for seed in (0, 0, 7))
+    assert same(first, second)
+    assert not same(weights(first), weights(other))
+
+
+@every_posterior
+def test_the_key_fixes_the_draws(case):
+    x, _ = problem()
+    first, second, other = (predictive(case, seed)(x) for seed in (2, 2, 3))
+    assert same(first, second)
+    assert same(first, other) != case.redraws
+    if case.redraws:  # masks are drawn again, every one of them
+        assert np.abs(np.asarray(first - other)).max(axis=(1, 2)).min() > 0
+
+
+@every_posterior
+def test_jit_changes_nothing(case):
+    x, _ = problem()
+    model = predictive(case)
+    eager = np.stack([[case.posterior.apply(model.state, jax.tree.map(lambda a, k=k: a[k], model.draws), xi) for xi in x[:3]] for k in range(2)])
+    np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(model, x)[:2, :3], eager, atol=2e-6)
+
+
+@every_posterior
+def test_a_pool_on_eight_devices_gives_the_same_numbers(case):
+    model, (x, _) = predictive(case), problem()
+    mesh = jax.make_mesh((8,), ("pool",), axis_types=(AxisType.Auto,))
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("pool")))
+    assert len(spread.sharding.device_set) == 8
+    np.testing.assert_allclose(model(spread), model(x), atol=2e-6)
+
+
+@every_posterior
+def test_predicting_changes_no_state(case):
+    model, (x, _) = predictive(case), problem()
+    before = jax.tree.map(jnp.copy, (model.state, model.draws))
+    first = model(x)
+    model.mean(x), model.embed(x)
+    assert same(before, (model.state, model.draws))
+    assert same(first, model(x))
+
+
+@every_posterior
+def test_embeddings_are_one_row_per_point(case):
+    model, (x, _) = predictive(case), problem()
+    features = model.embed(x)
+    assert features.ndim == 2 and features.shape[0] == POOL
+    np.testing.assert_allclose(features[:5], model.embed(x[:5]), atol=1e-6)
+
+
+@every_posterior
+def test_hyperparameters_are_data(case):
+    _, run = programs(case)
+    fit(case, labeled())
+    traced = run._cache_size()
+    for steps, rate, speed in ((3, 0.1, 1e-3), (7, 0.5, 1e-2)):
+        fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(steps), dropout=jnp.float32(rate), learning_rate=jnp.float32(speed)))
+    assert run._cache_size() == traced
+
+
+@every_posterior
+def test_no_steps_change_nothing(case):
+    start, end, _ = fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(0)))
+    assert same(weights(start), weights(end))
+
+
+@every_posterior
+def test_a_non_finite_loss_is_reported_and_the_parameters_stay_finite(case):
+    data = labeled()
+    start, end, info = fit(case, data._replace(x=data.x.at[:].set(jnp.nan)))
+    assert (np.asarray(info.failed_at) == 0).all()
+    assert same(weights(start), weights(end))
+
+
+@every_posterior
+@pytest.mark.parametrize("speed", [1e30, np.inf])
+def test_a_diverged_fit_never_returns_non_finite_parameters(case, speed):
+    for steps in (1, 30):
+        _, end, info = fit(case, labeled(), HPARAMS._replace(learning_rate=jnp.float32(speed), steps=jnp.int32(steps)))
+        assert all(np.isfinite(a).all() for a in jax.tree.leaves(end))
+        if steps > 1 or speed == np.inf:
+            assert (np.asarray(info.failed_at) >= 0).all()
+
+
+@every_posterior
+def test_a_class_without_a_label_is_still_a_class(case):
+    data = labeled()
+    _, state, info = fit(case, data._replace(y=jnp.minimum(data.y, 1)))
+    assert (np.asarray(info.failed_at) == -1).all()
+    draw = jax.tree.map(lambda a: a[0], case.posterior.draw(jax.random.key(0), state, case.draws))
+    log_probs = case.posterior.apply(state, draw, data.x[0])
+    assert log_probs.shape == (CLASSES,) and np.isfinite(log_probs).all()
+
+
+@every_posterior
+def test_one_label_is_enough_to_run(case):
+    _, _, info = fit(case, labeled(1, 30, np.nan), HPARAMS._replace(steps=jnp.int32(5)))
+    assert (np.asarray(info.failed_at) == -1).all()
+
+
+@every_posterior
+def test_it_learns(case):
+    x, y = problem()
+    accuracy = np.mean(np.asarray(predictive(case).mean(x[30:])).argmax(-1) == y[30:])
+    assert accuracy > case.needs
+
+
+def test_an_ensemble_has_exactly_its_members():
+    from laws import POSTERIORS
+
+    case = next(c for c in POSTERIORS if c.name == "ensemble")
+    with pytest.raises(checks.WrongSize, match="6 members") as error:
+        case.posterior.draw(jax.random.key(0), fitted(case), 5)
+    assert error.value.argument == "num_draws"
+    with pytest.raises(checks.WrongSize) as error:
+        posteriors.ensemble(MLP, members=1)
+    assert error.value.argument == "members"
+
+
+def test_the_rate_of_prediction_is_the_rate_of_training():
+    case = posteriors.mc_dropout(MLP)
+    _, x = None, problem()[0]
+    state = case.init(jax.random.key(0), x[0])
+    state, _ = case.fit(jax.random.key(1), state, labeled(), types.HParams(dropout=0.45, steps=1))
+    assert float(state.rate) == pytest.approx(0.45)

@@ -1,0 +1,84 @@
+"""Mean-field variational inference against numpyro, against exact quadrature, and on digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.datasets import load_digits
+
+from bayesal import networks, posteriors, scores
+from bayesal.posteriors.variational import MeanField, expected_nll, kl_to_prior, nll, prior_std, sample, spread
+from bayesal.types import HParams, Labeled
+
+MEAN = {"kernel": jnp.linspace(-1.0, 1.0, 12).reshape(4, 3), "bias": jnp.array([0.1, -0.2, 0.0])}
+
+
+def test_kl_is_that_of_numpyro():
+    state = MeanField(MEAN, jax.tree.map(lambda a: -1.0 + 0.3 * a, MEAN))
+    parts = [
+        dist.kl_divergence(dist.Normal(m, jnp.exp(s)), dist.Normal(jnp.zeros_like(m), jnp.full_like(m, prior_std(m, 0.7)))).sum()
+        for m, s in zip(jax.tree.leaves(state.mean), jax.tree.leaves(state.log_std), strict=True)
+    ]
+    assert_allclose(kl_to_prior(state, 0.7), sum(parts), rtol=1e-5)
+
+
+def test_kl_is_zero_at_the_prior_and_only_there():
+    zero = jax.tree.map(jnp.zeros_like, MEAN)
+    assert_allclose(kl_to_prior(spread(zero, 1.0), 1.0), 0.0, atol=1e-5)
+    assert kl_to_prior(spread(zero, 0.9), 1.0) > 0.01
+    assert kl_to_prior(spread(MEAN, 1.0), 1.0) > 0.01
+
+
+def test_the_antithetic_pair_is_unbiased_and_less_noisy():
+    network, key = networks.from_functions(lambda key, x: jnp.ones((5, 3)), lambda w, x, key: x @ w), jax.random.key(0)
+    x, y = jax.random.normal(key, (6, 5)), jnp.array([0, 1, 2, 0, 1, 2])
+    state = spread(network.init(key, x[0]), 0.5)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    single = jax.vmap(lambda k: nll(network, sample(k, state), x, y))(keys)
+    paired = jax.vmap(lambda k: expected_nll(network, k, state, x, y))(keys)
+    assert_allclose(paired.mean(), single.mean(), atol=5 * float(single.std()) / 4000**0.5)
+    assert paired.var() < 0.5 * single.var()
+
+
+def exact_optimum(ones, zeros, kl_weight):
+    """Mean and standard deviation of the best normal for one logit with prior N(0, 1): quadrature and a grid, in float64."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    mean, std = np.meshgrid(np.linspace(0.0, 3.0, 301), np.linspace(0.05, 1.0, 191), indexing="ij")
+    logit = mean[..., None] + std[..., None] * nodes
+    surprise = (ones * np.logaddexp(0.0, -logit) + zeros * np.logaddexp(0.0, logit)) @ (weights / weights.sum())
+    bound = surprise + kl_weight * (0.5 * (std**2 + mean**2 - 1.0) - np.log(std))
+    at = np.unravel_index(bound.argmin(), bound.shape)
+    return mean[at], std[at]
+
+
+@pytest.mark.parametrize("kl_weight", [1.0, 0.1])
+def test_the_fit_finds_the_exact_optimum_of_one_logit(kl_weight):
+    network = networks.from_functions(lambda key, x: jnp.zeros(1), lambda w, x, key: jnp.concatenate([jnp.zeros(1), w]))
+    labeled = Labeled(jnp.zeros((32, 1)), (jnp.arange(32) < 24).astype(jnp.int32), jnp.int32(32))
+    posterior = posteriors.variational(network, kl_weight=kl_weight, pairs=16)
+    hparams = HParams(learning_rate=0.05, prior_scale=10.0, steps=1000)  # a vector's prior is a tenth of the scale: N(0, 1)
+    fit = jax.jit(lambda key: posterior.fit(key, posterior.init(key, labeled.x[0]), labeled, hparams)[0])
+    state = fit(jax.random.key(0))
+    assert_allclose([state.mean[0], jnp.exp(state.log_std[0])], exact_optimum(24, 8, kl_weight), atol=0.03)
+
+
+def test_digits_are_learned_and_draws_disagree():
+    x, y = load_digits(return_X_y=True)
+    x, y = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y, jnp.int32)
+    posterior = posteriors.variational(networks.mlp(64, 10))
+
+    @jax.jit
+    def learn(key):
+        state, info = posterior.fit(key, posterior.init(key, x[0]), Labeled(x[:220], y[:220], jnp.int32(150)), HParams())
+        draws = posterior.draw(key, state, 30)
+        return info, jax.vmap(lambda d: jax.vmap(lambda xi: posterior.apply(state, d, xi))(x[500:]))(draws)
+
+    info, log_probs = learn(jax.random.key(0))
+    wrong = jnp.exp(log_probs).mean(0).argmax(-1) != y[500:]
+    bald = scores.bald(log_probs)
+    assert info.failed_at == -1
+    assert 1 - wrong.mean() >= 0.6
+    assert 0.02 < bald.mean() < 1.0
+    assert bald[wrong].mean() > 1.5 * bald[~wrong].mean()  # draws disagree where the net is wrong
