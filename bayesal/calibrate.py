@@ -91,6 +91,7 @@ def mean_nll(log_probs, labels, valid, log_t) -> Float[Array, ""]:
 @functools.partial(jax.jit, static_argnames="prior_std")
 def _fit(log_probs, labels, valid, prior_std):
     count = valid.sum().astype(jnp.float32)
+    log_probs = jnp.where(valid[None, :, None], log_probs, 0.0)  # padding may hold anything, and 0 * NaN is a NaN slope
     log_probs = jnp.maximum(log_probs, -1e4)  # a class ruled out stays ruled out at every T, with finite slopes
     loss = functools.partial(mean_nll, log_probs, labels, valid)
     slope = jax.grad(loss)
