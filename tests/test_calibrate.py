@@ -150,7 +150,9 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
 
 @pytest.mark.parametrize("prior_std", [0.0, -1.0, float("nan")])
 def test_a_prior_has_a_width(prior_std):
-    for function in (lambda: calibrate.temperature(prior_std=prior_std), lambda: calibrate.fit_temperature(*held_out(0, rows=6), prior_std=prior_std)):
+    log_p, y = held_out(0, rows=6)
+    fit = lambda prior_std: calibrate.fit_temperature(log_p, y, prior_std=prior_std)
+    for function in (lambda: calibrate.temperature(prior_std=prior_std), lambda: fit(prior_std)):
         with pytest.raises(checks.WrongSize, match="`prior_std`") as caught:
             function()
         assert caught.value.argument == "prior_std"
