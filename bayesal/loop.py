@@ -142,23 +142,32 @@ def learner(
         return selection
 
     def tell(state, x, indices, labels, *, unasked=False):
-        checks.pool(x)
-        rows = checks.indices(indices, x.shape[0])
-        classes = jax.eval_shape(lambda s, x: predictive(posterior, s, draws)(x), state, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)).shape[-1]
-        values = checks.labels(labels, classes, len(rows))
-        count = int(state.ledger.count)
-        checks.new_labels(rows, np.asarray(state.ledger.indices)[:count], capacity)
-        if (retune_needs_folds or calibrate is not None) and count + len(rows) < num_folds:
-            raise checks.WrongSize("labels", f"retuning and calibration hold out {num_folds} folds, so they need {num_folds} labels or more in all; got {count + len(rows)}.")
-        if count and not unasked:
+        rows, values = _answers(state, x, indices, labels, parts)
+        if int(state.ledger.count) and not unasked:
             known = asked.get(_fingerprint(state, x))
             checks.were_asked(rows, np.asarray(ask(state, x).indices if known is None else known))
-        new = _refit(state._replace(ledger=state.ledger.append(rows, values), report=None), jnp.asarray(x), parts.telling())
+        ledger = state.ledger.append(rows, values)
+        new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), parts.telling())
         _trained(new.report.fit, int(state.round))
         return new
 
-    retune_needs_folds = not getattr(retune, "keeps", False)
     return Learner(init, ask, tell)
+
+
+def _answers(state: LearnerState, x: ArrayLike, indices: ArrayLike, labels: ArrayLike, parts: "Parts") -> tuple[np.ndarray, np.ndarray]:
+    """Rows and labels that may enter the ledger, or an error that names what is wrong with them."""
+    checks.pool(x)
+    rows = checks.indices(indices, x.shape[0])
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    classes = jax.eval_shape(lambda s, x: predictive(parts.posterior, s, parts.draws)(x), state._replace(report=None), one).shape[-1]
+    values = checks.labels(labels, classes, len(rows))
+    count = int(state.ledger.count)
+    checks.new_labels(rows, np.asarray(state.ledger.indices)[:count], parts.capacity)
+    if (parts.calibrate is not None or not getattr(parts.retune, "keeps", False)) and count + len(rows) < parts.num_folds:
+        raise checks.WrongSize(
+            "labels", f"retuning and calibration hold out {parts.num_folds} folds, so they need {parts.num_folds} labels or more in all; got "
+            f"{count + len(rows)}. Start with more labels, or use retune=None and calibrate=None.")
+    return rows, values
 
 
 class Parts(NamedTuple):

@@ -30,7 +30,7 @@ class Config:
     seeds: int = 5
     rounds: int = 20
     size: int = 10
-    draws: int = 50
+    draws: int = 100
     test: int = 500
     hidden: int = 128
     candidates: int = 6
@@ -112,9 +112,9 @@ def main(config: Config, out: Path) -> list[dict]:
 
 def report(config: Config, records: list[dict], folder: runs.Folder) -> None:
     """Labels needed per strategy, and calibration before and after temperature."""
-    table = screen.Table(title=f"labels needed: median (quartiles) over {config.seeds} seeds; calibration: mean over rounds and seeds")
-    for column in ("strategy", "90 % accuracy", "95 % accuracy", "ECE before T", "ECE after T", "NLL before T", "NLL after T"):
-        table.add_column(column, justify="left" if column == "strategy" else "right")
+    table = screen.Table(title=f"labels needed, median (quartiles) of {config.seeds} seeds; ECE, NLL over all rounds")
+    for column in ("strategy", "to 90 %", "to 95 %", "ECE, T=1", "ECE", "NLL, T=1", "NLL"):
+        table.add_column(column, justify="left" if column == "strategy" else "right", overflow="fold")
     to_90, to_95 = runs.needed(records, 0.90), runs.needed(records, 0.95)
     for name in to_90:
         mean = {k: float(np.mean([r[k] for r in records if r["strategy"] == name])) for k in ("ece_before", "ece", "nll_before", "nll")}

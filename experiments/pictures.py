@@ -29,7 +29,8 @@ def save(picture, path):
 
 def colors(strategies):
     """A color for each strategy: the same in every picture for those known by name, uniform in gray."""
-    known = {name: FIXED[name.lower()] for name in strategies if name.lower() in FIXED}
+    plain = {name: name.lower().replace("_", "") for name in strategies}
+    known = {name: FIXED[key] for name, key in plain.items() if key in FIXED}
     free = [color for color in SPARE if color not in known.values()]
     rest = sorted(name for name in strategies if name not in known)
     return known | {name: free[i % len(free)] for i, name in enumerate(rest)}
@@ -207,7 +208,7 @@ def plot_reliability(log_probs_before, log_probs_after, labels, *, axes=None):
         ax.set_xticks([0.2, 0.4, 0.6, 0.8, 1.0])
         ax.set_aspect("equal")
         ax.set_xlabel("confidence")
-        inset = _plain(ax.inset_axes([0.08, 0.69, 0.38, 0.24]))
+        inset = _plain(ax.inset_axes([0.56, 0.14, 0.38, 0.24]))
         inset.hist(np.exp(np.asarray(log_probs, dtype=np.float64).max(axis=1)), bins=np.linspace(0, 1, 21), color=color, alpha=0.75)
         inset.set_xlim(0, 1)
         inset.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -1,0 +1,100 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The first loop
+# 1,797 real digits, 20 labels to begin with, 10 more each round. Which ten should a person label next?
+# `BatchBALD` asks for the batch whose labels, *together*, tell most about which of the net's 100 draws is right.
+
+# %%
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+
+import bayesal
+from bayesal import acquire, calibrate, metrics, networks, posteriors, retune, scores
+
+# %%
+images, answers = load_digits(return_X_y=True)
+order = np.random.default_rng(0).permutation(len(images))
+images, answers = (images[order] / 16).astype(np.float32), answers[order]
+pool, labels = jnp.asarray(images[500:]), answers[500:]
+test, test_labels = jnp.asarray(images[:500]), answers[:500]
+first = np.concatenate([np.flatnonzero(labels == c)[:2] for c in range(10)])
+
+# %% [markdown]
+# A posterior, a strategy, and the three verbs. Each `tell` retunes learning rate, decay, dropout and steps on out-of-fold
+# labels, fits afresh, and fits a temperature. `ask` and `tell` are compiled once; the first call takes some seconds.
+
+# %%
+posterior = posteriors.mc_dropout(networks.mlp(64, 10))
+parts = dict(size=10, capacity=80, num_draws=100, retune=retune.population(4, steps=(50, 200)), calibrate=calibrate.temperature(), num_folds=2)
+learners = {"random": bayesal.learner(posterior, acquire.uniform(), **parts), "BatchBALD": bayesal.learner(posterior, acquire.batch_bald(), **parts)}
+
+
+def run(learner, rounds=6):
+    """Accuracy after each round, and the last state."""
+    state = learner.tell(learner.init(jax.random.key(0), pool), pool, first, labels[first])
+    curve = [float(metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels))]
+    for _ in range(rounds):
+        picks = np.asarray(learner.ask(state, pool).indices)
+        state = learner.tell(state, pool, picks, labels[picks])
+        curve.append(float(metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels)))
+    return curve, state
+
+
+curves = {name: run(learner) for name, learner in learners.items()}
+
+# %% [markdown]
+# ## Accuracy against labels
+# One seed, so a glimpse rather than a comparison: `make demo` runs five seeds of four strategies.
+
+# %%
+counts = 20 + 10 * np.arange(7)
+for (name, (curve, _)), color in zip(curves.items(), ("#8A8A8A", "#D55E00"), strict=True):
+    plt.plot(counts, curve, color=color)
+    plt.annotate(name, (counts[-1], curve[-1]), xytext=(5, 0), textcoords="offset points", color=color)
+plt.xlabel("labels")
+plt.ylabel("test accuracy");
+
+# %% [markdown]
+# ## What would it ask next?
+# BALD is high where the draws are sure but disagree; expected entropy is high where every draw is unsure.
+
+# %%
+state = curves["BatchBALD"][1]
+predictive = bayesal.predictive(posterior, state, 100)
+log_probs = predictive(pool)
+epistemic, aleatoric = scores.bald(log_probs), scores.expected_entropy(log_probs)
+wrong = np.asarray(predictive.mean(pool)).argmax(-1) != labels
+plt.scatter(aleatoric, epistemic, s=6, c=np.where(wrong, "#D55E00", "#BBBBBB"))
+plt.xlabel("expected entropy (nats): ambiguous")
+plt.ylabel("BALD (nats): worth a label")
+plt.title(f"red: the net is wrong ({wrong.mean():.0%} of the pool)");
+
+# %% [markdown]
+# ## Is its confidence true?
+
+# %%
+after = predictive.mean(test)
+bins = metrics.reliability(after, test_labels, bins=10, equal_mass=True)
+plt.plot([0, 1], [0, 1], ":", color="gray")
+plt.plot(bins.confidence, bins.accuracy, "o-", color="#0072B2")
+plt.xlabel("confidence")
+plt.ylabel("accuracy")
+plt.title(f"T = {float(state.temperature):.2f}, ECE {metrics.ece(after, test_labels):.3f}");
+
+# %%
+assert curves["BatchBALD"][0][-1] > curves["BatchBALD"][0][0]
+assert int(state.ledger.count) == 80 and len(set(np.asarray(state.ledger.indices).tolist())) == 80

@@ -1,0 +1,40 @@
+"""Every Python block of the README runs, and so does every notebook."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_loop_of_the_readme_learns():
+    check = "\nprint((log_probs.argmax(-1) == answers).mean(), len(set(np.asarray(state.ledger.indices).tolist())))"
+    accuracy, labels = run(BLOCKS[0] + check).split()
+    assert float(accuracy) > 0.7 and int(labels) == 60
+
+
+def test_the_backend_block_gives_rows_of_the_pool():
+    out = run(BLOCKS[1] + "\nprint(sorted(set(np.asarray(picks).tolist())), int(ranked.min()))")
+    rows, lowest = out.rsplit("]", 1)
+    assert len(rows.split(",")) == 10 and int(lowest) >= 100
+
+
+def test_a_network_of_ones_own():
+    out = run(BLOCKS[2] + "\nx = jax.numpy.ones((8, 8, 1)); p = network.init(jax.random.key(0), x)\n"
+              "a, b = network.apply(p, x, jax.random.key(1), 0.), network.apply(p, x, None, 0.)\nprint(a.shape, bool((a != b).any()))")
+    assert out.strip() == "(10,) True"
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda p: p.name)
+def test_notebooks_run(notebook):
+    run("import matplotlib; matplotlib.use('Agg')\n" + notebook.read_text())
