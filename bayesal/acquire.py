@@ -5,7 +5,6 @@ Pure functions for use under jit (the learner does); indices are rows of the poo
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 

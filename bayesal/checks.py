@@ -111,14 +111,13 @@ def as_float(values: Any) -> jax.Array:
 
 @jax.jit
 def _row_totals(values):
-    peak = jnp.max(values, axis=-1)
-    return jax.nn.logsumexp(values.astype(jnp.float32), axis=-1), jnp.isnan(values).any(-1), peak
+    return jax.nn.logsumexp(values.astype(jnp.float32), axis=-1), jnp.isnan(values).any(-1)
 
 
 def _normalized(values: Any, name: str) -> None:
     tolerance = TOLERANCE.get(str(values.dtype), 1e-3)
     with jax.ensure_compile_time_eval():  # concrete values may be closed over by a function that is being traced
-        total, nan, peak = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
+        total, nan = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
     if nan.any():
         where = np.argwhere(nan)
         raise NonFinite(
@@ -131,10 +130,9 @@ def _normalized(values: Any, name: str) -> None:
     where = np.argwhere(off)
     at = tuple(int(i) for i in where[0])
     row = np.asarray(jnp.asarray(values)[at], dtype=np.float64)
-    if row.min() >= 0 and abs(row.sum() - 1) < 1e-2:
-        advice = "They look like probabilities: pass jnp.log(probs)."
-    else:
-        advice = "Logits become log-probabilities by jax.nn.log_softmax(logits, axis=-1)."
+    looks_like_probabilities = row.min() >= 0 and abs(row.sum() - 1) < 1e-2
+    advice = "They look like probabilities: pass jnp.log(probs)." if looks_like_probabilities else (
+        "Logits become log-probabilities by jax.nn.log_softmax(logits, axis=-1).")
     raise NotLogProbabilities(
         name, f"`{name}` must be normalized log-probabilities, but {len(where)} rows do not sum to 1 over the last axis; "
         f"the first, at index {at}, sums to {np.exp(np.float64(total[at])):.4g}. {advice}", where[:, -1] if where.shape[1] else ())
@@ -145,7 +143,7 @@ def available_rows(available: Any, count: int, name: str = "available") -> jax.A
     if available is None:
         return jnp.ones(count, bool)
     shape, dtype = np.shape(available), getattr(available, "dtype", None)
-    if shape != (count,) or dtype != bool:
+    if shape != (count,) or dtype != np.bool_:
         raise WrongShape(
             name, f"`{name}` must be a boolean mask of shape ({count},), one entry per pool point; got shape {shape}, dtype {dtype}."
             " From row numbers: mask = np.zeros(N, bool); mask[rows] = True.")

@@ -80,7 +80,7 @@ def reliability(
     confidence = np.exp(host.max(axis=1))
     correct = (host.argmax(axis=1) == np.asarray(labels)).astype(np.float64)
     if equal_mass:
-        values, inverse, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+        _values, inverse, counts = np.unique(confidence, return_inverse=True, return_counts=True)
         first = np.cumsum(counts) - counts  # where a group of equal confidences starts decides its bin
         which = (first * bins // len(confidence))[inverse.ravel()]
     else:

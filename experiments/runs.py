@@ -32,13 +32,14 @@ class Folder:
     def __init__(self, path: Path, config: Any):
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self.file = open(path / "results.jsonl", "w")
+        self.file = path / "results.jsonl"
+        self.file.write_text("")
         self.write({"kind": "config", "config": dataclasses.asdict(config), "versions": versions()})
 
     def write(self, record: dict) -> None:
         """Append one record."""
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+        with open(self.file, "a") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 def versions() -> dict[str, str]:

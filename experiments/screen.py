@@ -56,6 +56,12 @@ class Screen:
         for labels in sorted({labels for labels, _ in self.cells}):
             values = {name: self.cells[labels, name] for name in self.strategies if (labels, name) in self.cells}
             best = max(float(np.median(v)) for v in values.values())
-            cell = lambda v: "" if not v else f"[bold]{np.median(v):.3f}[/]" if np.median(v) == best else f"{np.median(v):.3f}"
-            table.add_row(str(labels), *(cell(values.get(name)) for name in self.strategies))
+            table.add_row(str(labels), *(_cell(values.get(name), best) for name in self.strategies))
         return Group(table, self.progress)
+
+
+def _cell(values: list[float] | None, best: float) -> str:
+    if not values:
+        return ""
+    middle = float(np.median(values))
+    return f"[bold]{middle:.3f}[/]" if middle == best else f"{middle:.3f}"

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"types"},
     {"maths", "checks", "chunks"},
-    {"predictives", "scores", "metrics", "training", "networks", "select"},
+    {"predictives", "scores", "metrics", "training", "networks"},
+    {"select"},
     {"calibrate", "posteriors", "retune"},
     {"folds", "acquire"},
     {"loop"},

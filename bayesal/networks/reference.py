@@ -1,5 +1,6 @@
 """Reference networks, in flax nnx, with a traced dropout rate."""
 
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -11,7 +12,7 @@ from bayesal.networks.convolution import conv
 from bayesal.types import Network
 
 
-def dropout(x: jax.Array, rngs: nnx.Rngs | None, rate: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def dropout(x: jax.Array, rngs: nnx.Rngs | None, rate: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:
     """Inverted dropout with a traced rate, one mask entry per entry of `shape` (broadcast over the rest)."""
     if rngs is None:
         return x
@@ -28,7 +29,7 @@ class MLP(nnx.Module):
     """Dense layers with ReLU, dropout after each hidden one."""
 
     def __init__(self, sizes: Sequence[int], classes: int, rngs: nnx.Rngs):
-        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.last = nnx.Linear(sizes[-1], classes, rngs=rngs)
 
     def embed(self, x, rngs=None, rate=0.0):
@@ -48,7 +49,7 @@ class CNN(nnx.Module):
     def __init__(self, shape: tuple[int, int, int], classes: int, rngs: nnx.Rngs):
         height, width, channels = shape
         flat = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2) * 64
-        if flat <= 0:
+        if min(height, width) < 16:
             raise ValueError(f"`shape` = {shape}: two 5x5 convolutions and two 2x2 pools need images of 16x16 or more; for smaller ones use `mlp`.")
         self.conv1 = nnx.Conv(channels, 32, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs)
         self.conv2 = nnx.Conv(32, 64, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs)

@@ -116,7 +116,8 @@ def _batch_bald(key, log_probs, available, size, configurations):
     before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
     possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
     return Selection(
-        indices, gains, joint=joint, saturated=before > USED_UP * limit, constant=constant, nonfinite=nonfinite,
+        indices, gains, joint=joint, saturated=before > USED_UP * limit, nonfinite=nonfinite,
+        constant=constant & (bald[first] <= 0.0),  # equal but positive scores still have different joint gains
         evaluated=evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
 
 
