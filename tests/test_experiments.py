@@ -1,0 +1,84 @@
+"""The experiments' own parts: reading MNIST, counting labels, and the demo from end to end (slow)."""
+
+import gzip
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from experiments import digits, mnist, runs
+
+
+def idx(array: np.ndarray) -> bytes:
+    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def tiny(rng=np.random.default_rng(0)):
+    return {"x_train": rng.integers(0, 256, (30, 28, 28), np.uint8), "y_train": np.arange(30, dtype=np.uint8) % 10,
+            "x_test": rng.integers(0, 256, (12, 28, 28), np.uint8), "y_test": np.arange(12, dtype=np.uint8) % 10}
+
+
+def test_idx_files_plain_and_gzipped_read_as_npz_does(tmp_path, tiny):
+    names = {"x_train": "train-images-idx3-ubyte.gz", "y_train": "train-labels-idx1-ubyte", "x_test": "t10k-images.idx3-ubyte", "y_test": "t10k-labels-idx1-ubyte.gz"}
+    for key, name in names.items():
+        (tmp_path / name).write_bytes(gzip.compress(idx(tiny[key])) if name.endswith(".gz") else idx(tiny[key]))
+    read = mnist.read(str(tmp_path))
+    (tmp_path / "npz").mkdir()
+    np.savez(tmp_path / "npz" / "mnist.npz", **tiny)
+    packed = mnist.read(str(tmp_path / "npz"))
+    for key, array in tiny.items():
+        np.testing.assert_array_equal(read[key], array)
+        np.testing.assert_array_equal(packed[key], array)
+
+
+def test_missing_mnist_says_where_to_get_it(tmp_path):
+    with pytest.raises(SystemExit, match="BAYESAL_DATA"):
+        mnist.read(None)
+    with pytest.raises(SystemExit, match="train-images"):
+        mnist.read(str(tmp_path))
+
+
+def test_a_cut_or_foreign_idx_file_is_refused(tmp_path, tiny):
+    (tmp_path / "cut").write_bytes(idx(tiny["x_test"])[:-5])
+    with pytest.raises(ValueError, match="cut short"):
+        mnist.read_idx(tmp_path / "cut")
+    (tmp_path / "foreign").write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ValueError, match="not an idx file"):
+        mnist.read_idx(tmp_path / "foreign")
+
+
+def test_first_labels_hold_every_class_and_are_the_same_for_a_seed():
+    labels = np.arange(200) % 10
+    first = runs.first_labels(labels, 2, seed=3)
+    assert (np.bincount(labels[first]) == 2).all()
+    np.testing.assert_array_equal(first, runs.first_labels(labels, 2, seed=3))
+    assert not np.array_equal(first, runs.first_labels(labels, 2, seed=4))
+
+
+def test_labels_needed_per_seed_and_their_spread():
+    records = [{"strategy": "bald", "seed": s, "labels": n, "accuracy": a} for s, curve in enumerate([(0.5, 0.9, 0.9), (0.5, 0.6, 0.7)])
+               for n, a in zip((20, 30, 40), curve, strict=True)]
+    assert runs.needed(records, 0.9) == {"bald": [30.0, np.inf]}
+    assert runs.spread([30.0, np.inf]) == "30 (30-never)" and runs.spread([30.0, 40.0, 50.0]) == "40 (30-50)"
+
+
+def test_test_images_never_enter_the_pool():
+    for seed in range(2):
+        data = digits.load(digits.Config(), seed)
+        assert len(data.test) == 500 and len(data.pool) == 1297
+        pool = {bytes(np.asarray(x)) for x in data.pool}
+        # scikit-learn's digits hold a few identical images; all others of the test set are absent from the pool
+        assert sum(bytes(np.asarray(x)) in pool for x in data.test) <= 2
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_records_and_pictures(tmp_path):
+    config = digits.Config(seeds=1, rounds=4, candidates=2, max_steps=60, draws=20)
+    records = digits.main(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert lines[0]["config"]["rounds"] == 4 and "jax" in lines[0]["versions"]
+    assert len(records) == 4 * 5 and sum(line["kind"] == "round" for line in lines) == 20
+    for name in ("learning_curves", "reliability", "bald_histogram", "picks", "hparams", "batch_information"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
