@@ -56,15 +56,16 @@ def main():
     if sys.argv[1:2] == ["one"]:
         return one(int(sys.argv[2]))
     print(f"MB; growth = peak RssAnon during {ASKS} asks - RssAnon just before; K = {DRAWS}, C = 10")
-    print(f"{'N':>8}{'pool':>8}{'before':>9}{'growth':>9}{'scores':>9}{'beyond':>9}{'bytes/point':>13}{'all [K, N, C]':>15}{'s per ask':>11}{'us/point':>10}")
+    heads = {"N": 8, "pool": 8, "before": 9, "growth": 9, "scores": 9, "beyond": 9, "bytes/point": 13, "all [K, N, C]": 15, "us/point": 10}
+    print("".join(f"{name:>{width}}" for name, width in heads.items()))
     seen = []
     for rows in SIZES:
         out = subprocess.run([sys.executable, "-m", __spec__.name, "one", str(rows)], check=True, capture_output=True, text=True)
         before, peak, seconds = map(float, out.stdout.split())
         seen.append((rows, peak - before - 4 * rows))
         slope = (seen[-1][1] - seen[0][1]) / (rows - seen[0][0]) if len(seen) > 1 else float("nan")
-        print(f"{rows:>8}{rows * 256 / MB:>8.1f}{before / MB:>9.1f}{(peak - before) / MB:>9.1f}{4 * rows / MB:>9.2f}{seen[-1][1] / MB:>9.1f}{slope:>13.1f}"
-              f"{DRAWS * rows * 40 / MB:>15.0f}{seconds:>11.3f}{seconds / rows * 1e6:>10.2f}", flush=True)
+        megabytes = f"{rows * 256 / MB:>8.1f}{before / MB:>9.1f}{(peak - before) / MB:>9.1f}{4 * rows / MB:>9.2f}{seen[-1][1] / MB:>9.1f}"
+        print(f"{rows:>8}{megabytes}{slope:>13.1f}{DRAWS * rows * 40 / MB:>15.0f}{seconds / rows * 1e6:>10.2f}", flush=True)
     print("bytes/point: how `beyond` grows from the smallest pool on; 0 is flat (sorting the scores takes some).")
 
 
