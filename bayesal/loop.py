@@ -4,7 +4,7 @@ import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +154,7 @@ def learner(
     return Learner(init, ask, tell)
 
 
-def _answers(state: LearnerState, x: ArrayLike, indices: ArrayLike, labels: ArrayLike, parts: "Parts") -> tuple[np.ndarray, np.ndarray]:
+def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts: "Parts") -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels that may enter the ledger, or an error that names what is wrong with them."""
     checks.pool(x)
     rows = checks.indices(indices, x.shape[0])

@@ -19,8 +19,8 @@ def sgd(
     """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay and a cosine rate.
 
     Minibatches walk round and round one random order of the rows `< count`, so every row is used equally often, padding
-    is never touched, and the result does not depend on the capacity. A non-finite loss freezes the parameters at the last good
-    step and is reported in `FitInfo.failed_at`.
+    is never touched, and the result does not depend on the capacity. A non-finite loss, or a step to non-finite parameters, freezes
+    the parameters at the last good step and is reported in `FitInfo.failed_at`.
 
     References:
       Kingma & Ba 2015; Loshchilov & Hutter 2019 (decoupled decay, cosine).
@@ -38,7 +38,8 @@ def sgd(
         updates, new_moments = adam.update(grads, moments)
         rate = hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(steps, 1)))
         new_params = jax.tree.map(lambda p, u: p - rate * (u + hparams.weight_decay * p), params, updates)
-        failed_at = jnp.where((failed_at < 0) & ~jnp.isfinite(value), i, failed_at)
+        finite = jax.tree.reduce(lambda ok, p: ok & jnp.isfinite(p).all(), new_params, jnp.isfinite(value))
+        failed_at = jnp.where((failed_at < 0) & ~finite, i, failed_at)
         good = failed_at < 0
         params, moments = jax.tree.map(lambda new, old: jnp.where(good, new, old), (new_params, new_moments), (params, moments))
         return params, moments, value, failed_at

@@ -1,5 +1,7 @@
 """Adapters, reference nets, and the convolution that trains fast in a loop."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,6 +125,15 @@ def test_stock_dropout_drops_at_its_own_rate():
     params = network.init(KEYS[0], X)
     draws = jax.vmap(lambda k: network.apply(params, X, k, 0.9))(jax.random.split(KEYS[1], 4000))
     np.testing.assert_allclose(draws.mean(0), network.apply(params, X, None, 0.9), atol=0.05)  # inverted: the mean is kept
+
+
+def test_a_decorated_call_keeps_its_dropout():
+    class Decorated(Stock):
+        __call__ = functools.wraps(Stock.__call__)(lambda self, *args, **kwargs: Stock.__call__(self, *args, **kwargs))
+
+    network = networks.from_nnx(Decorated)
+    params = network.init(KEYS[0], X)
+    assert np.abs(network.apply(params, X, KEYS[1], 0.5) - network.apply(params, X, KEYS[2], 0.5)).max() > 1e-4
 
 
 @pytest.fixture(scope="module")

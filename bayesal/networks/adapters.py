@@ -1,5 +1,6 @@
 """From what people have to a `Network`: flax nnx modules, flax linen modules, plain functions."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -66,8 +67,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
 
 
 def _takes(function: Callable, name: str) -> bool:
-    code = function.__code__
-    return name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return name in inspect.signature(function).parameters  # looks through decorators, such as nnx.jit or a type checker
 
 
 def from_linen(

@@ -1,0 +1,148 @@
+"""Strategies: indices are rows of the whole pool, whatever was looked at on the way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayesal import acquire, checks, scores
+
+N, K, C, F = 60, 8, 3, 4
+X = jnp.asarray(np.random.default_rng(0).normal(size=(N, F)).astype(np.float32))
+WEIGHTS = jnp.asarray(np.random.default_rng(1).normal(size=(K, F, C)).astype(np.float32))
+ALL = jnp.ones(N, bool)
+KEY = jax.random.key(0)
+
+
+def linear(x):
+    """K linear functions of x: a predictive like any other."""
+    return jax.nn.log_softmax(jnp.einsum("nf,kfc->knc", x, WEIGHTS), axis=-1)
+
+
+STRATEGIES = {
+    "uniform": acquire.uniform(),
+    "top": acquire.top(scores.bald),
+    "within_top": acquire.within(20, scores.bald, acquire.top(scores.entropy)),
+    "within_uniform": acquire.within(20, scores.entropy, acquire.uniform()),
+    "batch_bald": acquire.batch_bald(configurations=100, candidates=20),
+    "within_batch_bald": acquire.within(30, scores.entropy, acquire.batch_bald(configurations=100, candidates=20)),
+}
+every_strategy = pytest.mark.parametrize("name", STRATEGIES)
+run = {name: jax.jit(lambda key, x, available, s=s: s(key, linear, x, available, 5)) for name, s in STRATEGIES.items()}
+
+
+@every_strategy
+@pytest.mark.parametrize("seed", range(5))
+def test_picks_are_distinct_available_rows(name, seed):
+    available = np.random.default_rng(seed).random(N) < 0.3
+    picks = np.asarray(run[name](jax.random.key(seed), X, jnp.asarray(available)).indices)
+    assert len(set(picks.tolist())) == 5
+    assert available[picks].all()
+
+
+@every_strategy
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_the_end_of_the_pool_is_filled_with_minus_one(name, left):
+    rows = np.array([7, 59, 0])[:left]
+    picks = np.asarray(run[name](KEY, X, ALL.at[:].set(False).at[rows].set(True)).indices)
+    assert sorted(picks[:left].tolist()) == sorted(rows.tolist())
+    assert (picks[left:] == -1).all()
+
+
+@every_strategy
+def test_the_key_fixes_the_picks(name):
+    first, again = (run[name](KEY, X, ALL).indices for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = [np.asarray(run[name](jax.random.key(s), X, ALL).indices).tolist() for s in range(3)]
+    assert (len({tuple(o) for o in other}) > 1) == ("uniform" in name) or "batch_bald" in name
+
+
+@every_strategy
+def test_a_rolled_pool_gives_the_same_points(name):
+    if "uniform" in name:
+        pytest.skip("luck goes by row")
+    here, there = run[name](KEY, X, ALL), run[name](KEY, jnp.roll(X, 17, axis=0), ALL)
+    np.testing.assert_array_equal(X[here.indices], jnp.roll(X, 17, axis=0)[there.indices])
+
+
+@settings(max_examples=8)
+@given(st.sampled_from([5, 20, N - 1]), st.integers(0, 10_000))
+def test_within_speaks_of_the_whole_pool(candidates, seed):
+    available = jnp.asarray(np.random.default_rng(seed).random(N) < 0.8)
+    seen = {}
+
+    def spy(key, predictive, x, mask, size):
+        seen["x"], seen["mask"] = x, mask
+        return acquire.top(scores.entropy)(key, predictive, x, mask, size)
+
+    picked = acquire.within(candidates, scores.bald, spy)(KEY, linear, X, available, 5)
+    first = np.where(available, scores.bald(linear(X)), -np.inf)
+    kept = [i for i in np.argsort(-first, kind="stable")[:candidates] if available[i]]
+    second = np.asarray(scores.entropy(linear(X)))
+    assert sorted(map(tuple, np.asarray(seen["x"])[np.asarray(seen["mask"])].tolist())) == sorted(map(tuple, np.asarray(X)[kept].tolist()))
+    np.testing.assert_allclose(second[np.asarray(picked.indices)], np.sort(second[kept])[::-1][:5], atol=1e-6)
+    assert set(np.asarray(picked.indices).tolist()) <= set(kept)
+
+
+@pytest.mark.parametrize("candidates", [N, 10 * N])
+def test_within_everything_is_the_strategy_itself(candidates):
+    for then in (acquire.top(scores.entropy), acquire.batch_bald(configurations=100)):
+        whole, part = then(KEY, linear, X, ALL, 5), acquire.within(candidates, scores.bald, then)(KEY, linear, X, ALL, 5)
+        np.testing.assert_array_equal(whole.indices, part.indices)
+        np.testing.assert_allclose(whole.scores, part.scores, atol=1e-6)
+
+
+def test_no_candidates_are_refused():
+    with pytest.raises(checks.WrongSize) as error:
+        acquire.within(0, scores.bald, acquire.uniform())
+    assert error.value.argument == "candidates"
+
+
+@pytest.mark.parametrize("chunk", [1, 7, N - 1])
+def test_chunks_change_nothing(chunk):
+    np.testing.assert_allclose(acquire.pool_scores(linear, X, scores.bald, chunk), scores.bald(linear(X)), atol=1e-6)
+    makers = (
+        lambda c: acquire.top(scores.bald, chunk=c),
+        lambda c: acquire.within(20, scores.bald, acquire.top(scores.entropy), chunk=c),
+        lambda c: acquire.batch_bald(configurations=100, candidates=20, chunk=c))
+    for make in makers:
+        whole, part = make(1024)(KEY, linear, X, ALL, 4), make(chunk)(KEY, linear, X, ALL, 4)
+        np.testing.assert_array_equal(whole.indices, part.indices)
+
+
+def whole_and_part(x, candidates, size=4):
+    run = lambda n: acquire.batch_bald(configurations=200, candidates=n)(KEY, linear, x, jnp.ones(len(x), bool), size)
+    return run(len(x)), run(candidates)
+
+
+def test_a_certified_batch_is_the_whole_pools():
+    # a few informative points, many dull ones: the gains of the former stay above the scores of the latter
+    x = jnp.concatenate([X[:40] * 0.01, X[40:] * 2.0])
+    whole, part = whole_and_part(x, 20, size=3)
+    assert bool(whole.certified) and bool(part.certified)
+    np.testing.assert_array_equal(whole.indices, part.indices)
+
+
+def test_a_batch_that_left_too_much_out_is_not_certified():
+    # the screen keeps copies of one point only: their later gains fall below the scores left out
+    best = int(jnp.argmax(scores.bald(linear(X))))
+    x = jnp.concatenate([X, jnp.tile(X[best], (6, 1))])
+    whole, part = whole_and_part(x, 5)
+    assert bool(whole.certified) and not bool(part.certified)
+
+
+def test_broken_points_are_counted_and_never_picked():
+    x = X.at[3].set(jnp.nan)
+    for name in ("top", "batch_bald"):
+        selection = run[name](KEY, x, ALL)
+        assert 3 not in np.asarray(selection.indices)
+        assert (np.asarray(selection.indices) >= 0).all()
+
+
+def test_no_disagreement_is_reported():
+    agree = lambda x: jnp.broadcast_to(linear(x)[:1], (K, x.shape[0], C))
+    for strategy in (STRATEGIES["top"], STRATEGIES["batch_bald"]):
+        assert bool(jax.jit(lambda s=strategy: s(KEY, agree, X, ALL, 5))().constant)
+    assert not bool(run["top"](KEY, X, ALL).constant)
