@@ -68,12 +68,13 @@ def variational(network: Network, *, batch: int = 32, pairs: int = 1, kl_weight:
 
     The default is NOT the evidence bound: `kl_weight` 0.01 is a tempered ("cold") posterior, as if every label had been
     seen 100 times. The true bound (1.0) says that 100 labels cannot pay for this many weights, and gives the prior back.
-    Digits, 100 labels, `mlp(64, 10)`, 300 steps: accuracy 0.79 at 0.01 (a point net: 0.78), 0.69 at 0.1, 0.11 at 1.0.
+    Digits, 100 labels, `mlp(64, 10)`, 300 steps: accuracy 0.79 at 0.01 (a point net: 0.78), 0.69 at 0.1, 0.13 at 1.0.
     At a learning rate of 3e-3, 300 steps change a standard deviation by a factor of 1.6 at most, so how much draws disagree
-    (BALD 0.06 nats; 0.09 after 1000 steps) then depends on `initial_std` as well as on the labels.
+    (BALD 0.07 nats; 0.09 after 1000 steps) then depends on `initial_std` as well as on the labels.
 
-    Weights are sampled in antithetic pairs: 0.14 of one shared sample's gradient variance in about its time. Held-out NLL
-    at equal CPU time 0.69; one sample 0.71, four 0.72, flipout 0.75, per example 1.48 (experiments/benchmarks/variational.py).
+    Weights are sampled in antithetic pairs: 0.14 of one shared sample's gradient variance for 1.1 of its time. Held-out NLL in
+    the CPU time of 300 one-sample steps: 0.70; one sample 0.71, four 0.88, flipout 1.08, per example 1.71 (these three mostly
+    because they take fewer steps in that time; experiments/benchmarks/variational.py).
 
     Every prior is centred at 0 and narrow for vectors: scales of normalization layers, which start at 1, are pulled down.
     `weight_decay` is not used (the prior, `HParams.prior_scale`, does its work), nor is dropout.
