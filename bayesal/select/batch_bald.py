@@ -96,7 +96,8 @@ def _batch_bald(key, log_probs, available, size, configurations):
         joint = joint.at[b - 1].set(_joint(state))
         slack = jnp.where(b <= exact_steps, 1e-5, 1e-2)  # sampled gains are bounds only up to their sampling error
         tie = jnp.where(joint[b - 1] > USED_UP * limit, TIE_BREAK, 0.0) * jnp.maximum(pool.bald, 0.0)
-        gain, seen = _evaluate(state, pool, jnp.where(taken, -jnp.inf, bound), tie, slack)
+        # the last turn (b = size) only observes: it has no candidates, and writes out of bounds, which is dropped
+        gain, seen = _evaluate(state, pool, jnp.where(taken | (b == size), -jnp.inf, bound), tie, slack)
         rank = jnp.where(seen, gain + tie, -jnp.inf)
         best = jnp.argmax(rank)
         some = rank[best] > -jnp.inf
@@ -110,9 +111,8 @@ def _batch_bald(key, log_probs, available, size, configurations):
         _nothing_observed(draws, classes, configurations, exact_steps), bald, (jnp.arange(rows) == first) | (bald == -jnp.inf),
         jnp.full(size, -1, jnp.int32).at[0].set(jnp.where(some, first, -1)), jnp.zeros(size).at[0].set(bald[first]),
         jnp.zeros(size), jnp.int32(0))
-    state, _, _, indices, gains, joint, evaluated = lax.fori_loop(1, size, pick, carry)
-    last = _observe(jax.random.fold_in(key, size), state, pool, indices[size - 1], size - 1, exact_steps)
-    joint = _both(joint.at[size - 1].set(_joint(last)), jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
+    *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
+    joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
     before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
     possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
     return Selection(
@@ -182,13 +182,12 @@ def _evaluate(state, pool, bound, tie, slack):
 def _observe(key, state, pool, row, observed, exact_steps):
     """Configurations after one more point: enumerated while they fit, then stratified. Row -1 changes nothing."""
     probs = pool.probs[jnp.maximum(row, 0)].T  # [K, C]
-    stage = jnp.clip(observed - exact_steps + 1, 0, 2)
-    branches = (
-        lambda key: _enumerate(state, probs),
-        lambda key: _extend(key, _stratify(jax.random.fold_in(key, 1), state), probs),
-        lambda key: _extend(key, state, probs),
-    )
-    new = lax.switch(stage, branches, key)
+
+    def sampled():
+        strata = lax.cond(observed == exact_steps, lambda: _stratify(jax.random.fold_in(key, 1), state), lambda: state)
+        return _extend(key, strata, probs)
+
+    new = lax.cond(observed < exact_steps, lambda: _enumerate(state, probs), sampled)
     return jax.tree.map(lambda a, b: jnp.where(row >= 0, a, b), new, state)
 
 
@@ -205,7 +204,7 @@ def _enumerate(state: _Configurations, probs: Float[Array, "K C"]) -> _Configura
 def _places(key, draws: int, each: int) -> Float[Array, "K R"]:
     """Systematic places in [0, 1) for every draw's configurations, in random order."""
     shift, order = jax.random.split(key)
-    shuffled = jax.vmap(lambda k: jax.random.permutation(k, each))(jax.random.split(order, draws))
+    shuffled = jnp.argsort(jax.random.uniform(order, (draws, each)), axis=1)
     return jnp.minimum((shuffled.astype(jnp.float32) + jax.random.uniform(shift, (draws, 1))) / each, 1.0 - 1e-6)
 
 
