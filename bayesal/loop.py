@@ -159,7 +159,7 @@ def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts
     checks.pool(x)
     rows = checks.indices(indices, x.shape[0])
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    classes = jax.eval_shape(lambda s, x: predictive(parts.posterior, s, parts.draws)(x), state._replace(report=None), one).shape[-1]
+    classes = _predict.eval_shape(state._replace(report=None), one, parts.telling()).shape[-1]
     values = checks.labels(labels, classes, len(rows))
     count = int(state.ledger.count)
     checks.new_labels(rows, np.asarray(state.ledger.indices)[:count], parts.capacity)
@@ -206,6 +206,11 @@ def _first_state(key, x, hparams, parts):
 @functools.partial(jax.jit, static_argnames="posterior")
 def _initialize(key, x, posterior):
     return posterior.init(key, x[0])
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def _predict(state: LearnerState, x: Array, parts: Parts) -> Float[Array, "K n C"]:
+    return predictive(parts.posterior, state, parts.draws)(x)
 
 
 @functools.partial(jax.jit, static_argnames="parts")

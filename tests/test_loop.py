@@ -1,0 +1,387 @@
+"""The loop: pure, in order, compiled once, and no way to hold it wrong without a sentence that says so."""
+
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import HPARAMS, MLP, problem, same
+
+import bayesal
+from bayesal import acquire, calibrate, checks, folds, networks, posteriors, retune, scores
+from bayesal.types import FitInfo, HParams, Labeled, Posterior
+
+X, Y = problem()
+SHORT = HPARAMS._replace(steps=jnp.int32(20))
+POSTERIOR = posteriors.mc_dropout(MLP)
+STRATEGY = acquire.top(scores.bald)
+BATCH_BALD = acquire.batch_bald(configurations=50, candidates=16)
+KEY = jax.random.key(0)
+
+
+def build(posterior=POSTERIOR, strategy=STRATEGY, **options):
+    return bayesal.learner(posterior, strategy, **({"size": 4, "capacity": 40, "num_draws": 6, "hparams": SHORT} | options))
+
+
+LEARNER = build()
+
+
+@pytest.fixture(scope="module")
+def state():
+    """After the first labels."""
+    return LEARNER.tell(LEARNER.init(KEY, X), X, np.arange(10), Y[:10])
+
+
+@pytest.fixture(scope="module")
+def asked(state):
+    return np.asarray(LEARNER.ask(state, X).indices)
+
+
+def labeled_rows(state):
+    return np.asarray(state.ledger.indices)[: int(state.ledger.count)]
+
+
+# --- what the verbs do ---------------------------------------------------------------------------------------------------
+
+
+def test_asking_twice_is_the_same_and_changes_nothing(state):
+    before = jax.tree.map(jnp.copy, state)
+    assert same(LEARNER.ask(state, X), LEARNER.ask(state, X))
+    assert same(before, state)
+
+
+def test_telling_twice_is_the_same_and_changes_nothing(state, asked):
+    before = jax.tree.map(jnp.copy, state)
+    assert same(LEARNER.tell(state, X, asked, Y[asked]), LEARNER.tell(state, X, asked, Y[asked]))
+    assert same(before, state)
+
+
+def test_the_state_keeps_its_structure(state, asked):
+    start = LEARNER.init(KEY, X)
+    later = LEARNER.tell(state, X, asked, Y[asked])
+    shapes = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+    assert shapes(start) == shapes(state) == shapes(later)
+
+
+def test_tell_appends_in_order(state, asked):
+    told = asked[[2, 0, 3]]
+    new = LEARNER.tell(state, X, told, Y[told])
+    assert labeled_rows(new).tolist() == [*range(10), *told]
+    assert np.asarray(new.ledger.labels)[:13].tolist() == [*Y[:10], *Y[told]]
+    assert int(new.round) == int(state.round) + 1
+
+
+def test_lists_and_jax_arrays_are_fine(state, asked):
+    one = LEARNER.tell(state, X, asked, Y[asked])
+    assert same(one, LEARNER.tell(state, X, asked.tolist(), Y[asked].tolist()))
+    assert same(one, LEARNER.tell(state, jnp.asarray(X), jnp.asarray(asked), jnp.asarray(Y[asked])))
+
+
+def test_ask_takes_the_predictive_that_users_get(state, asked):
+    values = np.array(scores.bald(bayesal.predictive(POSTERIOR, state, 6)(X)))
+    values[labeled_rows(state)] = -np.inf
+    np.testing.assert_array_equal(np.argsort(-values, kind="stable")[:4], asked)
+
+
+def test_another_round_draws_other_masks(state, asked):
+    later = LEARNER.tell(state, X, asked, Y[asked])
+    first, second = (jax.random.key_data(bayesal.predictive(POSTERIOR, s, 6).draws) for s in (state, later))
+    assert not (np.asarray(first)[:, None] == np.asarray(second)).all(-1).any()
+
+
+@pytest.mark.parametrize("strategy", [acquire.uniform(), STRATEGY, BATCH_BALD], ids=["uniform", "top", "batch_bald"])
+def test_a_small_pool_is_labeled_to_its_end(strategy):
+    x, y = X[:19], Y[:19]
+    learner = build(strategy=strategy, capacity=19)
+    state = learner.tell(learner.init(KEY, x), x, np.arange(5), y[:5])
+    sizes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # six draws are soon used up
+        while int(state.ledger.count) < 19:
+            before = set(labeled_rows(state).tolist())
+            picks = np.asarray(learner.ask(state, x).indices)
+            assert not before & set(picks.tolist()) and len(set(picks.tolist())) == len(picks)
+            sizes.append(len(picks))
+            state = learner.tell(state, x, picks, y[picks])
+    assert sizes == [4, 4, 4, 2]
+    assert sorted(labeled_rows(state).tolist()) == list(range(19))
+    with pytest.raises(checks.WrongSize, match="nothing left") as error:
+        learner.ask(state, x)
+    assert error.value.argument == "x"
+
+
+def test_read_only_arrays_stay_as_they_are(state, asked):
+    x, rows, labels = X.copy(), asked.copy(), Y[asked].copy()
+    for a in (x, rows, labels):
+        a.flags.writeable = False
+    LEARNER.ask(state, x)
+    LEARNER.tell(state, x, rows, labels)
+    assert same((x, rows, labels), (X, asked, Y[asked]))
+
+
+# --- compiled once -------------------------------------------------------------------------------------------------------
+
+
+def test_one_compilation_per_verb_over_five_rounds():
+    traces = {"fit": 0, "score": 0}
+
+    def counted(name, function):
+        def traced(*args):
+            traces[name] += 1
+            return function(*args)
+
+        return traced
+
+    posterior = POSTERIOR._replace(fit=counted("fit", POSTERIOR.fit))
+    learner = build(
+        posterior, acquire.top(counted("score", scores.bald)), calibrate=calibrate.temperature(),
+        retune=retune.population(2, steps=(10, 20)))  # fmt: skip
+
+    def one_round(state):
+        picks = np.asarray(learner.ask(state, X).indices)
+        return learner.tell(state, X, picks, Y[picks])
+
+    state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
+    state = one_round(state)
+    after_one = dict(traces)
+    assert after_one["score"] == 1 and after_one["fit"] == 2  # in cross-fitting, and the final fit
+    for _ in range(4):
+        state = one_round(state)
+    assert traces == after_one
+
+
+@pytest.mark.skipif(not hasattr(jax, "no_tracing"), reason="this jax cannot forbid tracing")
+def test_a_warm_round_traces_nothing(state, asked):
+    LEARNER.tell(state, X, asked, Y[asked])
+    with jax.no_tracing(True):
+        picks = np.asarray(LEARNER.ask(state, X).indices)
+        LEARNER.tell(state, X, picks, Y[picks])
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------------
+
+BAD = {
+    "label_too_high": (lambda a: (a, [3, 0, 0, 0]), checks.WrongLabel, "labels"),
+    "label_negative": (lambda a: (a, [-1, 0, 0, 0]), checks.WrongLabel, "labels"),
+    "label_float": (lambda a: (a, np.zeros(4)), checks.WrongLabel, "labels"),
+    "label_bool": (lambda a: (a, np.zeros(4, bool)), checks.WrongLabel, "labels"),
+    "label_one_hot": (lambda a: (a, np.eye(3, dtype=int)[[0, 1, 2, 0]]), checks.WrongLabel, "labels"),
+    "label_missing": (lambda a: (a, [0, 0, 0]), checks.WrongLabel, "labels"),
+    "already_labeled": (lambda a: ([a[0], 3], [0, 0]), checks.WrongIndex, "indices"),
+    "repeated": (lambda a: ([a[0], a[0]], [0, 0]), checks.WrongIndex, "indices"),
+    "too_high": (lambda a: ([a[0], len(X)], [0, 0]), checks.WrongIndex, "indices"),
+    "negative": (lambda a: ([a[0], -1], [0, 0]), checks.WrongIndex, "indices"),
+    "float_index": (lambda a: (a.astype(float), [0, 0, 0, 0]), checks.WrongIndex, "indices"),
+    "mask": (lambda a: (np.isin(np.arange(len(X)), a), [0, 0, 0, 0]), checks.WrongIndex, "indices"),
+    "never_asked": (lambda a: (np.setdiff1d(np.arange(10, 128), a)[:2], [0, 0]), checks.WrongIndex, "indices"),
+    "empty": (lambda a: (a[:0], np.zeros(0, int)), checks.WrongSize, "indices"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_answers_are_refused_and_the_state_is_unchanged(name, state, asked):
+    make, kind, argument = BAD[name]
+    before = jax.tree.map(jnp.copy, state)
+    with pytest.raises(kind) as error:
+        LEARNER.tell(state, X, *make(asked))
+    assert error.value.argument == argument
+    assert f"`{argument}`" in str(error.value)
+    assert same(before, state)
+    assert np.asarray(LEARNER.ask(state, X).indices).tolist() == asked.tolist()
+
+
+def test_rows_are_named(state, asked):
+    with pytest.raises(checks.WrongIndex) as error:
+        LEARNER.tell(state, X, [asked[0], 3, 5], [0, 0, 0])
+    assert error.value.rows.tolist() == [3, 5]
+
+
+def test_labels_you_chose_yourself(state, asked):
+    rows = np.setdiff1d(np.arange(10, 128), asked)[:2]
+    with pytest.raises(checks.WrongIndex, match="unasked=True"):
+        LEARNER.tell(state, X, rows, Y[rows])
+    assert labeled_rows(LEARNER.tell(state, X, rows, Y[rows], unasked=True)).tolist() == [*range(10), *rows]
+    with pytest.raises(checks.WrongIndex):  # still no label twice
+        LEARNER.tell(state, X, [0], [0], unasked=True)
+
+
+def test_the_ledger_cannot_overflow(state):
+    with pytest.raises(checks.WrongSize, match="capacity") as error:
+        LEARNER.tell(state, X, np.arange(10, 41), Y[10:41], unasked=True)
+    assert error.value.argument == "indices"
+    assert int(LEARNER.tell(state, X, np.arange(10, 40), Y[10:40], unasked=True).ledger.count) == 40
+
+
+@pytest.mark.parametrize("x", [np.zeros((0, 16), np.float32), np.zeros(16, np.float32), np.array([["a", "b"]])], ids=["empty", "vector", "text"])
+def test_bad_pools_are_refused(state, x):
+    for call in (lambda: LEARNER.init(KEY, x), lambda: LEARNER.ask(state, x), lambda: LEARNER.tell(state, x, [0], [0])):
+        with pytest.raises(checks.BayesalError) as error:
+            call()
+        assert error.value.argument == "x"
+
+
+def test_an_old_style_key_is_refused():
+    for key in (jax.random.PRNGKey(0), 0, jax.random.split(KEY, 2)):
+        with pytest.raises(checks.WrongShape) as error:
+            LEARNER.init(key, X)
+        assert error.value.argument == "key"
+
+
+@pytest.mark.parametrize(("options", "argument"), [
+    ({"size": 0}, "size"), ({"size": -3}, "size"), ({"size": True}, "size"), ({"size": 41}, "capacity"), ({"capacity": 0}, "capacity"),
+    ({"num_folds": 1}, "num_folds"), ({"num_draws": 0}, "num_draws")], ids=str)
+def test_sizes_that_cannot_be(options, argument):
+    with pytest.raises(checks.WrongSize) as error:
+        build(**options)
+    assert error.value.argument == argument
+
+
+def test_an_ensemble_has_exactly_its_members():
+    ensemble = posteriors.ensemble(MLP, members=3)
+    with pytest.raises(checks.WrongSize, match="3 members") as error:
+        build(ensemble, num_draws=6)
+    assert error.value.argument == "num_draws"
+    build(ensemble, num_draws=3), build(ensemble, num_draws=None)
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [
+    ("point", STRATEGY), ("no_dropout", STRATEGY), ("rate_0", STRATEGY), ("rate_0", BATCH_BALD), ("one_draw", STRATEGY)],
+    ids=["point", "no_dropout", "rate_0", "rate_0_batch_bald", "one_draw"])  # fmt: skip
+def test_a_ranking_that_says_nothing_is_refused(kind, strategy):
+    linear = networks.from_functions(lambda key, x: jax.random.normal(key, (16, 3)), lambda params, x, key: x @ params)
+    posterior = {"point": posteriors.point(MLP), "no_dropout": posteriors.mc_dropout(linear)}.get(kind, POSTERIOR)
+    hparams = SHORT._replace(dropout=jnp.float32(0.0)) if kind == "rate_0" else SHORT
+    learner = build(posterior, strategy, hparams=hparams, num_draws=1 if kind == "one_draw" else 6)
+    state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
+    with pytest.raises(checks.ConstantScores, match="without dropout") as error:
+        learner.ask(state, X)
+    assert error.value.argument == "scores"
+
+
+def test_nan_in_the_labeled_rows_names_the_round():
+    x = X.copy()
+    x[3] = np.nan
+    start = LEARNER.init(KEY, x)
+    before = jax.tree.map(jnp.copy, start)
+    with pytest.raises(checks.TrainingFailed, match="round 0") as error:
+        LEARNER.tell(start, x, np.arange(10), Y[:10])
+    assert isinstance(error.value, FloatingPointError) and same(before, start)
+
+
+def test_nan_in_the_pool_is_never_picked(state):
+    x = X.copy()
+    x[10:20] = np.nan
+    with pytest.warns(UserWarning, match="10 available points"):
+        picks = np.asarray(LEARNER.ask(state, x).indices)
+    assert not set(picks.tolist()) & set(range(10, 20))
+    with pytest.raises(checks.BayesalError, match="round 1") as error:
+        LEARNER.ask(state, np.full_like(X, np.nan))
+    assert isinstance(error.value, checks.NonFinite) and error.value.argument == "x"
+
+
+def test_a_rate_that_diverges_is_reported():
+    learner = build(hparams=SHORT._replace(learning_rate=jnp.float32(np.inf)))
+    with pytest.raises(checks.TrainingFailed, match="learning_rate") as error:
+        learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
+    assert error.value.argument == "hparams"
+
+
+def test_too_few_labels_for_the_folds():
+    learner = build(calibrate=calibrate.temperature())
+    with pytest.raises(checks.WrongSize, match="3 folds") as error:
+        learner.tell(learner.init(KEY, X), X, [0, 1], Y[:2])
+    assert error.value.argument == "labels"
+
+
+def test_features_that_are_not_there():
+    linear = networks.from_functions(lambda key, x: jnp.zeros((16, 3)), lambda params, x, key: x @ params)
+    learner = build(posteriors.mc_dropout(linear))
+    with pytest.raises(checks.MissingEmbed, match="embed") as error:
+        bayesal.predictive(posteriors.mc_dropout(linear), learner.init(KEY, X)).embed(X)
+    assert error.value.argument == "posterior"
+
+
+# --- held-out labels -----------------------------------------------------------------------------------------------------
+
+
+split = jax.jit(folds.split, static_argnums=2)
+
+
+@given(st.integers(5, 40), st.sampled_from([(40, 3), (43, 4), (40, 2)]), st.integers(0, 1000))
+def test_folds_are_a_partition(count, sizes, seed):
+    capacity, number = sizes
+    y = np.random.default_rng(seed).integers(0, 3, capacity).astype(np.int32)
+    parts = split(jax.random.key(seed), Labeled(jnp.zeros((capacity, 1)), jnp.asarray(y), jnp.int32(count)), number)
+    held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)]
+    trained = [np.asarray(rows)[: int(n)] for rows, n in zip(parts.train, parts.train_count, strict=True)]
+    assert sorted(np.concatenate(held_out).tolist()) == list(range(count))  # each row once, padding never
+    for out, into in zip(held_out, trained, strict=True):
+        assert sorted([*out, *into]) == list(range(count))
+    for label in range(3):
+        sizes = [int((y[out] == label).sum()) for out in held_out]
+        assert max(sizes) - min(sizes) <= 1  # stratified
+
+
+def elephant():
+    """A posterior that remembers every row it was fitted on: sure of class 0 there, and knows nothing anywhere else."""
+
+    def fit(key, state, data, hparams):
+        rows = jnp.where(jnp.arange(data.y.shape[0]) < data.count, data.x[:, 0].astype(jnp.int32), 10_000)
+        return state.at[rows].set(1.0, mode="drop"), FitInfo(jnp.float32(0.0), jnp.int32(-1))
+
+    def apply(state, draw, x):
+        return jax.nn.log_softmax(jnp.array([50.0, 0.0, 0.0]) * state[x[0].astype(jnp.int32)])
+
+    return Posterior(lambda key, x: jnp.zeros(64), fit, lambda key, state, num: jnp.zeros(num), apply)
+
+
+def test_no_label_judges_what_it_was_fitted_on():
+    x, y = np.stack([np.arange(64)] * 2, axis=1).astype(np.float32), np.zeros(64, int)
+    posterior = elephant()
+    learner = build(
+        posterior, acquire.uniform(), capacity=64, num_folds=4, calibrate=calibrate.temperature(), retune=retune.population(3))
+    state = learner.init(KEY, x)
+    for count in (9, 4, 4):
+        rows = np.setdiff1d(np.arange(64), labeled_rows(state))[:count] if count == 9 else np.asarray(learner.ask(state, x).indices)
+        state = learner.tell(state, x, rows, y[rows])
+        # one fold that leaked would have loss 0
+        np.testing.assert_allclose(state.report.candidate_losses, math.log(3), rtol=1e-5)
+        assert float(state.report.calibration.nll_before) == pytest.approx(math.log(3), rel=1e-5)
+        assert int(state.report.chosen) == 0
+    model = bayesal.predictive(posterior, state, 2)
+    assert (np.exp(model.mean(x))[labeled_rows(state), 0] > 0.99).all()  # the final fit has seen them all
+
+
+def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
+    """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by."""
+    learner = build(
+        posteriors.ensemble(MLP, members=2), num_draws=2, num_folds=2, calibrate=calibrate.temperature(),
+        retune=retune.population(3, steps=(10, 40)))  # fmt: skip
+    state = learner.tell(learner.init(KEY, X), X, np.arange(24), Y[:24])
+    report = state.report
+    assert report.candidate_losses.shape == (3,)
+    assert float(report.calibration.nll_before) == pytest.approx(float(report.candidate_losses[report.chosen]), rel=1e-4)
+    assert float(report.calibration.nll_after) <= float(report.calibration.nll_before) + 1e-5
+    assert float(state.temperature) == float(report.calibration.temperature)
+    chosen = jax.tree.map(lambda a: a[report.chosen], report.candidates)
+    assert same(chosen, state.hparams)
+    first = jax.tree.map(lambda a: a[0], report.candidates)
+    assert same(first, HParams(*(jnp.asarray(v) for v in SHORT)))  # the incumbent is candidate 0
+
+
+def test_calibration_leaves_the_fit_alone(state):
+    calibrated = build(calibrate=calibrate.temperature())
+    other = calibrated.tell(calibrated.init(KEY, X), X, np.arange(10), Y[:10])
+    assert float(other.temperature) != 1.0 and float(state.temperature) == 1.0
+    for a, b in zip(jax.tree.leaves(other.posterior), jax.tree.leaves(state.posterior), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_key_is_an_argument(state):
+    again, other = (LEARNER.tell(LEARNER.init(k, X), X, np.arange(10), Y[:10]) for k in (KEY, jax.random.key(1)))
+    assert same(again, state) and not same(other.posterior, state.posterior)
+    assert same(other.key, jax.random.key(1))  # kept as it was given: rounds are folded in
