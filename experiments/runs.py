@@ -115,4 +115,4 @@ def spread(values: list[float]) -> str:
     """Median and quartiles as people write them; quartiles are order statistics, so that inf stays inf."""
     low, middle, high = (float(np.quantile(values, q, method="inverted_cdf")) for q in (0.25, 0.5, 0.75))
     text = lambda v: "never" if np.isinf(v) else f"{v:.0f}"
-    return f"{text(middle)} ({text(low)}-{text(high)})"
+    return text(middle) if low == high else f"{text(middle)} ({text(low)}-{text(high)})"
