@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from bayesal import networks, posteriors
+from bayesal import acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
 from bayesal.predictives import Predictive
 from bayesal.types import HParams, Labeled, Posterior
@@ -52,6 +52,8 @@ POSTERIORS = [
     Case("variational", posteriors.variational(MLP)),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
 ]
+DROPOUT = POSTERIORS[1].posterior
+TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs
 every_posterior = pytest.mark.parametrize("case", POSTERIORS, ids=lambda case: case.name)
 
 HPARAMS = HParams(*(jnp.float32(v) for v in (1e-2, 1e-4, 0.3, 1.0)), jnp.int32(120))

@@ -34,7 +34,7 @@ run = {name: jax.jit(lambda key, x, available, s=s: s(key, linear, x, available,
 
 
 @every_strategy
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_picks_are_distinct_available_rows(name, seed):
     available = np.random.default_rng(seed).random(N) < 0.3
     picks = np.asarray(run[name](jax.random.key(seed), X, jnp.asarray(available)).indices)
@@ -68,7 +68,7 @@ def test_a_rolled_pool_gives_the_same_points(name):
 
 
 @settings(max_examples=8)
-@given(st.sampled_from([5, 20, N - 1]), st.integers(0, 10_000))
+@given(st.sampled_from([5, 20]), st.integers(0, 10_000))
 def test_within_speaks_of_the_whole_pool(candidates, seed):
     available = jnp.asarray(np.random.default_rng(seed).random(N) < 0.8)
     seen = {}
@@ -88,7 +88,7 @@ def test_within_speaks_of_the_whole_pool(candidates, seed):
 
 @pytest.mark.parametrize("candidates", [N, 10 * N])
 def test_within_everything_is_the_strategy_itself(candidates):
-    for then in (acquire.top(scores.entropy), acquire.batch_bald(configurations=100)):
+    for then in (acquire.top(scores.entropy), acquire.uniform()):
         whole, part = then(KEY, linear, X, ALL, 5), acquire.within(candidates, scores.bald, then)(KEY, linear, X, ALL, 5)
         np.testing.assert_array_equal(whole.indices, part.indices)
         np.testing.assert_allclose(whole.scores, part.scores, atol=1e-6)

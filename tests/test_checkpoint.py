@@ -6,16 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from laws import HPARAMS, MLP, problem, same
+from laws import DROPOUT as POSTERIOR
+from laws import HPARAMS, MLP, TEMPERATURE, TOP, problem, same
 
 import bayesal
-from bayesal import acquire, calibrate, checkpoint, checks, networks, posteriors, scores
+from bayesal import acquire, checkpoint, checks, networks, posteriors
 
 X, Y = problem()
-POSTERIOR = posteriors.mc_dropout(MLP)
 LEARNER = bayesal.learner(
-    POSTERIOR, acquire.top(scores.bald), size=3, capacity=20, num_draws=5, calibrate=calibrate.temperature(),
-    hparams=HPARAMS._replace(steps=jnp.int32(20)))  # fmt: skip
+    POSTERIOR, TOP, size=4, capacity=40, num_draws=6, calibrate=TEMPERATURE, hparams=HPARAMS._replace(steps=jnp.int32(20)))
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +49,9 @@ def test_the_next_round_is_the_same_bit_by_bit(path, state, like):
 
 def test_another_process_may_tell_what_this_one_asked(path, state, like):
     rows = np.asarray(LEARNER.ask(state, X).indices)
-    fresh = bayesal.learner(
-        POSTERIOR, acquire.top(scores.bald), size=3, capacity=20, num_draws=5, calibrate=calibrate.temperature())  # remembers nothing
+    fresh = bayesal.learner(POSTERIOR, TOP, size=4, capacity=40, num_draws=6, calibrate=TEMPERATURE)  # remembers nothing
     told = fresh.tell(checkpoint.restore(path, like), X, rows, Y[rows])
-    assert int(told.ledger.count) == 12
+    assert int(told.ledger.count) == 13
     with pytest.raises(checks.WrongIndex):
         fresh.tell(checkpoint.restore(path, like), X, [i for i in range(9, 128) if i not in rows][:3], [0, 0, 0])
 
@@ -101,7 +99,7 @@ def test_no_pickle_is_ever_loaded(path, like, tmp_path):
 
 def test_another_structure_is_refused(path, like):
     others = (
-        bayesal.learner(POSTERIOR, acquire.uniform(), size=3, capacity=21, num_draws=5).init(jax.random.key(0), X),
+        bayesal.learner(POSTERIOR, acquire.uniform(), size=3, capacity=41, num_draws=6).init(jax.random.key(0), X),
         bayesal.learner(posteriors.mc_dropout(networks.mlp(16, 3, (9,))), acquire.uniform(), size=3, capacity=20).init(jax.random.key(0), X),
         bayesal.learner(posteriors.variational(MLP), acquire.uniform(), size=3, capacity=20).init(jax.random.key(0), X),
         {"a": jnp.zeros(3)},

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from laws import HPARAMS, MLP, problem, same
+from laws import DROPOUT as POSTERIOR
+from laws import HPARAMS, MLP, TEMPERATURE, problem, same
+from laws import TOP as STRATEGY
 
 import bayesal
-from bayesal import acquire, calibrate, checks, folds, networks, posteriors, retune, scores
+from bayesal import acquire, checks, folds, networks, posteriors, retune, scores
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 
 X, Y = problem()
 SHORT = HPARAMS._replace(steps=jnp.int32(20))
-POSTERIOR = posteriors.mc_dropout(MLP)
-STRATEGY = acquire.top(scores.bald)
 BATCH_BALD = acquire.batch_bald(configurations=50, candidates=16)
 KEY = jax.random.key(0)
 
@@ -138,7 +138,7 @@ def test_one_compilation_per_verb_over_five_rounds():
 
     posterior = POSTERIOR._replace(fit=counted("fit", POSTERIOR.fit))
     learner = build(
-        posterior, acquire.top(counted("score", scores.bald)), calibrate=calibrate.temperature(),
+        posterior, acquire.top(counted("score", scores.bald)), calibrate=TEMPERATURE,
         retune=retune.population(2, steps=(10, 20)))  # fmt: skip
 
     def one_round(state):
@@ -291,7 +291,7 @@ def test_a_rate_that_diverges_is_reported():
 
 
 def test_too_few_labels_for_the_folds():
-    learner = build(calibrate=calibrate.temperature())
+    learner = build(calibrate=TEMPERATURE)
     with pytest.raises(checks.WrongSize, match="3 folds") as error:
         learner.tell(learner.init(KEY, X), X, [0, 1], Y[:2])
     assert error.value.argument == "labels"
@@ -343,7 +343,7 @@ def test_no_label_judges_what_it_was_fitted_on():
     x, y = np.stack([np.arange(64)] * 2, axis=1).astype(np.float32), np.zeros(64, int)
     posterior = elephant()
     learner = build(
-        posterior, acquire.uniform(), capacity=64, num_folds=4, calibrate=calibrate.temperature(), retune=retune.population(3))
+        posterior, acquire.uniform(), capacity=64, num_folds=4, calibrate=TEMPERATURE, retune=retune.population(3))
     state = learner.init(KEY, x)
     for count in (9, 4, 4):
         rows = np.setdiff1d(np.arange(64), labeled_rows(state))[:count] if count == 9 else np.asarray(learner.ask(state, x).indices)
@@ -359,7 +359,7 @@ def test_no_label_judges_what_it_was_fitted_on():
 def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
     """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by."""
     learner = build(
-        posteriors.ensemble(MLP, members=2), num_draws=2, num_folds=2, calibrate=calibrate.temperature(),
+        posteriors.ensemble(MLP, members=2), num_draws=2, num_folds=2, calibrate=TEMPERATURE,
         retune=retune.population(3, steps=(10, 40)))  # fmt: skip
     state = learner.tell(learner.init(KEY, X), X, np.arange(24), Y[:24])
     report = state.report
@@ -374,7 +374,7 @@ def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
 
 
 def test_calibration_leaves_the_fit_alone(state):
-    calibrated = build(calibrate=calibrate.temperature())
+    calibrated = build(calibrate=TEMPERATURE)
     other = calibrated.tell(calibrated.init(KEY, X), X, np.arange(10), Y[:10])
     assert float(other.temperature) != 1.0 and float(state.temperature) == 1.0
     for a, b in zip(jax.tree.leaves(other.posterior), jax.tree.leaves(state.posterior), strict=True):

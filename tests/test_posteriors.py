@@ -5,7 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from laws import CLASSES, HPARAMS, MLP, POOL, close, every_posterior, fit, fitted, labeled, predictive, problem, programs, same, weights
+from laws import (
+    CLASSES,
+    HPARAMS,
+    MLP,
+    POOL,
+    POSTERIORS,
+    close,
+    every_posterior,
+    fit,
+    fitted,
+    labeled,
+    predictive,
+    problem,
+    programs,
+    same,
+    weights,
+)
 
 from bayesal import checks, posteriors, types
 
@@ -170,8 +186,6 @@ def test_it_learns(case):
 
 
 def test_an_ensemble_has_exactly_its_members():
-    from laws import POSTERIORS
-
     case = next(c for c in POSTERIORS if c.name == "ensemble")
     with pytest.raises(checks.WrongSize, match="6 members") as error:
         case.posterior.draw(jax.random.key(0), fitted(case), 5)
