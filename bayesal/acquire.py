@@ -47,16 +47,19 @@ def pool_scores(predictive, x: Array, score: Score, chunk: int = CHUNK) -> Float
 class _Screened(NamedTuple):
     rows: Int[Array, " n"]
     available: Bool[Array, " n"]
-    left_out: Float[Array, ""]  # the highest score among available points that were left out
+    left_out: Float[Array, ""]  # the highest score among available points that were left out, or -inf
+    constant: Bool[Array, ""]  # whether points were left out although all had the same score
+    nonfinite: Int[Array, ""]
 
 
 def _screen(predictive, x, available, candidates, score, chunk) -> _Screened:
-    safe, _, _ = maths.maskable(pool_scores(predictive, x, score, chunk), available)
+    safe, nonfinite, constant = maths.maskable(pool_scores(predictive, x, score, chunk), available)
     kept = min(candidates, x.shape[0])
     if kept == x.shape[0]:
-        return _Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf))
+        return _Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite)
     rows = maths.rank(safe, kept + 1)
-    return _Screened(rows[:kept], safe[rows[:kept]] > -jnp.inf, safe[rows[kept]])
+    left_out = safe[rows[kept]]
+    return _Screened(rows[:kept], safe[rows[:kept]] > -jnp.inf, left_out, constant & (left_out > -jnp.inf), nonfinite)
 
 
 def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK) -> Strategy:
@@ -76,13 +79,16 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
     def strategy(key, predictive, x, available, size):
         kept = _screen(predictive, x, available, max(candidates, size), score, chunk)
         inner = then(key, predictive, x[kept.rows], kept.available, size)
-        return _outward(inner, kept)
+        whole = kept.left_out == -jnp.inf
+        return _outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified)
 
     return strategy
 
 
 def _outward(selection, kept: _Screened):
-    return selection._replace(indices=jnp.where(selection.indices >= 0, kept.rows[selection.indices], -1))
+    return selection._replace(
+        indices=jnp.where(selection.indices >= 0, kept.rows[selection.indices], -1),
+        constant=kept.constant if selection.constant is None else kept.constant | selection.constant, nonfinite=kept.nonfinite)
 
 
 def batch_bald(*, configurations: int = 1000, candidates: int = 1000, chunk: int = CHUNK) -> Strategy:

@@ -98,7 +98,7 @@ def _fit(log_probs, labels, valid, prior_std):
     grid = jnp.linspace(-BOUND, BOUND, GRID)
     losses, slopes = jax.lax.map(lambda t: jax.value_and_grad(loss)(t), grid)
     # an optimum of the data alone: the slope turns from falling to rising somewhere inside
-    determined = jnp.any((slopes[:-1] < 0) & (slopes[1:] > 0)) & (count > 1)
+    determined = jnp.any((slopes[:-1] < 0) & (slopes[1:] >= 0)) & (count > 1)
     fade = jnp.square(jnp.maximum(1.0 - count / FADE, 0.0))
     strength = jnp.where(determined, fade, 1.0) / (prior_std**2 * jnp.maximum(count, 1))
     best = jnp.argmin(losses + 0.5 * strength * jnp.square(grid))

@@ -256,3 +256,21 @@ def were_asked(rows: np.ndarray, asked: np.ndarray) -> None:
         raise WrongIndex(
             "indices", f"`indices` holds rows that were never asked: {listed(never)}; this round asked for {listed(asked, 20)}. If these are labels you chose to "
             "add yourself, pass unasked=True.", never)
+
+
+def same_pool(labeled: np.ndarray, rows: int) -> None:
+    """The pool of every call is the one whose rows the ledger holds."""
+    outside = labeled[labeled >= rows]
+    if len(outside):
+        raise WrongSize(
+            "x", f"`x` has {rows} rows, but rows {listed(outside)} are labeled: this is not the pool the labels belong to. Pass the whole pool "
+            "every time; labeled rows are left out by themselves.", outside)
+
+
+def hparams(values: Any) -> None:
+    """Hyperparameters in their ranges."""
+    ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
+    for name, (low, high) in ranges.items():
+        value = float(getattr(values, name))
+        if not low <= value < high:
+            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")

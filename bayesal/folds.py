@@ -45,12 +45,13 @@ def cross_fit(
     def one(key, rows, count):
         init_key, key = jax.random.split(key)
         state = posterior.init(init_key, labeled.x[0])
-        return posterior.fit(key, state, Labeled(labeled.x[rows], labeled.y[rows], count), hparams)[0]
+        return posterior.fit(key, state, Labeled(labeled.x[rows], labeled.y[rows], count), hparams)
 
     number = folds.train.shape[0]
-    states = jax.vmap(one)(jax.random.split(fit_key, number), folds.train, folds.train_count)
+    states, info = jax.vmap(one)(jax.random.split(fit_key, number), folds.train, folds.train_count)
     log_probs, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
     losses = -jnp.take_along_axis(maths.log_mean_exp(log_probs), labeled.y[:, None], axis=1)[:, 0]
+    losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses)  # a candidate that diverged anywhere never wins
     return Trial(jnp.where(valid, losses, 0.0), valid, states)
 
 

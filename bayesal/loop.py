@@ -78,7 +78,8 @@ class Learner(NamedTuple):
 
 
 def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None = None) -> Predictive:
-    """The state's predictive: `num_draws` draws (default: the ensemble's members, or 50), tempered, the ones `ask` uses.
+    """The state's predictive: `num_draws` draws (default: the ensemble's members, or 50), tempered;
+    with the learner's own `num_draws` they are the ones that `ask` uses.
 
     >>> # log_probs = bayesal.predictive(posterior, state, 100).mean(x_test)   # [n, C]
     """
@@ -116,6 +117,7 @@ def learner(
     Raises:
       WrongSize: sizes that cannot be.
     """
+    checks.hparams(hparams or HParams())
     for name, value, least in (("size", size, 1), ("capacity", capacity, size), ("num_folds", num_folds, 2)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise checks.WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
@@ -133,10 +135,11 @@ def learner(
 
     def ask(state, x):
         checks.pool(x)
+        checks.same_pool(_labeled_rows(state), x.shape[0])
         if int(state.ledger.count) >= x.shape[0]:
             raise checks.WrongSize("x", f"all {x.shape[0]} points of the pool are labeled; there is nothing left to ask about.")
         selection = _edge(_choose(state._replace(report=None), jnp.asarray(x), parts.asking()), int(state.round))
-        asked[_fingerprint(state, x)] = selection.indices
+        asked[_fingerprint(state)] = x, selection.indices
         while len(asked) > REMEMBERED:
             asked.popitem(last=False)
         return selection
@@ -144,11 +147,11 @@ def learner(
     def tell(state, x, indices, labels, *, unasked=False):
         rows, values = _answers(state, x, indices, labels, parts)
         if int(state.ledger.count) and not unasked:
-            known = asked.get(_fingerprint(state, x))
-            checks.were_asked(rows, np.asarray(ask(state, x).indices if known is None else known))
+            pool, known = asked.get(_fingerprint(state), (None, None))
+            checks.were_asked(rows, np.asarray(known if pool is x else ask(state, x).indices))
         ledger = state.ledger.append(rows, values)
         new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), parts.telling())
-        _trained(new.report.fit, int(state.round))
+        _trained(new, x)
         return new
 
     return Learner(init, ask, tell)
@@ -162,7 +165,8 @@ def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts
     classes = _predict.eval_shape(state._replace(report=None), one, parts.telling()).shape[-1]
     values = checks.labels(labels, classes, len(rows))
     count = int(state.ledger.count)
-    checks.new_labels(rows, np.asarray(state.ledger.indices)[:count], parts.capacity)
+    checks.same_pool(_labeled_rows(state), x.shape[0])
+    checks.new_labels(rows, _labeled_rows(state), parts.capacity)
     if (parts.calibrate is not None or not getattr(parts.retune, "keeps", False)) and count + len(rows) < parts.num_folds:
         raise checks.WrongSize(
             "labels", f"retuning and calibration hold out {parts.num_folds} folds, so they need {parts.num_folds} labels or more in all; got "
@@ -253,10 +257,14 @@ def _draws(posterior: Posterior, num_draws: int | None) -> int:
     return int(num_draws)
 
 
-def _fingerprint(state: LearnerState, x: ArrayLike) -> tuple:
-    """What `ask` depends on, as far as the loop can change it."""
-    key = np.asarray(jax.random.key_data(state.key)).tobytes()
-    return key, int(state.round), np.asarray(state.ledger.indices).tobytes(), int(state.ledger.count), id(x), x.shape
+def _labeled_rows(state: LearnerState) -> np.ndarray:
+    return np.asarray(state.ledger.indices)[: int(state.ledger.count)]
+
+
+def _fingerprint(state: LearnerState) -> bytes:
+    """The small things that tell two states apart: key, round, ledger, hyperparameters, temperature."""
+    small = (jax.random.key_data(state.key), state.round, state.ledger, state.hparams, state.temperature)
+    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(small))
 
 
 def _edge(selection: Selection, round: int) -> Selection:
@@ -278,9 +286,14 @@ def _edge(selection: Selection, round: int) -> Selection:
         indices=selection.indices[:kept], scores=selection.scores[:kept], joint=cut(selection.joint), saturated=cut(selection.saturated))
 
 
-def _trained(info: FitInfo, round: int) -> None:
-    failed = np.asarray(info.failed_at).ravel()
+def _trained(new: LearnerState, x: ArrayLike) -> None:
+    failed, round = np.asarray(new.report.fit.failed_at).ravel(), int(new.round) - 1
     if (failed >= 0).any():
+        rows = _labeled_rows(new)
+        values = np.asarray(x)[rows].reshape(len(rows), -1)
+        bad = rows[~np.isfinite(values.astype(np.float32)).all(axis=1)]
+        if len(bad):
+            raise checks.NonFinite("x", f"round {round}: labeled rows {checks.listed(bad)} of the pool hold NaN or inf, so no net can be fitted. Clean the pool, or leave these rows out.", bad)
         raise checks.TrainingFailed(
             "hparams", f"round {round}: the loss became non-finite at step {failed[failed >= 0].min()}; lower `learning_rate`, look for NaN in the "
             "pool, or let the retuner choose. The state that was passed in is unchanged.")

@@ -15,7 +15,7 @@ class Predictive:
     """`predictive(x) -> [K, n, C]`: tempered, normalized log-probabilities of the same K functions for every x.
 
     Draws are tempered jointly: each draw's log-probabilities are divided by the temperature and normalized again.
-    Predict classes from `temperature=1` (float32 tempering can merge near ties); `mean` does.
+    Float32 tempering can merge near ties: predict classes at `temperature=1` (`dataclasses.replace(predictive, temperature=...)`).
     """
 
     posterior: Posterior

@@ -90,7 +90,8 @@ class Selection(NamedTuple):
     scores:    the score of each pick; for greedy selectors its gain given the picks before it, in nats.
     joint:     information in the batch up to and including each pick, in nats; never above log K (greedy selectors).
     saturated: whether the picks before this one had already used up 95 % of log K: then more draws are needed.
-    certified: whether the batch is provably the one the whole pool would have given (None: nothing was left out).
+    certified: whether no point that a screening left out could have entered the batch, given the gains as computed (sampled
+               gains: up to their sampling error). None: nothing was screened.
     constant:  whether all available points had the same score, so that the ranking says nothing.
     nonfinite: how many available points had a NaN or +inf score; none of them is picked.
     evaluated: share of the candidates' gains that had to be computed.

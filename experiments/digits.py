@@ -73,7 +73,7 @@ class Keepsakes:
 
     def __call__(self, record, state, selection) -> None:
         name, data = record["strategy"], self.data[record["seed"]]
-        if record["seed"] == 0 and record["round"] == 2 and name in ("bald", "batch_bald"):
+        if record["seed"] == 0 and record["round"] == min(2, self.config.rounds - 1) and name in ("bald", "batch_bald"):
             bound = bayesal.predictive(self.posterior, state, self.config.draws)
             self.asks[name] = (np.asarray(scores.bald(bound(data.pool))), bound, state, selection)
         if name == "batch_bald" and record["round"] == self.config.rounds // 2:
@@ -83,6 +83,8 @@ class Keepsakes:
 
 def main(config: Config, out: Path) -> list[dict]:
     """Run everything on a few threads (compiled programs let go of Python's lock), keep the records, draw the pictures."""
+    if config.rounds < 1:
+        raise SystemExit("--rounds must be at least 1")
     posterior, learners = build(config)
     data = {seed: load(config, seed) for seed in range(config.seeds)}
     folder, records = runs.Folder(out, config), []

@@ -4,8 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import linen, nnx
 
+from bayesal import checks
 from bayesal.types import Network
 
 
@@ -44,24 +46,28 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
     >>> network.apply(params, jnp.ones(4), None, 0.0).shape
     (3,)
     """
-    shapes = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-    graph, *_ = nnx.split(shapes, nnx.Param, ...)
-    takes_rngs = _takes(type(shapes).__call__, "rngs")
+    example = make(nnx.Rngs(0))
+    graph, _, moving, rest = nnx.split(example, nnx.Param, nnx.BatchStat, ...)  # `rest`: a Dropout's own keys, never trained
+    if jax.tree.leaves(moving):
+        raise checks.WrongShape(
+            "make", "the module keeps running statistics (BatchNorm), which change while predicting and mix the rows of a batch. Use GroupNorm or "
+            "LayerNorm.")
+    takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):
         del x  # an nnx module knows its sizes
-        return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1:]
+        return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
 
-    def module(params):
-        return nnx.merge(graph, *params)
+    def module(params, train=False):
+        net = nnx.merge(graph, params, moving, rest)
+        net.train() if train else net.eval()
+        return net
 
     def apply(params, x, key, rate_value):
         options: dict[str, Any] = {rate: rate_value} if rate else {}
         if takes_rngs:
             options["rngs"] = None if key is None else nnx.Rngs(dropout=key)
-        net = module(params)
-        net.eval() if key is None else net.train()
-        return net(x[None], **options)[0]
+        return module(params, train=key is not None)(x[None], **options)[0]
 
     return Network(init, apply, (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None)
 

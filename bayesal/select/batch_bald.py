@@ -60,8 +60,8 @@ def batch_bald(
     if log_probs.shape[0] < 2:
         raise checks.WrongSize(
             "log_probs", "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every point. Pass at least 2 draws.")
-    if configurations < 1:
-        raise checks.WrongSize("configurations", f"`configurations` must be at least 1, got {configurations}.")
+    if isinstance(configurations, bool) or not isinstance(configurations, int) or configurations < 1:
+        raise checks.WrongSize("configurations", f"`configurations` must be an int of at least 1, got {configurations!r}.")
     available = checks.available_rows(available, log_probs.shape[1])
     size = checks.batch_size(size, available)
     selection = _batch_bald(key, log_probs, available, size, configurations)
