@@ -22,10 +22,10 @@ demo: $(VENV)/.demo
 	@$(BIN) -m experiments.digits $(ARGS)
 
 test: $(VENV)/.test
-	@$(BIN) -m pytest $(ARGS)
+	@$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.test
-	@$(BIN) -m pytest -m "" $(ARGS)
+	@$(BIN) -m pytest -n 2 --dist loadfile -m "" $(ARGS)
 
 bench: $(VENV)/.demo
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN) -m experiments.benchmarks.$$name $(ARGS); done
