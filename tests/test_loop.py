@@ -267,9 +267,23 @@ def test_nan_in_the_labeled_rows_names_the_round():
     x[3] = np.nan
     start = LEARNER.init(KEY, x)
     before = jax.tree.map(jnp.copy, start)
-    with pytest.raises(checks.TrainingFailed, match="round 0") as error:
+    with pytest.raises(checks.NonFinite, match="round 0") as error:
         LEARNER.tell(start, x, np.arange(10), Y[:10])
-    assert isinstance(error.value, FloatingPointError) and same(before, start)
+    assert error.value.argument == "x" and error.value.rows.tolist() == [3] and same(before, start)
+
+
+def test_a_cut_pool_is_refused_instead_of_training_on_other_rows(state):
+    cut = X[: int(np.asarray(state.ledger.indices).max())]
+    for verb in (lambda: LEARNER.ask(state, cut), lambda: LEARNER.tell(state, cut, [0], [0], unasked=True)):
+        with pytest.raises(checks.WrongSize, match="not the pool") as error:
+            verb()
+        assert error.value.argument == "x"
+
+
+def test_hyperparameters_out_of_range_are_named():
+    for field, value in (("dropout", 1.0), ("steps", -3), ("learning_rate", -1.0)):
+        with pytest.raises(checks.WrongSize, match=field):
+            build(hparams=HParams(**{field: value}))
 
 
 def test_nan_in_the_pool_is_never_picked(state):
