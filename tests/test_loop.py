@@ -298,7 +298,7 @@ def test_nan_in_the_pool_is_never_picked(state):
 
 
 def test_a_rate_that_diverges_is_reported():
-    learner = build(hparams=SHORT._replace(learning_rate=jnp.float32(np.inf)))
+    learner = build(hparams=SHORT._replace(learning_rate=jnp.float32(1e38)))
     with pytest.raises(checks.TrainingFailed, match="learning_rate") as error:
         learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
     assert error.value.argument == "hparams"
