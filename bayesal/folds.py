@@ -42,13 +42,14 @@ def cross_fit(
     """Fit once per fold and lose on the fold left out: NLL of the averaged prediction of `num_draws` draws, per row."""
     fit_key, draw_key = jax.random.split(key)
 
-    def one(key, rows, count):
-        init_key, key = jax.random.split(key)
-        state = posterior.init(init_key, labeled.x[0])
+    def one(key, state, rows, count):
         return posterior.fit(key, state, Labeled(labeled.x[rows], labeled.y[rows], count), hparams)
 
     number = folds.train.shape[0]
-    states, info = jax.vmap(one)(jax.random.split(fit_key, number), folds.train, folds.train_count)
+    init_keys, fit_keys = jax.random.split(fit_key, (2, number))
+    # a loop: under vmap the initializers' random numbers take seconds to compile
+    fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), init_keys)
+    states, info = jax.vmap(one)(fit_keys, fresh, folds.train, folds.train_count)
     log_probs, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
     losses = -jnp.take_along_axis(maths.log_mean_exp(log_probs), labeled.y[:, None], axis=1)[:, 0]
     losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses)  # a candidate that diverged anywhere never wins

@@ -146,3 +146,19 @@ def test_no_disagreement_is_reported():
     for strategy in (STRATEGIES["top"], STRATEGIES["batch_bald"]):
         assert bool(jax.jit(lambda s=strategy: s(KEY, agree, X, ALL, 5))().constant)
     assert not bool(run["top"](KEY, X, ALL).constant)
+
+
+def test_a_screening_that_says_nothing_is_reported():
+    flat = acquire.within(20, lambda log_probs: jnp.zeros(log_probs.shape[1]), acquire.top(scores.bald))(KEY, linear, X, ALL, 5)
+    assert bool(flat.constant) and not bool(flat.certified)
+    whole = acquire.within(N, lambda log_probs: jnp.zeros(log_probs.shape[1]), acquire.top(scores.bald))(KEY, linear, X, ALL, 5)
+    assert not bool(whole.constant) and bool(whole.certified)  # nothing was left out, so nothing was decided by row number
+
+
+def test_broken_scores_are_left_out_and_counted():
+    broken = lambda log_probs: jnp.where(scores.bald(log_probs) > 0.3, jnp.nan, scores.bald(log_probs))
+    bad = set(np.flatnonzero(np.asarray(scores.bald(linear(X))) > 0.3).tolist())
+    assert len(bad) > 2
+    picked = acquire.within(20, broken, acquire.top(scores.entropy))(KEY, linear, X, ALL, 5)
+    assert int(picked.nonfinite) == len(bad)
+    assert not bad & set(np.asarray(picked.indices).tolist())

@@ -15,7 +15,8 @@ def idx(array: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def tiny(rng=np.random.default_rng(0)):
+def tiny():
+    rng = np.random.default_rng(0)
     return {"x_train": rng.integers(0, 256, (30, 28, 28), np.uint8), "y_train": np.arange(30, dtype=np.uint8) % 10,
             "x_test": rng.integers(0, 256, (12, 28, 28), np.uint8), "y_test": np.arange(12, dtype=np.uint8) % 10}
 

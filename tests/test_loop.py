@@ -370,6 +370,13 @@ def test_no_label_judges_what_it_was_fitted_on():
     assert (np.exp(model.mean(x))[labeled_rows(state), 0] > 0.99).all()  # the final fit has seen them all
 
 
+def test_a_candidate_that_diverges_never_wins():
+    learner = build(num_folds=2, retune=retune.population(2, learning_rate=(1e30, 1e30)))
+    report = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10]).report
+    assert np.isinf(report.candidate_losses[1]) and np.isfinite(report.candidate_losses[0])
+    assert int(report.chosen) == 0
+
+
 def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
     """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by."""
     learner = build(

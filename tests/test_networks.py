@@ -9,7 +9,7 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
-from bayesal import networks
+from bayesal import checks, networks
 from bayesal.networks.reference import CNN, dropout
 
 X = jnp.linspace(-1.0, 1.0, 6)
@@ -134,6 +134,61 @@ def test_a_decorated_call_keeps_its_dropout():
     network = networks.from_nnx(Decorated)
     params = network.init(KEYS[0], X)
     assert np.abs(network.apply(params, X, KEYS[1], 0.5) - network.apply(params, X, KEYS[2], 0.5)).max() > 1e-4
+
+
+class OwnKeys(Stock):
+    """Dropout that holds its own keys, as flax's guide builds it."""
+
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+
+def test_a_dropout_with_keys_of_its_own_uses_the_draws_key():
+    network = networks.from_nnx(OwnKeys)
+    params = network.init(KEYS[0], X)
+    first, again, other = (network.apply(params, X, k, 0.5) for k in (KEYS[1], KEYS[1], KEYS[2]))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-4
+    assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params))  # keys are not trained
+
+
+class Normalized(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.last = nnx.BatchNorm(6, rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.norm(x))
+
+
+class LinenNormalized(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(3)(linen.BatchNorm(use_running_average=True)(x))
+
+
+def test_running_statistics_are_refused():
+    with pytest.raises(checks.WrongShape, match="GroupNorm") as error:
+        networks.from_nnx(Normalized)
+    assert error.value.argument == "make"
+    with pytest.raises(checks.WrongShape, match=r"batch_stats.*GroupNorm") as error:
+        networks.from_linen(LinenNormalized()).init(KEYS[0], X)
+    assert error.value.argument == "module"
+
+
+class LinenEmbedding(Linen):
+    def embed(self, x, deterministic):  # no default: it must be told
+        return self.drop(super().embed(x), deterministic=deterministic)
+
+    def __call__(self, x, deterministic=True):
+        return self.last(self.embed(x, deterministic))
+
+
+def test_linens_embed_is_told_what_it_takes():
+    network = networks.from_linen(LinenEmbedding(), embed="embed", deterministic="deterministic")
+    params = network.init(KEYS[0], X)
+    assert set(params) == {"first", "last"}  # parameters alone are trained
+    assert network.embed(params, X).shape == (32,)
 
 
 @pytest.fixture(scope="module")

@@ -262,3 +262,11 @@ def test_no_configurations_and_a_wrong_mask_are_refused():
         select.batch_bald(jax.random.key(0), log_p, 4, configurations=0)
     with pytest.raises(checks.WrongShape, match="`available`"):
         oracles.as_users_do(select.batch_bald)(jax.random.key(0), log_p, 4, available=np.ones(11, bool))
+
+
+@pytest.mark.parametrize("key", [0, np.uint32([0, 1]), None])
+def test_a_key_is_a_typed_key(key):
+    for call in (lambda: oracles.as_users_do(select.uniform)(key, 4, 2), lambda: oracles.as_users_do(select.batch_bald)(key, np.log(np.full((2, 4, 2), 0.5)), 2)):
+        with pytest.raises(checks.WrongShape, match=r"jax.random.key") as error:
+            call()
+        assert error.value.argument == "key"

@@ -10,6 +10,10 @@ from flax import linen, nnx
 from bayesal import checks
 from bayesal.types import Network
 
+RUNNING_STATISTICS = (
+    "the module keeps state beside its parameters (running statistics of BatchNorm, for example), which changes while predicting "
+    "and mixes the rows of a batch. Use GroupNorm or LayerNorm.")
+
 
 def from_functions(init: Callable, apply: Callable, *, embed: Callable | None = None, takes_rate: bool = False) -> Network:
     """A network of plain functions of one example.
@@ -46,12 +50,12 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
     >>> network.apply(params, jnp.ones(4), None, 0.0).shape
     (3,)
     """
-    example = make(nnx.Rngs(0))
+    example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     graph, _, moving, rest = nnx.split(example, nnx.Param, nnx.BatchStat, ...)  # `rest`: a Dropout's own keys, never trained
     if jax.tree.leaves(moving):
-        raise checks.WrongShape(
-            "make", "the module keeps running statistics (BatchNorm), which change while predicting and mix the rows of a batch. Use GroupNorm or "
-            "LayerNorm.")
+        raise checks.WrongShape("make", RUNNING_STATISTICS)
+    if jax.tree.leaves(rest):
+        rest = nnx.split(make(nnx.Rngs(0)), nnx.Param, ...)[2]
     takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):
@@ -83,7 +87,7 @@ def from_linen(
 
     Args:
       module: its `__call__` takes `x [1, ...]` and returns logits; dropout draws from the "dropout" collection.
-      embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one.
+      embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one; it gets those of `rate` and `deterministic` that it takes.
       rate: the name of the call's argument that takes the (traced) dropout rate.
       deterministic: the name of the call's argument that switches dropout off; it is True when no key is given.
 
@@ -98,10 +102,16 @@ def from_linen(
         return given | ({deterministic: key is None} if deterministic else {})
 
     def init(key, x):
-        return module.init({"params": key}, x[None], **options(None, 0.0))
+        variables = module.init({"params": key}, x[None], **options(None, 0.0))
+        if set(variables) != {"params"}:
+            raise checks.WrongShape("module", f"its variables are {sorted(variables)}: {RUNNING_STATISTICS}")
+        return variables["params"]
 
-    def apply(params, x, key, rate_value):
+    def call(params, x, key, rate_value, method=None):
         rngs = {} if key is None else {"dropout": key}
-        return module.apply(params, x[None], rngs=rngs, **options(key, rate_value))[0]
+        given = options(key, rate_value)
+        if method is not None:
+            given = {name: value for name, value in given.items() if _takes(getattr(type(module), method), name)}
+        return module.apply({"params": params}, x[None], rngs=rngs, method=method, **given)[0]
 
-    return Network(init, apply, (lambda params, x: module.apply(params, x[None], method=embed)[0]) if embed else None)
+    return Network(init, call, (lambda params, x: call(params, x, None, 0.0, embed)) if embed else None)

@@ -20,7 +20,7 @@ def ensemble(network: Network, *, members: int = 5, batch: int = 32) -> Posterio
         raise checks.WrongSize("members", f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.")
 
     def init(key, x):
-        return jax.vmap(lambda k: network.init(k, x))(jax.random.split(key, members))
+        return jax.lax.map(lambda k: network.init(k, x), jax.random.split(key, members))  # vmapped random numbers compile for seconds
 
     def fit(key, state, labeled, hparams):
         def one(key, params):

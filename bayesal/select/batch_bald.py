@@ -64,7 +64,7 @@ def batch_bald(
         raise checks.WrongSize("configurations", f"`configurations` must be an int of at least 1, got {configurations!r}.")
     available = checks.available_rows(available, log_probs.shape[1])
     size = checks.batch_size(size, available)
-    selection = _batch_bald(key, log_probs, available, size, configurations)
+    selection = _batch_bald(checks.key(key), log_probs, available, size, configurations)
     checks.not_constant(selection)
     return selection
 
@@ -184,8 +184,10 @@ def _observe(key, state, pool, row, observed, exact_steps):
     probs = pool.probs[jnp.maximum(row, 0)].T  # [K, C]
 
     def sampled():
-        strata = lax.cond(observed == exact_steps, lambda: _stratify(jax.random.fold_in(key, 1), state), lambda: state)
-        return _extend(key, strata, probs)
+        draws = probs.shape[0]
+        first, second = _places(key, draws, state.weights.shape[0] // draws)
+        strata = lax.cond(observed == exact_steps, lambda: _stratify(first, state), lambda: state)
+        return _extend(second, strata, probs)
 
     new = lax.cond(observed < exact_steps, lambda: _enumerate(state, probs), sampled)
     return jax.tree.map(lambda a, b: jnp.where(row >= 0, a, b), new, state)
@@ -201,11 +203,12 @@ def _enumerate(state: _Configurations, probs: Float[Array, "K C"]) -> _Configura
     return _Configurations(weights, state.share[parent] * total)
 
 
-def _places(key, draws: int, each: int) -> Float[Array, "K R"]:
-    """Systematic places in [0, 1) for every draw's configurations, in random order."""
-    shift, order = jax.random.split(key)
-    shuffled = jnp.argsort(jax.random.uniform(order, (draws, each)), axis=1)
-    return jnp.minimum((shuffled.astype(jnp.float32) + jax.random.uniform(shift, (draws, 1))) / each, 1.0 - 1e-6)
+def _places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
+    """Systematic places in [0, 1) for every draw's configurations, in random order; twice, from one stream of numbers, because
+    generators and sorts are what takes long to compile."""
+    luck = jax.random.uniform(key, (2, draws, each + 1))
+    shuffled = jnp.argsort(luck[..., 1:], axis=-1)
+    return jnp.minimum((shuffled.astype(jnp.float32) + luck[..., :1]) / each, 1.0 - 1e-6)
 
 
 def _inverse_cdf(probs: Float[Array, " n"], places: Float[Array, " R"]) -> Int[Array, " R"]:
@@ -213,22 +216,22 @@ def _inverse_cdf(probs: Float[Array, " n"], places: Float[Array, " R"]) -> Int[A
     return jnp.clip(jnp.searchsorted(total / total[-1], places, side="right"), 0, probs.shape[0] - 1)
 
 
-def _stratify(key, state: _Configurations) -> _Configurations:
+def _stratify(places: Float[Array, "K R"], state: _Configurations) -> _Configurations:
     """From enumerated configurations to equally many sampled ones of every draw: R rows of draw 0, R of draw 1, ..."""
     rows, draws = state.weights.shape
     each = rows // draws
     given_draw = (state.share[:, None] * state.weights).T  # [K, S], proportional to p(configuration | draw)
-    chosen = jax.vmap(_inverse_cdf)(given_draw, _places(key, draws, each)).reshape(-1)
+    chosen = jax.vmap(_inverse_cdf)(given_draw, places).reshape(-1)
     weights = jnp.full_like(state.weights, 1.0 / draws).at[: draws * each].set(state.weights[chosen])
     share = jnp.where(jnp.arange(rows) < draws * each, 1.0 / (draws * each), 0.0)
     return _Configurations(weights, share)
 
 
-def _extend(key, state: _Configurations, probs: Float[Array, "K C"]) -> _Configurations:
+def _extend(places: Float[Array, "K R"], state: _Configurations, probs: Float[Array, "K C"]) -> _Configurations:
     """One sampled label for every configuration, from the draw the configuration was sampled from."""
     rows, draws = state.weights.shape
     each = rows // draws
-    label = jax.vmap(_inverse_cdf)(probs, _places(key, draws, each)).reshape(-1)
+    label = jax.vmap(_inverse_cdf)(probs, places).reshape(-1)
     likelihood = state.weights[: draws * each] * probs.T[label]
     total = likelihood.sum(axis=1, keepdims=True)
     own = jax.nn.one_hot(jnp.arange(draws * each) // each, draws)  # what is left when float32 underflows

@@ -54,7 +54,7 @@ def uniform(key: Key, rows: int, size: int, *, available: Bool[ArrayLike, " N"] 
     """
     available = checks.available_rows(available, rows)
     size = checks.batch_size(size, available)
-    return _uniform(key, available, size)
+    return _uniform(checks.key(key), available, size)
 
 
 @functools.partial(jax.jit, static_argnames="size")
