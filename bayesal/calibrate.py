@@ -13,7 +13,8 @@ from bayesal.types import ArrayLike
 
 BOUND = 3.0  # |log T| never exceeds this: T lies between 0.05 and 20
 FADE = 500  # labels from which on the prior has no weight at all
-GRID = 25  # places at which the slope of the loss is looked at before bisection
+GRID = 25  # places at which the slope of the loss is looked at before bisection; odd, so that T = 1 is one of them
+FLOOR = -1e4  # log-probabilities below this are as good as 0
 
 
 class Temperature(NamedTuple):
@@ -80,23 +81,29 @@ def temperature(*, prior_std: float = 1.0) -> Calibrator:
     return functools.partial(_fit, prior_std=prior_std)
 
 
-def mean_nll(log_probs, labels, valid, log_t) -> Float[Array, ""]:
-    """Mean NLL of the averaged prediction of draws tempered by exp(log_t), over the valid rows."""
-    tempered = jax.nn.log_softmax(log_probs * jnp.exp(-log_t), axis=-1)
-    of_label = jnp.take_along_axis(tempered, labels[None, :, None], axis=-1)[..., 0]
-    losses = jnp.where(valid, -jnp.maximum(maths.log_mean_exp(of_label), -1e4), 0.0)
-    return maths.tree_sum(losses, axis=0) / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
+def nll_and_slope(log_probs, labels, valid, log_t) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean NLL of the averaged prediction of draws tempered by exp(log_t), over the valid rows, and its derivative by log_t.
+
+    With a = log p / T, d log softmax(a)_y / d log T = E[a] - a_y; the average over draws weighs each by its share of the likelihood.
+    """
+    logits = log_probs * jnp.exp(-log_t)
+    tempered = jax.nn.log_softmax(logits, axis=-1)
+    of_label, logit = (jnp.take_along_axis(a, labels[None, :, None], axis=-1)[..., 0] for a in (tempered, logits))
+    mean = maths.log_mean_exp(of_label)
+    share = jnp.exp(of_label - mean[None]) / log_probs.shape[0]
+    rise = jnp.sum(share * jnp.sum(jnp.exp(tempered) * (logits - logit[..., None]), axis=-1), axis=0)
+    average = lambda a: maths.tree_sum(jnp.where(valid, a, 0.0), axis=0) / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
+    return average(-jnp.maximum(mean, FLOOR)), average(jnp.where(mean > FLOOR, -rise, 0.0))
 
 
 @functools.partial(jax.jit, static_argnames="prior_std")
 def _fit(log_probs, labels, valid, prior_std):
     count = valid.sum().astype(jnp.float32)
-    log_probs = jnp.where(valid[None, :, None], log_probs, 0.0)  # padding may hold anything, and 0 * NaN is a NaN slope
-    log_probs = jnp.maximum(log_probs, -1e4)  # a class ruled out stays ruled out at every T, with finite slopes
-    loss = functools.partial(mean_nll, log_probs, labels, valid)
-    slope = jax.grad(loss)
+    log_probs = jnp.where(valid[None, :, None], log_probs, 0.0)  # padding may hold anything, and 0 * NaN is NaN
+    log_probs = jnp.maximum(log_probs, FLOOR)  # a class ruled out stays ruled out at every T, with finite slopes
+    look = functools.partial(nll_and_slope, log_probs, labels, valid)
     grid = jnp.linspace(-BOUND, BOUND, GRID)
-    losses, slopes = jax.lax.map(lambda t: jax.value_and_grad(loss)(t), grid)
+    losses, slopes = jax.lax.map(look, grid)
     # an optimum of the data alone: the slope turns from falling to rising somewhere inside
     determined = jnp.any((slopes[:-1] < 0) & (slopes[1:] >= 0)) & (count > 1)
     fade = jnp.square(jnp.maximum(1.0 - count / FADE, 0.0))
@@ -104,12 +111,12 @@ def _fit(log_probs, labels, valid, prior_std):
     best = jnp.argmin(losses + 0.5 * strength * jnp.square(grid))
     low, high = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, GRID - 1)]
 
-    def halve(_, ends):
-        low, high = ends
+    def halve(_, carry):
+        low, high, _, _ = carry
         middle = 0.5 * (low + high)
-        rising = slope(middle) + strength * middle > 0
-        return jnp.where(rising, low, middle), jnp.where(rising, middle, high)
+        loss, slope = look(middle)
+        rising = slope + strength * middle > 0
+        return jnp.where(rising, low, middle), jnp.where(rising, middle, high), middle, loss
 
-    low, high = jax.lax.fori_loop(0, 22, halve, (low, high))
-    log_t = 0.5 * (low + high)
-    return Temperature(jnp.exp(log_t), loss(jnp.float32(0.0)), loss(log_t), determined)
+    *_, log_t, loss = jax.lax.fori_loop(0, 23, halve, (low, high, low, losses[0]))
+    return Temperature(jnp.exp(log_t), losses[GRID // 2], loss, determined)  # the grid's middle is T = 1

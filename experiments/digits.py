@@ -1,6 +1,6 @@
 """The demo: which of scikit-learn's 1,797 real digits should a person label next?
 
-    python -m experiments.digits            # four strategies, five seeds, about two minutes on two cores
+    python -m experiments.digits            # four strategies, five seeds, a minute and a half on two cores
     python -m experiments.digits --quick    # one seed, fewer labels
 
 Nothing is downloaded. 500 images are a test set that no choice is made on; the rest is the pool, of which 20 are labeled first (two

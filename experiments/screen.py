@@ -34,6 +34,8 @@ class Screen:
     def __exit__(self, *error) -> None:
         self.live.update(self.picture())
         self.live.__exit__(*error)
+        if not console.is_terminal:
+            console.print()  # a pipe gets the last picture without the end of its line
 
     def add(self, record: dict) -> None:
         """One more round of one run is done."""

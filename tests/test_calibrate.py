@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,3 +158,12 @@ def test_a_prior_has_a_width(prior_std):
         with pytest.raises(checks.WrongSize, match="`prior_std`") as caught:
             function()
         assert caught.value.argument == "prior_std"
+
+
+@pytest.mark.parametrize("log_t", [-2.0, 0.0, 1.5])
+def test_the_slope_is_the_losss_own(log_t):
+    log_p, y = held_out(7)
+    loss, slope = calibrate.nll_and_slope(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(len(y), bool), jnp.float32(log_t))
+    at = lambda t: oracles.tempered_nll(log_p, y, math.exp(t))
+    assert float(loss) == pytest.approx(at(log_t), rel=1e-5)
+    assert float(slope) == pytest.approx((at(log_t + 1e-4) - at(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5)
