@@ -12,11 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"types"},
     {"maths", "checks", "chunks"},
-    {"predictives", "scores", "metrics", "training", "networks"},
+    {"predictives", "scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
     {"calibrate", "posteriors", "retune"},
-    {"folds", "acquire"},
-    {"loop"},
+    {"folds", "acquire", "explain", "stream"},
+    {"loop", "backend", "testing"},
     {"checkpoint"},
     {"__init__"},
 )

@@ -1,47 +1,13 @@
-"""Strategies: bind a predictive, stream the pool, select. `strategy(key, predictive, x, available, size) -> Selection`.
-
-Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
-"""
+"""Strategies that look closely at part of the pool, and say whether the rest could have mattered."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks, chunks, maths, scores, select
+from bayesal import checks, maths, scores, select
+from bayesal.acquire.ranked import CHUNK, pool_scores
 from bayesal.types import Score, Strategy
-
-CHUNK = 1024  # rows of the pool scored at a time
-
-
-def uniform() -> Strategy:
-    """Points at random: the baseline."""
-
-    def strategy(key, predictive, x, available, size):
-        del predictive
-        return select.uniform(key, x.shape[0], size, available=available)
-
-    return strategy
-
-
-def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
-    """The points with the highest score, each for itself.
-
-    Args:
-      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
-      chunk: rows scored at a time; it bounds the memory and changes nothing else.
-    """
-
-    def strategy(key, predictive, x, available, size):
-        del key  # deterministic
-        return select.top(pool_scores(predictive, x, score, chunk), size, available=available)
-
-    return strategy
-
-
-def pool_scores(predictive, x: Array, score: Score, chunk: int = CHUNK) -> Float[Array, " N"]:
-    """The score of every pool point, in constant memory beyond the pool and the scores."""
-    return chunks.over_rows(lambda part: score(predictive(part)), x, chunk)
 
 
 class _Screened(NamedTuple):

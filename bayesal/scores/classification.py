@@ -1,32 +1,19 @@
-"""Acquisition scores: log-probabilities `[K, *B, C]` of K draws in, one number per point `[*B]` out, in nats.
+"""Scores of one categorical label per point: log-probabilities `[K, *B, C]` of K draws in, one number per point out, in nats.
 
 Every score points the same way: higher = more worth labeling. Called on concrete arrays (NumPy or JAX) each refuses what
 is not normalized log-probabilities; under jit only shapes are checked. Arithmetic is float32 whatever the storage.
 """
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks, maths
+from bayesal import maths
+from bayesal.scores.edge import scored
 from bayesal.types import ArrayLike
 
 
-def _score(kernel: Callable[[Array], Array]) -> Callable[[ArrayLike], Array]:
-    """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is promised under jit)."""
-    compiled = jax.jit(kernel)
-
-    @functools.wraps(kernel)
-    def score(log_probs):
-        return compiled(checks.log_probs(log_probs))
-
-    return score
-
-
-@_score
+@scored
 def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Entropy of the averaged prediction (total, or predictive, uncertainty), in nats.
 
@@ -46,7 +33,7 @@ def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     return maths.entropy(maths.log_mean_exp(log_probs))
 
 
-@_score
+@scored
 def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Mean over draws of each draw's own entropy (aleatoric uncertainty), in nats.
 
@@ -64,7 +51,7 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     return maths.tree_sum(maths.entropy(log_probs), axis=0) / log_probs.shape[0]
 
 
-@_score
+@scored
 def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """One minus the probability of the most probable class of the averaged prediction; `0 <= value <= 1 - 1/C`.
 
@@ -84,7 +71,7 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     return maths.tree_sum(others, axis=-1)  # summing the others keeps values far below 1e-7 apart
 
 
-@_score
+@scored
 def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Minus the gap between the two most probable classes of the averaged prediction; `-1 <= value <= 0`.
 
@@ -102,7 +89,7 @@ def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     return top[..., 1] - top[..., 0]
 
 
-@_score
+@scored
 def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Share of draws whose predicted class is not the most frequent one; `0 <= value <= 1 - 1/min(K, C)`.
 
@@ -124,7 +111,7 @@ def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]
     return 1.0 - jnp.max(jnp.sum(votes, axis=0), axis=-1).astype(jnp.float32) / log_probs.shape[0]
 
 
-@_score
+@scored
 def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Standard deviation of a class' probability over draws, averaged over classes; `0 <= value <= 1/2`.
 
@@ -148,7 +135,7 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     return maths.tree_sum(std, axis=-1) / probs.shape[-1]
 
 
-@_score
+@scored
 def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Mutual information between a label and the draws (epistemic uncertainty), in nats.
 

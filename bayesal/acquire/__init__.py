@@ -1,0 +1,9 @@
+"""Strategies: bind a predictive, stream the pool, select. `strategy(key, predictive, x, available, size) -> Selection`.
+
+Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
+"""
+
+from bayesal.acquire.ranked import pool_scores, top, uniform
+from bayesal.acquire.screened import batch_bald, within
+
+__all__ = ["batch_bald", "pool_scores", "top", "uniform", "within"]
