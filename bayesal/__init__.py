@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 _NAMES = {
-    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop",
+    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop", "grow": "loop",
     "Predictive": "predictives", "HParams": "types", "Labeled": "types", "Network": "types", "Posterior": "types", "Selection": "types",
 }
 _PARTS = (

@@ -79,16 +79,16 @@ def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:
 
 
 def maskable(
-    scores: Float[Array, " N"], available: Bool[Array, " N"]
+    scores: Float[Array, " N"], available: Bool[Array, " N"], size: int
 ) -> tuple[Float[Array, " N"], Int[Array, ""], Bool[Array, ""]]:
     """Scores made safe to rank: unavailable, NaN and +inf become -inf.
 
-    Returns the scores, how many available ones were NaN or +inf, and whether all that is left to choose from
-    (two or more points) has one and the same score.
+    Returns the scores, how many available ones were NaN or +inf, and whether more than `size` points are left to choose from
+    and all of them have one and the same score.
     """
     broken = jnp.isnan(scores) | (scores == jnp.inf)
     safe = jnp.where(available & ~broken, scores, -jnp.inf)
     finite = safe > -jnp.inf
     low = jnp.min(jnp.where(finite, safe, jnp.inf), initial=jnp.inf)
     high = jnp.max(safe, initial=-jnp.inf)
-    return safe, jnp.sum(available & broken), (jnp.sum(finite) > 1) & (low == high)
+    return safe, jnp.sum(available & broken), (jnp.sum(finite) > size) & (low == high)

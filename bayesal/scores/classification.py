@@ -159,19 +159,17 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> bald(two_sure_draws_that_disagree).round(4)
     Array([0.6931], dtype=float32)
     """
-    mean = maths.sum_over(jnp.exp, log_probs) / log_probs.shape[0]
-    safe = jnp.where(mean == 0, 1.0, mean)  # NaN stays NaN
-    log_mean = jnp.log(safe)
-    terms = maths.sum_over(lambda one: _divergence(jnp.maximum(one, -1e30) - log_mean, jnp.exp(one) / safe), log_probs)
-    return maths.tree_sum(mean * terms, axis=-1) / log_probs.shape[0]
+    log_mean = jnp.maximum(maths.log_mean_exp(log_probs), -80.0)  # below, a class weighs nothing; exact where all draws agree
+    terms = maths.sum_over(lambda one: _divergence(jnp.maximum(one - log_mean, -1e30)), log_probs)
+    return maths.tree_sum(jnp.maximum(jnp.exp(log_mean) * terms, 0.0), axis=-1) / log_probs.shape[0]
 
 
 # (n - 1) / n! from n = 2: the series of d e^d - e^d + 1 = d^2/2 + d^3/3 + d^4/8 + ...
 SERIES = tuple((n - 1) / math.factorial(n) for n in range(2, 10))
 
 
-def _divergence(d: Array, ratio: Array) -> Array:
-    """A term of KL(p || q) per unit of q: r log r - r + 1 >= 0, for r = p/q and d = log r.
+def _divergence(d: Array) -> Array:
+    """A term of KL(p || q) per unit of q: r log r - r + 1 >= 0, for d = log(p/q) and r = exp(d).
 
     Near r = 1 the three parts cancel, so there it is a series in d (error 3e-8 of the term).
     """
@@ -179,4 +177,5 @@ def _divergence(d: Array, ratio: Array) -> Array:
     series = jnp.zeros_like(d)
     for coefficient in SERIES[::-1]:
         series = series * small + coefficient
+    ratio = jnp.exp(d)
     return jnp.where(jnp.abs(d) < 0.5, series * small * small, ratio * d - (ratio - 1.0))
