@@ -70,7 +70,7 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     log_mean = maths.log_mean_exp(log_probs)
     top = jnp.argmax(log_mean, axis=-1, keepdims=True)
     others = jnp.where(jax.lax.broadcasted_iota(top.dtype, log_mean.shape, log_mean.ndim - 1) == top, 0.0, jnp.exp(log_mean))
-    return maths.tree_sum(others, axis=-1)  # summing the others keeps values far below 1e-7 apart
+    return _known(maths.tree_sum(others, axis=-1), log_mean)  # summing the others keeps values far below 1e-7 apart
 
 
 @scored
@@ -87,8 +87,9 @@ def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> round(float(margin(jnp.log(jnp.array([[0.6, 0.3, 0.1]])))), 4)
     -0.3
     """
-    top = jax.lax.top_k(jnp.exp(maths.log_mean_exp(log_probs)), 2)[0]
-    return top[..., 1] - top[..., 0]
+    log_mean = maths.log_mean_exp(log_probs)
+    top = jax.lax.top_k(jnp.exp(log_mean), 2)[0]
+    return _known(top[..., 1] - top[..., 0], log_mean)
 
 
 @scored
@@ -111,8 +112,7 @@ def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]
     """
     votes = jax.nn.one_hot(jnp.argmax(log_probs, axis=-1), log_probs.shape[-1], dtype=jnp.int32)
     others = log_probs.shape[0] - jnp.max(jnp.sum(votes, axis=0), axis=-1)
-    broken = jnp.isnan(log_probs).any(axis=(0, -1))  # argmax would hide it
-    return jnp.where(broken, jnp.nan, others.astype(jnp.float32) / log_probs.shape[0])
+    return _known(others.astype(jnp.float32) / log_probs.shape[0], log_probs.sum(axis=0))
 
 
 @scored
@@ -162,6 +162,11 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     log_mean = jnp.maximum(maths.log_mean_exp(log_probs), -80.0)  # below, a class weighs nothing; exact where all draws agree
     terms = maths.sum_over(lambda one: _divergence(jnp.maximum(one - log_mean, -1e30)), log_probs)
     return maths.tree_sum(jnp.maximum(jnp.exp(log_mean) * terms, 0.0), axis=-1) / log_probs.shape[0]
+
+
+def _known(score: Array, log_mean: Array) -> Array:
+    """NaN where any class is NaN: argmax and top_k would hide it, and a broken point would look like a certain one."""
+    return jnp.where(jnp.isnan(log_mean).any(axis=-1), jnp.nan, score)
 
 
 # (n - 1) / n! from n = 2: the series of d e^d - e^d + 1 = d^2/2 + d^3/3 + d^4/8 + ...
