@@ -137,12 +137,7 @@ def learner(
 
     def ask(state, x):
         checks.pool(x)
-        checks.same_pool(_labeled_rows(state), x.shape[0])
-        if int(state.ledger.count) >= x.shape[0]:
-            raise checks.WrongSize("x", f"all {x.shape[0]} points of the pool are labeled; there is nothing left to ask about.")
-        room = capacity - int(state.ledger.count)
-        if room == 0:
-            raise checks.WrongSize("capacity", f"the ledger is full: `capacity` = {capacity} labels. `bayesal.grow(state, more)` makes room, for a learner of that capacity.")
+        room = _room(state, x.shape[0], capacity)
         selection = _edge(_choose(state._replace(report=None), jnp.asarray(x), parts.asking()), state, room)
         asked[_fingerprint(state)] = weakref.ref(x), selection.indices
         while len(asked) > REMEMBERED:
@@ -160,6 +155,17 @@ def learner(
         return new
 
     return Learner(init, ask, tell)
+
+
+def _room(state: LearnerState, rows: int, capacity: int) -> int:
+    """How many labels the ledger can still take, or an error if there is nothing to ask or no room for the answer."""
+    checks.same_pool(_labeled_rows(state), rows)
+    count = int(state.ledger.count)
+    if count >= rows:
+        raise checks.WrongSize("x", f"all {rows} points of the pool are labeled; there is nothing left to ask about.")
+    if count >= capacity:
+        raise checks.WrongSize("capacity", f"the ledger is full: `capacity` = {capacity} labels. `bayesal.grow(state, more)` makes room, for a learner of that capacity.")
+    return capacity - count
 
 
 def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts: "Parts") -> tuple[np.ndarray, np.ndarray]:
