@@ -46,6 +46,10 @@ class WrongLabel(BayesalError):
     """Labels of the wrong type or out of range."""
 
 
+class UnknownName(BayesalError):
+    """A name that is not among the known ones."""
+
+
 class OutOfRange(BayesalError):
     """A number outside the range it can have."""
 

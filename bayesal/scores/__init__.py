@@ -1,10 +1,13 @@
 """Acquisition scores: log-probabilities `[K, *B, C]` of K draws in, one number per point `[*B]` out; higher = more worth labeling."""
 
+from bayesal.scores import bernoulli
 from bayesal.scores.classification import bald, entropy, expected_entropy, least_confidence, margin, mean_std, variation_ratio
 from bayesal.scores.committee import consensus_kl, expected_model_change, vote_entropy
+from bayesal.scores.structured import reduce, structured
 
 __all__ = [
     "bald",
+    "bernoulli",
     "consensus_kl",
     "entropy",
     "expected_entropy",
@@ -12,6 +15,8 @@ __all__ = [
     "least_confidence",
     "margin",
     "mean_std",
+    "reduce",
+    "structured",
     "variation_ratio",
     "vote_entropy",
 ]
