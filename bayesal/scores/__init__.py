@@ -1,6 +1,6 @@
 """Acquisition scores: log-probabilities `[K, *B, C]` of K draws in, one number per point `[*B]` out; higher = more worth labeling."""
 
-from bayesal.scores import bernoulli
+from bayesal.scores import bernoulli, probit
 from bayesal.scores.classification import bald, entropy, expected_entropy, least_confidence, margin, mean_std, variation_ratio
 from bayesal.scores.committee import consensus_kl, expected_model_change, vote_entropy
 from bayesal.scores.structured import reduce, structured
@@ -15,6 +15,7 @@ __all__ = [
     "least_confidence",
     "margin",
     "mean_std",
+    "probit",
     "reduce",
     "structured",
     "variation_ratio",
