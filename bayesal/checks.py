@@ -137,17 +137,18 @@ def numbers(
     if concrete(numbers):
         with jax.ensure_compile_time_eval():
             host = np.asarray(numbers)
-        _refuse(~np.isfinite(host), NonFinite, name, "is NaN or infinite in float32", axis)
+        _refuse(~np.isfinite(host), NonFinite, name, "is not finite (in float32)", axis)
         if above is not None:
-            _refuse(host <= above, OutOfRange, name, f"must be greater than {above:g} (in float32), but is not", axis)
+            _refuse(host <= above, OutOfRange, name, f"is not greater than {above:g} (in float32)", axis)
     return numbers
 
 
-def _refuse(bad: np.ndarray, error: type[BayesalError], name: str, what: str, axis: int) -> None:
-    if bad.any():
-        where = np.argwhere(bad)
-        rows = np.unique(where[:, axis]) if bad.ndim > axis else ()
-        raise error(name, f"`{name}` {what}, at {len(where)} places, first at index {tuple(int(i) for i in where[0])}.", rows)
+def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:
+    if not np.any(bad):
+        return
+    where = np.argwhere(bad)
+    places = f", at {len(where)} places, first at index {tuple(int(i) for i in where[0])}" if np.ndim(bad) else ""
+    raise error(name, f"`{name}` {what}{places}.", np.unique(where[:, axis]) if np.ndim(bad) > axis else ())
 
 
 @jax.jit
