@@ -21,7 +21,7 @@ ABSCISSAS, WEIGHTS = (half / 2 for half in np.polynomial.legendre.leggauss(3))  
 BUDGET = 2**22  # numbers held at a time
 
 
-def predictions(
+def _predictions(
     means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"], names: tuple[str, str] = ("means", "variances"), ndim: int | None = None
 ) -> tuple[Float[Array, "K *B"], Float[Array, "K *B"]]:
     """Finite means and positive variances of the same shape `[K, *B]`, in float32, or an error that names what is not."""
@@ -36,7 +36,7 @@ def _scored(kernel: Callable[[Array, Array], Array]) -> Callable[[ArrayLike, Arr
 
     @functools.wraps(kernel)
     def score(means, variances):
-        return compiled(*predictions(means, variances))
+        return compiled(*_predictions(means, variances))
 
     return score
 
@@ -209,7 +209,7 @@ def epig(
       variances: each draw's variance there.
       target_means: the same draws' means at points like those to be predicted.
       target_variances: their variances.
-      chunk: pool points at a time; it bounds the memory and changes no bit of the result.
+      chunk: pool points at a time; it bounds the memory, and changes nothing else but the last digits.
     Returns:
       Higher is more worth labeling.
     Raises:
@@ -221,8 +221,8 @@ def epig(
     >>> round(float(epig(*same_point, *same_point)[0]), 4)  # -1/2 log(3/4)
     0.1438
     """
-    means, variances = predictions(means, variances, ndim=2)
-    targets = predictions(target_means, target_variances, ("target_means", "target_variances"), ndim=2)
+    means, variances = _predictions(means, variances, ndim=2)
+    targets = _predictions(target_means, target_variances, ("target_means", "target_variances"), ndim=2)
     if targets[0].shape[0] != means.shape[0] or targets[0].shape[1] == 0:
         raise checks.WrongShape(
             "target_means", f"`target_means` must have shape ({means.shape[0]}, T), T >= 1: the same draws in the same order at the target "

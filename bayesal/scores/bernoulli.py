@@ -63,7 +63,7 @@ def entropy(log_odds: Float[ArrayLike, "K *B L"], mask: Bool[ArrayLike, "*B L"] 
     Raises:
       WrongShape, WrongSize, NonFinite, UnknownName: the argument by name.
     References:
-      Li & Guo 2013, https://www.ijcai.org/Proceedings/13/Papers/220.pdf
+      Esuli & Sebastiani 2009, https://doi.org/10.1007/978-3-642-00958-7_12
 
     >>> entropy(jnp.array([[[0.0, 0.0, 300.0]]])).round(4)  # two labels are open, one is certain
     Array([1.3863], dtype=float32)
