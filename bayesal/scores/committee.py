@@ -85,7 +85,8 @@ def expected_model_change(log_probs: Float[ArrayLike, "K *B C"], features: Float
     features = checks.numbers(features, "features", "[*B, D features]", ndim=len(points) + 1)
     if features.shape[:-1] != points:
         raise checks.WrongShape(
-            "features", f"`features` must have one row per point of `log_probs`, shape {(*points, 'D')}; got {features.shape}.")
+            "features", f"`features` must have one row per point of `log_probs`, shape [{', '.join(map(str, points))}, D]; got "
+            f"{features.shape}.")
     return _model_change(log_probs, features)
 
 
