@@ -50,6 +50,14 @@ class WrongType(BayesalError, TypeError):
     """Something of another kind than was needed: a class for its instance, a name for a function."""
 
 
+class UnknownName(BayesalError):
+    """A name that is not among the known ones."""
+
+
+class OutOfRange(BayesalError):
+    """A number outside the range it can have."""
+
+
 class ConstantScores(BayesalError):
     """All available points have one and the same score: picking the first rows would not be a selection."""
 
@@ -110,6 +118,40 @@ def log_probs(values: Any, name: str = "log_probs", draws: bool = True, ndim: in
 def as_float(values: Any) -> jax.Array:
     """Arithmetic is in float32, whatever the storage."""
     return jnp.asarray(values, dtype=jnp.float32)
+
+
+def numbers(
+    values: Any, name: str, layout: str, *, ndim: int | None = None, least: int = 0, shape: tuple[int, ...] | None = None,
+    above: float | None = None, axis: int = 0,
+) -> jax.Array:
+    """Finite real numbers as float32, of `ndim` axes, of at least `least` axes or of one `shape`, all of them `above` a bound.
+
+    `layout` says in words what the axes are, `axis` is the one whose indices are the offending rows.
+    """
+    dtype = getattr(values, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        got = type(values).__name__ if dtype is None else f"dtype {dtype}"
+        raise WrongShape(name, f"`{name}` must be an array of real numbers {layout}, got {got}; pass a NumPy or JAX array.")
+    got = tuple(values.shape)
+    if len(got) < least or (ndim is not None and len(got) != ndim) or (shape is not None and got != tuple(shape)):
+        wanted = f"shape {tuple(shape)}" if shape is not None else f"{ndim} axes" if ndim is not None else f"at least {least} axes"
+        raise WrongShape(name, f"`{name}` must have {wanted}, {layout}; got shape {got}.")
+    numbers = as_float(values)
+    if concrete(numbers):
+        with jax.ensure_compile_time_eval():
+            host = np.asarray(numbers)
+        _refuse(~np.isfinite(host), NonFinite, name, "is not finite (in float32)", axis)
+        if above is not None:
+            _refuse(host <= above, OutOfRange, name, f"is not greater than {above:g} (in float32)", axis)
+    return numbers
+
+
+def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:
+    if not np.any(bad):
+        return
+    where = np.argwhere(bad)
+    places = f", at {len(where)} places, first at index {tuple(int(i) for i in where[0])}" if np.ndim(bad) else ""
+    raise error(name, f"`{name}` {what}{places}.", np.unique(where[:, axis]) if np.ndim(bad) > axis else ())
 
 
 @jax.jit
