@@ -70,7 +70,7 @@ def entropy(log_probs: Float[Array, "*B C"]) -> Float[Array, "*B"]:
     0.6931
     """
     finite = jnp.maximum(log_probs, -1e30)  # exp gives 0, and 0 * -1e30 is 0 where 0 * -inf would be NaN
-    return tree_sum(-jnp.exp(finite) * finite, axis=-1)
+    return tree_sum(jnp.maximum(-jnp.exp(finite) * finite, 0.0), axis=-1)  # the maximum ends the product: see `sum_over`
 
 
 def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:
