@@ -69,8 +69,17 @@ def entropy(log_probs: Float[Array, "*B C"]) -> Float[Array, "*B"]:
     >>> round(float(entropy(jnp.log(jnp.array([0.5, 0.5])))), 4)
     0.6931
     """
+    return tree_sum(surprise(log_probs), axis=-1)
+
+
+def surprise(log_probs: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`-p log p`, elementwise: the terms of an entropy.
+
+    >>> float(surprise(jnp.array(-jnp.inf)))
+    0.0
+    """
     finite = jnp.maximum(log_probs, -1e30)  # exp gives 0, and 0 * -1e30 is 0 where 0 * -inf would be NaN
-    return tree_sum(jnp.maximum(-jnp.exp(finite) * finite, 0.0), axis=-1)  # the maximum ends the product: see `sum_over`
+    return jnp.maximum(-jnp.exp(finite) * finite, 0.0)  # the maximum ends the product: see `sum_over`
 
 
 def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:

@@ -50,7 +50,7 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     >>> expected_entropy(jnp.log(jnp.eye(2))[:, None])
     Array([0.], dtype=float32)
     """
-    return maths.tree_sum(maths.entropy(log_probs), axis=0) / log_probs.shape[0]
+    return maths.tree_sum(maths.sum_over(maths.surprise, log_probs), axis=-1) / log_probs.shape[0]
 
 
 @scored
