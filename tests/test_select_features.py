@@ -1,0 +1,386 @@
+"""Selectors on features: every one of `SELECTORS` obeys the laws; then each against its own oracle."""
+
+import itertools
+import math
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from bayesal import checks, select
+from bayesal.select import clusters, edge, spread
+
+typical = sys.modules["bayesal.select.typiclust"]  # the module, behind the function of the same name
+pytestmark = pytest.mark.usefixtures("strict")
+
+N, D, B = 40, 6, 5
+# name: (call, whether its picks hang on a key, whether copies of a point wait for everything else)
+SELECTORS = {
+    "k_center": (lambda key, x, b, **masks: select.k_center(x, b, **masks), False, True),
+    "k_center_key": (lambda key, x, b, **masks: select.k_center(x, b, key=key, **masks), False, True),
+    "k_means_pp": (select.k_means_pp, True, True),
+    "k_means": (lambda key, x, b, available, labeled: select.k_means(key, x, b, available=available & ~labeled), True, True),
+    "typiclust": (select.typiclust, True, True),
+}
+every_selector = pytest.mark.parametrize("name", SELECTORS)
+NOTHING, ALL = np.zeros(N, bool), np.ones(N, bool)
+KEY = jax.random.key(0)
+
+
+def pool(seed=0, rows=N, width=D):
+    return np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32)
+
+
+def traced(name):
+    call = SELECTORS[name][0]
+    return jax.jit(lambda key, x, available, labeled: call(key, x, B, available=available, labeled=labeled))
+
+
+RUN = {name: traced(name) for name in SELECTORS}
+
+
+def rows(name, x, available=ALL, labeled=NOTHING, key=KEY):
+    return np.asarray(RUN[name](key, jnp.asarray(x), jnp.asarray(available), jnp.asarray(labeled)).indices)
+
+
+# the laws
+
+
+@every_selector
+def test_picks_are_distinct_available_and_fixed_by_the_key(name):  # TRAPS 17, 18, global guard 3
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        available, labeled = random.random(N) < 0.4, random.random(N) < 0.2
+        picks = rows(name, pool(seed), available, labeled, jax.random.key(seed))
+        assert len(set(picks.tolist())) == B and (available & ~labeled)[picks].all()
+        np.testing.assert_array_equal(picks, rows(name, pool(seed), available, labeled, jax.random.key(seed)))
+
+
+@every_selector
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_the_end_of_the_pool_is_filled_with_minus_one(name, left):
+    last = np.array([7, 39, 0])[:left]
+    available = np.isin(np.arange(N), last)
+    for labeled in (NOTHING, ~available):
+        picked = RUN[name](KEY, pool(), jnp.asarray(available), jnp.asarray(labeled))
+        assert sorted(picked.indices[:left].tolist()) == sorted(last.tolist())
+        assert (picked.indices[left:] == -1).all() and (picked.scores[left:] == -np.inf).all()
+
+
+@every_selector
+def test_copies_wait_for_everything_else(name):  # TRAPS 9, 26
+    if not SELECTORS[name][2]:
+        pytest.skip("a copy is evidence of its own")
+    x = np.repeat(pool(rows=N // 8) * 3 + np.eye(N // 8, D, dtype=np.float32), 8, axis=0)  # five points, eight times each
+    for seed in range(5):
+        assert sorted(rows(name, x, key=jax.random.key(seed)) // 8) == [0, 1, 2, 3, 4]
+
+
+@every_selector
+@pytest.mark.parametrize("value", [0.0, 1.0, -3e38])
+def test_identical_points_give_distinct_rows(name, value):  # TRAPS 26
+    for seed, labeled in itertools.product(range(3), (NOTHING, np.arange(N) < 3)):
+        picks = rows(name, np.full((N, D), value, np.float32), ALL, labeled, jax.random.key(seed))
+        assert len(set(picks.tolist())) == B and not labeled[picks].any()
+
+
+@every_selector
+def test_a_permuted_pool_gives_the_same_points(name):
+    if SELECTORS[name][1]:
+        pytest.skip("luck goes by row")
+    for seed in range(5):
+        x, order = pool(seed), np.random.default_rng(seed).permutation(N)
+        labeled = np.random.default_rng(seed).random(N) < 0.1
+        np.testing.assert_array_equal(order[rows(name, x[order], ALL, labeled[order])], rows(name, x, ALL, labeled))
+
+
+@every_selector
+@pytest.mark.parametrize("exponent", [-100, 100])
+def test_the_unit_of_the_features_changes_nothing(name, exponent):
+    np.testing.assert_array_equal(rows(name, pool() * np.float32(2.0**exponent)), rows(name, pool()))
+
+
+@every_selector
+def test_broken_points_are_counted_and_never_picked_under_jit(name):
+    x = pool()
+    whole = rows(name, x)
+    x[whole[0], 0], x[whole[1], 1], x[38] = np.nan, np.inf, np.nan
+    for labeled in (NOTHING, np.arange(N) == 38):
+        picked = RUN[name](KEY, x, jnp.arange(N) != 38, jnp.asarray(labeled))
+        assert int(picked.nonfinite) == 2
+        assert not set(picked.indices.tolist()) & {int(whole[0]), int(whole[1]), 38, -1}
+
+
+@every_selector
+def test_storage_changes_nothing_and_neither_does_jit(name):  # TRAPS 5
+    call = SELECTORS[name][0]
+    eager = lambda x: call(KEY, x, B, available=ALL, labeled=NOTHING).indices.tolist()
+    for dtype in (jnp.bfloat16, jnp.float16):
+        x = jnp.asarray(pool()).astype(dtype)
+        assert eager(x) == eager(x.astype(jnp.float32)) == rows(name, x.astype(jnp.float32)).tolist()
+
+
+@every_selector
+def test_eight_devices_give_the_same_batch(name):
+    mesh = jax.make_mesh((8,), ("pool",), axis_types=(AxisType.Auto,))
+    place = lambda a: jax.device_put(a, NamedSharding(mesh, PartitionSpec("pool", *[None] * (a.ndim - 1))))
+    labeled = np.arange(N) % 11 == 0
+    for seed in range(3):
+        picked = RUN[name](jax.random.key(seed), place(pool(seed)), place(ALL), place(labeled))
+        np.testing.assert_array_equal(picked.indices, rows(name, pool(seed), ALL, labeled, jax.random.key(seed)))
+
+
+BAD = {
+    "a list": (checks.WrongShape, "features", lambda x: {"x": x.tolist()}),
+    "one axis": (checks.WrongShape, "features", lambda x: {"x": x[:, 0]}),
+    "three axes": (checks.WrongShape, "features", lambda x: {"x": x[None]}),
+    "no features": (checks.WrongShape, "features", lambda x: {"x": x[:, :0]}),
+    "complex": (checks.WrongShape, "features", lambda x: {"x": x.astype(np.complex64)}),
+    "booleans": (checks.WrongShape, "features", lambda x: {"x": x > 0}),
+    "nan": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, np.float32(np.nan), x)}),
+    "too large for float32": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, 1e300, x.astype(float))}),
+    "no points": (checks.WrongSize, "size", lambda x: {"x": x[:0], "available": ALL[:0], "labeled": NOTHING[:0]}),
+    "size too large": (checks.WrongSize, "size", lambda x: {"size": N + 1}),
+    "too few available": (checks.WrongSize, "size", lambda x: {"available": np.arange(N) < 4}),
+    "too few without a label": (checks.WrongSize, "size", lambda x: {"labeled": np.arange(N) >= 4}),
+    "size a float": (checks.WrongSize, "size", lambda x: {"size": 2.0}),
+    "rows for a mask": (checks.WrongShape, "available", lambda x: {"available": np.arange(N)}),
+    "a short mask": (checks.WrongShape, "labeled", lambda x: {"labeled": NOTHING[1:]}),
+}
+
+
+@every_selector
+@pytest.mark.parametrize("bad", BAD)
+def test_anything_else_is_refused_by_name(name, bad):
+    error, argument, spoil = BAD[bad]
+    if name == "k_means" and argument == "labeled":
+        pytest.skip("takes no labeled points")
+    given = {"x": pool(), "size": B, "available": ALL, "labeled": NOTHING} | spoil(pool())
+    with pytest.raises(error, match=f"`{argument}`") as caught:
+        oracles.as_users_do(SELECTORS[name][0])(KEY, given.pop("x"), given.pop("size"), **given)
+    assert caught.value.argument == argument
+    if bad in ("nan", "too large for float32"):
+        assert caught.value.rows.tolist() == [4]
+
+
+def test_keys_and_iterations_are_checked():
+    calls = {
+        "key": [lambda: select.k_means_pp(0, pool(), 2), lambda: select.k_center(pool(), 2, key=0)],
+        "iterations": [lambda i=i: select.k_means(KEY, pool(), 2, iterations=i) for i in (-1, 1.0, True)]
+        + [lambda: select.typiclust(KEY, pool(), 2, iterations=-1)]}
+    for argument, bad in calls.items():
+        for call in bad:
+            with pytest.raises(checks.BayesalError) as caught:
+                oracles.as_users_do(call)()
+            assert caught.value.argument == argument
+
+
+# distances
+
+
+def squares(x):
+    """All squared distances in float64."""
+    x = np.asarray(x, np.float64)
+    return np.square(x[:, None] - x[None]).sum(-1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_distances_keep_their_digits_at_an_offset(offset):  # TRAPS 25
+    x = (pool(1) + np.float32(offset)).astype(np.float32)
+    columns = jnp.asarray(x).T
+    want = squares(x)
+    np.testing.assert_allclose(jax.vmap(spread.squared, (None, 1))(columns, columns), want, rtol=1e-5)
+    np.testing.assert_allclose(spread.pairwise(columns, columns), want, rtol=1e-5)
+    assert np.all(np.diag(spread.pairwise(columns, columns)) == 0)
+
+
+def test_the_layout_is_exact_at_every_scale():
+    for scale in (1e-30, 1.0, 3.0, 3e38):
+        x = (pool() / np.abs(pool()).max() * np.float32(scale)).astype(np.float32)
+        laid, _ = edge.points(x, B, None)
+        assert laid.labeled is None and 0.25 <= float(jnp.abs(laid.columns).max()) <= 4.0
+        np.testing.assert_array_equal(laid.columns * laid.unit, x.T)
+
+
+# k_center
+
+
+def greedy_k_center(x, size, available, labeled):
+    """Farthest-first in float64, with every step's table of distances."""
+    table = np.sqrt(squares(x))
+    centers, batch = list(np.flatnonzero(labeled)), []
+    for _ in range(size):
+        middle = np.linalg.norm(x - x[available].astype(np.float64).mean(0), axis=1)
+        reach = table[:, centers].min(1) if centers else middle
+        reach = np.where(available & ~np.isin(np.arange(len(x)), centers), reach, -1)
+        batch.append((int(reach.argmax()), float(reach.max()) if centers else math.inf))
+        centers.append(batch[-1][0])
+    return batch
+
+
+@given(st.integers(0, 2**31), st.booleans(), st.sampled_from([0.0, 1e3]))
+def test_k_center_is_farthest_first(seed, some_labeled, offset):
+    random = np.random.default_rng(seed)
+    x = pool(seed) + np.float32(offset)
+    labeled = random.random(N) < 0.1 if some_labeled else NOTHING
+    available = (random.random(N) < 0.6) & ~labeled
+    picked = RUN["k_center"](KEY, x, jnp.asarray(available), jnp.asarray(labeled))
+    want = greedy_k_center(x, B, available, labeled)
+    assert picked.indices.tolist() == [row for row, _ in want]
+    np.testing.assert_allclose(picked.scores, [far for _, far in want], rtol=1e-5)
+    assert np.all(np.diff(np.asarray(picked.scores)) <= 1e-6 * (1 + abs(offset)) if labeled.any() else True)
+
+
+@given(st.integers(0, 2**31))
+def test_k_center_is_within_twice_the_best_radius(seed):
+    x = pool(seed, 12, 2)
+    far = np.sqrt(squares(x))
+    radius = lambda centers: far[:, list(centers)].min(1).max()
+    best = min(map(radius, itertools.combinations(range(12), 3)))
+    assert radius(select.k_center(x, 3).indices.tolist()) <= 2 * best + 1e-5
+
+
+def test_k_center_sends_ties_to_the_lowest_row_or_to_chance():
+    square = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
+    assert select.k_center(square, 2).indices.tolist() == [0, 2]
+    firsts = {int(select.k_center(square, 2, key=k).indices[0]) for k in oracles.keys(30)}
+    assert firsts == {0, 1, 2, 3}
+
+
+# k_means_pp
+
+
+def test_k_means_pp_draws_in_proportion_to_squared_distance():
+    x = np.array([[0], [1], [2], [3], [0]], np.float32)  # the last one is labeled: weights 0, 1, 4, 9
+    labeled = np.arange(5) == 4
+    draw = jax.jit(jax.vmap(lambda k: select.k_means_pp(k, jnp.asarray(x), 2, labeled=jnp.asarray(labeled)).indices))
+    picks = np.asarray(draw(oracles.keys(4000)))
+    want = {}
+    for first, weight in ((1, 1), (2, 4), (3, 9)):
+        left = {i: min(i, abs(i - first)) ** 2 for i in range(4) if i != first}
+        for second, value in left.items():
+            want[first, second] = weight / 14 * value / sum(left.values())
+    assert not any(want[pair] == 0 for pair in map(tuple, picks.tolist()))
+    for pair, p in want.items():
+        share = np.mean((picks == pair).all(1))
+        assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / 4000) + 1e-9
+
+
+def test_k_means_pp_starts_anywhere_and_reports_distances():
+    x = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
+    firsts = np.zeros(3)
+    for key in oracles.keys(60):
+        picked = select.k_means_pp(key, x, 3)
+        batch = picked.indices.tolist()
+        firsts[batch[0]] += 1
+        want = [math.inf] + [min(math.dist(x[i], x[j]) for j in batch[:b]) for b, i in enumerate(batch) if b]
+        np.testing.assert_allclose(picked.scores, want, rtol=1e-6)
+    assert firsts.min() >= 8
+
+
+# k_means
+
+
+def clouds(seed, counts, spread=0.1, offset=0.0):
+    random = np.random.default_rng(seed)
+    centers = np.eye(len(counts), D) * 10
+    y = np.repeat(np.arange(len(counts)), counts)
+    return (offset + centers[y] + spread * random.normal(size=(len(y), D))).astype(np.float32), y
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_k_means_picks_the_middle_of_each_cloud_largest_first(offset):
+    x, y = clouds(0, (6, 12, 9, 3, 10), offset=offset)
+    for seed in range(5):
+        picked = select.k_means(jax.random.key(seed), x, B)
+        assert y[np.asarray(picked.indices)].tolist() == [1, 4, 2, 0, 3]
+        np.testing.assert_allclose(picked.scores, np.array([12, 10, 9, 6, 3]) / N, rtol=1e-6)
+        for row in picked.indices.tolist():
+            cloud = np.flatnonzero(y == y[row])
+            far = np.linalg.norm(x[cloud] - x[cloud].astype(np.float64).mean(0), axis=1)
+            assert far[cloud == row][0] <= far.min() + 1e-6 * (1 + offset)
+
+
+def lloyd(x, centers, iterations):
+    x, centers = x.astype(np.float64), centers.astype(np.float64)
+    for step in range(iterations + 1):
+        member = np.square(x[:, None] - centers[None]).sum(-1).argmin(1)
+        if step < iterations:
+            centers = np.stack([x[member == c].mean(0) if (member == c).any() else centers[c] for c in range(len(centers))])
+    return centers, member
+
+
+def test_lloyd_against_numpy():
+    run = jax.jit(lambda key, laid, iterations: clusters.clusters(key, laid, laid.available, B, jnp.int32(B), iterations))
+    for seed, iterations in itertools.product(range(3), (0, 1, 7)):
+        x, key = pool(seed), jax.random.key(seed)
+        laid, _ = edge.points(x, B, None)
+        found, seeds = run(key, laid, iterations), rows("k_means_pp", x, key=key)
+        centers, member = lloyd(x, x[seeds], iterations)
+        np.testing.assert_array_equal(found.member, member)
+        np.testing.assert_allclose((found.centers * laid.unit).T, centers, atol=1e-5)
+        np.testing.assert_array_equal(found.sizes, np.bincount(member, minlength=B))
+
+
+def test_clusters_in_several_tiles_are_the_same(monkeypatch):
+    laid, _ = edge.points(pool(), B, None)
+    centers = laid.columns[:, :30]
+    whole = clusters._assigned(laid.columns, centers, jnp.arange(30) != 4, jnp.int32(26))
+    monkeypatch.setattr(clusters, "TILE", 7)
+    np.testing.assert_array_equal(clusters._assigned(laid.columns, centers, jnp.arange(30) != 4, jnp.int32(26))[:26], whole[:26])
+    assert whole[4] != 4 and all(whole[i] == i for i in range(26) if i != 4)
+
+
+# typiclust
+
+
+def typicality(x, member):
+    table = np.sqrt(squares(x))
+    out = np.zeros(len(x))
+    for i in range(len(x)):
+        near = sorted(table[i, j] for j in range(len(x)) if j != i and member[j] == member[i])[:20]
+        out[i] = len(near) / sum(near) if near else 0.0
+    return out
+
+
+def test_typiclust_picks_the_most_typical_of_the_largest_unlabeled_clouds():
+    x, y = clouds(1, (6, 12, 9, 3, 10), spread=0.5)
+    want = typicality(x, y)
+    labeled = np.zeros(N, bool)
+    labeled[np.flatnonzero(y == 1)[:1]] = labeled[np.flatnonzero(y == 2)[:1]] = True
+    for seed in range(3):
+        picked = select.typiclust(jax.random.key(seed), x, 3, labeled=labeled)
+        assert y[np.asarray(picked.indices)].tolist() == [4, 0, 3]
+        for row, score in zip(picked.indices.tolist(), picked.scores.tolist(), strict=True):
+            assert math.isclose(want[row], score, rel_tol=1e-5) and math.isclose(score, want[y == y[row]].max(), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize(("block", "count"), [(128, 1), (16, 3), (7, 12)])
+def test_typicality_against_all_pairs(block, count, monkeypatch):
+    monkeypatch.setattr(typical, "BLOCK", block)
+    x, member = pool(3), np.random.default_rng(3).integers(-1, count, N).astype(np.int32)
+    got = np.asarray(typical._typicality(KEY, jnp.asarray(x.T), jnp.asarray(member)))
+    np.testing.assert_allclose(got[member >= 0], typicality(x, member)[member >= 0], rtol=1e-5)
+
+
+def test_typicality_in_a_large_cluster_is_among_some_of_it(monkeypatch):
+    monkeypatch.setattr(typical, "MOST_COMPARED", 10)
+    x = pool(4)
+    got = np.asarray(typical._typicality(KEY, jnp.asarray(x.T), jnp.zeros(N, jnp.int32)))
+    table = np.sqrt(squares(x))
+    reference = [j for j in range(N) if got[j] > 0]
+    assert len(reference) == N and np.all(got <= [1 / np.sort(table[i])[1 : 10].mean() + 1e-6 for i in range(N)])
+
+
+def test_typiclust_with_a_label_in_every_cluster_takes_the_least_labeled(monkeypatch):
+    monkeypatch.setattr(typical, "MOST_CLUSTERS", 3)
+    x, y = clouds(2, (8, 12, 20), spread=0.1)
+    labeled = np.isin(np.arange(N), [0, 8, 9, 20, 21, 22])  # 1, 2 and 3 labels
+    picked = select.typiclust(KEY, x, 2, labeled=labeled)
+    assert y[np.asarray(picked.indices)].tolist() == [0, 1]  # then 2, 2 and 3: the larger of the first two
