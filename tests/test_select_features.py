@@ -16,17 +16,32 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from bayesal import checks, select
 from bayesal.select import clusters, edge, spread
 
-typical = sys.modules["bayesal.select.typiclust"]  # the module, behind the function of the same name
+badge, typical = (sys.modules[f"bayesal.select.{name}"] for name in ("badge", "typiclust"))  # modules behind functions of the same name
 pytestmark = pytest.mark.usefixtures("strict")
 
 N, D, B = 40, 6, 5
+
+
+def opinions(x):
+    """Log-probabilities that hang on the features but not on their unit; of another pool where these are no features at all."""
+    sound = np.ndim(x) == 2 and np.shape(x)[1] >= 3 and jnp.issubdtype(getattr(x, "dtype", int), jnp.floating)
+    signs = jnp.sign(jnp.nan_to_num(jnp.asarray(x if sound else pool()).astype(jnp.float32)))
+    return jax.nn.log_softmax(signs[:, :3] * jnp.array([[1.0, 2.0, 3.0]]), axis=-1)[None]
+
+
+def unlabeled(call):
+    """A selector to which labeled points are no more than not available."""
+    return lambda key, x, b, available, labeled: call(key, x, b, available=available & ~labeled)
+
+
 # name: (call, whether its picks hang on a key, whether copies of a point wait for everything else)
 SELECTORS = {
     "k_center": (lambda key, x, b, **masks: select.k_center(x, b, **masks), False, True),
     "k_center_key": (lambda key, x, b, **masks: select.k_center(x, b, key=key, **masks), False, True),
     "k_means_pp": (select.k_means_pp, True, True),
-    "k_means": (lambda key, x, b, available, labeled: select.k_means(key, x, b, available=available & ~labeled), True, True),
+    "k_means": (unlabeled(select.k_means), True, True),
     "typiclust": (select.typiclust, True, True),
+    "badge": (unlabeled(lambda key, x, b, available: select.badge(key, opinions(x), x, b, available=available)), True, True),
 }
 every_selector = pytest.mark.parametrize("name", SELECTORS)
 NOTHING, ALL = np.zeros(N, bool), np.ones(N, bool)
@@ -144,7 +159,7 @@ BAD = {
     "complex": (checks.WrongShape, "features", lambda x: {"x": x.astype(np.complex64)}),
     "booleans": (checks.WrongShape, "features", lambda x: {"x": x > 0}),
     "nan": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, np.float32(np.nan), x)}),
-    "too large for float32": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, 1e300, x.astype(float))}),
+    "too large for float32": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, 1e39, x.astype(float))}),
     "no points": (checks.WrongSize, "size", lambda x: {"x": x[:0], "available": ALL[:0], "labeled": NOTHING[:0]}),
     "size too large": (checks.WrongSize, "size", lambda x: {"size": N + 1}),
     "too few available": (checks.WrongSize, "size", lambda x: {"available": np.arange(N) < 4}),
@@ -159,7 +174,7 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_anything_else_is_refused_by_name(name, bad):
     error, argument, spoil = BAD[bad]
-    if name == "k_means" and argument == "labeled":
+    if name in ("k_means", "badge") and argument == "labeled":
         pytest.skip("takes no labeled points")
     given = {"x": pool(), "size": B, "available": ALL, "labeled": NOTHING} | spoil(pool())
     with pytest.raises(error, match=f"`{argument}`") as caught:
@@ -206,6 +221,11 @@ def test_the_layout_is_exact_at_every_scale():
         laid, _ = edge.points(x, B, None)
         assert laid.labeled is None and 0.25 <= float(jnp.abs(laid.columns).max()) <= 4.0
         np.testing.assert_array_equal(laid.columns * laid.unit, x.T)
+
+
+def test_whole_numbers_are_features_too():
+    x = np.array([[0], [1], [9], [8], [5]], np.int32)
+    assert select.k_center(x, 3, labeled=np.arange(5) == 0).indices.tolist() == [2, 4, 1]
 
 
 # k_center
@@ -384,3 +404,61 @@ def test_typiclust_with_a_label_in_every_cluster_takes_the_least_labeled(monkeyp
     labeled = np.isin(np.arange(N), [0, 8, 9, 20, 21, 22])  # 1, 2 and 3 labels
     picked = select.typiclust(KEY, x, 2, labeled=labeled)
     assert y[np.asarray(picked.indices)].tolist() == [0, 1]  # then 2, 2 and 3: the larger of the first two
+
+
+# badge
+
+
+def gradients(log_p, x):
+    p = np.exp(np.asarray(log_p, np.float64))
+    return ((p - np.eye(p.shape[1])[p.argmax(1)])[:, :, None] * np.asarray(x, np.float64)[:, None, :]).reshape(len(p), -1)
+
+
+def test_badge_distances_against_explicit_gradients():
+    log_p, _ = oracles.random_log_probs(5, (N, 3), scale=2.0)
+    x = pool(5)
+    log_p[1], x[1] = log_p[0], x[0]  # a copy
+    log_p[2], x[2] = log_p[0], np.float32(1 + 1e-3) * x[0]  # near, and parallel
+    errors = badge._errors(jnp.asarray(log_p)[None])
+    got = np.asarray(jax.jit(lambda a, h: jax.vmap(badge._distances(a, h))(jnp.arange(N)))(errors, jnp.asarray(x.T)))
+    want = squares(gradients(log_p, x))
+    np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-12)
+    assert got[0, 1] == 0 and (got >= 0).all()
+    # one gradient from two pairs of factors: (2 a) x' = a (2 x)'
+    a, h = jnp.array([[2.0, 1.0], [-0.6, -0.3]]), jnp.array([[0.7, 1.4], [-0.3, -0.6]])
+    assert float(badge._distances(a, h)(0)[1]) < 1e-13
+
+
+def test_badge_starts_in_proportion_to_squared_length():
+    log_p = np.log(np.array([[0.5, 0.5], [0.8, 0.2], [1.0, 0.0], [0.9, 0.1]]), where=[[True, True]] * 2 + [[True, False], [True, True]], out=np.full((4, 2), -np.inf))
+    x = np.array([[1, 0], [2, 1], [9, 9], [0, 3]], np.float32)
+    first = jax.jit(jax.vmap(lambda k: select.badge(k, jnp.asarray(log_p, jnp.float32)[None], jnp.asarray(x), 2).indices))(oracles.keys(4000))
+    weights = np.square(gradients(log_p, x)).sum(1)
+    for row, p in enumerate(weights / weights.sum()):
+        assert abs(np.mean(np.asarray(first)[:, 0] == row) - p) < 5 * math.sqrt(p * (1 - p) / 4000) + 1e-9
+
+
+def test_badge_tells_sure_points_apart():  # TRAPS 1
+    gap = np.linspace(20, 300, N)
+    log_p = oracles.log_softmax(np.stack([gap, 0 * gap, 0 * gap], axis=1)).astype(np.float32)[None]
+    picked = select.badge(KEY, log_p, np.ones((N, D), np.float32), B)
+    assert int(picked.indices[0]) == 0  # the only one whose error counts, at 2e-9
+    assert len(set(picked.indices.tolist())) == B and np.isfinite(np.asarray(picked.scores)[1:]).all()
+
+
+def test_badge_with_a_thousand_classes_and_one_draw_of_each_opinion():
+    log_p, p = oracles.random_log_probs(6, (2, 30, 1000))
+    picked = select.badge(KEY, log_p, pool(6, 30), 4)
+    g = gradients(np.log(p.mean(0)), pool(6, 30))
+    batch = picked.indices.tolist()
+    want = [math.sqrt(min(np.square(g[i] - g[j]).sum() for j in batch[:b])) for b, i in enumerate(batch) if b]
+    np.testing.assert_allclose(np.asarray(picked.scores)[1:], want, rtol=1e-4)
+
+
+def test_badge_wants_both_of_the_same_pool():
+    log_p, _ = oracles.random_log_probs(0, (2, N, 3))
+    cases = {"features": (log_p[:, 1:], pool()), "log_probs": (np.exp(log_p), pool())}
+    for argument, (values, x) in cases.items():
+        with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
+            oracles.as_users_do(select.badge)(KEY, values, x, B)
+        assert caught.value.argument == argument

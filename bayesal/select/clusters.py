@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from bayesal import checks
 from bayesal.select.edge import Points, points
@@ -18,7 +18,7 @@ TILE = 256  # points, and centers, that are compared at a time
 
 def k_means_pp(
     key: Key,
-    features: Float[ArrayLike, "N D"],
+    features: Real[ArrayLike, "N D"],
     size: int,
     *,
     available: Bool[ArrayLike, " N"] | None = None,
@@ -59,7 +59,7 @@ def _k_means_pp(key, pool: Points, size, stop=None) -> Selection:
 
 def k_means(
     key: Key,
-    features: Float[ArrayLike, "N D"],
+    features: Real[ArrayLike, "N D"],
     size: int,
     *,
     available: Bool[ArrayLike, " N"] | None = None,

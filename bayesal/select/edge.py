@@ -40,12 +40,15 @@ def points(
     return _laid_out(features, available, labeled), size
 
 
+def scaled(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, ""]]:
+    """`x / unit` and `unit`, the power of two next to the largest |x|: squares of what comes out neither overflow nor vanish."""
+    exponent = jnp.clip(jnp.frexp(jnp.max(jnp.abs(x)))[1], -126, 126)
+    return x * jnp.ldexp(jnp.float32(1.0), -exponent), jnp.ldexp(jnp.float32(1.0), exponent)
+
+
 @jax.jit
 def _laid_out(features, available, labeled) -> Points:
     finite = jnp.isfinite(features).all(axis=1)
-    clean = jnp.where(finite[:, None], features, 0.0)
-    exponent = jnp.clip(jnp.frexp(jnp.max(jnp.abs(clean)))[1], -126, 126)
-    columns = (clean * jnp.ldexp(jnp.float32(1.0), -exponent)).T
-    return Points(
-        columns, jnp.ldexp(jnp.float32(1.0), exponent), available & finite, None if labeled is None else labeled & finite,
-        jnp.sum(available & ~finite))
+    columns, unit = scaled(jnp.where(finite[:, None], features, 0.0).T)
+    labeled = None if labeled is None else labeled & finite
+    return Points(columns, unit, available & finite, labeled, jnp.sum(available & ~finite))

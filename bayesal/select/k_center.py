@@ -4,7 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Real
 
 from bayesal import checks
 from bayesal.select.edge import Points, points
@@ -13,7 +13,7 @@ from bayesal.types import ArrayLike, Key, Selection
 
 
 def k_center(
-    features: Float[ArrayLike, "N D"],
+    features: Real[ArrayLike, "N D"],
     size: int,
     *,
     available: Bool[ArrayLike, " N"] | None = None,

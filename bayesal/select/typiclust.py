@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from bayesal import checks
 from bayesal.select.clusters import clusters
@@ -21,7 +21,7 @@ BLOCK = 128  # points that are compared with each other at a time
 
 def typiclust(
     key: Key,
-    features: Float[ArrayLike, "N D"],
+    features: Real[ArrayLike, "N D"],
     size: int,
     *,
     available: Bool[ArrayLike, " N"] | None = None,
