@@ -181,6 +181,20 @@ def batch_size(size: Any, available: Any, name: str = "size") -> int:
     return int(size)
 
 
+def positive(values: Any, count: int, name: str) -> jax.Array:
+    """Positive, finite numbers `[N]`, one per pool point."""
+    if not hasattr(values, "dtype") or np.shape(values) != (count,) or not jnp.issubdtype(values.dtype, jnp.floating):
+        raise WrongShape(
+            name, f"`{name}` must be floating-point numbers of shape ({count},), one per pool point; got {type(values).__name__} of shape "
+            f"{np.shape(values)}. One number for all of them: np.full({count}, number).")
+    if concrete(values):
+        host = np.asarray(values, dtype=np.float32)
+        bad = np.flatnonzero(~((host > 0) & (host < np.inf)))
+        if len(bad):
+            raise NonFinite(name, f"`{name}` must be positive and finite; rows {listed(bad)} hold {listed(host[bad])}.", bad)
+    return as_float(values)
+
+
 def whole_number(value: Any, name: str, least: int = 0) -> int:
     """An int of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

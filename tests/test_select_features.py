@@ -42,6 +42,7 @@ SELECTORS = {
     "k_means": (unlabeled(select.k_means), True, True),
     "typiclust": (select.typiclust, True, True),
     "badge": (unlabeled(lambda key, x, b, available: select.badge(key, opinions(x), x, b, available=available)), True, True),
+    "determinant": (lambda key, x, b, **masks: select.determinant(x, b, **masks), False, True),
 }
 every_selector = pytest.mark.parametrize("name", SELECTORS)
 NOTHING, ALL = np.zeros(N, bool), np.ones(N, bool)
@@ -462,3 +463,118 @@ def test_badge_wants_both_of_the_same_pool():
         with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
             oracles.as_users_do(select.badge)(KEY, values, x, B)
         assert caught.value.argument == argument
+
+
+# determinant and log_det_gaussian
+
+
+def information(vectors, batch):
+    """1/2 log det(I + V_S V_S') in nats, in float64; vectors [N, P]."""
+    v = np.asarray(vectors, np.float64)[list(batch)]
+    return 0.5 * np.linalg.slogdet(np.eye(len(v)) + v @ v.T)[1]
+
+
+def follows_the_information(picked, vectors, available, known=(), atol=2e-5):
+    """Each pick has the largest gain of information given the picks before it, up to float32's near ties; gains and sums agree."""
+    batch = picked.indices.tolist()
+    before = list(known)
+    for row, gain in zip(batch, picked.scores.tolist(), strict=True):
+        table = {i: information(vectors, [*before, i]) - information(vectors, before) for i in np.flatnonzero(available) if i not in before}
+        assert table[row] >= max(table.values()) - atol
+        assert math.isclose(gain, table[row], abs_tol=atol)
+        before.append(row)
+    np.testing.assert_allclose(picked.joint, np.cumsum(np.asarray(picked.scores)), rtol=1e-5)
+    assert np.all(np.diff(np.asarray(picked.scores)) <= 1e-6) and np.all(np.asarray(picked.scores) >= 0)
+
+
+def relative(x, quality, available, noise=1e-3):
+    z = np.asarray(quality, np.float64)[:, None] * x
+    return z / math.sqrt(noise * np.square(z[available]).sum(1).mean())
+
+
+@given(st.integers(0, 2**31))
+def test_determinant_is_greedy_information(seed):
+    random = np.random.default_rng(seed)
+    available, labeled = random.random(N) < 0.6, random.random(N) < 0.1
+    quality = random.uniform(0.1, 3.0, N).astype(np.float32)
+    x = pool(seed)
+    picked = select.determinant(x, 9, available=available, labeled=labeled, quality=quality)  # more than D = 6
+    vectors = relative(x, quality, available & ~labeled)
+    follows_the_information(picked, vectors, available & ~labeled, np.flatnonzero(labeled))
+
+
+def test_determinant_without_noise_to_speak_of_is_the_determinant():
+    for seed in range(5):
+        x = pool(seed)
+        batch = []
+        for row in RUN["determinant"](KEY, x, ALL, NOTHING).indices.tolist():
+            volume = lambda i, batch=batch, x=x: np.linalg.det((v := x[[*batch, i]].astype(np.float64)) @ v.T)
+            assert volume(row) >= 0.98 * max(volume(i) for i in range(N) if i not in batch)
+            batch.append(row)
+
+
+def test_no_variance_turns_negative():
+    x = np.tile(np.random.default_rng(0).normal(size=(4, D)).astype(np.float32), (10, 1))
+    picked = select.determinant(x, 9, noise=1e-6)
+    assert np.all(np.asarray(picked.scores) > 0) and np.all(np.isfinite(picked.joint))
+    assert sorted(np.asarray(picked.indices)[:4] % 4) == [0, 1, 2, 3]
+    follows_the_information(picked, relative(x, np.ones(N), ALL, 1e-6), ALL, atol=1e-3)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 1e4]))
+def test_log_det_gaussian_is_greedy_information(seed, offset):
+    random = np.random.default_rng(seed)
+    means = (random.normal(size=(8, N)) + offset).astype(np.float32)
+    noise = (10.0 ** random.uniform(-2, 2, N)).astype(np.float32)
+    available = random.random(N) < 0.6
+    picked = select.log_det_gaussian(means, noise, 9, available=available)
+    exact = means.astype(np.float64)
+    vectors = ((exact - exact.mean(0)) / np.sqrt(8 * noise)).T
+    follows_the_information(picked, vectors, available)
+
+
+def test_log_det_gaussian_at_the_extremes():  # TRAPS 31
+    means = np.random.default_rng(0).normal(size=(8, N)).astype(np.float32)
+    for noise in (1e-8, 1e8):
+        picked = select.log_det_gaussian(means, np.full(N, noise, np.float32), 9)
+        vectors = ((means.astype(np.float64) - means.astype(np.float64).mean(0)) / math.sqrt(8 * noise)).T
+        batch = picked.indices.tolist()
+        np.testing.assert_allclose(picked.joint, [information(vectors, batch[: b + 1]) for b in range(9)], rtol=2e-2, atol=1e-7)
+    agree = select.log_det_gaussian(means[:1] * np.ones((8, 1), np.float32), np.ones(N, np.float32), 9)
+    assert np.all(np.asarray(agree.scores) == 0) and len(set(agree.indices.tolist())) == 9
+
+
+def test_log_det_gaussian_under_jit_leaves_broken_points_out():
+    means = np.random.default_rng(0).normal(size=(8, N)).astype(np.float32)
+    noise = np.ones(N, np.float32)
+    means[2, 5], noise[6], noise[7] = np.nan, 0.0, np.inf
+    run = jax.jit(lambda m, r, a: select.log_det_gaussian(m, r, 9, available=a))
+    picked = run(means, noise, np.arange(N) < 12)
+    assert int(picked.nonfinite) == 3
+    assert sorted(picked.indices.tolist()) == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    short = run(means, noise, np.arange(N) == 1)
+    assert short.indices.tolist() == [1] + [-1] * 8 and short.joint[8] == short.scores[0]
+
+
+def test_determinant_and_log_det_gaussian_refuse_by_name():
+    means, noise = np.zeros((8, N), np.float32), np.ones(N, np.float32)
+    spoiled = noise.copy()
+    spoiled[[3, 4]] = -1.0, np.nan
+    broken = means.copy()
+    broken[2, 5] = np.inf
+    cases = [
+        ("quality", (3, 4), lambda: select.determinant(pool(), 3, quality=spoiled)),
+        ("quality", (), lambda: select.determinant(pool(), 3, quality=noise[1:])),
+        ("noise", (), lambda: select.determinant(pool(), 3, noise=0.0)),
+        ("noise", (3, 4), lambda: select.log_det_gaussian(means, spoiled, 3)),
+        ("noise", (), lambda: select.log_det_gaussian(means, 1.0, 3)),
+        ("means", (5,), lambda: select.log_det_gaussian(broken, noise, 3)),
+        ("means", (), lambda: select.log_det_gaussian(means[0], noise, 3)),
+        ("means", (), lambda: select.log_det_gaussian(means[:1], noise, 3)),
+        ("size", (), lambda: select.log_det_gaussian(means, noise, N + 1)),
+        ("available", (), lambda: select.log_det_gaussian(means, noise, 3, available=ALL[1:])),
+    ]
+    for argument, at, call in cases:
+        with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
+            oracles.as_users_do(call)()
+        assert caught.value.argument == argument and tuple(caught.value.rows) == at

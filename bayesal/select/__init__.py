@@ -3,8 +3,9 @@
 from bayesal.select.badge import badge
 from bayesal.select.batch_bald import batch_bald
 from bayesal.select.clusters import k_means, k_means_pp
+from bayesal.select.determinant import determinant, log_det_gaussian
 from bayesal.select.k_center import k_center
 from bayesal.select.ranked import top, uniform
 from bayesal.select.typiclust import typiclust
 
-__all__ = ["badge", "batch_bald", "k_center", "k_means", "k_means_pp", "top", "typiclust", "uniform"]
+__all__ = ["badge", "batch_bald", "determinant", "k_center", "k_means", "k_means_pp", "log_det_gaussian", "top", "typiclust", "uniform"]
