@@ -1,6 +1,7 @@
 """Selectors: arrays in, `Selection` out. Indices are rows of what was passed in, best first."""
 
 from bayesal.select.badge import badge
+from bayesal.select.bait import bait, fisher_factors
 from bayesal.select.batch_bald import batch_bald
 from bayesal.select.clusters import k_means, k_means_pp
 from bayesal.select.determinant import determinant, log_det_gaussian
@@ -8,4 +9,4 @@ from bayesal.select.k_center import k_center
 from bayesal.select.ranked import top, uniform
 from bayesal.select.typiclust import typiclust
 
-__all__ = ["badge", "batch_bald", "determinant", "k_center", "k_means", "k_means_pp", "log_det_gaussian", "top", "typiclust", "uniform"]
+__all__ = ["badge", "bait", "batch_bald", "determinant", "fisher_factors", "k_center", "k_means", "k_means_pp", "log_det_gaussian", "top", "typiclust", "uniform"]

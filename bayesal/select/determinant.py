@@ -25,7 +25,7 @@ def determinant(
     available: Bool[ArrayLike, " N"] | None = None,
     labeled: Bool[ArrayLike, " N"] | None = None,
     quality: Float[ArrayLike, " N"] | None = None,
-    noise: float = 1e-3,
+    noise: float | Float[ArrayLike, ""] = 1e-3,
 ) -> Selection:
     """Greedy maximum determinant (the MAP of a determinantal point process): long features that point in different directions.
 
