@@ -119,7 +119,7 @@ def _forward(factors, available, pool, inverse, many):
         gains = chunks.over_rows(lambda part: _change(part, inverse, pool, 1.0), factors, CHUNK)
         row = jnp.argmax(jnp.where(left, gains, -jnp.inf))
         some = left[row]
-        inverse = jnp.where(some, _updated(inverse, factors[row], 1.0), inverse)
+        inverse = jnp.where(some, _updated(inverse, factors[row]), inverse)
         return inverse, left.at[row].set(False), picks.at[step].set(jnp.where(some, row, -1))
 
     return lax.fori_loop(0, many, pick, (inverse, available, jnp.full(many, -1, jnp.int32)))[2]
@@ -128,21 +128,18 @@ def _forward(factors, available, pool, inverse, many):
 def _backward(factors, picks, pool, known):
     """The picks in the order of being missed most: taken back from the last one on, each time the one missed least."""
     many = picks.shape[0]
-    inverse = _inverse(known + _information(factors, picks >= 0))  # afresh, free of the rounding on the way
 
-    def take(step, carry):
-        inverse, kept, indices, scores = carry
+    def take(_, carry):
+        kept, indices, scores = carry
+        inverse = _inverse(known + _information(factors, kept))  # afresh: downdates would lose the digits of a well-known direction
         losses = jnp.where(kept, _change(factors, inverse, pool, -1.0), jnp.inf)
         least = many - 1 - jnp.argmin(losses[::-1])  # of equals, the one picked last
-        some = kept[least]
-        at = jnp.where(some, kept.sum() - 1, many)  # a place out of bounds is dropped
+        at = jnp.where(kept[least], kept.sum() - 1, many)  # a place out of bounds is dropped
         indices = indices.at[at].set(picks[least], mode="drop")
-        scores = scores.at[at].set(losses[least], mode="drop")
-        inverse = jnp.where(some, _updated(inverse, factors[least], -1.0), inverse)
-        return inverse, kept.at[least].set(False), indices, scores
+        return kept.at[least].set(False), indices, scores.at[at].set(losses[least], mode="drop")
 
-    carry = (inverse, picks >= 0, jnp.full(many, -1, jnp.int32), jnp.full(many, -jnp.inf))
-    return lax.fori_loop(0, many, take, carry)[2:]
+    carry = (picks >= 0, jnp.full(many, -1, jnp.int32), jnp.full(many, -jnp.inf))
+    return lax.fori_loop(0, many, take, carry)[1:]
 
 
 _dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
@@ -170,9 +167,9 @@ def _change(factors, inverse, pool, sign) -> Float[Array, " n"]:
     return jnp.trace(jnp.linalg.solve(inner, outer), axis1=1, axis2=2)
 
 
-def _updated(inverse, factor, sign):
-    """The inverse of M + sign V' V."""
+def _updated(inverse, factor):
+    """The inverse of M + V' V, by Woodbury's identity."""
     across = _dot(factor, inverse)  # V A
-    inner = jnp.eye(factor.shape[0]) + sign * _dot(across, factor.T)
-    new = inverse - sign * _dot(across.T, jnp.linalg.solve(inner, across))
+    inner = jnp.eye(factor.shape[0]) + _dot(across, factor.T)
+    new = inverse - _dot(across.T, jnp.linalg.solve(inner, across))
     return 0.5 * (new + new.T)
