@@ -63,8 +63,8 @@ def bait(
     order of being missed most; `scores` are the amounts by which the objective would rise, given the picks before. The
     unit of the factors does not matter.
 
-    One program; a step costs O(N R P (P + R)) time. Memory beyond the factors: O(P^2 + N + chunk), a chunk being 1,024 points. A copy
-    of a pick is new evidence about the same direction, so copies may be picked.
+    Memory O(N R P + P^2), about three times the factors; time O(N R P (P + R)) for each of 2 * size forward steps. A copy of a
+    pick is new evidence about the same direction, so copies may be picked.
 
     Args:
       factors: `V_i [R, P]` of each point, P parameters: `fisher_factors(log_probs, features)` for C classes (R = C, P = C * D), or
