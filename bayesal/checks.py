@@ -196,6 +196,24 @@ def available_rows(available: Any, count: int, name: str = "available") -> jax.A
     return jnp.asarray(available)
 
 
+def features(values: Any, name: str = "features") -> jax.Array:
+    """Features `[N, D]`: one row of finite numbers per pool point."""
+    if not hasattr(values, "dtype") or np.ndim(values) != 2 or np.shape(values)[1] == 0:
+        raise WrongShape(
+            name, f"`{name}` must be an array [N points, D features] with D >= 1; got {type(values).__name__} of shape {np.shape(values)}. "
+            "Images and sequences become rows by x.reshape(len(x), -1), or better by a network's `embed`.")
+    if not (jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)):
+        raise WrongShape(name, f"`{name}` must be real numbers, got dtype {values.dtype}.")
+    if concrete(values):
+        with np.errstate(over="ignore"):  # what float32 cannot hold is inf, and said to be
+            bad = np.flatnonzero(~np.isfinite(np.asarray(values, dtype=np.float32)).all(axis=1))
+        if len(bad):
+            raise NonFinite(
+                name, f"`{name}` has NaN or inf (in float32) in {len(bad)} rows: {listed(bad)}. The usual cause is a diverged fit; to leave points out, "
+                "pass them as not `available` with any finite features.", bad)
+    return as_float(values)
+
+
 def batch_size(size: Any, available: Any, name: str = "size") -> int:
     """A positive batch size that the available points can fill."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer):
@@ -216,6 +234,31 @@ def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
 
     float64 and large integers merge in float32, so there the order is that of ranks found before.
     """
+
+
+def positive(values: Any, count: int, name: str) -> jax.Array:
+    """Positive, finite numbers `[N]`, one per pool point."""
+    if not hasattr(values, "dtype") or np.shape(values) != (count,) or not jnp.issubdtype(values.dtype, jnp.floating):
+        raise WrongShape(
+            name, f"`{name}` must be floating-point numbers of shape ({count},), one per pool point; got {type(values).__name__} of shape "
+            f"{np.shape(values)}. One number for all of them: np.full({count}, number).")
+    if concrete(values):
+        host = np.asarray(values, dtype=np.float32)
+        bad = np.flatnonzero(~((host > 0) & (host < np.inf)))
+        if len(bad):
+            raise NonFinite(name, f"`{name}` must be positive and finite; rows {listed(bad)} hold {listed(host[bad])}.", bad)
+    return as_float(values)
+
+
+def whole_number(value: Any, name: str, least: int = 0) -> int:
+    """An int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    return int(value)
+
+
+def scores(values: Any, name: str = "scores") -> jax.Array:
+    """Scores `[N]`: real numbers, or -inf for what may not be picked."""
     if not hasattr(values, "dtype") or np.ndim(values) != 1:
         raise WrongShape(name, f"`{name}` must be an array with one score per pool point, shape [N]; got {type(values).__name__} of shape {np.shape(values)}.")
     if not (jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)):

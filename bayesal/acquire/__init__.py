@@ -3,7 +3,9 @@
 Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
 """
 
+from bayesal.acquire.geometry import badge, bait, determinant, k_center, k_means, k_means_pp, typiclust
 from bayesal.acquire.ranked import pool_scores, top, uniform
 from bayesal.acquire.screened import batch_bald, within
 
-__all__ = ["batch_bald", "pool_scores", "top", "uniform", "within"]
+__all__ = [
+    "badge", "bait", "batch_bald", "determinant", "k_center", "k_means", "k_means_pp", "pool_scores", "top", "typiclust", "uniform", "within"]
