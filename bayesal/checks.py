@@ -26,6 +26,18 @@ class NotLogProbabilities(BayesalError):
     """Numbers that are not normalized log-probabilities."""
 
 
+class NotProbabilities(BayesalError):
+    """Numbers that are not probabilities, or that keep too few digits of them."""
+
+
+class DrawsDiffer(BayesalError):
+    """A draw was not one function of x: asked again, it answered differently."""
+
+
+class UnknownName(BayesalError):
+    """A name that is in no table."""
+
+
 class NonFinite(BayesalError):
     """NaN (or +inf) where a number was needed."""
 
