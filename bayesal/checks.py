@@ -34,6 +34,10 @@ class DrawsDiffer(BayesalError):
     """A draw was not one function of x: asked again, it answered differently."""
 
 
+class NegativeScores(BayesalError):
+    """Scores below 0 where a power or a share of them is taken."""
+
+
 class UnknownName(BayesalError):
     """A name that is in no table."""
 
@@ -189,6 +193,25 @@ def scores(values: Any, name: str = "scores") -> jax.Array:
                 name, f"`{name}` is NaN or +inf at {len(bad)} rows: {listed(bad)}. -inf is the way to say `may not be picked`; "
                 "NaN usually comes from a diverged fit or from 0 * log 0.", bad)
     return as_float(values)
+
+
+def not_negative(values: Any, name: str = "scores") -> None:
+    """Scores of which a power is taken: 0 or more, or -inf for what may not be picked."""
+    if concrete(values) and len(bad := np.flatnonzero(((host := np.asarray(values)) < 0) & (host > -np.inf))):
+        raise NegativeScores(
+            name, f"`{name}` is negative at {len(bad)} rows: {listed(bad)}; a power is taken of scores with a meaningful zero, as information has. For "
+            "others (margin is one) use `softmax` or `softrank`.", bad)
+
+
+def at_least_zero(value: Any, name: str) -> Any:
+    """A finite number of at least 0, or a traced one, as float32."""
+    if not concrete(value):
+        return value
+    if isinstance(value, bool) or np.ndim(value) or not np.isrealobj(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
+        raise WrongShape(name, f"`{name}` must be a number, got {value!r}.")
+    if not 0 <= float(value) < np.inf:
+        raise WrongSize(name, f"`{name}` must be finite and at least 0, got {value!r}.")
+    return jnp.float32(value)
 
 
 def not_constant(selection: Any, hint: str = "") -> None:

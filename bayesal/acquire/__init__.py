@@ -5,5 +5,6 @@ Pure functions for use under jit (the learner does); indices are rows of the poo
 
 from bayesal.acquire.ranked import pool_scores, top, uniform
 from bayesal.acquire.screened import batch_bald, within
+from bayesal.acquire.stochastic import power, softmax, softrank
 
-__all__ = ["batch_bald", "pool_scores", "top", "uniform", "within"]
+__all__ = ["batch_bald", "pool_scores", "power", "softmax", "softrank", "top", "uniform", "within"]

@@ -2,5 +2,6 @@
 
 from bayesal.select.batch_bald import batch_bald
 from bayesal.select.ranked import top, uniform
+from bayesal.select.stochastic import power, softmax, softrank
 
-__all__ = ["batch_bald", "top", "uniform"]
+__all__ = ["batch_bald", "power", "softmax", "softrank", "top", "uniform"]
