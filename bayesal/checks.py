@@ -38,6 +38,10 @@ class NegativeScores(BayesalError):
     """Scores below 0 where a power or a share of them is taken."""
 
 
+class WrongPrice(BayesalError):
+    """Prices or a budget that are not above 0, or a budget that buys nothing."""
+
+
 class UnknownName(BayesalError):
     """A name that is in no table."""
 
@@ -206,12 +210,29 @@ def not_negative(values: Any, name: str = "scores") -> None:
 def at_least_zero(value: Any, name: str) -> Any:
     """A finite number of at least 0, or a traced one, as float32."""
     if not concrete(value):
-        return value
+        return as_float(value)
     if isinstance(value, bool) or np.ndim(value) or not np.isrealobj(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
         raise WrongShape(name, f"`{name}` must be a number, got {value!r}.")
     if not 0 <= float(value) < np.inf:
         raise WrongSize(name, f"`{name}` must be finite and at least 0, got {value!r}.")
     return jnp.float32(value)
+
+
+def prices(values: Any, count: int, name: str = "prices") -> jax.Array:
+    """A finite price above 0 for every point, as float32."""
+    if not hasattr(values, "dtype") or tuple(values.shape) != (count,) or not jnp.issubdtype(values.dtype, jnp.number):
+        raise WrongShape(name, f"`{name}` must be numbers of shape ({count},), one per point; got shape {np.shape(values)}, dtype {getattr(values, 'dtype', None)}.")
+    if concrete(values) and len(bad := np.flatnonzero(~((host := np.asarray(values)) > 0) | ~np.isfinite(host))):
+        raise WrongPrice(name, f"`{name}` must be finite and above 0; rows {listed(bad)} hold {listed(host[bad])}. What costs nothing needs no budget: label it.", bad)
+    return as_float(values)
+
+
+def price(value: Any, name: str) -> Any:
+    """One finite price above 0, or a traced one, as float32."""
+    number = at_least_zero(value, name)
+    if concrete(number) and not number > 0:
+        raise WrongPrice(name, f"`{name}` must be above 0, got {value!r}.")
+    return number
 
 
 def not_constant(selection: Any, hint: str = "") -> None:
