@@ -3,8 +3,9 @@
 Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
 """
 
+from bayesal.acquire.combined import combined
 from bayesal.acquire.ranked import pool_scores, top, uniform
 from bayesal.acquire.screened import batch_bald, within
 from bayesal.acquire.stochastic import power, softmax, softrank
 
-__all__ = ["batch_bald", "pool_scores", "power", "softmax", "softrank", "top", "uniform", "within"]
+__all__ = ["batch_bald", "combined", "pool_scores", "power", "softmax", "softrank", "top", "uniform", "within"]
