@@ -364,6 +364,11 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
     assert caught.value.argument == argument
 
 
+def test_log_probabilities_in_other_axes_are_asked_about_their_axes():
+    with pytest.raises(checks.NotLogProbabilities, match=r"is `axes` right\? .* shape \(6, 3, 30\)"):
+        choose(log_probs=LOG_P, axes="K C N", size=2)
+
+
 def test_offending_rows_are_rows_of_the_pool():
     broken = P.copy()
     broken[2, 25] *= 1.5

@@ -76,7 +76,11 @@ def log_probs(kind: str, part: np.ndarray | jax.Array) -> Float[Array, "K n C"]:
         return _of_probs(part, kind)
     if kind == "logits":
         return _of_logits(part, kind)
-    checked = checks.log_probs(part, kind)
+    try:
+        checked = checks.log_probs(part, kind)
+    except checks.NotLogProbabilities as error:
+        hint = f"If they are log-probabilities: is `axes` right? Read as [K, N, C] this part has shape {tuple(part.shape)}."
+        raise checks.NotLogProbabilities(kind, f"{error} {hint}", error.rows) from error
     return jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked  # half precision sums to 1 roughly
 
 
