@@ -42,10 +42,6 @@ class WrongPrice(BayesalError):
     """Prices or a budget that are not above 0, or a budget that buys nothing."""
 
 
-class UnknownName(BayesalError):
-    """A name that is in no table."""
-
-
 class NonFinite(BayesalError):
     """NaN (or +inf) where a number was needed."""
 
@@ -64,6 +60,18 @@ class WrongIndex(BayesalError):
 
 class WrongLabel(BayesalError):
     """Labels of the wrong type or out of range."""
+
+
+class WrongType(BayesalError, TypeError):
+    """Something of another kind than was needed: a class for its instance, a name for a function."""
+
+
+class UnknownName(BayesalError):
+    """A name that is not among the known ones."""
+
+
+class OutOfRange(BayesalError):
+    """A number outside the range it can have."""
 
 
 class ConstantScores(BayesalError):
@@ -119,9 +127,8 @@ def log_probs(values: Any, name: str = "log_probs", draws: bool = True, ndim: in
         raise WrongShape(
             name, f"`{name}` has C = {values.shape[-1]} classes on its last axis (shape {tuple(values.shape)}). A binary "
             "problem has two: stack log p and log(1 - p) on the last axis.")
-    if concrete(values):
-        _normalized(values, name)
-    return as_float(values)
+    off = _normalized(values, name) if concrete(values) else None
+    return as_float(values) if off is None else as_float(values) - off[..., None]
 
 
 def as_float(values: Any) -> jax.Array:
@@ -129,12 +136,47 @@ def as_float(values: Any) -> jax.Array:
     return jnp.asarray(values, dtype=jnp.float32)
 
 
+def numbers(
+    values: Any, name: str, layout: str, *, ndim: int | None = None, least: int = 0, shape: tuple[int, ...] | None = None,
+    above: float | None = None, axis: int = 0,
+) -> jax.Array:
+    """Finite real numbers as float32, of `ndim` axes, of at least `least` axes or of one `shape`, all of them `above` a bound.
+
+    `layout` says in words what the axes are, `axis` is the one whose indices are the offending rows.
+    """
+    dtype = getattr(values, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        got = type(values).__name__ if dtype is None else f"dtype {dtype}"
+        raise WrongShape(name, f"`{name}` must be an array of real numbers {layout}, got {got}; pass a NumPy or JAX array.")
+    got = tuple(values.shape)
+    if len(got) < least or (ndim is not None and len(got) != ndim) or (shape is not None and got != tuple(shape)):
+        wanted = f"shape {tuple(shape)}" if shape is not None else f"{ndim} axes" if ndim is not None else f"at least {least} axes"
+        raise WrongShape(name, f"`{name}` must have {wanted}, {layout}; got shape {got}.")
+    numbers = as_float(values)
+    if concrete(numbers):
+        with jax.ensure_compile_time_eval():
+            host = np.asarray(numbers)
+        _refuse(~np.isfinite(host), NonFinite, name, "is not finite (in float32)", axis)
+        if above is not None:
+            _refuse(host <= above, OutOfRange, name, f"is not greater than {above:g} (in float32)", axis)
+    return numbers
+
+
+def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:
+    if not np.any(bad):
+        return
+    where = np.argwhere(bad)
+    places = f", at {len(where)} places, first at index {tuple(int(i) for i in where[0])}" if np.ndim(bad) else ""
+    raise error(name, f"`{name}` {what}{places}.", np.unique(where[:, axis]) if np.ndim(bad) > axis else ())
+
+
 @jax.jit
 def _row_totals(values):
     return jax.nn.logsumexp(values.astype(jnp.float32), axis=-1), jnp.isnan(values).any(-1)
 
 
-def _normalized(values: Any, name: str) -> None:
+def _normalized(values: Any, name: str) -> jax.Array | None:
+    """What the storage's rounding took from each row's log-sum (None: nothing to speak of), or an error."""
     tolerance = TOLERANCE.get(str(values.dtype), 1e-3)
     with jax.ensure_compile_time_eval():  # concrete values may be closed over by a function that is being traced
         total, nan = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
@@ -146,7 +188,7 @@ def _normalized(values: Any, name: str) -> None:
             "jax.nn.log_softmax.", where[:, -1] if where.shape[1] else ())
     off = np.abs(total) > tolerance
     if not off.any():
-        return
+        return None if np.max(np.abs(total), initial=0.0) < 1e-5 else jnp.asarray(total)
     where = np.argwhere(off)
     at = tuple(int(i) for i in where[0])
     row = np.asarray(jnp.asarray(values)[at], dtype=np.float64)
@@ -177,16 +219,21 @@ def batch_size(size: Any, available: Any, name: str = "size") -> int:
     if size < 1:
         raise WrongSize(name, f"`{name}` must be at least 1, got {size}.")
     if size > available.shape[0]:
-        raise WrongSize(name, f"`{name}` = {size}, but the pool has only {available.shape[0]} points; pass at most that.")
+        raise WrongSize(
+            name, f"`{name}` = {size}, but the pool has only {available.shape[0]} points; pass at most that. (Points are axis 1 of log-probabilities "
+            "[K draws, N points, C classes].)")
     if concrete(available) and size > (left := int(np.sum(np.asarray(available)))):
         raise WrongSize(name, f"`{name}` = {size}, but only {left} points are available; pass size={left} or fewer.")
     return int(size)
 
 
-def scores(values: Any, name: str = "scores") -> jax.Array:
-    """Scores `[N]`: real numbers, or -inf for what may not be picked."""
+def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
+    """Scores `[N]`: real numbers, or -inf for what may not be picked; in float32, and what orders them.
+
+    float64 and large integers merge in float32, so there the order is that of ranks found before.
+    """
     if not hasattr(values, "dtype") or np.ndim(values) != 1:
-        raise WrongShape(name, f"`{name}` must be one score per pool point, shape [N]; got shape {np.shape(values)}.")
+        raise WrongShape(name, f"`{name}` must be an array with one score per pool point, shape [N]; got {type(values).__name__} of shape {np.shape(values)}.")
     if not (jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)):
         raise WrongShape(name, f"`{name}` must be numbers, got dtype {values.dtype}.")
     if concrete(values):
@@ -196,7 +243,11 @@ def scores(values: Any, name: str = "scores") -> jax.Array:
             raise NonFinite(
                 name, f"`{name}` is NaN or +inf at {len(bad)} rows: {listed(bad)}. -inf is the way to say `may not be picked`; "
                 "NaN usually comes from a diverged fit or from 0 * log 0.", bad)
-    return as_float(values)
+    single = as_float(values)
+    if not concrete(values) or values.dtype in (np.float32, np.float16, jnp.bfloat16):
+        return single, single
+    ranks = np.unique(np.asarray(values), return_inverse=True)[1].astype(np.float32)
+    return single, jnp.asarray(np.where(np.isneginf(np.asarray(values, np.float64)), -np.inf, ranks))
 
 
 def not_negative(values: Any, name: str = "scores") -> None:
@@ -218,23 +269,6 @@ def at_least_zero(value: Any, name: str) -> Any:
     return jnp.float32(value)
 
 
-def prices(values: Any, count: int, name: str = "prices") -> jax.Array:
-    """A finite price above 0 for every point, as float32."""
-    if not hasattr(values, "dtype") or tuple(values.shape) != (count,) or not jnp.issubdtype(values.dtype, jnp.number):
-        raise WrongShape(name, f"`{name}` must be numbers of shape ({count},), one per point; got shape {np.shape(values)}, dtype {getattr(values, 'dtype', None)}.")
-    if concrete(values) and len(bad := np.flatnonzero(~((host := np.asarray(values)) > 0) | ~np.isfinite(host))):
-        raise WrongPrice(name, f"`{name}` must be finite and above 0; rows {listed(bad)} hold {listed(host[bad])}. What costs nothing needs no budget: label it.", bad)
-    return as_float(values)
-
-
-def price(value: Any, name: str) -> Any:
-    """One finite price above 0, or a traced one, as float32."""
-    number = at_least_zero(value, name)
-    if concrete(number) and not number > 0:
-        raise WrongPrice(name, f"`{name}` must be above 0, got {value!r}.")
-    return number
-
-
 def not_constant(selection: Any, hint: str = "") -> None:
     """Refuse a ranking in which every available point had the same score."""
     if selection.constant is not None and concrete(selection.constant) and bool(np.asarray(selection.constant)):
@@ -252,6 +286,8 @@ def labels(values: Any, classes: int, count: int | None = None, name: str = "lab
         raise WrongLabel(name, f"`{name}` must have shape {wanted}, one label per index; got shape {host.shape}.")
     if not np.issubdtype(host.dtype, np.integer):
         kind = "one-hot or soft labels: pass labels.argmax(-1)" if host.ndim == 2 else "pass labels.astype(int)"
+        if host.dtype.kind in "USO":
+            kind = "number your classes: names, labels = np.unique(labels, return_inverse=True)"
         raise WrongLabel(name, f"`{name}` must be integers in [0, {classes}), got dtype {host.dtype}; {kind}.")
     bad = np.flatnonzero((host < 0) | (host >= classes))
     if len(bad):
@@ -259,6 +295,27 @@ def labels(values: Any, classes: int, count: int | None = None, name: str = "lab
             name, f"`{name}` must lie in [0, {classes}); positions {listed(bad)} hold {listed(host[bad])}. Labels count from 0, and the "
             "network's last layer has one output per class.", bad)
     return host.astype(np.int32)
+
+
+def function(value: Any, name: str, example: str) -> Any:
+    """Something that can be called."""
+    if not callable(value):
+        raise WrongType(name, f"`{name}` must be {example}, got {type(value).__name__}.")
+    return value
+
+
+def a(kind: type, value: Any, name: str, example: str) -> Any:
+    """An instance of one of bayesal's records."""
+    if not isinstance(value, kind):
+        raise WrongType(name, f"`{name}` must be a {kind.__name__}, as {example} makes; got {value if isinstance(value, type) else type(value).__name__}.")
+    return value
+
+
+def at_least(least: int, value: Any, name: str) -> int:
+    """An int that is not too small."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    return int(value)
 
 
 def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
@@ -279,7 +336,7 @@ def pool(x: Any, name: str = "x") -> None:
     """A pool is a numeric array with one example per row, and at least one row."""
     if not hasattr(x, "dtype") or len(x.shape) < 2:
         raise WrongShape(name, f"`{name}` must be the pool, an array [N, ...] with one example per row; got {type(x).__name__} of shape {np.shape(x)}.")
-    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool) or jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise WrongShape(name, f"`{name}` must be numbers, got dtype {x.dtype}; encode text and categories first.")
     if x.shape[0] == 0:
         raise WrongSize(name, f"`{name}` is an empty pool (shape {tuple(x.shape)}); there is nothing to ask about.")
@@ -324,9 +381,11 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
 
 
 def hparams(values: Any) -> None:
-    """Hyperparameters in their ranges."""
+    """Hyperparameters in their ranges, and whole steps."""
     ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
     for name, (low, high) in ranges.items():
         value = float(getattr(values, name))
         if not low <= value < high:
             raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")
+    if float(values.steps) % 1:
+        raise WrongSize("hparams", f"`hparams.steps` = {float(values.steps):g} must be a whole number.")

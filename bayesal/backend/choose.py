@@ -87,7 +87,7 @@ def choose(
     array([1])
     """
     rule, key = _rule(method), _key(key)
-    chunk, candidates = _positive(chunk, "chunk"), _positive(candidates, "candidates")
+    chunk, candidates = checks.at_least(1, chunk, "chunk"), checks.at_least(1, candidates, "candidates")
     source, key = _source({"log_probs": log_probs, "probs": probs, "logits": logits, "predict": predict}, x, key, arrays.order(axes))
     if source.coarse and rule.draws > 1:
         raise checks.NotProbabilities(
@@ -102,12 +102,6 @@ def choose(
     selection = jax.tree.map(np.asarray, selection._replace(indices=np.asarray(selection.indices).astype(np.int64)))
     return records.Choice(
         selection.indices, selection.scores, selection, _ranking(selection, worth, facts), source.count, names)
-
-
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise checks.WrongSize(name, f"`{name}` must be an int of at least 1, got {value!r}.")
-    return int(value)
 
 
 def _rule(method: Any) -> Method:
@@ -172,7 +166,7 @@ def _survey(source: sources.Source, rule: Method, chunk: int) -> tuple[np.ndarra
         worth[rows] = _scored(rule.score, log_probs)
         for whole, part in zip(facts, _look(log_probs), strict=True):
             whole[rows] = part
-    return np.asarray(checks.scores(worth, "method")), facts
+    return np.asarray(checks.scores(worth, "method")[0]), facts
 
 
 def _enough(source: sources.Source, rule: Method, draws: int) -> None:

@@ -2,7 +2,7 @@
 
 The labels of the points chosen so far are kept as S configurations, each as posterior weights over the K draws
 (`weights [S, K]`, updated by Bayes' rule). The gain of a point is then the mean over configurations of its BALD score under
-those weights: one matrix product, memory O(S * K), for a batch of any length and without underflow. All configurations are
+those weights: one matrix product, memory O(S * (K + C)), for a batch of any length and without underflow. All configurations are
 enumerated while they fit in S; after that S are kept, sampled from every draw in equal number.
 """
 
@@ -18,7 +18,8 @@ from bayesal import checks, maths
 from bayesal import scores as score_functions
 from bayesal.types import ArrayLike, Key, Selection
 
-BLOCK = 128  # candidates whose gains are computed at a time
+BLOCK = 128  # candidates whose gains are computed at a time, at most
+TABLE = 2**21  # label probabilities of a block under all configurations, at most
 USED_UP = 0.95  # share of log K from which on the batch has identified the draw and later gains are mostly noise
 TIE_BREAK = 0.01  # weight of BALD beside the gain once the batch is saturated: gains near 0 must not decide by row number
 
@@ -60,8 +61,7 @@ def batch_bald(
     if log_probs.shape[0] < 2:
         raise checks.WrongSize(
             "log_probs", "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every point. Pass at least 2 draws.")
-    if isinstance(configurations, bool) or not isinstance(configurations, int) or configurations < 1:
-        raise checks.WrongSize("configurations", f"`configurations` must be an int of at least 1, got {configurations!r}.")
+    configurations = checks.at_least(1, configurations, "configurations")
     available = checks.available_rows(available, log_probs.shape[1])
     size = checks.batch_size(size, available)
     selection = _batch_bald(checks.key(key), log_probs, available, size, configurations)
@@ -85,7 +85,7 @@ class _Pool(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
 def _batch_bald(key, log_probs, available, size, configurations):
     draws, rows, classes = log_probs.shape
-    bald, nonfinite, constant = maths.maskable(score_functions.bald(log_probs), available)
+    bald, nonfinite, constant = maths.maskable(score_functions.bald(log_probs), available, size)
     pool = _Pool(jnp.exp(log_probs).transpose(1, 2, 0), maths.entropy(log_probs).T, bald)
     exact_steps = _exact_steps(classes, configurations)
     limit = jnp.log(jnp.float32(draws))
@@ -139,7 +139,7 @@ def _joint(state: _Configurations) -> Float[Array, ""]:
     """Information of all labels so far: log K - E[H(draw | labels)], which cannot exceed log K."""
     weights = state.weights
     left = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-30)), axis=1)
-    return jnp.log(jnp.float32(weights.shape[1])) - state.share @ left
+    return jnp.log(jnp.float32(weights.shape[1])) - _product(state.share, left)
 
 
 def _both(companion, summed, limit):
@@ -154,8 +154,8 @@ def _both(companion, summed, limit):
 
 def _evaluate(state, pool, bound, tie, slack):
     """Gains of all candidates that could be the best: in blocks, best bound first, until no bound beats the best found."""
-    block = min(BLOCK, bound.shape[0])
-    noise_weights = state.share @ state.weights  # [K]
+    block = max(1, min(BLOCK, bound.shape[0], TABLE // (state.share.shape[0] * pool.probs.shape[1])))
+    noise_weights = _product(state.share, state.weights)  # [K]
 
     def more(carry):
         waiting, _, _, best = carry
@@ -167,16 +167,20 @@ def _evaluate(state, pool, bound, tie, slack):
         ahead, rows = lax.top_k(waiting, block)
         real = ahead > -jnp.inf
         probs = pool.probs[rows]  # [n, C, K]
-        mixed = probs.reshape(-1, probs.shape[-1]) @ state.weights.T  # [n * C, S]
+        mixed = _product(probs.reshape(-1, probs.shape[-1]), state.weights.T)  # [n * C, S]
         terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
-        total = (terms @ state.share).reshape(probs.shape[:2]).sum(axis=1)
-        gain = jnp.clip(total - pool.noise[rows] @ noise_weights, 0.0, pool.bald[rows])
+        total = _product(terms, state.share).reshape(probs.shape[:2]).sum(axis=1)
+        gain = jnp.clip(total - _product(pool.noise[rows], noise_weights), 0.0, pool.bald[rows])
         best = jnp.maximum(best, jnp.max(jnp.where(real, gain + tie[rows], -jnp.inf)))
         return waiting.at[rows].set(-jnp.inf), gains.at[rows].set(gain), seen.at[rows].set(seen[rows] | real), best
 
     start = (jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf), jnp.zeros_like(bound), jnp.zeros(bound.shape, bool), -jnp.inf)
     _, gains, seen, _ = lax.while_loop(more, some, start)
     return gains, seen
+
+
+# gains are differences of entropies: the reduced precision that accelerators multiply with by default would reorder them
+_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def _observe(key, state, pool, row, observed, exact_steps):
@@ -234,6 +238,6 @@ def _extend(places: Float[Array, "K R"], state: _Configurations, probs: Float[Ar
     label = jax.vmap(_inverse_cdf)(probs, places).reshape(-1)
     likelihood = state.weights[: draws * each] * probs.T[label]
     total = likelihood.sum(axis=1, keepdims=True)
-    own = jax.nn.one_hot(jnp.arange(draws * each) // each, draws)  # what is left when float32 underflows
+    own = jax.nn.one_hot(jnp.arange(draws * each) // each, draws, dtype=jnp.float32)  # what is left when float32 underflows
     weights = jnp.where(total > 0, likelihood / jnp.where(total > 0, total, 1.0), own)
     return state._replace(weights=state.weights.at[: draws * each].set(weights))

@@ -87,7 +87,7 @@ def product(
     Array([2., 0.], dtype=float32)
     """
     for i, values in enumerate(scores):
-        checks.not_negative(checks.scores(values, f"scores[{i}]"), f"scores[{i}]")
+        checks.not_negative(checks.scores(values, f"scores[{i}]")[0], f"scores[{i}]")
     return _weighted(_product, scores, weights, available)
 
 
@@ -118,7 +118,7 @@ Combination = Callable[[Float[Array, "S N"], Float[Array, " S"], Bool[Array, " N
 def _weighted(kernel: Combination, scores, weights, available) -> Float[Array, " N"]:
     if not scores:
         raise checks.WrongSize("scores", "`scores` is empty: pass at least one score vector.")
-    vectors = [checks.scores(values, f"scores[{i}]") for i, values in enumerate(scores)]
+    vectors = [checks.scores(values, f"scores[{i}]")[0] for i, values in enumerate(scores)]
     for i, values in enumerate(vectors):
         if values.shape != vectors[0].shape:
             raise checks.WrongShape(f"scores[{i}]", f"`scores[{i}]` has {values.shape[0]} points and `scores[0]` has {vectors[0].shape[0]}: all must score the same pool.")

@@ -32,7 +32,7 @@ def class_balanced(
     >>> class_balanced(jnp.array([0, 0, 0, 1]), jnp.array([0.9, 0.8, 0.7, 0.1]), 3).indices
     Array([0, 3, 1], dtype=int32)
     """
-    scores = checks.scores(scores)
+    scores, _ = checks.scores(scores)
     available = checks.available_rows(available, scores.shape[0])
     if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(predictions.dtype, jnp.integer):
         raise checks.WrongShape(
@@ -46,7 +46,7 @@ def class_balanced(
 
 @functools.partial(jax.jit, static_argnames="size")
 def _class_balanced(predictions, scores, available, size):
-    safe, nonfinite, constant = maths.maskable(scores, available)
+    safe, nonfinite, constant = maths.maskable(scores, available, size)
     rows = jnp.arange(safe.shape[0])
     grouped = jnp.lexsort((-safe, predictions))  # stable: ties stay in the order of rows
     first = jnp.searchsorted(predictions[grouped], predictions[grouped], side="left")
@@ -78,7 +78,7 @@ def suppress_duplicates(
     >>> suppress_duplicates(jnp.array([[0.0], [0.1], [5.0]]), jnp.array([0.9, 0.8, 0.2]), 2, radius=0.5).indices
     Array([0, 2], dtype=int32)
     """
-    scores = checks.scores(scores)
+    scores, _ = checks.scores(scores)
     available = checks.available_rows(available, scores.shape[0])
     features = _features(features, scores.shape[0])
     size = checks.batch_size(size, available & (scores > -jnp.inf))
@@ -99,7 +99,7 @@ def _features(features, count):
 
 @functools.partial(jax.jit, static_argnames="size")
 def _suppress_duplicates(features, scores, available, radius, size):
-    safe, nonfinite, constant = maths.maskable(scores, available)
+    safe, nonfinite, constant = maths.maskable(scores, available, size)
 
     def pick(b, carry):
         left, near, indices = carry
@@ -138,11 +138,11 @@ def per_cost(
     >>> per_cost(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices  # 0.3 + 0.2 for a price of 2, or 0.9 for 10
     Array([1], dtype=int32)
     """
-    gains = checks.scores(gains, "gains")
+    gains, _ = checks.scores(gains, "gains")
     checks.not_negative(gains, "gains")
-    prices = checks.prices(prices, gains.shape[0])
+    prices = _prices(prices, gains.shape[0])
     available = checks.available_rows(available, gains.shape[0])
-    budget = checks.price(budget, "budget")
+    budget = _budget(budget)
     selection = _per_cost(gains, prices, budget, available)
     if not checks.concrete(selection):
         return selection
@@ -152,6 +152,22 @@ def per_cost(
     return selection._replace(indices=selection.indices[:bought], scores=selection.scores[:bought])
 
 
+def _prices(prices, count):
+    if not hasattr(prices, "dtype") or tuple(prices.shape) != (count,) or not jnp.issubdtype(prices.dtype, jnp.number):
+        raise checks.WrongShape("prices", f"`prices` must be numbers of shape ({count},), one per point; got shape {np.shape(prices)}, dtype {getattr(prices, 'dtype', None)}.")
+    if checks.concrete(prices) and len(bad := np.flatnonzero(~((host := np.asarray(prices)) > 0) | ~np.isfinite(host))):
+        raise checks.WrongPrice(
+            "prices", f"`prices` must be finite and above 0; rows {checks.listed(bad)} hold {checks.listed(host[bad])}. What costs nothing needs no budget: label it.", bad)
+    return checks.as_float(prices)
+
+
+def _budget(budget):
+    number = checks.at_least_zero(budget, "budget")
+    if checks.concrete(number) and not number > 0:
+        raise checks.WrongPrice("budget", f"`budget` must be above 0, got {budget!r}.")
+    return number
+
+
 def _cheapest(gains, prices, available) -> str:
     worth = np.asarray(prices)[np.asarray(available & (gains > 0))]
     return f"{worth.min():g}" if len(worth) else "nothing: there is none"
@@ -159,7 +175,7 @@ def _cheapest(gains, prices, available) -> str:
 
 @jax.jit
 def _per_cost(gains, prices, budget, available):
-    safe, nonfinite, _ = maths.maskable(gains, available)
+    safe, nonfinite, _ = maths.maskable(gains, available, 0)
     safe = jnp.where(safe >= 0, safe, -jnp.inf)
     slack = 1e-6 * budget  # ten times 0.1 is a price of 1
 

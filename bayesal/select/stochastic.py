@@ -39,7 +39,7 @@ def power(
     >>> sorted(power(jax.random.key(0), jnp.array([0.3, 0.0, 0.2]), 2).indices.tolist())
     [0, 2]
     """
-    scores = checks.scores(scores)
+    scores, _ = checks.scores(scores)
     checks.not_negative(scores)
     traced_negative = (scores < 0) & (scores > -jnp.inf)
     return _select(jnp.log, key, jnp.where(traced_negative, jnp.nan, scores), size, beta, available)
@@ -69,7 +69,7 @@ def softmax(
     >>> softmax(jax.random.key(0), jnp.array([-100.0, 0.0, -50.0]), 2).indices
     Array([1, 2], dtype=int32)
     """
-    return _select(_itself, key, checks.scores(scores), size, beta, available)
+    return _select(_itself, key, checks.scores(scores)[0], size, beta, available)
 
 
 def softrank(
@@ -96,7 +96,7 @@ def softrank(
     >>> softrank(jax.random.key(0), jnp.array([0.1, 0.9, 0.5]), 1, beta=100.0).indices
     Array([1], dtype=int32)
     """
-    return _select(_softrank, key, checks.scores(scores), size, beta, available)
+    return _select(_softrank, key, checks.scores(scores)[0], size, beta, available)
 
 
 def _itself(scores):
@@ -117,7 +117,7 @@ def _select(log_weight, key, scores, size, beta, available) -> Selection:
 
 @functools.partial(jax.jit, static_argnames=("log_weight", "size"))
 def _drawn(log_weight, key, scores, available, beta, size):
-    safe, nonfinite, _ = maths.maskable(scores, available)
+    safe, nonfinite, _ = maths.maskable(scores, available, size)
     weight = log_weight(safe)
     # weight 0 is a tier of its own: no finite number is surely below every noisy log-weight
     tier = jnp.where(safe == -jnp.inf, 2, jnp.where(weight == -jnp.inf, 1, 0))
