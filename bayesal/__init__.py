@@ -11,7 +11,8 @@ _NAMES = {
     "Predictive": "predictives", "HParams": "types", "Labeled": "types", "Network": "types", "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "calibrate", "checkpoint", "checks", "gaussian", "metrics", "networks", "posteriors", "retune", "scores", "select", "types")
+    "acquire", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "metrics", "networks", "posteriors", "retune", "scores", "select",
+    "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})
 __version__ = "0.1.0"

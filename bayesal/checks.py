@@ -26,6 +26,22 @@ class NotLogProbabilities(BayesalError):
     """Numbers that are not normalized log-probabilities."""
 
 
+class NotProbabilities(BayesalError):
+    """Numbers that are not probabilities, or that keep too few digits of them."""
+
+
+class DrawsDiffer(BayesalError):
+    """A draw was not one function of x: asked again, it answered differently."""
+
+
+class NegativeScores(BayesalError):
+    """Scores below 0 where a power or a share of them is taken."""
+
+
+class WrongPrice(BayesalError):
+    """Prices or a budget that are not above 0, or a budget that buys nothing."""
+
+
 class NonFinite(BayesalError):
     """NaN (or +inf) where a number was needed."""
 
@@ -229,13 +245,6 @@ def batch_size(size: Any, available: Any, name: str = "size") -> int:
     return int(size)
 
 
-def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
-    """Scores `[N]`: real numbers, or -inf for what may not be picked; in float32, and what orders them.
-
-    float64 and large integers merge in float32, so there the order is that of ranks found before.
-    """
-
-
 def positive(values: Any, count: int, name: str) -> jax.Array:
     """Positive, finite numbers `[N]`, one per pool point."""
     if not hasattr(values, "dtype") or np.shape(values) != (count,) or not jnp.issubdtype(values.dtype, jnp.floating):
@@ -250,15 +259,11 @@ def positive(values: Any, count: int, name: str) -> jax.Array:
     return as_float(values)
 
 
-def whole_number(value: Any, name: str, least: int = 0) -> int:
-    """An int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
-    return int(value)
+def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
+    """Scores `[N]`: real numbers, or -inf for what may not be picked; in float32, and what orders them.
 
-
-def scores(values: Any, name: str = "scores") -> jax.Array:
-    """Scores `[N]`: real numbers, or -inf for what may not be picked."""
+    float64 and large integers merge in float32, so there the order is that of ranks found before.
+    """
     if not hasattr(values, "dtype") or np.ndim(values) != 1:
         raise WrongShape(name, f"`{name}` must be an array with one score per pool point, shape [N]; got {type(values).__name__} of shape {np.shape(values)}.")
     if not (jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)):
@@ -275,6 +280,25 @@ def scores(values: Any, name: str = "scores") -> jax.Array:
         return single, single
     ranks = np.unique(np.asarray(values), return_inverse=True)[1].astype(np.float32)
     return single, jnp.asarray(np.where(np.isneginf(np.asarray(values, np.float64)), -np.inf, ranks))
+
+
+def not_negative(values: Any, name: str = "scores") -> None:
+    """Scores of which a power is taken: 0 or more, or -inf for what may not be picked."""
+    if concrete(values) and len(bad := np.flatnonzero(((host := np.asarray(values)) < 0) & (host > -np.inf))):
+        raise NegativeScores(
+            name, f"`{name}` is negative at {len(bad)} rows: {listed(bad)}; a power is taken of scores with a meaningful zero, as information has. For "
+            "others (margin is one) use `softmax` or `softrank`.", bad)
+
+
+def at_least_zero(value: Any, name: str) -> Any:
+    """A finite number of at least 0, or a traced one, as float32."""
+    if not concrete(value):
+        return as_float(value)
+    if isinstance(value, bool) or np.ndim(value) or not np.isrealobj(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
+        raise WrongShape(name, f"`{name}` must be a number, got {value!r}.")
+    if not 0 <= float(value) < np.inf:
+        raise WrongSize(name, f"`{name}` must be finite and at least 0, got {value!r}.")
+    return jnp.float32(value)
 
 
 def not_constant(selection: Any, hint: str = "") -> None:

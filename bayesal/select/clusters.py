@@ -90,7 +90,7 @@ def k_means(
     Array([5, 1], dtype=int32)
     """
     pool, size = points(features, size, available)
-    return _k_means(checks.key(key), pool, size, checks.whole_number(iterations, "iterations"))
+    return _k_means(checks.key(key), pool, size, checks.at_least(0, iterations, "iterations"))
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -55,7 +55,7 @@ def typiclust(
     Array([1], dtype=int32)
     """
     pool, size = points(features, size, available, labeled)
-    return _typiclust(checks.key(key), pool, size, checks.whole_number(iterations, "iterations"))
+    return _typiclust(checks.key(key), pool, size, checks.at_least(0, iterations, "iterations"))
 
 
 @functools.partial(jax.jit, static_argnames="size")
