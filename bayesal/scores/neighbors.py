@@ -171,7 +171,7 @@ def weighted(score: Float[ArrayLike, " N"], density: Float[ArrayLike, " N"], bet
     >>> weighted(jnp.array([0.5, 0.2, -jnp.inf]), jnp.array([1.0, 4.0, 9.0]))
     Array([ 0.5,  0.8, -inf], dtype=float32)
     """
-    score = checks.scores(score, "score")
+    score = checks.scores(score, "score")[0]
     density = checks.numbers(density, "density", "one per score", shape=score.shape)
     beta = checks.numbers(jnp.asarray(beta, jnp.float32), "beta", "a number", shape=())
     for values, name in ((score, "score"), (density, "density"), (beta, "beta")):
