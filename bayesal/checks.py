@@ -62,6 +62,10 @@ class BadCheckpoint(BayesalError):
     """A file that is not the state it should be."""
 
 
+class BadPool(BayesalError):
+    """A streamed pool that cannot be read, ends early, or is not the same in every pass."""
+
+
 def concrete(*arrays: Any) -> bool:
     """Whether all values can be looked at: none is being traced by jit or vmap."""
     try:
@@ -161,6 +165,13 @@ def batch_size(size: Any, available: Any, name: str = "size") -> int:
     if concrete(available) and size > (left := int(np.sum(np.asarray(available)))):
         raise WrongSize(name, f"`{name}` = {size}, but only {left} points are available; pass size={left} or fewer.")
     return int(size)
+
+
+def positive(value: Any, name: str) -> int:
+    """An int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise WrongSize(name, f"`{name}` must be an int of at least 1, got {value!r}.")
+    return int(value)
 
 
 def scores(values: Any, name: str = "scores") -> jax.Array:
