@@ -4,7 +4,7 @@ One compiled program serves every chunk, and the next chunk is read while the cu
 host around that program: it is for calling, not for use under jit. For a pool that fits in memory use `bayesal.acquire`.
 """
 
-from bayesal.stream.ranked import Candidates, candidates, scores, top
+from bayesal.stream.ranked import CHUNK, Candidates, candidates, scores, top
 from bayesal.stream.screened import batch_bald
 
-__all__ = ["Candidates", "batch_bald", "candidates", "scores", "top"]
+__all__ = ["CHUNK", "Candidates", "batch_bald", "candidates", "scores", "top"]
