@@ -167,13 +167,6 @@ def batch_size(size: Any, available: Any, name: str = "size") -> int:
     return int(size)
 
 
-def positive(value: Any, name: str) -> int:
-    """An int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise WrongSize(name, f"`{name}` must be an int of at least 1, got {value!r}.")
-    return int(value)
-
-
 def scores(values: Any, name: str = "scores") -> jax.Array:
     """Scores `[N]`: real numbers, or -inf for what may not be picked."""
     if not hasattr(values, "dtype") or np.ndim(values) != 1:
@@ -214,6 +207,13 @@ def labels(values: Any, classes: int, count: int | None = None, name: str = "lab
             name, f"`{name}` must lie in [0, {classes}); positions {listed(bad)} hold {listed(host[bad])}. Labels count from 0, and the "
             "network's last layer has one output per class.", bad)
     return host.astype(np.int32)
+
+
+def at_least(least: int, value: Any, name: str) -> int:
+    """An int that is not too small."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    return int(value)
 
 
 def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:

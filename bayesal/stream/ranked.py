@@ -94,7 +94,7 @@ def candidates(
     >>> best.rows.tolist(), best.x.tolist(), round(best.left_out, 3)
     ([1], [[0.10000000149011612, 0.8999999761581421]], 0.02)
     """
-    checks.positive(count, "count")
+    checks.at_least(1, count, "count")
     pool = opened(source)
     mask = checked_mask(available, pool)
     return best(measured(predictive, pool, score, rows_at_a_time(predictive, pool, chunk, memory), progress), count, mask)
@@ -117,7 +117,7 @@ def top(
     >>> top(predictive, np.array([[0.5, 0.5], [0.1, 0.9], [0.4, 0.6]], np.float32), bald, 2).indices.tolist()
     [1, 2]
     """
-    checks.positive(size, "size")
+    checks.at_least(1, size, "size")
     kept = candidates(
         predictive, source, size, score=score, available=available, chunk=chunk, memory=memory, progress=progress)
     checks.batch_size(size, np.ones(kept.available, bool))
@@ -192,12 +192,12 @@ def log_probs_of(predictive: Callable[[Any], Any], x: jax.Array) -> Any:
 
 def rows_at_a_time(predictive: Callable[[Any], Any], source: Source, chunk: int, memory: int | None) -> int:
     """Rows of a chunk. In `memory` go three copies of them (being read, waiting, in use) and four of their log-probabilities."""
-    chunk = min(checks.positive(chunk, "chunk"), source.rows or chunk)
+    chunk = min(checks.at_least(1, chunk, "chunk"), source.rows or chunk)
     if memory is None or (first := next(source.read(1), None)) is None:
         return chunk
     draws, _, classes = log_probs_of(predictive, jnp.asarray(first)).shape
     each = 3 * first.nbytes + 4 * 4 * draws * classes
-    if each > checks.positive(memory, "memory"):
+    if each > checks.at_least(1, memory, "memory"):
         raise checks.WrongSize(
             "memory", f"`memory` = {memory} bytes, but one row takes {each}: 3 copies of its {first.nbytes} bytes and 4 of K * C = {draws} * {classes} float32 "
             "log-probabilities. Allow more, or use fewer draws.")

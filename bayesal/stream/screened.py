@@ -43,8 +43,8 @@ def batch_bald(
     >>> picked.indices.tolist(), bool(picked.certified)
     ([1, 3], True)
     """
-    checks.positive(size, "size")
-    checks.positive(candidates, "candidates")
+    checks.at_least(1, size, "size")
+    checks.at_least(1, candidates, "candidates")
     pool, every = opened(source), []
     mask = checked_mask(available, pool)
     chunk = rows_at_a_time(predictive, pool, chunk, memory)
