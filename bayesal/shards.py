@@ -66,6 +66,34 @@ def spread(x: ArrayLike, mesh: Mesh) -> Pool:
     return Pool(jax.device_put(x, sharding), jax.device_put(np.arange(rows + padding) < rows, sharding))
 
 
+def load(read: Callable[[int, int], np.ndarray], rows: int, mesh: Mesh) -> Pool:
+    """A pool of which every process reads its own part only: nothing ever holds the whole.
+
+    Args:
+      read: `(start, stop) -> array [stop - start, ...]` of these rows; called for the parts that this process' devices hold.
+      rows: N, how many rows the pool has.
+      mesh: of one axis, as `mesh()` makes.
+
+    >>> x = np.arange(10.0, dtype=np.float32).reshape(5, 2)
+    >>> load(lambda start, stop: x[start:stop], 5, mesh(jax.devices()[:1])).x.shape
+    (5, 2)
+    """
+    sharding = NamedSharding(_one_axis(mesh), SPLIT)
+    checks.at_least(1, rows, "rows")
+    like = np.asarray(read(0, 1))
+    whole = rows + (-rows % mesh.size)
+
+    def part(index):
+        start, stop, _ = index[0].indices(whole)
+        x = np.asarray(read(min(start, rows), min(stop, rows)))
+        if x.shape != (min(stop, rows) - min(start, rows), *like.shape[1:]):
+            raise checks.WrongShape("read", f"`read({start}, {min(stop, rows)})` gave shape {x.shape}; one row has shape {like.shape[1:]}.")
+        return np.concatenate([x, np.zeros((stop - start - len(x), *like.shape[1:]), like.dtype)])
+
+    real = jax.make_array_from_callback((whole,), sharding, lambda index: np.arange(whole)[index[0]] < rows)
+    return Pool(jax.make_array_from_callback((whole, *like.shape[1:]), sharding, part), real)
+
+
 def scores(predictive: Callable[[Any], Any], pool: Pool, score: Score, *, chunk: int = CHUNK) -> Float[Array, " M"]:
     """The score of every row, where the row is; -inf for padding. No device waits for another: the program holds no collective.
 
