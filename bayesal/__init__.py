@@ -11,7 +11,7 @@ _NAMES = {
     "Predictive": "predictives", "HParams": "types", "Labeled": "types", "Network": "types", "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "calibrate", "checkpoint", "checks", "metrics", "networks", "posteriors", "retune", "scores", "select", "shards", "stream", "types")
+    "acquire", "calibrate", "checkpoint", "checks", "metrics", "networks", "posteriors", "retune", "scores", "select", "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})
 __version__ = "0.1.0"
