@@ -12,7 +12,7 @@ _NAMES = {
 }
 _PARTS = (
     "acquire", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "metrics", "networks", "posteriors", "retune", "scores", "select",
-    "types")
+    "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ LAYERS = (
     {"predictives", "scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
     {"calibrate", "posteriors", "retune"},
-    {"folds", "acquire", "explain", "stream"},
+    {"folds", "acquire", "explain", "stream", "shards"},
     {"loop", "backend", "testing"},
     {"checkpoint"},
     {"__init__"},

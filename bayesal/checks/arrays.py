@@ -1,8 +1,4 @@
-"""Every user-facing error. Called at the edge, on concrete values; under jit, where values cannot be looked at, only
-shapes are checked.
-
-Each error names the argument, says what it got (and which rows offend, in `.rows`), and what to pass instead.
-"""
+"""Checks of arrays that selectors and scores take."""
 
 from typing import Any
 
@@ -10,102 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesal.checks.errors import ConstantScores, NegativeScores, NonFinite, NotLogProbabilities, OutOfRange, WrongShape, WrongSize
+from bayesal.checks.values import _refuse, as_float, concrete, listed
+
 TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1}  # |log of a row's sum| that storage alone can explain; float32: 1e-3
-
-
-class BayesalError(ValueError):
-    """The one parent of bayesal's errors. `argument` is the name of what was wrong, `rows` the offending rows."""
-
-    def __init__(self, argument: str, message: str, rows: Any = ()):
-        super().__init__(message)
-        self.argument = argument
-        self.rows = np.asarray(rows, dtype=int)
-
-
-class NotLogProbabilities(BayesalError):
-    """Numbers that are not normalized log-probabilities."""
-
-
-class NotProbabilities(BayesalError):
-    """Numbers that are not probabilities, or that keep too few digits of them."""
-
-
-class DrawsDiffer(BayesalError):
-    """A draw was not one function of x: asked again, it answered differently."""
-
-
-class NegativeScores(BayesalError):
-    """Scores below 0 where a power or a share of them is taken."""
-
-
-class WrongPrice(BayesalError):
-    """Prices or a budget that are not above 0, or a budget that buys nothing."""
-
-
-class NonFinite(BayesalError):
-    """NaN (or +inf) where a number was needed."""
-
-
-class WrongShape(BayesalError):
-    """An array with the wrong rank or with sizes that do not fit."""
-
-
-class WrongSize(BayesalError):
-    """A batch, a capacity or a number of draws that cannot be had."""
-
-
-class WrongIndex(BayesalError):
-    """Indices that are not rows of the pool, that repeat, or that were never asked."""
-
-
-class WrongLabel(BayesalError):
-    """Labels of the wrong type or out of range."""
-
-
-class WrongType(BayesalError, TypeError):
-    """Something of another kind than was needed: a class for its instance, a name for a function."""
-
-
-class UnknownName(BayesalError):
-    """A name that is not among the known ones."""
-
-
-class OutOfRange(BayesalError):
-    """A number outside the range it can have."""
-
-
-class ConstantScores(BayesalError):
-    """All available points have one and the same score: picking the first rows would not be a selection."""
-
-
-class MissingEmbed(BayesalError):
-    """A strategy needs features, and the network has no `embed`."""
-
-
-class TrainingFailed(BayesalError, FloatingPointError):
-    """The loss of a fit became NaN or infinite."""
-
-
-class BadCheckpoint(BayesalError):
-    """A file that is not the state it should be."""
-
-
-def concrete(*arrays: Any) -> bool:
-    """Whether all values can be looked at: none is being traced by jit or vmap."""
-    try:
-        for array in jax.tree.leaves(arrays):
-            if isinstance(array, jax.Array):
-                array.committed  # noqa: B018 - a traced value has no such fact, and says so
-    except jax.errors.ConcretizationTypeError:
-        return False
-    return True
-
-
-def listed(rows: Any, most: int = 5) -> str:
-    """Rows as words: the first few, and how many more."""
-    rows = np.asarray(rows).ravel()
-    shown = ", ".join(str(r) for r in rows[:most])
-    return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
 def log_probs(values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None) -> jax.Array:
@@ -129,11 +33,6 @@ def log_probs(values: Any, name: str = "log_probs", draws: bool = True, ndim: in
             "problem has two: stack log p and log(1 - p) on the last axis.")
     off = _normalized(values, name) if concrete(values) else None
     return as_float(values) if off is None else as_float(values) - off[..., None]
-
-
-def as_float(values: Any) -> jax.Array:
-    """Arithmetic is in float32, whatever the storage."""
-    return jnp.asarray(values, dtype=jnp.float32)
 
 
 def numbers(
@@ -160,14 +59,6 @@ def numbers(
         if above is not None:
             _refuse(host <= above, OutOfRange, name, f"is not greater than {above:g} (in float32)", axis)
     return numbers
-
-
-def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:
-    if not np.any(bad):
-        return
-    where = np.argwhere(bad)
-    places = f", at {len(where)} places, first at index {tuple(int(i) for i in where[0])}" if np.ndim(bad) else ""
-    raise error(name, f"`{name}` {what}{places}.", np.unique(where[:, axis]) if np.ndim(bad) > axis else ())
 
 
 @jax.jit
@@ -308,116 +199,3 @@ def not_constant(selection: Any, hint: str = "") -> None:
             "scores", "all available points have one and the same score, so the first rows of the pool would be picked. The usual causes: "
             "a network without dropout under `mc_dropout`, dropout rate 0, a `point` posterior (its draws cannot disagree), or one "
             "draw (K = 1). To pick at random on purpose, use `uniform`." + hint)
-
-
-def labels(values: Any, classes: int, count: int | None = None, name: str = "labels") -> np.ndarray:
-    """Integer labels `[n]` in `[0, C)`, as int32."""
-    host = np.asarray(values)
-    if host.ndim != 1 or (count is not None and len(host) != count):
-        wanted = f"({count},)" if count is not None else "[n]"
-        raise WrongLabel(name, f"`{name}` must have shape {wanted}, one label per index; got shape {host.shape}.")
-    if not np.issubdtype(host.dtype, np.integer):
-        kind = "one-hot or soft labels: pass labels.argmax(-1)" if host.ndim == 2 else "pass labels.astype(int)"
-        if host.dtype.kind in "USO":
-            kind = "number your classes: names, labels = np.unique(labels, return_inverse=True)"
-        raise WrongLabel(name, f"`{name}` must be integers in [0, {classes}), got dtype {host.dtype}; {kind}.")
-    bad = np.flatnonzero((host < 0) | (host >= classes))
-    if len(bad):
-        raise WrongLabel(
-            name, f"`{name}` must lie in [0, {classes}); positions {listed(bad)} hold {listed(host[bad])}. Labels count from 0, and the "
-            "network's last layer has one output per class.", bad)
-    return host.astype(np.int32)
-
-
-def function(value: Any, name: str, example: str) -> Any:
-    """Something that can be called."""
-    if not callable(value):
-        raise WrongType(name, f"`{name}` must be {example}, got {type(value).__name__}.")
-    return value
-
-
-def a(kind: type, value: Any, name: str, example: str) -> Any:
-    """An instance of one of bayesal's records."""
-    if not isinstance(value, kind):
-        raise WrongType(name, f"`{name}` must be a {kind.__name__}, as {example} makes; got {value if isinstance(value, type) else type(value).__name__}.")
-    return value
-
-
-def at_least(least: int, value: Any, name: str) -> int:
-    """An int that is not too small."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
-    return int(value)
-
-
-def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
-    """Distinct rows of a pool of `rows` points, as int32."""
-    host = np.asarray(values)
-    if host.ndim != 1 or not np.issubdtype(host.dtype, np.integer):
-        raise WrongIndex(name, f"`{name}` must be a vector of integers, rows of the pool; got shape {host.shape}, dtype {host.dtype}.")
-    bad = np.flatnonzero((host < 0) | (host >= rows))
-    if len(bad):
-        raise WrongIndex(name, f"`{name}` must be rows of the pool, in [0, {rows}); got {listed(host[bad])}.", host[bad])
-    unique, counts = np.unique(host, return_counts=True)
-    if (counts > 1).any():
-        raise WrongIndex(name, f"`{name}` holds rows more than once: {listed(unique[counts > 1])}. Pass each row with one label.", unique[counts > 1])
-    return host.astype(np.int32)
-
-
-def pool(x: Any, name: str = "x") -> None:
-    """A pool is a numeric array with one example per row, and at least one row."""
-    if not hasattr(x, "dtype") or len(x.shape) < 2:
-        raise WrongShape(name, f"`{name}` must be the pool, an array [N, ...] with one example per row; got {type(x).__name__} of shape {np.shape(x)}.")
-    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool) or jnp.issubdtype(x.dtype, jnp.complexfloating):
-        raise WrongShape(name, f"`{name}` must be numbers, got dtype {x.dtype}; encode text and categories first.")
-    if x.shape[0] == 0:
-        raise WrongSize(name, f"`{name}` is an empty pool (shape {tuple(x.shape)}); there is nothing to ask about.")
-
-
-def key(value: Any, name: str = "key") -> jax.Array:
-    """One typed JAX key."""
-    if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.shape != ():
-        raise WrongShape(name, f"`{name}` must be one typed key, as jax.random.key(0) makes; got {value!r}.")
-    return value
-
-
-def new_labels(rows: np.ndarray, labeled: np.ndarray, capacity: int) -> None:
-    """Rows that have no label yet, and room for them."""
-    if len(rows) == 0:
-        raise WrongSize("indices", "`indices` is empty: there is nothing to tell.")
-    known = rows[np.isin(rows, labeled)]
-    if len(known):
-        raise WrongIndex("indices", f"`indices` holds rows that are labeled already: {listed(known)}. Leave them out; a label cannot be changed.", known)
-    if len(labeled) + len(rows) > capacity:
-        raise WrongSize(
-            "indices", f"`indices` brings {len(rows)} labels, but the ledger holds {len(labeled)} of `capacity` = {capacity}. Build the learner with a "
-            f"capacity of {len(labeled) + len(rows)} or more.")
-
-
-def were_asked(rows: np.ndarray, asked: np.ndarray) -> None:
-    """Rows that the last `ask` gave."""
-    never = rows[~np.isin(rows, asked)]
-    if len(never):
-        raise WrongIndex(
-            "indices", f"`indices` holds rows that were never asked: {listed(never)}; this round asked for {listed(asked, 20)}. If these are labels you chose to "
-            "add yourself, pass unasked=True.", never)
-
-
-def same_pool(labeled: np.ndarray, rows: int) -> None:
-    """The pool of every call is the one whose rows the ledger holds."""
-    outside = labeled[labeled >= rows]
-    if len(outside):
-        raise WrongSize(
-            "x", f"`x` has {rows} rows, but rows {listed(outside)} are labeled: this is not the pool the labels belong to. Pass the whole pool "
-            "every time; labeled rows are left out by themselves.", outside)
-
-
-def hparams(values: Any) -> None:
-    """Hyperparameters in their ranges, and whole steps."""
-    ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
-    for name, (low, high) in ranges.items():
-        value = float(getattr(values, name))
-        if not low <= value < high:
-            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")
-    if float(values.steps) % 1:
-        raise WrongSize("hparams", f"`hparams.steps` = {float(values.steps):g} must be a whole number.")
