@@ -5,6 +5,7 @@ Each error names the argument, says what it got (and which rows offend, in `.row
 """
 
 from bayesal.checks.arrays import (
+    TOLERANCE,
     at_least_zero,
     available_rows,
     batch_size,
@@ -41,6 +42,7 @@ from bayesal.checks.rounds import hparams, indices, labels, new_labels, pool, sa
 from bayesal.checks.values import a, as_float, at_least, concrete, function, key, listed
 
 __all__ = [
+    "TOLERANCE",
     "BadCheckpoint", "BadPool", "BayesalError", "ConstantScores", "DrawsDiffer", "MissingEmbed", "NegativeScores", "NonFinite",
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "concrete",
