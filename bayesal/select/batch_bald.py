@@ -7,11 +7,13 @@ enumerated while they fit in S; after that S are kept, sampled from every draw i
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks, maths
 from bayesal import scores as score_functions
@@ -72,11 +74,48 @@ def batch_bald(
 
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
 def _batch_bald(key, log_probs, available, size, configurations):
-    draws, rows, classes = log_probs.shape
     bald, nonfinite, constant = maths.maskable(score_functions.bald(log_probs), available, size)
+    picked = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_here, log_probs))
+    possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
+    return Selection(
+        picked.indices, picked.gains, joint=picked.joint, saturated=picked.saturated, nonfinite=nonfinite,
+        constant=constant & (picked.gains[0] <= 0.0),  # equal but positive scores still have different joint gains
+        evaluated=picked.evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
+
+
+def _best_here(log_probs, rank, gain):
+    at = jnp.argmax(rank)
+    row = jnp.where(rank[at] > -jnp.inf, at, -1)
+    return row, gain[at], jnp.exp(log_probs[:, at]), jnp.arange(rank.shape[0]) == row
+
+
+class Picked(NamedTuple):
+    """A batch as it was found; `evaluated` is how many gains were computed."""
+
+    indices: Int[Array, " B"]
+    gains: Float[Array, " B"]
+    joint: Float[Array, " B"]
+    saturated: Bool[Array, " B"]
+    evaluated: Int[Array, ""]
+
+
+def greedy(
+    key: Key, log_probs: Float[Array, "K N C"], bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
+) -> Picked:
+    """The greedy loop over candidates held here, of which `best` says which one is picked.
+
+    Args:
+      key: fixes the sampled configurations.
+      log_probs: the candidates.
+      bald: their BALD scores, -inf where a point may not be picked.
+      size: how many to pick.
+      configurations: how many label configurations to keep.
+      best: `(rank [N], gain [N]) -> (row or -1, its gain, its probabilities [K, C], mask of it among those held here)`: of these
+        candidates, or of those of all devices.
+    """
+    draws, rows, classes = log_probs.shape
     exact = labels.exact_steps(classes, configurations)
     limit = jnp.log(jnp.float32(draws))
-
     block = block_size(configurations * classes, rows)
 
     def gains_of(state, few, at):
@@ -88,35 +127,26 @@ def _batch_bald(key, log_probs, available, size, configurations):
         return gain, gain  # a gain bounds the gains to come
 
     def pick(b, carry):
-        state, bound, taken, indices, gains, joint, evaluated = carry
-        state = labels.observe(jax.random.fold_in(key, b), state, jnp.exp(log_probs[:, jnp.maximum(indices[b - 1], 0)]), indices[b - 1] >= 0, b - 1, exact)
+        state, bound, taken, last, indices, gains, joint, evaluated = carry
+        state = labels.observe(jax.random.fold_in(key, b), state, last, indices[b - 1] >= 0, b - 1, exact)
         joint = joint.at[b - 1].set(labels.joint(state))
         slack = jnp.where(b <= exact, 0.0, SLACK)
         tie = jnp.where(joint[b - 1] > USED_UP * limit, TIE_BREAK, 0.0) * jnp.maximum(bald, 0.0)
         # the last turn (b = size) only observes: it has no candidates, and writes out of bounds, which is dropped
-        few = classes**b <= FEW
-        gain, bound, seen = best_first(jnp.where(taken | (b == size), -jnp.inf, bound), tie, slack, block, lambda at: gains_of(state, few, at))
-        rank = jnp.where(seen, gain + tie, -jnp.inf)
-        best = jnp.argmax(rank)
-        some = rank[best] > -jnp.inf
-        indices = indices.at[b].set(jnp.where(some, best, -1))
-        gains = gains.at[b].set(jnp.where(some, jnp.minimum(gain[best], gains[b - 1]), -jnp.inf))
-        return state, bound, taken.at[best].set(True), indices, gains, joint, evaluated + seen.sum()
+        open_ = jnp.where(taken | (b == size), -jnp.inf, bound)
+        gain, bound, seen = best_first(open_, tie, slack, block, functools.partial(gains_of, state, classes**b <= FEW))
+        row, won, last, here = best(jnp.where(seen, gain + tie, -jnp.inf), gain)
+        gains = gains.at[b].set(jnp.where(row >= 0, jnp.minimum(won, gains[b - 1]), -jnp.inf))
+        return state, bound, taken | here, last, indices.at[b].set(row), gains, joint, evaluated + seen.sum()
 
-    first = jnp.argmax(bald)
-    some = bald[first] > -jnp.inf
+    row, won, last, here = best(bald, bald)
     carry = (
-        labels.nothing_observed(draws, classes, configurations, exact), bald, (jnp.arange(rows) == first) | (bald == -jnp.inf),
-        jnp.full(size, -1, jnp.int32).at[0].set(jnp.where(some, first, -1)), jnp.zeros(size).at[0].set(bald[first]),
-        jnp.zeros(size), jnp.int32(0))
+        labels.nothing_observed(draws, classes, configurations, exact), bald, here | (bald == -jnp.inf), last,
+        jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size).at[0].set(won), jnp.zeros(size), jnp.int32(0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
     joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
     before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
-    possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
-    return Selection(
-        indices, gains, joint=joint, saturated=before > USED_UP * limit, nonfinite=nonfinite,
-        constant=constant & (bald[first] <= 0.0),  # equal but positive scores still have different joint gains
-        evaluated=evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
+    return Picked(indices, gains, joint, before > USED_UP * limit, evaluated)
 
 
 def _both(companion, summed, limit):

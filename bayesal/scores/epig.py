@@ -1,0 +1,127 @@
+"""Expected predictive information gain: what a point's label tells about labels that matter."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from bayesal import checks, chunks, maths
+from bayesal.types import ArrayLike
+
+TABLE = 2**21  # joint label probabilities looked at together
+
+
+def epig(
+    log_probs: Float[ArrayLike, "K N C"], target_log_probs: Float[ArrayLike, "K T L"], *, weights: Float[ArrayLike, " T"] | None = None
+) -> Float[Array, " N"]:
+    """Expected predictive information gain: mutual information between a point's label and the label of a target, in nats.
+
+    sum_t w_t I(y; y_t | x, x_t), with the joint mean_k p_k(y | x) p_k(y_t | x_t);  0 <= EPIG <= bald(x), log C and log L.
+
+    Unlike BALD it counts only what helps to predict the targets. Each I is summed as KL(p(y | y_t) || p(y)) over target labels, from the
+    difference of the two predictions, so small values keep their digits. Nothing of size N x T x C^2 exists: pool and targets
+    are walked in blocks.
+
+    Args:
+      log_probs: normalized log-probabilities of K draws at N points.
+      target_log_probs: of the same K draws at T target points, which stand for what will be asked of the model later.
+      weights: how much each target matters, not negative; all the same if None. `target_weights` makes them of class priors; a
+        region is a 0/1 vector.
+    Raises:
+      NotLogProbabilities, NonFinite, WrongShape (another number of draws), WrongSize (no targets), OutOfRange (weights).
+    References:
+      Bickford Smith et al. 2023, https://arxiv.org/abs/2304.08151
+
+    >>> draws = jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]]))  # the second point tells nothing
+    >>> epig(draws, draws[:, :1]).round(4)
+    Array([0.2946, 0.    ], dtype=float32)
+    """
+    log_probs, target = checks.log_probs(log_probs, ndim=3), checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
+    if target.shape[0] != log_probs.shape[0]:
+        raise checks.WrongShape(
+            "target_log_probs", f"`target_log_probs` has K = {target.shape[0]} draws, and `log_probs` has {log_probs.shape[0]}. Both must come from the "
+            "same draws (the same functions): predict pool and targets with one predictive.")
+    return _epig(log_probs, target, checked_weights(weights, target.shape[1]))
+
+
+def checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Float[Array, " T"]:
+    """Weights that sum to 1."""
+    if targets == 0:
+        raise checks.WrongSize("target_log_probs", "`target_log_probs` has T = 0 targets; pass at least one.")
+    if weights is None:
+        return jnp.full(targets, 1.0 / targets)
+    weights = _not_negative(weights, "weights", targets, "[T targets]")
+    return weights / weights.sum()
+
+
+def _not_negative(values, name, count, layout):
+    values = checks.numbers(values, name, layout, shape=(count,))
+    if checks.concrete(values) and (bool((values < 0).any()) or not bool((values > 0).any())):
+        raise checks.OutOfRange(name, f"`{name}` must be 0 or more, and more than 0 somewhere; got values from {float(values.min()):g} to {float(values.max()):g}.")
+    return values
+
+
+def target_weights(target_log_probs: Float[ArrayLike, "K T C"], prior: Float[ArrayLike, " C"]) -> Float[Array, " T"]:
+    """Weights under which targets stand for a population with these class frequencies.
+
+    w_t = sum_c prior_c p(c | x_t) / sum_s p(c | x_s);  they sum to the sum of the prior. Targets of a rare class that the prior
+    makes frequent weigh more.
+
+    Args:
+      target_log_probs: normalized log-probabilities of K draws at T targets.
+      prior: how frequent each class will be, not negative.
+
+    >>> target_weights(jnp.log(jnp.array([[[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]]])), jnp.array([0.5, 0.5])).round(2)
+    Array([0.28, 0.28, 0.44], dtype=float32)
+    """
+    target = checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
+    prior = _not_negative(prior, "prior", target.shape[2], "[C classes]")
+    mean = jnp.exp(maths.log_mean_exp(target))
+    total = mean.sum(axis=0, keepdims=True)
+    return jnp.sum(prior[None] * mean / jnp.where(total > 0, total, 1.0), axis=1)
+
+
+def shifts(target: Float[Array, "K T L"]) -> tuple[Float[Array, "T*L K"], Float[Array, " T*L"]]:
+    """What each target label would change about the draws' weights, and its probability: `p(k | y_t) - 1/K` and `p(y_t)`."""
+    draws = target.shape[0]
+    log_mean = jnp.maximum(maths.log_mean_exp(target), -80.0)
+    moved = jnp.expm1(target - log_mean[None]) / draws
+    return moved.reshape(draws, -1).T, jnp.exp(log_mean).reshape(-1)
+
+
+@jax.jit
+def _epig(log_probs, target, weights):
+    draws, rows, classes = log_probs.shape
+    targets, outcomes = target.shape[1:]
+    if rows == 0:
+        return jnp.zeros(0)
+    pairs = max(1, TABLE // (classes * outcomes))
+    points = min(rows, max(1, math.isqrt(pairs)))
+    together = min(targets, max(1, pairs // points))
+    padding = -targets % together
+    padded = jnp.pad(target, ((0, 0), (0, padding), (0, 0)), constant_values=-math.log(outcomes))  # of weight 0
+    blocks = jnp.moveaxis(padded.reshape(draws, -1, together, outcomes), 1, 0)
+    shares = jnp.pad(weights, (0, padding)).reshape(-1, together)
+
+    def some(part):
+        mean = jnp.exp(maths.log_mean_exp(part))
+        probs = jnp.moveaxis(jnp.exp(part), 0, 2).reshape(-1, draws)  # [n * C, K]
+
+        def add(total, block):
+            moved, q = shifts(block[0])
+            return total + _information(probs, mean, moved, q * jnp.repeat(block[1], outcomes)), None
+
+        return jax.lax.scan(add, jnp.zeros(part.shape[1]), (blocks, shares))[0]
+
+    return jnp.minimum(chunks.over_rows(some, log_probs, points, axis=1), math.log(min(classes, outcomes, draws)))
+
+
+def _information(probs, mean, moved, share):
+    """sum_s share_s KL(p(y | s) || p(y)) for each point."""
+    shift = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)(moved, probs.T).reshape(-1, *mean.shape)  # [S, n, C]
+    ratio = jnp.maximum(shift / jnp.where(mean > 0, mean, 1.0), -1.0)  # p(y | s) / p(y) - 1
+    rising = jnp.log1p(jnp.maximum(ratio, -1.0 + 1e-7))
+    terms = jnp.maximum((1.0 + ratio) * rising - ratio, 0.0) * mean
+    return share @ terms.sum(axis=-1)
