@@ -7,11 +7,12 @@ import importlib
 from typing import Any
 
 _NAMES = {
-    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop",
+    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop", "grow": "loop",
     "Predictive": "predictives", "HParams": "types", "Labeled": "types", "Network": "types", "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "calibrate", "checkpoint", "checks", "metrics", "networks", "posteriors", "retune", "scores", "select", "shards", "stream", "testing", "types")
+    "acquire", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "metrics", "networks", "posteriors", "retune", "scores", "select",
+    "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})
 __version__ = "0.1.0"

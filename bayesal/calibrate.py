@@ -1,6 +1,7 @@
 """Confidence that matches accuracy: one temperature, shared by all draws."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,10 +12,10 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import checks, maths
 from bayesal.types import ArrayLike
 
-BOUND = 3.0  # |log T| never exceeds this: T lies between 0.05 and 20
+BOUND = math.log(20.0)  # |log T| never exceeds this
 FADE = 500  # labels from which on the prior has no weight at all
 GRID = 25  # places at which the slope of the loss is looked at before bisection; odd, so that T = 1 is one of them
-FLOOR = -1e4  # log-probabilities below this are as good as 0
+FLOOR = -1e4  # log-probabilities below this are as good as 0, at any T
 
 
 class Temperature(NamedTuple):
@@ -22,17 +23,20 @@ class Temperature(NamedTuple):
 
     determined: whether the data alone have an optimum inside the bounds. Where not (all correct, all wrong, constant
     predictions, too few labels), the prior decides, and the temperature stays finite.
+    impossible: how many labels have probability 0 under every draw. No temperature can change that, so they are left out of the
+    fit and of both NLLs (which would be infinite).
     """
 
     temperature: Float[Array, ""]
     nll_before: Float[Array, ""]
     nll_after: Float[Array, ""]
     determined: Bool[Array, ""]
+    impossible: Int[Array, ""]
 
 
 def unfitted() -> Temperature:
     """T = 1, fitted on nothing."""
-    return Temperature(jnp.float32(1.0), jnp.float32(jnp.nan), jnp.float32(jnp.nan), jnp.bool_(False))
+    return Temperature(jnp.float32(1.0), jnp.float32(jnp.nan), jnp.float32(jnp.nan), jnp.bool_(False), jnp.int32(0))
 
 
 Calibrator = Callable[[Float[Array, "K N C"], Int[Array, " N"], Bool[Array, " N"]], Temperature]
@@ -93,14 +97,17 @@ def nll_and_slope(log_probs, labels, valid, log_t) -> tuple[Float[Array, ""], Fl
     share = jnp.exp(of_label - mean[None]) / log_probs.shape[0]
     rise = jnp.sum(share * jnp.sum(jnp.exp(tempered) * (logits - logit[..., None]), axis=-1), axis=0)
     average = lambda a: maths.tree_sum(jnp.where(valid, a, 0.0), axis=0) / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
-    return average(-jnp.maximum(mean, FLOOR)), average(jnp.where(mean > FLOOR, -rise, 0.0))
+    return average(-mean), average(-rise)
 
 
 @functools.partial(jax.jit, static_argnames="prior_std")
 def _fit(log_probs, labels, valid, prior_std):
+    of_label = jnp.take_along_axis(log_probs, labels[None, :, None], axis=-1)[..., 0]
+    impossible = valid & (jnp.max(of_label, axis=0) == -jnp.inf)
+    valid = valid & ~impossible
     count = valid.sum().astype(jnp.float32)
     log_probs = jnp.where(valid[None, :, None], log_probs, 0.0)  # padding may hold anything, and 0 * NaN is NaN
-    log_probs = jnp.maximum(log_probs, FLOOR)  # a class ruled out stays ruled out at every T, with finite slopes
+    log_probs = jnp.maximum(log_probs, FLOOR)  # a class that is ruled out stays so at every T, with finite slopes
     look = functools.partial(nll_and_slope, log_probs, labels, valid)
     grid = jnp.linspace(-BOUND, BOUND, GRID)
     losses, slopes = jax.lax.map(look, grid)
@@ -119,4 +126,4 @@ def _fit(log_probs, labels, valid, prior_std):
         return jnp.where(rising, low, middle), jnp.where(rising, middle, high), middle, loss
 
     *_, log_t, loss = jax.lax.fori_loop(0, 23, halve, (low, high, low, losses[0]))
-    return Temperature(jnp.exp(log_t), losses[GRID // 2], loss, determined)  # the grid's middle is T = 1
+    return Temperature(jnp.exp(log_t), losses[GRID // 2], loss, determined, impossible.sum())  # the grid's middle is T = 1

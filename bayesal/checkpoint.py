@@ -53,6 +53,10 @@ def restore(path: str | os.PathLike, like: Any) -> Any:
     try:
         with np.load(path, allow_pickle=False) as file:
             manifest = json.loads(file["manifest"].tobytes())
+            if manifest["bayesal"] != VERSION:
+                raise ValueError(f"its format is {manifest['bayesal']!r}, and this bayesal reads {VERSION}")
+            for entry in manifest["leaves"]:
+                entry["name"], entry["shape"], entry["dtype"], entry["key"], entry["sha256"]
             raw = [file[f"leaf_{i}"] for i in range(len(manifest["leaves"]))]
     except FileNotFoundError:
         raise

@@ -18,23 +18,23 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def over_rows(function: Callable[[jax.Array], PyTree], x: jax.Array, chunk: int) -> PyTree:
-    """`function(x)` for a function of rows `[n, ...] -> [n, ...]`, `chunk` rows at a time.
+def over_rows(function: Callable[[jax.Array], PyTree], x: jax.Array, chunk: int, axis: int = 0) -> PyTree:
+    """`function(x)` for a function of rows `[n, ...] -> [n, ...]`, `chunk` rows at a time. The rows lie along `axis` of x.
 
     Peak memory beyond the pool and the result is that of one chunk. The last chunk is moved back to end with the
     pool (its first rows are computed twice, with the same result), so no copy of the pool is ever padded. An empty pool gives
     empty results.
     """
-    rows = x.shape[0]
+    rows = x.shape[axis]
     if rows <= chunk:
         return function(x)
-    out = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype))
+    part = lambda start: jax.lax.dynamic_slice_in_dim(x, start, chunk, axis)
+    out = jax.eval_shape(lambda: function(part(0)))
     full = jax.tree.map(lambda o: jnp.zeros((rows, *o.shape[1:]), o.dtype), out)
 
     def one(i, full):
         start = jnp.minimum(i * chunk, rows - chunk)
-        part = function(jax.lax.dynamic_slice_in_dim(x, start, chunk))
-        return jax.tree.map(lambda f, p: jax.lax.dynamic_update_slice_in_dim(f, p, start, axis=0), full, part)
+        return jax.tree.map(lambda f, p: jax.lax.dynamic_update_slice_in_dim(f, p, start, axis=0), full, function(part(start)))
 
     return jax.lax.fori_loop(0, -(-rows // chunk), one, full)
 

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ class Learner(NamedTuple):
     """The three verbs.
 
     init: `(key, x) -> LearnerState`; `x [N, ...]` is the pool, looked at for its shape only.
-    ask:  `(state, x) -> Selection`; pure: twice is the same. At the end of the pool it gives what is left.
+    ask:  `(state, x) -> Selection`; pure: twice is the same. At the end of the pool, or of the capacity, it gives what is left.
     tell: `(state, x, indices, labels, unasked=False) -> LearnerState`; the first labels may be of any points, later ones
           of points that `ask` gave, or of any with `unasked=True`.
     """
@@ -108,26 +109,27 @@ def learner(
       posterior: one of `bayesal.posteriors`, built once (rebuilding it compiles again).
       strategy: one of `bayesal.acquire`.
       size: points per `ask`.
-      capacity: the most labels there will ever be.
+      capacity: the most labels there will be; choose it generously (memory, not time), or `grow` later.
       num_draws: draws per prediction; default 50, or the members of an ensemble.
       retune: default `retune.keep()`.
       calibrate: for example `calibrate.temperature()`; None leaves T = 1.
       hparams: where to start; default `HParams()`.
       num_folds: folds of the labeled set for retuning and calibration; at least 2.
     Raises:
-      WrongSize: sizes that cannot be.
+      WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
     """
+    checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
+    checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
     checks.hparams(hparams or HParams())
-    for name, value, least in (("size", size, 1), ("capacity", capacity, size), ("num_folds", num_folds, 2)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise checks.WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    size = checks.at_least(1, size, "size")
+    capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
     draws = _draws(posterior, num_draws)
     retune = retune or retuning.keep()
     start = HParams() if hparams is None else hparams
     start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
     asked: OrderedDict = OrderedDict()
 
-    parts = Parts(posterior, strategy, retune, calibrate, int(size), int(capacity), draws, int(num_folds))
+    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds)
 
     def init(key, x):
         checks.pool(x)
@@ -135,11 +137,9 @@ def learner(
 
     def ask(state, x):
         checks.pool(x)
-        checks.same_pool(_labeled_rows(state), x.shape[0])
-        if int(state.ledger.count) >= x.shape[0]:
-            raise checks.WrongSize("x", f"all {x.shape[0]} points of the pool are labeled; there is nothing left to ask about.")
-        selection = _edge(_choose(state._replace(report=None), jnp.asarray(x), parts.asking()), int(state.round))
-        asked[_fingerprint(state)] = x, selection.indices
+        room = _room(state, x.shape[0], capacity)
+        selection = _edge(_choose(state._replace(report=None), jnp.asarray(x), parts.asking()), state, room)
+        asked[_fingerprint(state)] = weakref.ref(x), selection.indices
         while len(asked) > REMEMBERED:
             asked.popitem(last=False)
         return selection
@@ -147,8 +147,8 @@ def learner(
     def tell(state, x, indices, labels, *, unasked=False):
         rows, values = _answers(state, x, indices, labels, parts)
         if int(state.ledger.count) and not unasked:
-            pool, known = asked.get(_fingerprint(state), (None, None))
-            checks.were_asked(rows, np.asarray(known if pool is x else ask(state, x).indices))
+            pool, known = asked.get(_fingerprint(state), (lambda: None, None))
+            checks.were_asked(rows, np.asarray(known if pool() is x else ask(state, x).indices))
         ledger = state.ledger.append(rows, values)
         new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), parts.telling())
         _trained(new, x)
@@ -157,12 +157,25 @@ def learner(
     return Learner(init, ask, tell)
 
 
+def _room(state: LearnerState, rows: int, capacity: int) -> int:
+    """How many labels the ledger can still take, or an error if there is nothing to ask or no room for the answer."""
+    checks.same_pool(_labeled_rows(state), rows)
+    count = int(state.ledger.count)
+    if count >= rows:
+        raise checks.WrongSize("x", f"all {rows} points of the pool are labeled; there is nothing left to ask about.")
+    if count >= capacity:
+        raise checks.WrongSize("capacity", f"the ledger is full: `capacity` = {capacity} labels. `bayesal.grow(state, more)` makes room, for a learner of that capacity.")
+    return capacity - count
+
+
 def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts: "Parts") -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels that may enter the ledger, or an error that names what is wrong with them."""
     checks.pool(x)
     rows = checks.indices(indices, x.shape[0])
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     classes = _predict.eval_shape(state._replace(report=None), one, parts.telling()).shape[-1]
+    if classes < 2:
+        raise checks.WrongShape("posterior", "the network has C = 1 output. A binary problem has two classes: give the last layer 2 outputs.")
     values = checks.labels(labels, classes, len(rows))
     count = int(state.ledger.count)
     checks.same_pool(_labeled_rows(state), x.shape[0])
@@ -201,15 +214,28 @@ def _round_key(state: LearnerState, purpose: int) -> Key:
 
 def _first_state(key, x, hparams, parts):
     ledger = Ledger(jnp.zeros(parts.capacity, jnp.int32), jnp.zeros(parts.capacity, jnp.int32), jnp.int32(0))
-    fresh = _initialize(jax.random.fold_in(key, 0), x[:1], parts.posterior)
-    state = LearnerState(key, jnp.int32(0), ledger, fresh, hparams, jnp.float32(1.0), None)
-    report = jax.eval_shape(lambda s, x: _refit(s, x, parts.telling()).report, state, x)
-    return state._replace(report=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), report))
+    state = LearnerState(key, jnp.int32(0), ledger, None, hparams, jnp.float32(1.0), None)
+    try:
+        state = state._replace(posterior=_initialize(_round_key(state, 0), x[:1], parts.posterior))
+        report = jax.eval_shape(lambda s, x: _refit(s, x, parts.telling()).report, state, x)
+    except checks.BayesalError:
+        raise
+    except jax.errors.TracerBoolConversionError as error:
+        raise checks.WrongType(
+            "posterior", "the network asks `if` of a traced number, most likely a stock Dropout layer of its `rate` argument. For a rate that "
+            "the retuner may change use bayesal.networks.dropout(x, rngs, rate).") from error
+    except (TypeError, ValueError) as error:
+        raise checks.WrongShape(
+            "posterior", f"the network cannot take one example of this pool, of shape {x.shape[1:]} and type {x.dtype}: {error}. Reshape the "
+            "pool, or build the network for that shape.") from error
+    blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan if jnp.issubdtype(a.dtype, jnp.floating) else -1, a.dtype), report)
+    return state._replace(report=blank._replace(calibration=calibration.unfitted()))
 
 
 @functools.partial(jax.jit, static_argnames="posterior")
 def _initialize(key, x, posterior):
-    return posterior.init(key, x[0])
+    # a strong type for every parameter: weakly typed ones would compile each verb once more
+    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, jnp.result_type(a)), posterior.init(key, x[0]))
 
 
 @functools.partial(jax.jit, static_argnames="parts")
@@ -245,6 +271,17 @@ def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
     return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
 
 
+def grow(state: LearnerState, capacity: int) -> LearnerState:
+    """The same state with room for `capacity` labels, for a learner built with that capacity.
+
+    Raises:
+      WrongSize: less room than there is.
+    """
+    more = checks.at_least(state.ledger.indices.shape[0], capacity, "capacity") - state.ledger.indices.shape[0]
+    padded = [jnp.pad(rows, (0, more)) for rows in (state.ledger.indices, state.ledger.labels)]
+    return state._replace(ledger=Ledger(*padded, state.ledger.count))
+
+
 def _draws(posterior: Posterior, num_draws: int | None) -> int:
     if num_draws is None:
         return posterior.members or 50
@@ -267,10 +304,12 @@ def _fingerprint(state: LearnerState) -> bytes:
     return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(small))
 
 
-def _edge(selection: Selection, round: int) -> Selection:
-    """A selection as people get it: short at the end of the pool, warned about where it should be."""
-    checks.not_constant(selection)
-    kept = int(np.sum(np.asarray(selection.indices) >= 0))
+def _edge(selection: Selection, state: LearnerState, room: int) -> Selection:
+    """A selection as people get it: short at the end of the pool or of the capacity, warned about where it should be."""
+    round = int(state.round)
+    fresh = "" if int(state.ledger.count) else " Here no label has been told yet: `tell` the first ones (any points), or ask with acquire.uniform()."
+    checks.not_constant(selection, fresh)
+    kept = min(room, int(np.sum(np.asarray(selection.indices) >= 0)))
     broken = 0 if selection.nonfinite is None else int(selection.nonfinite)
     if kept == 0:
         raise checks.NonFinite("x", f"round {round}: no point can be picked; {broken} available points have NaN or +inf scores. The usual cause is NaN in the pool.")

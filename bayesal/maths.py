@@ -1,41 +1,66 @@
 """Log-space arithmetic that is exact at the extremes and the same bit for bit in every chunk."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+LANES = 8  # running sums of a long reduction
+
+
+def sum_over(function: Callable[[Array], Array], x: Float[Array, "K ..."]) -> Float[Array, "..."]:
+    """`sum_k function(x[k])` for an elementwise function, in one pass over x, always in the same order.
+
+    The function should not end in a product: a compiler may fuse that with the addition, and round differently elsewhere.
+
+    Eight running sums of elementwise additions, then a pairwise tree over them: the order depends on K alone, never on the other
+    axes, so chunking and sharding the rest changes no bit (under jit), and the rounding error grows with K/8. On CPU this is
+    as fast as `jnp.sum`, and three to five times as fast as a tree over the whole axis.
+
+    >>> float(sum_over(jnp.square, jnp.arange(3.0)))
+    5.0
+    """
+    short = x.shape[0] < 2 * LANES
+    whole = 0 if short else x.shape[0] // LANES * LANES
+    parts = [function(x[k]) for k in range(whole, x.shape[0])]
+    if not short:
+        blocks = x[:whole].reshape(-1, LANES, *x.shape[1:])
+        each = jax.vmap(function)
+        sums, _ = jax.lax.scan(lambda total, block: (total + each(block), None), each(blocks[0]), blocks[1:])
+        parts = [sums[i] for i in range(LANES)] + parts
+    while len(parts) > 1:
+        half = len(parts) // 2
+        parts = [a + b for a, b in zip(parts[:half], parts[half : 2 * half], strict=True)] + parts[2 * half :]
+    return parts[0] if parts else jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), jax.eval_shape(function, jax.ShapeDtypeStruct(x.shape[1:], x.dtype)))
+
 
 def tree_sum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Sum over one axis by a fixed pairwise tree of elementwise additions.
-
-    The order of additions depends on the axis' length alone, never on the other axes, so chunking and sharding the
-    rest changes no bit (under jit), and the rounding error grows with log n instead of n.
+    """Sum over one axis in a fixed order: halved while it is long, so that the rounding error grows with log n, then `sum_over`.
 
     >>> float(tree_sum(jnp.ones((5, 3)), axis=0)[0])
     5.0
     """
     x = jnp.moveaxis(x, axis, 0)
-    if x.shape[0] == 0:
-        return jnp.zeros(x.shape[1:], x.dtype)
-    while x.shape[0] > 1:
+    while x.shape[0] > 128 * LANES:
         half = x.shape[0] // 2
         x = jnp.concatenate([x[:half] + x[half : 2 * half], x[2 * half :]])
-    return x[0]
+    return sum_over(lambda part: part, x)
 
 
 def log_mean_exp(log_probs: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """`log mean_k exp(log_probs_k)`: the log-probability of a mixture of K draws. -inf where every draw says -inf.
 
-    Values and gradients are finite (or -inf) for any input without NaN or +inf.
+    Values and gradients are finite (or -inf) for any input without NaN or +inf; NaN stays NaN.
 
     >>> round(float(jnp.exp(log_mean_exp(jnp.log(jnp.array([0.2, 0.4]))))), 4)
     0.3
     """
     top = jax.lax.stop_gradient(jnp.max(log_probs, axis=0))
     top = jnp.where(jnp.isfinite(top), top, 0.0)
-    total = tree_sum(jnp.exp(log_probs - top[None]), axis=0) / log_probs.shape[0]
-    some = total > 0
-    return jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + top, -jnp.inf)
+    total = sum_over(lambda one: jnp.exp(one - top), log_probs) / log_probs.shape[0]
+    none = total == 0
+    return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1.0, total)) + top)
 
 
 def entropy(log_probs: Float[Array, "*B C"]) -> Float[Array, "*B"]:
@@ -44,8 +69,17 @@ def entropy(log_probs: Float[Array, "*B C"]) -> Float[Array, "*B"]:
     >>> round(float(entropy(jnp.log(jnp.array([0.5, 0.5])))), 4)
     0.6931
     """
+    return tree_sum(surprise(log_probs), axis=-1)
+
+
+def surprise(log_probs: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`-p log p`, elementwise: the terms of an entropy.
+
+    >>> float(surprise(jnp.array(-jnp.inf)))
+    0.0
+    """
     finite = jnp.maximum(log_probs, -1e30)  # exp gives 0, and 0 * -1e30 is 0 where 0 * -inf would be NaN
-    return tree_sum(-jnp.exp(finite) * finite, axis=-1)
+    return jnp.maximum(-jnp.exp(finite) * finite, 0.0)  # the maximum ends the product: see `sum_over`
 
 
 def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:
@@ -54,16 +88,16 @@ def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:
 
 
 def maskable(
-    scores: Float[Array, " N"], available: Bool[Array, " N"]
+    scores: Float[Array, " N"], available: Bool[Array, " N"], size: int
 ) -> tuple[Float[Array, " N"], Int[Array, ""], Bool[Array, ""]]:
     """Scores made safe to rank: unavailable, NaN and +inf become -inf.
 
-    Returns the scores, how many available ones were NaN or +inf, and whether all that is left to choose from
-    (two or more points) has one and the same score.
+    Returns the scores, how many available ones were NaN or +inf, and whether more than `size` points are left to choose from
+    and all of them have one and the same score.
     """
     broken = jnp.isnan(scores) | (scores == jnp.inf)
     safe = jnp.where(available & ~broken, scores, -jnp.inf)
     finite = safe > -jnp.inf
     low = jnp.min(jnp.where(finite, safe, jnp.inf), initial=jnp.inf)
     high = jnp.max(safe, initial=-jnp.inf)
-    return safe, jnp.sum(available & broken), (jnp.sum(finite) > 1) & (low == high)
+    return safe, jnp.sum(available & broken), (jnp.sum(finite) > size) & (low == high)

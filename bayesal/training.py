@@ -37,12 +37,12 @@ def sgd(
         value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(step_key, i), labeled.x[rows], labeled.y[rows], count)
         updates, new_moments = adam.update(grads, moments)
         rate = hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(steps, 1)))
-        new_params = jax.tree.map(lambda p, u: p - rate * (u + hparams.weight_decay * p), params, updates)
+        new_params = jax.tree.map(lambda p, u: (p - rate * (u + hparams.weight_decay * p)).astype(p.dtype), params, updates)
         finite = jax.tree.reduce(lambda ok, p: ok & jnp.isfinite(p).all(), new_params, jnp.isfinite(value))
         failed_at = jnp.where((failed_at < 0) & ~finite, i, failed_at)
         good = failed_at < 0
         params, moments = jax.tree.map(lambda new, old: jnp.where(good, new, old), (new_params, new_moments), (params, moments))
-        return params, moments, value, failed_at
+        return params, moments, value.astype(jnp.float32), failed_at
 
     start = (params, adam.init(params), jnp.float32(jnp.nan), jnp.int32(-1))
     params, _, value, failed_at = jax.lax.fori_loop(0, steps, step, start)

@@ -2,6 +2,7 @@
 
 Axes, the same letters everywhere: `K` draws (axis 0), `N` pool points, `n` points of one chunk, `C` classes (axis -1),
 `D` features, `M` capacity of the labeled set, `B` points asked per round, `S` label configurations, `*B` any batch axes.
+`T` target points, `Q` parts of one point (pixels, boxes, tokens), `L` labels of one point that are on or off each for itself.
 Values are normalized log-probabilities, information is in nats, a higher score is more worth labeling, `-inf` may not be
 picked, and every public index is a row of the pool that the caller passed in.
 """

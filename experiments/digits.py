@@ -137,14 +137,17 @@ def draw(config: Config, records: list[dict], keepsakes: Keepsakes, out: Path) -
         picks = np.asarray(selection.indices)
         predicted = np.asarray(bound.mean(data.pool[picks])).argmax(axis=1)
         rows[name] = (np.asarray(data.pool[picks]), bald[picks], data.labels[picks], predicted)
-    pictures.save(pictures.plot_picks(rows), out / "picks.png")
+    about = lambda state: f"seed 0, {int(state.ledger.count)} labels"
+    title = f"what each asks for next ({about(keepsakes.asks['batch_bald'][2])}); red: the net is wrong"
+    pictures.save(pictures.plot_picks(rows, title=title, score="BALD"), out / "picks.png")
     bald, bound, state, selection = keepsakes.asks["batch_bald"]
     picks = np.asarray(selection.indices)
     bounds = {"ln C": float(np.log(10)), "ln K": float(np.log(config.draws))}
     free = np.asarray(state.ledger.available(len(bald)))
-    pictures.save(pictures.plot_score_histogram(np.where(free, bald, np.nan), picks, bounds=bounds), out / "bald_histogram.png")
+    pictures.save(pictures.plot_score_histogram(
+        np.where(free, bald, np.nan), picks, bounds=bounds, name="BALD", about=f"batch_bald, {about(state)}"), out / "bald_histogram.png")
     top = select.top(jnp.asarray(bald), config.size, available=jnp.asarray(free))
-    pictures.save(pictures.plot_batch_information(np.asarray(selection.joint), np.cumsum(np.asarray(top.scores)), bounds["ln K"]), out / "batch_information.png")
+    pictures.save(pictures.plot_batch_information(np.asarray(selection.joint), np.cumsum(np.asarray(top.scores)), bounds["ln K"], about=f"batch_bald, {about(state)}"), out / "batch_information.png")
 
 
 if __name__ == "__main__":

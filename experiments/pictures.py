@@ -152,7 +152,7 @@ def plot_learning_curves(records, *, level=(0.9, 0.95), references=None, ax=None
     ax.set_ylabel("test accuracy")
     seeds = {len({r["seed"] for r in group}) for group in by_strategy.values()}
     count = f"{min(seeds)} seed{'s' * (min(seeds) != 1)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
-    ax.set_title(f"Median and interquartile band over {count}", loc="left", fontsize=11, color=INK)
+    ax.set_title("One seed" if seeds == {1} else f"Median and interquartile band over {count}", loc="left", fontsize=11, color=INK)
     ax.figure.canvas.draw()
     width = _pixels_per_unit(ax)[0] / (ax.get_xlim()[1] - ax.get_xlim()[0])  # points per label
     for i, target in enumerate(levels):
@@ -160,9 +160,11 @@ def plot_learning_curves(records, *, level=(0.9, 0.95), references=None, ax=None
         at = ax.get_ylim()[0] + row * (0.6 + 1.1 * i)
         where = {name: needed(by_strategy[name], target) for name in order}
         where = {name: x for name, x in where.items() if np.isfinite(x)}
+        if not where:
+            ax.annotate("not reached", (0.5, at), xycoords=("axes fraction", "data"), fontsize=8, color=GRAY, ha="center", va="center")
         text = f"labels for {target:.0%}" if abs(target * 100 - round(target * 100)) < 1e-6 else f"labels for {target:.1%}"
         ax.annotate(text, (1.03, at), xycoords=("axes fraction", "data"), fontsize=8, color=INK, va="center", annotation_clip=False)
-        for (name, x), new in zip(where.items(), apart(list(where.values()), 22 / width), strict=True):
+        for (name, x), new in zip(where.items(), apart(list(where.values()), 27 / width), strict=True):
             ax.plot([x, x], [at + 0.55 * row, target], color=paint[name], lw=0.9, ls=":", zorder=1, gid="drop")
             ax.plot([x], [target], "o", ms=6, mfc="white", mec=paint[name], mew=1.8, zorder=5, clip_on=False, gid="needed")
             ax.text(
@@ -221,8 +223,10 @@ def plot_reliability(log_probs_before, log_probs_after, labels, *, axes=None):
     return axes[0].get_figure()
 
 
-def plot_score_histogram(scores, picked_rows, *, bounds=None, ax=None):
+def plot_score_histogram(scores, picked_rows, *, bounds=None, name="score", about="", ax=None):
     """The pool's scores in gray on a log count, the picks on the axis, and what a score cannot exceed (name -> value).
+
+    name: what the score is called. about: which strategy, seed and round this is.
 
     A bound further than 1.3 times the range of the data is named in the corner instead of squeezing the pool.
     """
@@ -257,18 +261,18 @@ def plot_score_histogram(scores, picked_rows, *, bounds=None, ax=None):
     ax.plot(
         picked, np.full(len(picked), 0.09), "v", transform=base, color=VERMILION, ms=6, mec="white", mew=0.5, clip_on=False, zorder=5,
         gid="picks")
-    ax.set_xlabel("score (nats)")
+    ax.set_xlabel(f"{name} (nats)")
     ax.set_ylabel("pool points (log)")
-    ax.set_title(f"{len(pool):,} pool points", loc="left", fontsize=11, color=INK)
+    ax.set_title(", ".join(filter(None, [about, f"{len(pool):,} pool points"])), loc="left", fontsize=11, color=INK)
     ax.set_title(f"▼ {len(picked)} picked", loc="right", fontsize=11, color=VERMILION)
     return ax
 
 
-def plot_picks(images, scores=None, true=None, predicted=None, *, title="", names=None, row_titles=None):
+def plot_picks(images, scores=None, true=None, predicted=None, *, title="", score="score", names=None, row_titles=None):
     """What was picked, in rank order: score, true and predicted label beneath each image, a red border where they differ.
 
     images: `[B, h, w]` or `[B, h, w, 3]`; or a dict, row title -> (images, scores, true, predicted), for a row each (a BALD row
-    over a BatchBALD row). names: the classes' names. row_titles: one for each row, instead of the dict's keys. Returns the figure.
+    over a BatchBALD row). score: what the scores are called. names: the classes' names. row_titles: one for each row, instead of the dict's keys. Returns the figure.
     """
     import matplotlib.pyplot as plt
 
@@ -293,7 +297,7 @@ def plot_picks(images, scores=None, true=None, predicted=None, *, title="", name
             for spine in ax.spines.values():
                 spine.set(edgecolor="#D00000" if wrong else FAINT, linewidth=2.6 if wrong else 1.0)
             ax.set_title(f"{rank + 1}", fontsize=8, color=GRAY, pad=3)
-            says = f"score {float(values[rank]):.2f}\ntrue {called(truth[rank])}\nsays {called(guess[rank])}"
+            says = f"{score} {float(values[rank]):.2f}\ntrue {called(truth[rank])}\nsays {called(guess[rank])}"
             ax.set_xlabel(says, fontsize=8, color="#B00000" if wrong else INK, labelpad=4, linespacing=1.25)
         line[0].set_ylabel(head, fontsize=11, fontweight="bold", color=INK, labelpad=8)
     figure.suptitle(title, fontsize=12, color=INK)
@@ -336,21 +340,22 @@ def plot_hparams(records, *, strategy):
     log.set_ylabel("chosen value (log)")
     steps.set_ylabel("steps")
     steps.set_ylim(bottom=0)
+    steps.margins(y=0.15)
     warm.set_ylabel("temperature")
     warm.set_xlabel("round")
     warm.xaxis.get_major_locator().set_params(integer=True)
     seeds = len({r["seed"] for r in mine})
-    log.set_title(f"{strategy}: by round, median and IQR of {seeds} seed{'s' * (seeds != 1)}", loc="left", fontsize=11, color=INK)
+    log.set_title(f"{strategy}: by round, " + ("one seed" if seeds == 1 else f"median and IQR of {seeds} seeds"), loc="left", fontsize=11, color=INK)
     figure.canvas.draw()
     if ends:
         _ends(log, ends)
     return figure
 
 
-def plot_batch_information(joint, sum_of_balds, log_k, ax=None):
+def plot_batch_information(joint, sum_of_balds, log_k, *, about="", ax=None):
     """Information of the batch after each pick, against the sum of its points' BALD scores and the most K draws can tell.
 
-    joint, sum_of_balds: `[B]`, both after 1, 2, ... B picks. The area between is what the sum counts more than once. log_k: ln K, in nats.
+    joint, sum_of_balds: `[B]`, both after 1, 2, ... B picks. The area between is what the sum counts more than once. log_k: ln K, in nats. about: which strategy, seed and round this is.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -369,7 +374,7 @@ def plot_batch_information(joint, sum_of_balds, log_k, ax=None):
     ax.set_xlabel("picks")
     ax.set_ylabel("information (nats)")
     excess = total[-1] - joint[-1]
-    ax.set_title(f"The sum of BALDs overstates the batch by {excess:.2f} nats", loc="left", fontsize=11, color=INK)
+    ax.set_title(f"{about}\n" * bool(about) + f"The sum of BALDs overstates the batch by {excess:.2f} nats", loc="left", fontsize=11, color=INK)
     ax.figure.canvas.draw()
     _ends(ax, [
         ("sum of BALDs", x[-1], total[-1], GRAY), ("joint", x[-1], joint[-1], VERMILION),

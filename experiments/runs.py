@@ -39,7 +39,16 @@ class Folder:
     def write(self, record: dict) -> None:
         """Append one record."""
         with open(self.file, "a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(plain(record), allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Infinite and missing numbers as null, which every reader of JSON knows."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

@@ -162,3 +162,17 @@ def test_broken_scores_are_left_out_and_counted():
     picked = acquire.within(20, broken, acquire.top(scores.entropy))(KEY, linear, X, ALL, 5)
     assert int(picked.nonfinite) == len(bad)
     assert not bad & set(np.asarray(picked.indices).tolist())
+
+
+def test_what_the_inner_strategy_left_out_is_counted_too():
+    broken = lambda log_probs: jnp.where(jnp.arange(log_probs.shape[1]) % 2 == 0, jnp.nan, scores.entropy(log_probs))
+    picked = jax.jit(lambda: acquire.within(20, scores.bald, acquire.top(broken))(KEY, linear, X, ALL, 5))()
+    assert int(picked.nonfinite) == 10
+
+
+@pytest.mark.parametrize("make", [
+    lambda: acquire.top(scores.bald, chunk=0), lambda: acquire.within(5, scores.bald, acquire.uniform(), chunk=-1), lambda: acquire.batch_bald(chunk=0)])
+def test_a_chunk_has_rows(make):
+    with pytest.raises(checks.WrongSize) as error:
+        make()
+    assert error.value.argument == "chunk"

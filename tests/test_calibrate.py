@@ -167,3 +167,15 @@ def test_the_slope_is_the_losss_own(log_t):
     at = lambda t: oracles.tempered_nll(log_p, y, math.exp(t))
     assert float(loss) == pytest.approx(at(log_t), rel=1e-5)
     assert float(slope) == pytest.approx((at(log_t + 1e-4) - at(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5)
+
+
+def test_labels_of_probability_zero_are_left_out_and_counted():
+    log_p, y = held_out(8)
+    clean = calibrate.fit_temperature(log_p[:, 5:], y[5:])
+    spoiled = log_p.copy()
+    spoiled[:, np.arange(5), y[:5]] = -np.inf
+    spoiled[:, :5] -= np.log(np.exp(spoiled[:, :5]).sum(-1, keepdims=True))
+    fitted = calibrate.fit_temperature(spoiled, y)
+    assert int(fitted.impossible) == 5 and int(clean.impossible) == 0
+    np.testing.assert_allclose(fitted.temperature, clean.temperature, rtol=1e-3)
+    np.testing.assert_allclose(fitted.nll_after, clean.nll_after, rtol=1e-4)

@@ -1,5 +1,6 @@
 """A checkpoint is whole and bit-identical, or refused."""
 
+import json
 import pickle
 
 import jax
@@ -140,3 +141,14 @@ def test_any_pytree_of_arrays_can_be_saved(tmp_path):
     tree["b"] = (jnp.zeros((0, 4)), tree["b"][1])
     checkpoint.save(tmp_path / "any.npz", tree)
     assert same(checkpoint.restore(tmp_path / "any.npz", tree), tree)
+
+
+def test_another_format_is_refused(path, like, tmp_path):
+    with np.load(path, allow_pickle=False) as file:
+        parts = dict(file)
+    for change in (lambda m: m | {"bayesal": 99}, lambda m: m | {"leaves": [{k: v for k, v in e.items() if k != "name"} for e in m["leaves"]]}):
+        text = json.dumps(change(json.loads(parts["manifest"].tobytes()))).encode()
+        np.savez(tmp_path / "other.npz", **parts | {"manifest": np.frombuffer(text, np.uint8)})
+        with pytest.raises(checks.BadCheckpoint) as error:
+            checkpoint.restore(tmp_path / "other.npz", like)
+        assert error.value.argument == "path"

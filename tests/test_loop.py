@@ -1,11 +1,14 @@
 """The loop: pure, in order, compiled once, and no way to hold it wrong without a sentence that says so."""
 
+import gc
 import math
 import warnings
+import weakref
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,17 +252,112 @@ def test_an_ensemble_has_exactly_its_members():
 
 
 @pytest.mark.parametrize(("kind", "strategy"), [
-    ("point", STRATEGY), ("no_dropout", STRATEGY), ("rate_0", STRATEGY), ("rate_0", BATCH_BALD), ("one_draw", STRATEGY)],
-    ids=["point", "no_dropout", "rate_0", "rate_0_batch_bald", "one_draw"])  # fmt: skip
+    ("point", STRATEGY), ("rate_0", STRATEGY), ("rate_0", BATCH_BALD), ("one_draw", STRATEGY)],
+    ids=["point", "rate_0", "rate_0_batch_bald", "one_draw"])  # fmt: skip
 def test_a_ranking_that_says_nothing_is_refused(kind, strategy):
-    linear = networks.from_functions(lambda key, x: jax.random.normal(key, (16, 3)), lambda params, x, key: x @ params)
-    posterior = {"point": posteriors.point(MLP), "no_dropout": posteriors.mc_dropout(linear)}.get(kind, POSTERIOR)
+    posterior = {"point": posteriors.point(MLP)}.get(kind, POSTERIOR)
     hparams = SHORT._replace(dropout=jnp.float32(0.0)) if kind == "rate_0" else SHORT
     learner = build(posterior, strategy, hparams=hparams, num_draws=1 if kind == "one_draw" else 6)
     state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
     with pytest.raises(checks.ConstantScores, match="without dropout") as error:
         learner.ask(state, X)
     assert error.value.argument == "scores"
+
+
+def linear(classes=3, key=True, start=jax.random.normal):
+    """A linear network, with dropout on its inputs or without."""
+
+    def apply(params, x, k):
+        return (x * jax.random.bernoulli(k, 0.5, x.shape) if key and k is not None else x) @ params
+
+    return networks.from_functions(lambda k, x: start(k, (16, classes)), apply, embed=None)
+
+
+def test_a_network_without_dropout_is_refused_before_anything_is_trained():
+    with pytest.raises(checks.ConstantScores, match="no dropout") as error:
+        build(posteriors.mc_dropout(linear(key=False))).init(KEY, X)
+    assert error.value.argument == "network"
+
+
+def test_one_output_is_no_class():
+    learner = build(posteriors.mc_dropout(linear(1)), acquire.uniform())
+    with pytest.raises(checks.WrongShape, match="C = 1") as error:
+        learner.tell(learner.init(KEY, X), X, np.arange(10), np.zeros(10, int))
+    assert error.value.argument == "posterior"
+
+
+@pytest.mark.parametrize(("network", "match"), [
+    (lambda: networks.mlp(5, 3), "one example of this pool, of shape"),
+    (lambda: networks.from_functions(lambda k, x: jnp.zeros((16, 3)), lambda p, x, k, rate: (x if rate == 0 else x * k) @ p, takes_rate=True),
+     "networks.dropout")], ids=["shape", "stock_dropout"])  # fmt: skip
+def test_a_network_that_cannot_run_is_named_at_the_start(network, match):
+    with pytest.raises(checks.BayesalError, match=match) as error:
+        build(posteriors.ensemble(network(), members=2) if match.startswith("one") else posteriors.mc_dropout(network()), num_draws=None).init(KEY, X)
+    assert error.value.argument == "posterior"
+
+
+@pytest.mark.parametrize(("make", "argument"), [
+    (lambda raw: raw(bayesal.learner)(MLP, STRATEGY, size=4, capacity=40), "posterior"),
+    (lambda raw: raw(bayesal.learner)(POSTERIOR, "bald", size=4, capacity=40), "strategy"),
+    (lambda raw: raw(posteriors.mc_dropout)(object()), "network"), (lambda raw: raw(acquire.top)("bald"), "score"),
+    (lambda raw: raw(acquire.within)(10, scores.bald, "top"), "then")], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
+def test_things_of_another_kind_are_named(make, argument):
+    with pytest.raises(checks.WrongType) as error:
+        make(oracles.as_users_do)
+    assert error.value.argument == argument
+
+
+def test_a_fresh_state_says_that_nothing_happened_yet():
+    start = LEARNER.init(KEY, X)
+    assert int(start.report.fit.failed_at) == -1 and np.isnan(start.report.fit.loss) and float(start.report.calibration.temperature) == 1.0
+    flat = build(posteriors.mc_dropout(linear(start=lambda key, shape: jnp.zeros(shape))))
+    with pytest.raises(checks.ConstantScores, match="no label has been told"):
+        flat.ask(flat.init(KEY, X), X)
+
+
+def test_the_pool_is_not_kept_alive(state):
+    x = jnp.array(X)
+    watched = weakref.ref(x)
+    LEARNER.ask(state, x)
+    del x
+    gc.collect()
+    assert watched() is None
+
+
+def test_a_full_ledger_is_said_before_anyone_labels_and_can_grow(state):
+    rows = np.arange(10, 38)
+    nearly = LEARNER.tell(state, X, rows, Y[rows], unasked=True)  # 38 of 40
+    picks = np.asarray(LEARNER.ask(nearly, X).indices)
+    assert len(picks) == 2
+    full = LEARNER.tell(nearly, X, picks, Y[picks])
+    with pytest.raises(checks.WrongSize, match="grow") as error:
+        LEARNER.ask(full, X)
+    assert error.value.argument == "capacity"
+    larger = build(capacity=44)
+    grown = bayesal.grow(full, 44)
+    assert labeled_rows(grown).tolist() == labeled_rows(full).tolist()
+    assert len(larger.ask(grown, X).indices) == 4
+    with pytest.raises(checks.WrongSize):
+        bayesal.grow(full, 39)
+
+
+def test_weakly_typed_parameters_compile_nothing_twice():
+    weak = networks.from_functions(lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.full((3,), 0.1)}, lambda p, x, key: x @ p["w"] + p["b"])
+    traces = []
+    posterior = posteriors.point(weak)
+    posterior = posterior._replace(fit=lambda *args: traces.append(1) or posteriors.point(weak).fit(*args))
+    learner = build(posterior, acquire.uniform())
+    state = learner.init(KEY, X)
+    for rows in (np.arange(4), np.arange(4, 8)):
+        state = learner.tell(state, X, rows, Y[rows], unasked=True)
+    assert len(traces) == 1
+
+
+def test_half_precision_parameters_stay_so():
+    half = networks.from_functions(lambda key, x: jax.random.normal(key, (16, 3), jnp.bfloat16), lambda p, x, key: x.astype(jnp.bfloat16) @ p)
+    learner = build(posteriors.point(half), acquire.uniform())
+    state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
+    assert state.posterior.dtype == jnp.bfloat16 and np.isfinite(state.report.fit.loss)
 
 
 def test_nan_in_the_labeled_rows_names_the_round():
@@ -312,10 +410,10 @@ def test_too_few_labels_for_the_folds():
 
 
 def test_features_that_are_not_there():
-    linear = networks.from_functions(lambda key, x: jnp.zeros((16, 3)), lambda params, x, key: x @ params)
-    learner = build(posteriors.mc_dropout(linear))
+    posterior = posteriors.mc_dropout(linear())
+    learner = build(posterior)
     with pytest.raises(checks.MissingEmbed, match="embed") as error:
-        bayesal.predictive(posteriors.mc_dropout(linear), learner.init(KEY, X)).embed(X)
+        bayesal.predictive(posterior, learner.init(KEY, X)).embed(X)
     assert error.value.argument == "posterior"
 
 

@@ -74,10 +74,10 @@ def test_rank_sends_ties_to_the_lowest_row():
 def test_maskable_counts_and_hides_what_is_not_a_number():  # TRAPS 4
     scores = jnp.array([1.0, jnp.nan, -jnp.nan, jnp.inf, -jnp.inf, 1.0])
     available = jnp.array([True, True, True, True, True, True])
-    safe, broken, constant = maths.maskable(scores, available)
+    safe, broken, constant = maths.maskable(scores, available, 1)
     assert np.asarray(safe).tolist() == [1.0, -np.inf, -np.inf, -np.inf, -np.inf, 1.0]
     assert int(broken) == 3 and bool(constant)
-    _, broken, constant = maths.maskable(scores, available.at[1].set(False).at[5].set(False))
+    _, broken, constant = maths.maskable(scores, available.at[1].set(False).at[5].set(False), 1)
     assert int(broken) == 2 and not bool(constant)  # one point left: nothing to choose
-    _, _, constant = maths.maskable(jnp.zeros(0), jnp.zeros(0, bool))
+    _, _, constant = maths.maskable(jnp.zeros(0), jnp.zeros(0, bool), 1)
     assert not bool(constant)

@@ -167,6 +167,42 @@ class LinenNormalized(linen.Module):
         return linen.Dense(3)(linen.BatchNorm(use_running_average=True)(x))
 
 
+class SelfContained(nnx.Module):
+    """The whole idiom of flax's guide: keys in the layer, a call of x alone."""
+
+    def __init__(self, rngs):
+        self.dropout, self.last = nnx.Dropout(0.5, rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.dropout(x))
+
+
+def test_keys_in_the_layer_are_replaced_by_the_draws():
+    network = networks.from_nnx(SelfContained)
+    params = network.init(KEYS[0], X)
+    apply = jax.jit(lambda k: network.apply(params, X, k, 0.0))
+    first, again, other = (apply(k) for k in (KEYS[1], KEYS[1], KEYS[2]))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-4
+    np.testing.assert_array_equal(network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.0))
+
+
+class LinenTrain(linen.Module):
+    @linen.compact
+    def __call__(self, x, train):
+        return linen.Dense(3)(linen.Dropout(0.5, deterministic=not train)(x))
+
+
+def test_a_call_that_says_train():
+    network = networks.from_linen(LinenTrain(), train="train")
+    params = network.init(KEYS[0], X)
+    assert np.abs(network.apply(params, X, KEYS[1], 0.0) - network.apply(params, X, KEYS[2], 0.0)).max() > 1e-4
+    np.testing.assert_array_equal(network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.5))
+    with pytest.raises(checks.WrongType, match="train='train'") as error:
+        networks.from_linen(LinenTrain())
+    assert error.value.argument == "module"
+
+
 def test_running_statistics_are_refused():
     with pytest.raises(checks.WrongShape, match="GroupNorm") as error:
         networks.from_nnx(Normalized)

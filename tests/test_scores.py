@@ -171,3 +171,30 @@ def test_anything_else_is_refused_by_name(name, bad):  # TRAPS 16
     assert caught.value.argument == "log_probs" and "`log_probs`" in str(caught.value)
     if bad == "nan":
         assert set(caught.value.rows.tolist()) == {7}
+
+
+@each_score
+def test_nan_anywhere_in_a_point_is_nan(name):  # TRAPS 1: a broken point must not look like a certain one
+    log_p, _ = oracles.random_log_probs(3, (5, 4, 3))
+    log_p = log_p.copy()
+    log_p[2, 1, 0], log_p[:, 2] = np.nan, np.nan
+    got = np.asarray(jax.jit(SCORES[name])(log_p))
+    assert np.isnan(got).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("draws", range(1, 40, 3))
+def test_draws_that_agree_score_exactly_nothing(draws):  # TRAPS 3
+    log_p, _ = oracles.random_log_probs(4, (1, 6, 3))
+    same = np.repeat(log_p, draws, axis=0)
+    assert not np.asarray(scores.variation_ratio(same)).any() and not np.asarray(scores.bald(same)).any()
+
+
+def test_rounding_of_the_storage_is_taken_back():
+    uniform = jnp.full((4, 3, 100), -math.log(100), jnp.bfloat16)
+    assert np.all(np.asarray(scores.entropy(uniform)) <= math.log(100) + 1e-6)
+
+
+def test_a_large_pool_is_scored_in_parts_with_the_same_bits():
+    rows = 2**19 // (100 * 10) + 100
+    log_p = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(0), (100, rows, 10)), axis=-1)
+    assert np.array_equal(scores.bald(log_p)[-300:], scores.bald(log_p[:, -300:]))

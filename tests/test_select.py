@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesal import checks, scores, select
+from bayesal.select.batch_bald import _batch_bald as batch_bald_program
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -270,3 +271,25 @@ def test_a_key_is_a_typed_key(key):
         with pytest.raises(checks.WrongShape, match=r"jax.random.key") as error:
             call()
         assert error.value.argument == "key"
+
+
+@pytest.mark.parametrize("values", [
+    np.array([1e39, 0.1, 2e39]), 1.7e9 + np.arange(300.0), np.arange(2**24, 2**24 + 6), 1 + 1e-9 * np.arange(6), np.array([-np.inf, 1.0, 1 + 1e-12])], ids=str)  # fmt: skip
+def test_top_ranks_in_the_callers_own_numbers(values):
+    picked = oracles.as_users_do(select.top)(values, 2)
+    assert picked.indices.tolist() == np.argsort(-values, kind="stable")[:2].tolist()
+    np.testing.assert_array_equal(picked.scores, values[np.asarray(picked.indices)].astype(np.float32))
+
+
+def test_equal_scores_are_fine_where_nothing_is_chosen():
+    assert select.top(np.zeros(3, np.float32), 3).indices.tolist() == [0, 1, 2]
+    with pytest.raises(checks.ConstantScores):
+        select.top(np.zeros(4, np.float32), 3)
+
+
+def test_memory_does_not_grow_with_classes_times_configurations():  # TRAPS 6
+    args = (jax.random.key(0), jnp.zeros((20, 200, 1000)), jnp.ones(200, bool))
+    pool = 20 * 200 * 1000 * 4
+    for configurations in (1000, 4000):
+        used = batch_bald_program.lower(*args, 5, configurations).compile().memory_analysis().temp_size_in_bytes
+        assert used < 5 * pool, (configurations, used / pool)

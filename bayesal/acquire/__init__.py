@@ -3,7 +3,13 @@
 Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
 """
 
+from bayesal.acquire.combined import combined
+from bayesal.acquire.geometry import badge, bait, determinant, k_center, k_means, k_means_pp, typiclust
 from bayesal.acquire.ranked import pool_scores, top, uniform
 from bayesal.acquire.screened import batch_bald, within
+from bayesal.acquire.stochastic import power, softmax, softrank
 
-__all__ = ["batch_bald", "pool_scores", "top", "uniform", "within"]
+__all__ = [
+    "badge", "bait", "batch_bald", "combined", "determinant", "k_center", "k_means", "k_means_pp", "pool_scores", "power", "softmax",
+    "softrank", "top", "typiclust", "uniform", "within",
+]

@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from bayesal import chunks, select
+from bayesal import checks, chunks, select
 from bayesal.types import Score, Strategy
 
 CHUNK = 1024  # rows of the pool scored at a time
@@ -25,6 +25,8 @@ def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
       score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
       chunk: rows scored at a time; it bounds the memory and changes nothing else.
     """
+    checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
+    checks.at_least(1, chunk, "chunk")
 
     def strategy(key, predictive, x, available, size):
         del key  # deterministic

@@ -19,7 +19,7 @@ class _Screened(NamedTuple):
 
 
 def _screen(predictive, x, available, candidates, score, chunk) -> _Screened:
-    safe, nonfinite, constant = maths.maskable(pool_scores(predictive, x, score, chunk), available)
+    safe, nonfinite, constant = maths.maskable(pool_scores(predictive, x, score, chunk), available, candidates)
     kept = min(candidates, x.shape[0])
     if kept == x.shape[0]:
         return _Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite)
@@ -39,8 +39,9 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
 
     >>> strategy = within(2_000, scores.entropy, then=batch_bald())
     """
-    if candidates < 1:
-        raise checks.WrongSize("candidates", f"`candidates` must be at least 1, got {candidates}.")
+    checks.at_least(1, candidates, "candidates"), checks.at_least(1, chunk, "chunk")
+    checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
+    checks.function(then, "then", "a strategy, such as acquire.batch_bald()")
 
     def strategy(key, predictive, x, available, size):
         kept = _screen(predictive, x, available, max(candidates, size), score, chunk)
@@ -54,7 +55,8 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
 def _outward(selection, kept: _Screened):
     return selection._replace(
         indices=jnp.where(selection.indices >= 0, kept.rows[selection.indices], -1),
-        constant=kept.constant if selection.constant is None else kept.constant | selection.constant, nonfinite=kept.nonfinite)
+        constant=kept.constant if selection.constant is None else kept.constant | selection.constant,
+        nonfinite=kept.nonfinite if selection.nonfinite is None else kept.nonfinite + selection.nonfinite)
 
 
 def batch_bald(*, configurations: int = 1000, candidates: int = 1000, chunk: int = CHUNK) -> Strategy:
@@ -68,6 +70,7 @@ def batch_bald(*, configurations: int = 1000, candidates: int = 1000, chunk: int
       candidates: how many points enter the joint computation; it holds K * candidates * C numbers.
       chunk: rows scored at a time.
     """
+    checks.at_least(1, candidates, "candidates"), checks.at_least(1, chunk, "chunk"), checks.at_least(1, configurations, "configurations")
 
     def strategy(key, predictive, x, available, size):
         kept = _screen(predictive, x, available, max(candidates, size), scores.bald, chunk)

@@ -2,6 +2,6 @@
 
 from bayesal.networks.adapters import from_functions, from_linen, from_nnx
 from bayesal.networks.convolution import conv
-from bayesal.networks.reference import cnn, mlp
+from bayesal.networks.reference import cnn, dropout, mlp
 
-__all__ = ["cnn", "conv", "from_functions", "from_linen", "from_nnx", "mlp"]
+__all__ = ["cnn", "conv", "dropout", "from_functions", "from_linen", "from_nnx", "mlp"]

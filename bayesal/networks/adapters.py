@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen, nnx
 
 from bayesal import checks
@@ -36,11 +37,11 @@ def from_functions(init: Callable, apply: Callable, *, embed: Callable | None = 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None) -> Network:
     """A network of a flax nnx module, called on one example at a time as a batch of one.
 
-    Stock `nnx.Dropout` layers work (`rngs=` is handed to the call; with key None the module is in eval mode). Build
-    convolutions with `conv_general_dilated=bayesal.networks.conv` for fast training on CPU.
+    Stock `nnx.Dropout` layers work, with `rngs=` handed to the call or with keys of their own (which are replaced by the
+    draw's); with key None the module is in eval mode. At a traced rate use `bayesal.networks.dropout`. Build convolutions with `conv_general_dilated=bayesal.networks.conv` for fast training on CPU.
 
     Args:
-      make: `(rngs) -> module`; the module's `__call__` takes `(x [1, ...], rngs=...)` (or only `x`) and returns logits.
+      make: `(rngs) -> module` (a module class will do); its `__call__` takes `(x [1, ...], rngs=...)`, or only `x`, and returns logits.
       embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one.
       rate: the name of the call's argument that takes the (traced) dropout rate. Without it the rates are the module's own and
         `HParams.dropout` has no effect.
@@ -50,6 +51,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
     >>> network.apply(params, jnp.ones(4), None, 0.0).shape
     (3,)
     """
+    checks.function(make, "make", "a function of rngs that builds the module, such as its class (not an instance)")
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     graph, _, moving, rest = nnx.split(example, nnx.Param, nnx.BatchStat, ...)  # `rest`: a Dropout's own keys, never trained
     if jax.tree.leaves(moving):
@@ -62,18 +64,27 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
         del x  # an nnx module knows its sizes
         return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
 
-    def module(params, train=False):
-        net = nnx.merge(graph, params, moving, rest)
-        net.train() if train else net.eval()
+    def module(params, key=None):
+        net = nnx.merge(graph, params, moving, _reseeded(rest, key))
+        net.eval() if key is None else net.train()
         return net
 
     def apply(params, x, key, rate_value):
         options: dict[str, Any] = {rate: rate_value} if rate else {}
         if takes_rngs:
             options["rngs"] = None if key is None else nnx.Rngs(dropout=key)
-        return module(params, train=key is not None)(x[None], **options)[0]
+        return module(params, key)(x[None], **options)[0]
 
     return Network(init, apply, (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None)
+
+
+def _reseeded(rest, key):
+    """The generators of a module's own layers, each with a key of its own from the draw's key, and their counts at 0."""
+    if key is None:
+        return rest
+    leaves, structure = jax.tree.flatten(rest)
+    return jax.tree.unflatten(structure, [
+        jax.random.fold_in(key, i) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)])
 
 
 def _takes(function: Callable, name: str) -> bool:
@@ -81,7 +92,7 @@ def _takes(function: Callable, name: str) -> bool:
 
 
 def from_linen(
-    module: linen.Module, *, embed: str | None = None, rate: str | None = None, deterministic: str | None = None
+    module: linen.Module, *, embed: str | None = None, rate: str | None = None, deterministic: str | None = None, train: str | None = None
 ) -> Network:
     """A network of a flax linen module, called on one example at a time as a batch of one.
 
@@ -90,6 +101,7 @@ def from_linen(
       embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one; it gets those of `rate` and `deterministic` that it takes.
       rate: the name of the call's argument that takes the (traced) dropout rate.
       deterministic: the name of the call's argument that switches dropout off; it is True when no key is given.
+      train: the name of the call's argument that switches dropout on; it is True when a key is given.
 
     >>> network = from_linen(linen.Dense(3))
     >>> params = network.init(jax.random.key(0), jnp.ones(4))
@@ -97,9 +109,19 @@ def from_linen(
     (3,)
     """
 
+    checks.a(linen.Module, module, "module", "a call of your flax linen class")
+    call = inspect.signature(type(module).__call__).parameters
+    left = [p.name for p in list(call.values())[2:] if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            and p.name not in (rate, deterministic, train)]
+    if left:
+        raise checks.WrongType(
+            "module", f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say so: train={left[0]!r} (True: dropout on) or "
+            f"deterministic={left[0]!r} (True: dropout off); else give it a default.")
+
     def options(key, rate_value):
         given = {rate: rate_value} if rate else {}
-        return given | ({deterministic: key is None} if deterministic else {})
+        given |= {deterministic: key is None} if deterministic else {}
+        return given | ({train: key is not None} if train else {})
 
     def init(key, x):
         variables = module.init({"params": key}, x[None], **options(None, 0.0))
@@ -107,11 +129,11 @@ def from_linen(
             raise checks.WrongShape("module", f"its variables are {sorted(variables)}: {RUNNING_STATISTICS}")
         return variables["params"]
 
-    def call(params, x, key, rate_value, method=None):
+    def apply(params, x, key, rate_value, method=None):
         rngs = {} if key is None else {"dropout": key}
         given = options(key, rate_value)
         if method is not None:
             given = {name: value for name, value in given.items() if _takes(getattr(type(module), method), name)}
         return module.apply({"params": params}, x[None], rngs=rngs, method=method, **given)[0]
 
-    return Network(init, call, (lambda params, x: call(params, x, None, 0.0, embed)) if embed else None)
+    return Network(init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import training
+from bayesal import checks, training
 from bayesal.types import Network, Posterior, PyTree
 
 
@@ -17,18 +17,37 @@ class DropoutState(NamedTuple):
     rate: Float[Array, ""]
 
 
+def _uses_its_key(network: Network, params: PyTree, x: Array) -> bool:
+    """Whether the key reaches the logits, read off the traced program: nothing is computed."""
+    program = jax.make_jaxpr(network.apply)(params, x, jax.random.key(0), jnp.float32(0.5)).jaxpr
+    reached = {id(program.invars[len(jax.tree.leaves(params)) + 1])}
+    for equation in program.eqns:
+        if any(id(v) in reached for v in equation.invars):
+            reached.update(map(id, equation.outvars))
+    return any(id(v) in reached for v in program.outvars)
+
+
 def mc_dropout(network: Network, *, batch: int = 32) -> Posterior:
     """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key fixes the mask for every x.
 
     Args:
-      network: a network with dropout; without it all draws agree, and selection raises `ConstantScores`.
+      network: a network with dropout.
       batch: rows of one minibatch.
+    Raises (`init`):
+      ConstantScores: the network's logits do not depend on the key, so it has no dropout and all draws would agree.
     References:
       Gal & Ghahramani 2016, https://arxiv.org/abs/1506.02142; consistent masks: Kirsch et al. 2019, section 4.
     """
 
+    checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
+
     def init(key, x):
-        return DropoutState(network.init(key, x), jnp.float32(0.0))
+        params = network.init(key, x)
+        if not _uses_its_key(network, params, x):
+            raise checks.ConstantScores(
+                "network", "the network's logits do not depend on the key: it has no dropout, so all draws would agree and every score would "
+                "be constant. Add a dropout layer, and hand it the key: `rngs=` (nnx), `train=` or `deterministic=` (linen); or use `ensemble`.")
+        return DropoutState(params, jnp.float32(0.0))
 
     def fit(key, state, labeled, hparams):
         rate = jnp.asarray(hparams.dropout, jnp.float32)

@@ -4,6 +4,8 @@ Every score points the same way: higher = more worth labeling. Called on concret
 is not normalized log-probabilities; under jit only shapes are checked. Arithmetic is float32 whatever the storage.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -48,7 +50,7 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     >>> expected_entropy(jnp.log(jnp.eye(2))[:, None])
     Array([0.], dtype=float32)
     """
-    return maths.tree_sum(maths.entropy(log_probs), axis=0) / log_probs.shape[0]
+    return maths.tree_sum(maths.sum_over(maths.surprise, log_probs), axis=-1) / log_probs.shape[0]
 
 
 @scored
@@ -68,7 +70,7 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     log_mean = maths.log_mean_exp(log_probs)
     top = jnp.argmax(log_mean, axis=-1, keepdims=True)
     others = jnp.where(jax.lax.broadcasted_iota(top.dtype, log_mean.shape, log_mean.ndim - 1) == top, 0.0, jnp.exp(log_mean))
-    return maths.tree_sum(others, axis=-1)  # summing the others keeps values far below 1e-7 apart
+    return _known(maths.tree_sum(others, axis=-1), log_mean)  # summing the others keeps values far below 1e-7 apart
 
 
 @scored
@@ -85,8 +87,9 @@ def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> round(float(margin(jnp.log(jnp.array([[0.6, 0.3, 0.1]])))), 4)
     -0.3
     """
-    top = jax.lax.top_k(jnp.exp(maths.log_mean_exp(log_probs)), 2)[0]
-    return top[..., 1] - top[..., 0]
+    log_mean = maths.log_mean_exp(log_probs)
+    top = jax.lax.top_k(jnp.exp(log_mean), 2)[0]
+    return _known(top[..., 1] - top[..., 0], log_mean)
 
 
 @scored
@@ -108,7 +111,8 @@ def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]
     Array([0.3333], dtype=float32)
     """
     votes = jax.nn.one_hot(jnp.argmax(log_probs, axis=-1), log_probs.shape[-1], dtype=jnp.int32)
-    return 1.0 - jnp.max(jnp.sum(votes, axis=0), axis=-1).astype(jnp.float32) / log_probs.shape[0]
+    others = log_probs.shape[0] - jnp.max(jnp.sum(votes, axis=0), axis=-1)
+    return _known(others.astype(jnp.float32) / log_probs.shape[0], log_probs.sum(axis=0))
 
 
 @scored
@@ -129,9 +133,9 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """
     probs = jnp.exp(log_probs)
     mean = maths.tree_sum(probs, axis=0) / probs.shape[0]
-    variance = maths.tree_sum(jnp.square(probs - mean[None]), axis=0) / probs.shape[0]
-    positive = variance > 0  # the square root has no finite slope at 0
-    std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
+    variance = maths.sum_over(lambda one: jnp.maximum(jnp.square(one - mean), 0.0), probs) / probs.shape[0]
+    none = variance == 0  # the square root has no finite slope at 0
+    std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance)))
     return maths.tree_sum(std, axis=-1) / probs.shape[-1]
 
 
@@ -155,9 +159,28 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> bald(two_sure_draws_that_disagree).round(4)
     Array([0.6931], dtype=float32)
     """
-    log_mean = jnp.maximum(maths.log_mean_exp(log_probs), -1e30)
-    # p log(p/q) - p + q = q ((d - g) + g d) with d = log(p/q), g = p/q - 1; at d = -30 it is q, the right value at p = 0
-    d = jnp.maximum(log_probs - log_mean[None], -30.0)
-    g = jnp.expm1(d)
-    terms = jnp.exp(log_mean)[None] * jnp.maximum((d - g) + g * d, 0.0)
-    return maths.tree_sum(maths.tree_sum(terms, axis=0), axis=-1) / log_probs.shape[0]
+    log_mean = jnp.maximum(maths.log_mean_exp(log_probs), -80.0)  # below, a class weighs nothing; exact where all draws agree
+    terms = maths.sum_over(lambda one: _divergence(jnp.maximum(one - log_mean, -1e30)), log_probs)
+    return maths.tree_sum(jnp.maximum(jnp.exp(log_mean) * terms, 0.0), axis=-1) / log_probs.shape[0]
+
+
+def _known(score: Array, log_mean: Array) -> Array:
+    """NaN where any class is NaN: argmax and top_k would hide it, and a broken point would look like a certain one."""
+    return jnp.where(jnp.isnan(log_mean).any(axis=-1), jnp.nan, score)
+
+
+# (n - 1) / n! from n = 2: the series of d e^d - e^d + 1 = d^2/2 + d^3/3 + d^4/8 + ...
+SERIES = tuple((n - 1) / math.factorial(n) for n in range(2, 10))
+
+
+def _divergence(d: Array) -> Array:
+    """A term of KL(p || q) per unit of q: r log r - r + 1 >= 0, for d = log(p/q) and r = exp(d).
+
+    Near r = 1 the three parts cancel, so there it is a series in d (error 3e-8 of the term).
+    """
+    small = jnp.clip(d, -0.5, 0.5)
+    series = jnp.zeros_like(d)
+    for coefficient in SERIES[::-1]:
+        series = series * small + coefficient
+    ratio = jnp.exp(d)
+    return jnp.where(jnp.abs(d) < 0.5, series * small * small, ratio * d - (ratio - 1.0))

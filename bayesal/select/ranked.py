@@ -24,17 +24,17 @@ def top(scores: Float[ArrayLike, " N"], size: int, *, available: Bool[ArrayLike,
     >>> top(jnp.array([0.1, 0.7, 0.3]), 2).indices
     Array([1, 2], dtype=int32)
     """
-    scores = checks.scores(scores)
+    scores, ranks = checks.scores(scores)
     available = checks.available_rows(available, scores.shape[0])
     checks.batch_size(size, available & (scores > -jnp.inf))
-    selection = _top(scores, available, size)
+    selection = _top(ranks, available, size)
     checks.not_constant(selection)
-    return selection
+    return selection if ranks is scores else selection._replace(scores=scores[selection.indices])
 
 
 @functools.partial(jax.jit, static_argnames="size")
 def _top(scores, available, size):
-    safe, nonfinite, constant = maths.maskable(scores, available)
+    safe, nonfinite, constant = maths.maskable(scores, available, size)
     indices = maths.rank(safe, size)
     picked = safe[indices]
     return Selection(jnp.where(picked > -jnp.inf, indices, -1), picked, constant=constant, nonfinite=nonfinite)
@@ -52,7 +52,7 @@ def uniform(key: Key, rows: int, size: int, *, available: Bool[ArrayLike, " N"] 
     >>> sorted(uniform(jax.random.key(0), 3, 3).indices.tolist())
     [0, 1, 2]
     """
-    available = checks.available_rows(available, rows)
+    available = checks.available_rows(available, checks.at_least(1, rows, "rows"))
     size = checks.batch_size(size, available)
     return _uniform(checks.key(key), available, size)
 

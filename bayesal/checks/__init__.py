@@ -1,0 +1,51 @@
+"""Every user-facing error. Called at the edge, on concrete values; under jit, where values cannot be looked at, only
+shapes are checked.
+
+Each error names the argument, says what it got (and which rows offend, in `.rows`), and what to pass instead.
+"""
+
+from bayesal.checks.arrays import (
+    TOLERANCE,
+    at_least_zero,
+    available_rows,
+    batch_size,
+    features,
+    log_probs,
+    not_constant,
+    not_negative,
+    numbers,
+    positive,
+    scores,
+)
+from bayesal.checks.errors import (
+    BadCheckpoint,
+    BadPool,
+    BayesalError,
+    ConstantScores,
+    DrawsDiffer,
+    MissingEmbed,
+    NegativeScores,
+    NonFinite,
+    NotLogProbabilities,
+    NotProbabilities,
+    OutOfRange,
+    TrainingFailed,
+    UnknownName,
+    WrongIndex,
+    WrongLabel,
+    WrongPrice,
+    WrongShape,
+    WrongSize,
+    WrongType,
+)
+from bayesal.checks.rounds import hparams, indices, labels, new_labels, pool, same_pool, were_asked
+from bayesal.checks.values import a, as_float, at_least, concrete, function, key, listed
+
+__all__ = [
+    "TOLERANCE",
+    "BadCheckpoint", "BadPool", "BayesalError", "ConstantScores", "DrawsDiffer", "MissingEmbed", "NegativeScores", "NonFinite",
+    "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
+    "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "concrete",
+    "features", "function", "hparams", "indices", "key", "labels", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
+    "numbers", "pool", "positive", "same_pool", "scores", "were_asked",
+]

@@ -1,0 +1,86 @@
+"""Every user-facing error: typed, naming the argument and the offending rows."""
+
+from typing import Any
+
+import numpy as np
+
+
+class BayesalError(ValueError):
+    """The one parent of bayesal's errors. `argument` is the name of what was wrong, `rows` the offending rows."""
+
+    def __init__(self, argument: str, message: str, rows: Any = ()):
+        super().__init__(message)
+        self.argument = argument
+        self.rows = np.asarray(rows, dtype=int)
+
+
+class NotLogProbabilities(BayesalError):
+    """Numbers that are not normalized log-probabilities."""
+
+
+class NotProbabilities(BayesalError):
+    """Numbers that are not probabilities, or that keep too few digits of them."""
+
+
+class DrawsDiffer(BayesalError):
+    """A draw was not one function of x: asked again, it answered differently."""
+
+
+class NegativeScores(BayesalError):
+    """Scores below 0 where a power or a share of them is taken."""
+
+
+class WrongPrice(BayesalError):
+    """Prices or a budget that are not above 0, or a budget that buys nothing."""
+
+
+class NonFinite(BayesalError):
+    """NaN (or +inf) where a number was needed."""
+
+
+class WrongShape(BayesalError):
+    """An array with the wrong rank or with sizes that do not fit."""
+
+
+class WrongSize(BayesalError):
+    """A batch, a capacity or a number of draws that cannot be had."""
+
+
+class WrongIndex(BayesalError):
+    """Indices that are not rows of the pool, that repeat, or that were never asked."""
+
+
+class WrongLabel(BayesalError):
+    """Labels of the wrong type or out of range."""
+
+
+class WrongType(BayesalError, TypeError):
+    """Something of another kind than was needed: a class for its instance, a name for a function."""
+
+
+class UnknownName(BayesalError):
+    """A name that is not among the known ones."""
+
+
+class OutOfRange(BayesalError):
+    """A number outside the range it can have."""
+
+
+class ConstantScores(BayesalError):
+    """All available points have one and the same score: picking the first rows would not be a selection."""
+
+
+class MissingEmbed(BayesalError):
+    """A strategy needs features, and the network has no `embed`."""
+
+
+class TrainingFailed(BayesalError, FloatingPointError):
+    """The loss of a fit became NaN or infinite."""
+
+
+class BadCheckpoint(BayesalError):
+    """A file that is not the state it should be."""
+
+
+class BadPool(BayesalError):
+    """A streamed pool that cannot be read, ends early, or is not the same in every pass."""

@@ -1,0 +1,94 @@
+"""Checks of what a round brings: the pool, its rows, their labels, hyperparameters."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from bayesal.checks.errors import WrongIndex, WrongLabel, WrongShape, WrongSize
+from bayesal.checks.values import listed
+
+
+def labels(values: Any, classes: int, count: int | None = None, name: str = "labels") -> np.ndarray:
+    """Integer labels `[n]` in `[0, C)`, as int32."""
+    host = np.asarray(values)
+    if host.ndim != 1 or (count is not None and len(host) != count):
+        wanted = f"({count},)" if count is not None else "[n]"
+        raise WrongLabel(name, f"`{name}` must have shape {wanted}, one label per index; got shape {host.shape}.")
+    if not np.issubdtype(host.dtype, np.integer):
+        kind = "one-hot or soft labels: pass labels.argmax(-1)" if host.ndim == 2 else "pass labels.astype(int)"
+        if host.dtype.kind in "USO":
+            kind = "number your classes: names, labels = np.unique(labels, return_inverse=True)"
+        raise WrongLabel(name, f"`{name}` must be integers in [0, {classes}), got dtype {host.dtype}; {kind}.")
+    bad = np.flatnonzero((host < 0) | (host >= classes))
+    if len(bad):
+        raise WrongLabel(
+            name, f"`{name}` must lie in [0, {classes}); positions {listed(bad)} hold {listed(host[bad])}. Labels count from 0, and the "
+            "network's last layer has one output per class.", bad)
+    return host.astype(np.int32)
+
+
+def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
+    """Distinct rows of a pool of `rows` points, as int32."""
+    host = np.asarray(values)
+    if host.ndim != 1 or not np.issubdtype(host.dtype, np.integer):
+        raise WrongIndex(name, f"`{name}` must be a vector of integers, rows of the pool; got shape {host.shape}, dtype {host.dtype}.")
+    bad = np.flatnonzero((host < 0) | (host >= rows))
+    if len(bad):
+        raise WrongIndex(name, f"`{name}` must be rows of the pool, in [0, {rows}); got {listed(host[bad])}.", host[bad])
+    unique, counts = np.unique(host, return_counts=True)
+    if (counts > 1).any():
+        raise WrongIndex(name, f"`{name}` holds rows more than once: {listed(unique[counts > 1])}. Pass each row with one label.", unique[counts > 1])
+    return host.astype(np.int32)
+
+
+def pool(x: Any, name: str = "x") -> None:
+    """A pool is a numeric array with one example per row, and at least one row."""
+    if not hasattr(x, "dtype") or len(x.shape) < 2:
+        raise WrongShape(name, f"`{name}` must be the pool, an array [N, ...] with one example per row; got {type(x).__name__} of shape {np.shape(x)}.")
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool) or jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise WrongShape(name, f"`{name}` must be numbers, got dtype {x.dtype}; encode text and categories first.")
+    if x.shape[0] == 0:
+        raise WrongSize(name, f"`{name}` is an empty pool (shape {tuple(x.shape)}); there is nothing to ask about.")
+
+
+def new_labels(rows: np.ndarray, labeled: np.ndarray, capacity: int) -> None:
+    """Rows that have no label yet, and room for them."""
+    if len(rows) == 0:
+        raise WrongSize("indices", "`indices` is empty: there is nothing to tell.")
+    known = rows[np.isin(rows, labeled)]
+    if len(known):
+        raise WrongIndex("indices", f"`indices` holds rows that are labeled already: {listed(known)}. Leave them out; a label cannot be changed.", known)
+    if len(labeled) + len(rows) > capacity:
+        raise WrongSize(
+            "indices", f"`indices` brings {len(rows)} labels, but the ledger holds {len(labeled)} of `capacity` = {capacity}. Build the learner with a "
+            f"capacity of {len(labeled) + len(rows)} or more.")
+
+
+def were_asked(rows: np.ndarray, asked: np.ndarray) -> None:
+    """Rows that the last `ask` gave."""
+    never = rows[~np.isin(rows, asked)]
+    if len(never):
+        raise WrongIndex(
+            "indices", f"`indices` holds rows that were never asked: {listed(never)}; this round asked for {listed(asked, 20)}. If these are labels you chose to "
+            "add yourself, pass unasked=True.", never)
+
+
+def same_pool(labeled: np.ndarray, rows: int) -> None:
+    """The pool of every call is the one whose rows the ledger holds."""
+    outside = labeled[labeled >= rows]
+    if len(outside):
+        raise WrongSize(
+            "x", f"`x` has {rows} rows, but rows {listed(outside)} are labeled: this is not the pool the labels belong to. Pass the whole pool "
+            "every time; labeled rows are left out by themselves.", outside)
+
+
+def hparams(values: Any) -> None:
+    """Hyperparameters in their ranges, and whole steps."""
+    ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
+    for name, (low, high) in ranges.items():
+        value = float(getattr(values, name))
+        if not low <= value < high:
+            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")
+    if float(values.steps) % 1:
+        raise WrongSize("hparams", f"`hparams.steps` = {float(values.steps):g} must be a whole number.")

@@ -1,0 +1,216 @@
+"""Why these points: for every pick of a batch what it tells, what it adds, what is near it and what it displaced."""
+
+import html
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import checks, maths, scores
+from bayesal.select.batch_bald import USED_UP
+from bayesal.types import ArrayLike, Key, Selection
+
+CONFIGURATIONS = 2000  # sampled label configurations behind the gains of a selection that reports none
+BY_GAIN, BY_BALD, BY_SCORE = "gain", "gain, near ties by BALD", "own score"
+
+
+class Explanation(NamedTuple):
+    """One entry per pick, in the order of the batch; information in nats. Printed, and shown by a notebook, it is a table.
+
+    index:      row of the pool.
+    total:      entropy of the averaged prediction; `total = aleatoric + epistemic`.
+    aleatoric:  mean entropy of the draws: noise that no label can take away.
+    epistemic:  BALD of the pick alone.
+    gain:       what its label adds to the labels of the picks before it; at most `epistemic`.
+    joint:      information in the batch up to and including it; at most log K.
+    share:      `joint / log K`. Near 1 the batch has told the draws apart, and more draws are needed to see more.
+    saturated:  whether the picks before it had used up 95 % of log K, so that its gain is mostly noise.
+    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" once a greedy batch is saturated; or "own score" where the
+                selector looked at points one by one.
+    nearest:    row of the nearest labeled point by Euclidean distance, or -1.
+    distance:   how far that is, or NaN.
+    displaced:  the available point with the highest BALD that was left when this pick was made and that it beat although its own BALD is
+                lower: passed over because the picks before it made it redundant (or for another score). -1 if there was none.
+    displaced_epistemic: its BALD, or NaN.
+    """
+
+    index: Int[np.ndarray, " B"]
+    total: Float[np.ndarray, " B"]
+    aleatoric: Float[np.ndarray, " B"]
+    epistemic: Float[np.ndarray, " B"]
+    gain: Float[np.ndarray, " B"]
+    joint: Float[np.ndarray, " B"]
+    share: Float[np.ndarray, " B"]
+    saturated: Bool[np.ndarray, " B"]
+    ordered_by: np.ndarray
+    nearest: Int[np.ndarray, " B"]
+    distance: Float[np.ndarray, " B"]
+    displaced: Int[np.ndarray, " B"]
+    displaced_epistemic: Float[np.ndarray, " B"]
+
+    def table(self) -> list[dict[str, Any]]:
+        """One dict per pick, with None where there is nothing to say."""
+        columns = {name: [_said(value.item()) for value in column] for name, column in self._asdict().items()}
+        for name in ("nearest", "displaced"):
+            columns[name] = [None if row < 0 else row for row in columns[name]]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def __str__(self) -> str:
+        rows = [list(self._fields), *([_shown(v) for v in row.values()] for row in self.table())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+    def _repr_html_(self) -> str:
+        line = lambda tag, cells: "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        body = "".join(line("td", (_shown(v) for v in row.values())) for row in self.table())
+        return f"<table><thead>{line('th', self._fields)}</thead><tbody>{body}</tbody></table>"
+
+
+def _said(value: Any) -> Any:
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def explain(
+    log_probs: Float[ArrayLike, "K N C"],
+    selection: Selection,
+    *,
+    features: Float[ArrayLike, "N D"] | None = None,
+    labeled: Int[ArrayLike, " M"] | None = None,
+    available: Bool[ArrayLike, " N"] | None = None,
+    key: Key | None = None,
+) -> Explanation:
+    """What each pick of a batch tells, adds and displaced.
+
+    gain_b = I(y_b; w | y_1..y_(b-1)) = E[BALD of pick b under the posterior over draws after the labels before it];  0 <= gain_b <= BALD.
+    Gains and joint information are the selection's own where it reports them (greedy selectors); for any other selection they are
+    estimated from 2,000 sampled label configurations, the first exactly. Together they show how much a batch chosen point by point counts twice.
+
+    Args:
+      log_probs: normalized log-probabilities that the batch was chosen from.
+      selection: the batch; entries of -1 are left out.
+      features: a vector per pool point; together with `labeled` it says which labeled point is nearest.
+      labeled: rows of the pool that have labels.
+      available: the points that could be picked; all if None.
+      key: fixes the sampled configurations; `jax.random.key(0)` if None.
+    Raises:
+      NotLogProbabilities, NonFinite, WrongShape, WrongIndex.
+    References:
+      Depeweg et al. 2018, https://arxiv.org/abs/1710.07283 (the split); Kirsch et al. 2019, https://arxiv.org/abs/1906.08158 (gains)
+
+    >>> from bayesal import select
+    >>> copies = jnp.log(jnp.array([[0.9, 0.9, 0.6], [0.1, 0.1, 0.4]]))  # rows 0 and 1 are the same point
+    >>> log_probs = jnp.stack([copies, jnp.log1p(-jnp.exp(copies))], axis=-1)
+    >>> why = explain(log_probs, select.top(scores.bald(log_probs), 2))
+    >>> [round(float(g), 2) for g in why.epistemic], [round(float(g), 2) for g in why.gain]  # the copy adds less than it tells alone
+    ([0.37, 0.37], [0.37, 0.15])
+    """
+    log_probs = checks.log_probs(log_probs, ndim=3)
+    count, limit = log_probs.shape[1], float(np.log(log_probs.shape[0]))
+    picks, kept = _picks(selection, count)
+    mask = np.asarray(checks.available_rows(available, count))
+    if not mask[picks].all():
+        raise checks.WrongIndex("available", f"`available` leaves out rows that were picked: {checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.")
+    bald = np.asarray(scores.bald(log_probs))
+    chosen = log_probs[:, picks]
+    gain, joint, saturated, ordered_by = _gains(selection, kept, chosen, bald[picks], limit, key)
+    nearest, distance = _nearest(picks, features, labeled, count)
+    displaced = _displaced(picks, bald, mask)
+    return Explanation(
+        picks, np.asarray(scores.entropy(chosen)), np.asarray(scores.expected_entropy(chosen)), bald[picks], gain, joint,
+        joint / limit if limit else np.zeros_like(joint), saturated, ordered_by, nearest, distance, displaced,
+        np.where(displaced >= 0, bald[displaced], np.nan))
+
+
+def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(selection, Selection):
+        raise checks.WrongShape("selection", f"`selection` must be a Selection, got {type(selection).__name__}. Of a Choice pass `choice.selection`.")
+    rows = np.asarray(selection.indices)
+    kept = rows != -1
+    return checks.indices(rows[kept], count, "selection"), kept
+
+
+def _gains(selection, kept, chosen, bald, limit, key):
+    """Gain, joint information, saturation and order: as the selection reports them, or estimated."""
+    if selection.joint is not None:
+        gain, joint = np.asarray(selection.scores)[kept], np.asarray(selection.joint)[kept]
+        by = np.asarray([BY_GAIN, BY_BALD])
+    else:
+        key = jax.random.key(0) if key is None else checks.key(key)
+        gain = np.minimum(np.asarray(_along(key, chosen)), bald)
+        joint = np.minimum(np.cumsum(gain, dtype=np.float32), np.float32(limit))
+        by = np.asarray([BY_SCORE, BY_SCORE])
+    before = np.concatenate([np.zeros(1, joint.dtype), joint[:-1]])[: len(joint)]
+    saturated = before > USED_UP * limit if selection.saturated is None else np.asarray(selection.saturated)[kept]
+    return gain, joint, saturated, by[saturated.astype(int)]
+
+
+@jax.jit
+def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
+    """Gain of each point given those before it. Every draw has equally many label configurations, sampled from it systematically and each
+    kept as posterior weights over the draws."""
+    draws = log_probs.shape[0]
+    each = -(-CONFIGURATIONS // draws)
+    own = jnp.repeat(jnp.arange(draws), each)
+
+    def observe(weights, now):
+        key, log_p = now  # [K, C]
+        p = jnp.exp(log_p)
+        mixed = maths.entropy(jnp.log(weights @ p))
+        gain = jnp.mean(jnp.maximum(mixed - weights @ maths.entropy(log_p), 0.0))
+        luck = jax.random.uniform(key, (draws, each + 1))
+        places = (jnp.argsort(luck[:, 1:], axis=1).astype(jnp.float32) + luck[:, :1]) / each
+        total = jnp.cumsum(p, axis=1)
+        label = jnp.sum(places[..., None] * total[:, None, -1:] >= total[:, None], axis=-1).reshape(-1)
+        likelihood = weights * p.T[jnp.minimum(label, p.shape[1] - 1)]
+        share = jnp.sum(likelihood, axis=1, keepdims=True)
+        sure = jax.nn.one_hot(own, draws)  # what is left when float32 underflows
+        return jnp.where(share > 0, likelihood / jnp.where(share > 0, share, 1.0), sure), gain
+
+    keys = jax.random.split(key, log_probs.shape[1])
+    start = jnp.full((draws * each, draws), 1.0 / draws)
+    return jax.lax.scan(observe, start, (keys, jnp.moveaxis(log_probs, 1, 0)))[1]
+
+
+def _nearest(picks, features, labeled, count):
+    """The nearest labeled point of each pick, ties to the lowest row; -1 and NaN where there is none."""
+    if (features is None) != (labeled is None):
+        missing = "features" if features is None else "labeled"
+        raise checks.WrongShape(missing, f"`{missing}` is missing: the nearest labeled point takes `features` [N, D] and `labeled` rows. Pass both, or neither.")
+    nearest, distance = np.full(len(picks), -1), np.full(len(picks), np.nan)
+    if features is None:
+        return nearest, distance
+    features, labeled = _features(features, count), np.sort(checks.indices(labeled, count, "labeled"))
+    known = features[labeled].astype(np.float64)
+    for b, pick in enumerate(picks if len(labeled) else ()):
+        apart = np.sqrt(np.sum(np.square(known - features[pick]), axis=1))
+        nearest[b], distance[b] = labeled[np.argmin(apart)], apart.min()
+    return nearest, distance
+
+
+def _features(features, count):
+    host = np.asarray(features)
+    if host.ndim != 2 or len(host) != count:
+        raise checks.WrongShape("features", f"`features` must have shape ({count}, D), one vector per pool point; got {host.shape}. Flatten images first.")
+    bad = np.flatnonzero(~np.isfinite(host.astype(np.float32)).all(axis=1))
+    if len(bad):
+        raise checks.NonFinite("features", f"`features` is NaN or infinite at {len(bad)} rows: {checks.listed(bad)}.", bad)
+    return host
+
+
+def _displaced(picks, bald, mask):
+    """Per pick the best by BALD among what was left, or -1 where the pick is as good."""
+    left = np.where(mask, bald, -np.inf)
+    displaced = np.full(len(picks), -1)
+    for b, pick in enumerate(picks):
+        best = int(np.argmax(left))
+        displaced[b] = best if left[best] > left[pick] else -1
+        left[pick] = -np.inf
+    return displaced

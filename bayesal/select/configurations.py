@@ -1,0 +1,115 @@
+"""Label configurations of the points chosen so far, each as posterior weights over the K draws.
+
+They grow by Bayes' rule, point by point: all of them are enumerated while they fit, then kept as equally many samples of every draw.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+# gains are differences of entropies: the reduced precision that accelerators multiply with by default would reorder them
+product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+class Configurations(NamedTuple):
+    """S label configurations of the points chosen so far. Rows that are not in use have share 0."""
+
+    weights: Float[Array, "S K"]  # p(draw | configuration)
+    share: Float[Array, " S"]  # p(configuration)
+
+
+def exact_steps(classes: int, configurations: int) -> int:
+    """How many points have all their label configurations enumerated: the largest m with C^m <= S."""
+    steps = 0
+    while classes ** (steps + 1) <= configurations:
+        steps += 1
+    return steps
+
+
+def nothing_observed(draws: int, classes: int, configurations: int, exact_steps: int) -> Configurations:
+    """Every draw as likely as any other: one configuration in use."""
+    rows = max(classes**exact_steps, draws * max(1, configurations // draws))
+    weights = jnp.full((rows, draws), 1.0 / draws)
+    return Configurations(weights, jnp.zeros(rows).at[0].set(1.0))
+
+
+def information(state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]) -> Float[Array, " n"]:
+    """Mean over configurations of each point's BALD score under its weights: what its label tells beyond theirs, in nats.
+
+    noise: `H[p_k]` of each point under each draw. The weights' own mean entropy, not the exact one, keeps the variance low.
+    """
+    mixed = product(probs.reshape(-1, probs.shape[-1]), state.weights.T)  # [n * C, S]
+    terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
+    total = product(terms, state.share).reshape(probs.shape[:2]).sum(axis=1)
+    return total - product(noise, product(state.share, state.weights))
+
+
+def joint(state: Configurations) -> Float[Array, ""]:
+    """Information of all labels so far: log K - E[H(draw | labels)], which cannot exceed log K."""
+    weights = state.weights
+    left = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-30)), axis=1)
+    return jnp.log(jnp.float32(weights.shape[1])) - product(state.share, left)
+
+
+def observe(key, state: Configurations, probs: Float[Array, "K C"], real, observed, exact_steps: int) -> Configurations:
+    """Configurations after one more point: enumerated while they fit, then stratified. Where not `real`, nothing changes."""
+
+    def sampled():
+        draws = probs.shape[0]
+        first, second = places(key, draws, state.weights.shape[0] // draws)
+        strata = lax.cond(observed == exact_steps, lambda: stratified(first, state), lambda: state)
+        return extended(second, strata, probs)
+
+    new = lax.cond(observed < exact_steps, lambda: enumerated(state, probs), sampled)
+    return jax.tree.map(lambda a, b: jnp.where(real, a, b), new, state)
+
+
+def enumerated(state: Configurations, probs: Float[Array, "K C"]) -> Configurations:
+    """Every configuration with every label: row s becomes rows s * C ... s * C + C - 1."""
+    rows, classes = state.weights.shape[0], probs.shape[1]
+    parent, label = jnp.arange(rows) // classes, jnp.arange(rows) % classes
+    likelihood = state.weights[parent] * probs.T[label]
+    total = likelihood.sum(axis=1)
+    weights = jnp.where(total[:, None] > 0, likelihood / jnp.where(total > 0, total, 1.0)[:, None], state.weights[parent])
+    return Configurations(weights, state.share[parent] * total)
+
+
+def places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
+    """Systematic places in [0, 1) for every draw's configurations, in random order; twice, from one stream of numbers, because
+    generators and sorts are what takes long to compile."""
+    luck = jax.random.uniform(key, (2, draws, each + 1))
+    shuffled = jnp.argsort(luck[..., 1:], axis=-1)
+    return jnp.minimum((shuffled.astype(jnp.float32) + luck[..., :1]) / each, 1.0 - 1e-6)
+
+
+def inverse_cdf(probs: Float[Array, " n"], places: Float[Array, " R"]) -> Int[Array, " R"]:
+    """Which of n outcomes each place in [0, 1) falls on."""
+    total = jnp.cumsum(probs)
+    return jnp.clip(jnp.searchsorted(total / total[-1], places, side="right"), 0, probs.shape[0] - 1)
+
+
+def stratified(places: Float[Array, "K R"], state: Configurations) -> Configurations:
+    """From enumerated configurations to equally many sampled ones of every draw: R rows of draw 0, R of draw 1, ..."""
+    rows, draws = state.weights.shape
+    each = rows // draws
+    given_draw = (state.share[:, None] * state.weights).T  # [K, S], proportional to p(configuration | draw)
+    chosen = jax.vmap(inverse_cdf)(given_draw, places).reshape(-1)
+    weights = jnp.full_like(state.weights, 1.0 / draws).at[: draws * each].set(state.weights[chosen])
+    share = jnp.where(jnp.arange(rows) < draws * each, 1.0 / (draws * each), 0.0)
+    return Configurations(weights, share)
+
+
+def extended(places: Float[Array, "K R"], state: Configurations, probs: Float[Array, "K C"]) -> Configurations:
+    """One sampled label for every configuration, from the draw the configuration was sampled from."""
+    rows, draws = state.weights.shape
+    each = rows // draws
+    label = jax.vmap(inverse_cdf)(probs, places).reshape(-1)
+    likelihood = state.weights[: draws * each] * probs.T[label]
+    total = likelihood.sum(axis=1, keepdims=True)
+    own = jax.nn.one_hot(jnp.arange(draws * each) // each, draws, dtype=jnp.float32)  # what is left when float32 underflows
+    weights = jnp.where(total > 0, likelihood / jnp.where(total > 0, total, 1.0), own)
+    return state._replace(weights=state.weights.at[: draws * each].set(weights))
