@@ -12,7 +12,7 @@ from bayesal.types import Selection
 
 BOUNDS = {
     "entropy": lambda K, C: (0.0, math.log(C)), "expected_entropy": lambda K, C: (0.0, math.log(C)), "bald": lambda K, C: (0.0, math.log(min(K, C))),
-    "least_confidence": lambda K, C: (0.0, 1 - 1 / C), "margin": lambda K, C: (-1.0, 0.0), "variation_ratio": lambda K, C: (-1e-7, 1 - 1 / min(K, C)),
+    "least_confidence": lambda K, C: (0.0, 1 - 1 / C), "margin": lambda K, C: (-1.0, 0.0), "variation_ratio": lambda K, C: (0.0, 1 - 1 / min(K, C)),
     "mean_std": lambda K, C: (0.0, 0.5),
 }  # fmt: skip
 FINITE, SAME, TWICE, OWN, DRAWS, CLASSES, NAN, REFUSED, BOUNDED = (

@@ -110,7 +110,7 @@ def _batch_bald(key, log_probs, available, size, configurations):
         jnp.full(size, -1, jnp.int32).at[0].set(jnp.where(some, first, -1)), jnp.zeros(size).at[0].set(bald[first]),
         jnp.zeros(size), jnp.int32(0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
-    joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
+    joint = both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
     before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
     possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
     return Selection(
@@ -119,7 +119,7 @@ def _batch_bald(key, log_probs, available, size, configurations):
         evaluated=evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
 
 
-def _both(companion, summed, limit):
+def both(companion, summed, limit):
     """Joint information from its two estimates; never decreasing, never above log K.
 
     The sum of gains is the sharper one for short batches, the companion near log K. Spread over seeds (K = 100, C = 10,

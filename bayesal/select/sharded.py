@@ -6,7 +6,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import maths, scores
-from bayesal.select.batch_bald import TIE_BREAK, USED_UP, _both, _evaluate, _exact_steps, _joint, _nothing_observed, _observe, _Pool
+from bayesal.select import configurations as labels
+from bayesal.select.batch_bald import FEW, SLACK, TIE_BREAK, USED_UP, both
+from bayesal.select.lazy import best_first, block_size
 from bayesal.types import Key, Selection
 
 
@@ -26,30 +28,36 @@ def batch_bald_shard(
       axis: the name of the mesh axis.
       configurations: see `select.batch_bald`.
     """
-    draws, _, classes = log_probs.shape
+    draws, rows, classes = log_probs.shape
     bald, nonfinite = usable(scores.bald(log_probs), available)
-    pool = _Pool(jnp.exp(log_probs).transpose(1, 2, 0), maths.entropy(log_probs).T, bald)
-    exact_steps, limit = _exact_steps(classes, configurations), jnp.log(jnp.float32(draws))
+    exact, limit, block = labels.exact_steps(classes, configurations), jnp.log(jnp.float32(draws)), block_size(configurations * classes, rows)
+
+    def gains_of(state, few, at):
+        part = log_probs[:, at]
+        probs, noise = jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
+        head = jax.tree.map(lambda a: a[:FEW], state)
+        gain = lax.cond(few, lambda: labels.information(head, probs, noise), lambda: labels.information(state, probs, noise))
+        gain = jnp.clip(gain, 0.0, bald[at])
+        return gain, gain  # a gain bounds the gains to come
 
     def pick(b, carry):
         state, bound, taken, last, indices, gains, joint, evaluated = carry
-        observed = _Pool(last[None], pool.noise, pool.bald)  # the one point that is new, wherever it is
-        state = _observe(jax.random.fold_in(key, b), state, observed, jnp.minimum(indices[b - 1], 0), b - 1, exact_steps)
-        joint = joint.at[b - 1].set(_joint(state))
-        slack = jnp.where(b <= exact_steps, 1e-5, 1e-2)  # sampled gains are bounds only up to their sampling error
-        tie = jnp.where(joint[b - 1] > USED_UP * limit, TIE_BREAK, 0.0) * jnp.maximum(pool.bald, 0.0)
-        gain, seen = _evaluate(state, pool, jnp.where(taken | (b == size), -jnp.inf, bound), tie, slack)
-        row, best, last, here = _agree(jnp.where(seen, gain + tie, -jnp.inf), gain, pool.probs, axis)
+        state = labels.observe(jax.random.fold_in(key, b), state, last, indices[b - 1] >= 0, b - 1, exact)
+        joint = joint.at[b - 1].set(labels.joint(state))
+        tie = jnp.where(joint[b - 1] > USED_UP * limit, TIE_BREAK, 0.0) * jnp.maximum(bald, 0.0)
+        few, waiting = classes**b <= FEW, jnp.where(taken | (b == size), -jnp.inf, bound)  # the last turn (b = size) only observes
+        gain, bound, seen = best_first(waiting, tie, jnp.where(b <= exact, 0.0, SLACK), block, lambda at: gains_of(state, few, at))
+        row, best, last, here = _agree(jnp.where(seen, gain + tie, -jnp.inf), gain, log_probs, axis)
         indices = indices.at[b].set(row)
         gains = gains.at[b].set(jnp.where(row >= 0, jnp.minimum(best, gains[b - 1]), -jnp.inf))
-        return state, jnp.where(seen, gain, bound), taken | here, last, indices, gains, joint, evaluated + seen.sum()
+        return state, bound, taken | here, last, indices, gains, joint, evaluated + seen.sum()
 
-    row, best, last, here = _agree(bald, bald, pool.probs, axis)
+    row, best, last, here = _agree(bald, bald, log_probs, axis)
     carry = (
-        _nothing_observed(draws, classes, configurations, exact_steps), bald, here | (bald == -jnp.inf), last,
+        labels.nothing_observed(draws, classes, configurations, exact), bald, here | (bald == -jnp.inf), last,
         jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size).at[0].set(best), jnp.zeros(size), jnp.int32(0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
-    joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
+    joint = both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
     before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
     counts = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), evaluated, nonfinite]), axis)
     low = lax.pmin(jnp.min(jnp.where(bald > -jnp.inf, bald, jnp.inf)), axis)
@@ -65,14 +73,14 @@ def usable(scores: Float[Array, " n"], available: Bool[Array, " n"]) -> tuple[Fl
     return jnp.where(available & ~broken, scores, -jnp.inf), jnp.sum(available & broken)
 
 
-def _agree(rank, gain, probs, axis):
-    """The best candidate of all devices: its row of the whole (-1: there is none), its gain, its prediction, and a mask of it here."""
+def _agree(rank, gain, log_probs, axis):
+    """The best candidate of all devices: its row of the whole (-1: there is none), its gain, its probabilities [K, C], and a mask of it here."""
     rows = rank.shape[0]
     at = jnp.argmax(rank)
     first = lax.axis_index(axis) * rows
-    numbers = lax.bitcast_convert_type(jnp.concatenate([jnp.stack([rank[at], gain[at]]), probs[at].reshape(-1)]), jnp.int32)
+    numbers = lax.bitcast_convert_type(jnp.concatenate([jnp.stack([rank[at], gain[at]]), jnp.exp(log_probs[:, at]).reshape(-1)]), jnp.int32)
     everyone = lax.all_gather(jnp.concatenate([jnp.stack([first + at]).astype(jnp.int32), numbers]), axis)
     floats = lax.bitcast_convert_type(everyone[:, 1:], jnp.float32)
     winner = jnp.argmax(floats[:, 0])  # devices hold rows in order, so the first of equals is the lowest row
     row = jnp.where(floats[winner, 0] > -jnp.inf, everyone[winner, 0], -1)
-    return row, floats[winner, 1], floats[winner, 2:].reshape(probs.shape[1:]), first + jnp.arange(rows) == row
+    return row, floats[winner, 1], floats[winner, 2:].reshape(log_probs.shape[0], log_probs.shape[2]), first + jnp.arange(rows) == row
