@@ -94,7 +94,7 @@ def check_selector(
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
 
     >>> from bayesal import scores, select
-    >>> check_selector(select.batch_bald, best=scores.bald).passed
+    >>> check_selector(lambda key, log_probs, size: select.top(scores.bald(log_probs), size), best=scores.bald).passed
     True
     >>> print(check_selector(lambda key, log_probs, size: [0] * size))  # doctest: +ELLIPSIS
     <lambda>: ... laws kept

@@ -62,6 +62,7 @@ def test_a_part_of_the_wrong_size_is_refused():
     assert error.value.argument == "read"
 
 
+@pytest.mark.slow
 def test_one_process_alone_writes_its_answer_whole(tmp_path, capsys, monkeypatch):
     for name in distributed.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)

@@ -68,7 +68,7 @@ def test_every_source_gives_the_scores_of_the_pool_in_memory(sources):
         best = stream.candidates(linear, source, 10, chunk=CHUNK)
         np.testing.assert_array_equal(best.rows, np.argsort(-got, kind="stable")[:10], err_msg=name)
         np.testing.assert_array_equal(np.asarray(best.x, np.float32), X[best.rows], err_msg=name)
-        picked = stream.batch_bald(KEY, linear, source, 3, candidates=32, grow=True, configurations=9, chunk=CHUNK)
+        picked = stream.batch_bald(KEY, linear, source, 3, candidates=64, grow=True, configurations=9, chunk=CHUNK)
         assert bool(picked.certified) and follows_the_oracle(LOG_PROBS, picked.indices.tolist()), name
 
 
@@ -188,7 +188,7 @@ def test_rows_with_nan_are_counted_and_left_out():  # TRAPS 1, 4
     available[order[0]] = False
     picked = stream.top(linear, x, scores.bald, 4, available=available, chunk=CHUNK)
     assert picked.indices.tolist() == order[3:7].tolist() and int(picked.nonfinite) == 2
-    joint = stream.batch_bald(KEY, linear, x, 3, candidates=32, configurations=9, chunk=CHUNK)
+    joint = stream.batch_bald(KEY, linear, x, 3, candidates=64, configurations=9, chunk=CHUNK)
     assert int(joint.nonfinite) == 3 and not set(joint.indices.tolist()) & set(order[:3].tolist())
 
 
@@ -227,18 +227,18 @@ def test_a_certified_batch_is_the_whole_pools(seed):
     rng = np.random.default_rng(seed)
     x = (X * rng.uniform(0.05, 3, size=(N, 1))).astype(np.float32)
     available = rng.random(N) < 0.7
-    picked = stream.batch_bald(KEY, linear, x, 3, candidates=32, available=available, configurations=9, chunk=CHUNK)
-    grown = stream.batch_bald(KEY, linear, x, 3, candidates=32, available=available, configurations=9, chunk=CHUNK, grow=True)
+    picked = stream.batch_bald(KEY, linear, x, 3, candidates=64, available=available, configurations=9, chunk=CHUNK)
+    grown = stream.batch_bald(KEY, linear, x, 3, candidates=64, available=available, configurations=9, chunk=CHUNK, grow=True)
     assert bool(grown.certified) and available[grown.indices].all() and available[picked.indices].all()
     for batch in (grown, picked) if picked.certified else (grown,):
         assert follows_the_oracle(linear(x), batch.indices.tolist(), available)
 
 
 def test_an_uncertain_batch_says_so_and_growing_makes_it_certain():
-    x = np.repeat(X[np.argsort(-BALD)[:3]], [50, 45, 5], axis=0)  # the candidates are copies of one point
-    call = lambda **more: stream.batch_bald(KEY, linear, x, 3, candidates=32, configurations=9, chunk=CHUNK, **more)
+    x = np.repeat(X[np.argsort(-BALD)[:3]], [80, 15, 5], axis=0)  # the candidates are copies of one point
+    call = lambda **more: stream.batch_bald(KEY, linear, x, 3, candidates=64, configurations=9, chunk=CHUNK, **more)
     picked, told = call(), []
-    assert not bool(picked.certified) and set(picked.indices.tolist()) < set(range(50))
+    assert not bool(picked.certified) and set(picked.indices.tolist()) < set(range(80))
     grown = call(grow=True, progress=lambda *a: told.append(a))
     assert bool(grown.certified) and follows_the_oracle(linear(x), grown.indices.tolist())
     assert len(told) == 4  # the pool was scored once
@@ -247,9 +247,9 @@ def test_an_uncertain_batch_says_so_and_growing_makes_it_certain():
 def test_draws_that_agree_everywhere_are_refused():  # TRAPS 12
     agree = lambda x: jnp.tile(linear(x)[:1], (K, 1, 1))
     with pytest.raises(checks.ConstantScores):
-        stream.batch_bald(KEY, agree, X, 3, candidates=32, configurations=9, chunk=CHUNK)
+        stream.batch_bald(KEY, agree, X, 3, candidates=64, configurations=9, chunk=CHUNK)
     with pytest.raises(checks.WrongSize, match="K = 1"):
-        stream.batch_bald(KEY, lambda x: linear(x)[:1], X, 3, candidates=32, configurations=9, chunk=CHUNK)
+        stream.batch_bald(KEY, lambda x: linear(x)[:1], X, 3, candidates=64, configurations=9, chunk=CHUNK)
 
 
 # bad input
@@ -296,7 +296,7 @@ def test_a_file_that_ends_or_changes_while_it_is_read_is_refused(tmp_path, mappe
 
 
 def test_an_iterator_that_changes_between_passes_is_refused():
-    copies = np.repeat(X[np.argsort(-BALD)[:3]], [50, 45, 5], axis=0)  # one point fills the candidates: they must grow
+    copies = np.repeat(X[np.argsort(-BALD)[:3]], [80, 15, 5], axis=0)  # one point fills the candidates: they must grow
     for change, words in ((lambda x: x[:-1], "100 rows in the first pass and 99"), (lambda x: x[::-1], "other ones"), (lambda x: x[:0], "and 0 in")):
         passes = []
 
@@ -305,7 +305,7 @@ def test_an_iterator_that_changes_between_passes_is_refused():
             return iter(np.array_split(copies if len(passes) == 1 else change(copies), 7))
 
         with pytest.raises(checks.BadPool, match=words) as error:
-            stream.batch_bald(KEY, linear, source, 3, candidates=32, configurations=9, chunk=CHUNK, grow=True)
+            stream.batch_bald(KEY, linear, source, 3, candidates=64, configurations=9, chunk=CHUNK, grow=True)
         assert error.value.argument == "source"
 
 
