@@ -144,12 +144,12 @@ def greedy(
         labels.nothing_observed(draws, classes, configurations, exact), bald, here | (bald == -jnp.inf), last,
         jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size).at[0].set(won), jnp.zeros(size), jnp.int32(0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
-    joint = both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
+    joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
     before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
     return Picked(indices, gains, joint, before > USED_UP * limit, evaluated)
 
 
-def both(companion, summed, limit):
+def _both(companion, summed, limit):
     """Joint information from its two estimates; never decreasing, never above log K.
 
     The sum of gains is the sharper one for short batches, the companion near log K. Spread over seeds (K = 100, C = 10,
