@@ -27,6 +27,8 @@ STRATEGIES = {
     "within_top": acquire.within(20, scores.bald, acquire.top(scores.entropy)),
     "within_uniform": acquire.within(20, scores.entropy, acquire.uniform()),
     "batch_bald": acquire.batch_bald(configurations=100, candidates=20),
+    "epig": acquire.epig(X[:7]),
+    "batch_epig": acquire.batch_epig(X[:7], configurations=80, candidates=20),
     "within_batch_bald": acquire.within(30, scores.entropy, acquire.batch_bald(configurations=100, candidates=20)),
 }
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
@@ -56,7 +58,7 @@ def test_the_key_fixes_the_picks(name):
     first, again = (run[name](KEY, X, ALL).indices for _ in range(2))
     np.testing.assert_array_equal(first, again)
     other = [np.asarray(run[name](jax.random.key(s), X, ALL).indices).tolist() for s in range(3)]
-    assert (len({tuple(o) for o in other}) > 1) == ("uniform" in name) or "batch_bald" in name
+    assert (len({tuple(o) for o in other}) > 1) == ("uniform" in name) or "batch" in name
 
 
 @every_strategy
@@ -176,3 +178,14 @@ def test_a_chunk_has_rows(make):
     with pytest.raises(checks.WrongSize) as error:
         make()
     assert error.value.argument == "chunk"
+
+
+def test_targets_are_drawn_from_the_pool_by_the_key():
+    drawn = jax.jit(lambda key: acquire.epig(10)(key, linear, X, ALL, 5))
+    every = acquire.epig(N)(KEY, linear, X, ALL, 5)  # more or less than all of the pool: all of it
+    np.testing.assert_allclose(every.scores, np.sort(scores.epig(linear(X), linear(X)))[::-1][:5], atol=1e-6)
+    same, again, other = (np.asarray(drawn(jax.random.key(s)).scores) for s in (0, 0, 1))
+    assert np.array_equal(same, again) and not np.array_equal(same, other)
+    whole = acquire.batch_epig(N, configurations=80, candidates=N)(KEY, linear, X, ALL, 3)
+    assert bool(whole.certified) and int(whole.indices[0]) == int(every.indices[0])
+    assert not bool(acquire.batch_epig(N, configurations=80, candidates=10)(KEY, linear, X, ALL, 3).certified)
