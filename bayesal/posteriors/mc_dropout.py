@@ -4,20 +4,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import checks, training
-from bayesal.types import Network, Posterior, PyTree
+from bayesal.types import ArrayLike, Network, Posterior, PyTree
 
 
 class DropoutState(NamedTuple):
     """Trained parameters, and the dropout rate they were trained with."""
 
     params: PyTree
-    rate: Float[Array, ""]
+    rate: Float[jax.Array, ""]
 
 
-def _uses_its_key(network: Network, params: PyTree, x: Array) -> bool:
+def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
     """Whether the key reaches the logits, read off the traced program: nothing is computed."""
     program = jax.make_jaxpr(network.apply)(params, x, jax.random.key(0), jnp.float32(0.5)).jaxpr
     reached = {id(program.invars[len(jax.tree.leaves(params)) + 1])}
