@@ -1,5 +1,6 @@
 """Every Python block of the README runs, and so does every notebook."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}  # also where a block goes elsewhere
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -24,7 +26,7 @@ def test_the_loop_of_the_readme_learns():
 
 
 def test_the_backend_block_gives_rows_of_the_pool():
-    out = run(BLOCKS[1] + "\nprint(sorted(set(np.asarray(batch.indices).tolist())), int(ranked.min()))").splitlines()[-1]
+    out = run("import os, tempfile; os.chdir(tempfile.mkdtemp())\n" + BLOCKS[1] + "\nprint(sorted(set(np.asarray(batch.indices).tolist())), int(ranked.min()))").splitlines()[-1]
     rows, lowest = out.rsplit("]", 1)
     assert len(rows.split(",")) == 10 and int(lowest) >= 100
 
