@@ -36,7 +36,7 @@ def epig(
 
     >>> draws = jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]]))  # the second point tells nothing
     >>> epig(draws, draws[:, :1]).round(4)
-    Array([0.2946, 0.    ], dtype=float32)
+    Array([0.2218, 0.    ], dtype=float32)
     """
     log_probs, target = checks.log_probs(log_probs, ndim=3), checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
     if target.shape[0] != log_probs.shape[0]:
