@@ -186,6 +186,5 @@ def test_targets_are_drawn_from_the_pool_by_the_key():
     np.testing.assert_allclose(every.scores, np.sort(scores.epig(linear(X), linear(X)))[::-1][:5], atol=1e-6)
     same, again, other = (np.asarray(drawn(jax.random.key(s)).scores) for s in (0, 0, 1))
     assert np.array_equal(same, again) and not np.array_equal(same, other)
-    whole = acquire.batch_epig(N, configurations=80, candidates=N)(KEY, linear, X, ALL, 3)
-    assert bool(whole.certified) and int(whole.indices[0]) == int(every.indices[0])
-    assert not bool(acquire.batch_epig(N, configurations=80, candidates=10)(KEY, linear, X, ALL, 3).certified)
+    few = jnp.arange(N) < 20
+    assert bool(run["batch_epig"](KEY, X, few).certified) and not bool(run["batch_epig"](KEY, X, ALL).certified)

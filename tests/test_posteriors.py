@@ -27,7 +27,7 @@ from bayesal import checks, posteriors, types
 
 
 @every_posterior
-@pytest.mark.parametrize("chunk", [1, 7, 64, POOL])
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(64, marks=pytest.mark.slow), POOL])
 def test_a_draw_is_one_function(case, chunk):
     model, (x, _) = predictive(case), problem()
     rows = 14 if chunk == 1 else POOL
