@@ -6,10 +6,8 @@ Kirsch et al. 2019, https://arxiv.org/abs/1906.08158. Differences from the paper
 a fixed number of optimizer steps instead of early stopping, and how many draws.
 """
 
-import argparse
 import dataclasses
 import gzip
-import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -111,12 +109,4 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=os.environ.get("BAYESAL_DATA"))
-    parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
-    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(Config.strategies))
-    for field in dataclasses.fields(Config)[1:]:
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
-    given = vars(parser.parse_args())
-    data_folder, out = given.pop("data"), given.pop("out")
-    main(Config(**given | {"strategies": tuple(given["strategies"])}), data_folder, out)
+    main(*runs.arguments(__doc__, Config, STRATEGIES, "runs/mnist"))

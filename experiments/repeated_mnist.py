@@ -8,12 +8,9 @@ The authors' own medians at 100 labels (cnn, x4): random 87.4 %, margin 91.7, en
 and 91.1 (beta 8), SoftmaxBALD 90.9 (beta 8), BADGE 85.4.
 """
 
-import argparse
 import dataclasses
-import os
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -103,13 +100,4 @@ def report(config: Config, records: list[dict], folder: runs.Folder) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=os.environ.get("BAYESAL_DATA"))
-    parser.add_argument("--out", type=Path, default=Path("runs/repeated_mnist"))
-    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(Config.strategies))
-    for field in dataclasses.fields(Config)[1:]:
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
-    given = vars(parser.parse_args())
-    data_folder, out = given.pop("data"), given.pop("out")
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ".cache/jax"))
-    main(Config(**given | {"strategies": tuple(given["strategies"])}), data_folder, out)
+    main(*runs.arguments(__doc__, Config, STRATEGIES, "runs/repeated_mnist"))

@@ -1,7 +1,9 @@
 """What every experiment shares: one active-learning run as a stream of records, and a folder that keeps them."""
 
+import argparse
 import dataclasses
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,20 @@ import numpy as np
 
 import bayesal
 from bayesal import metrics
+
+
+def arguments(description: str, config: type, strategies: dict, out: str) -> tuple[Any, str | None, Path]:
+    """The command line of an experiment on data of one's own: its configuration, the data's folder, and where results go."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("BAYESAL_DATA"))
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--strategies", nargs="+", choices=list(strategies), default=list(config.strategies))
+    for field in dataclasses.fields(config)[1:]:
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    given = vars(parser.parse_args())
+    folder, where = given.pop("data"), given.pop("out")
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ".cache/jax"))
+    return config(**given | {"strategies": tuple(given["strategies"])}), folder, where
 
 
 class Data(NamedTuple):

@@ -8,7 +8,6 @@ rows a second, and how far the resident memory of this process rose above what i
 import argparse
 import shutil
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import scores, stream
+from experiments.benchmarks._memory import watched
 
 FEATURES, CLASSES, PART, GB = 64, 10, 100_000, 2**30
 
@@ -44,30 +44,12 @@ def network(draws, hidden):
     return predictive
 
 
-def resident():
-    """Resident memory of this process in bytes, all of it: anonymous, mapped files, shared."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
-
-
-def watched(call):
+def measured(call):
     """What a call gives, its seconds, and the rise of resident memory during it."""
-    before, peak, stop = resident(), 0, threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not stop.wait(0.005):
-            peak = max(peak, resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     start = time.perf_counter()
-    try:
+    with watched("VmRSS", 0.005) as memory:
         result = call()
-    finally:
-        stop.set()
-        watcher.join()
-    return result, time.perf_counter() - start, peak - before
+    return result, time.perf_counter() - start, memory["peak"] - memory["before"]
 
 
 def main():
@@ -81,7 +63,7 @@ def main():
         path, size = Path(folder) / "pool.npy", args.rows * FEATURES * 4
         if shutil.disk_usage(folder).free < size + GB:
             raise SystemExit(f"{size / GB:.1f} GiB and one to spare are needed in {folder}; pass --folder or fewer --rows.")
-        _, seconds, _ = watched(lambda: write(path, args.rows))
+        _, seconds, _ = measured(lambda: write(path, args.rows))
         print(f"{args.rows:,} rows x {FEATURES} float32 = {size / GB:.2f} GiB, written in {seconds:.1f} s; K = {args.draws}, C = {CLASSES}, hidden {args.hidden}")
         predictive, key = network(args.draws, args.hidden), jax.random.key(1)
         small = np.load(path, mmap_mode="r")[: 2 * stream.CHUNK]
@@ -93,7 +75,7 @@ def main():
         }
         print(f"{'':>12}{'seconds':>10}{'rows/s':>14}{'RSS rose by':>14}")
         for name, call in calls.items():
-            result, seconds, rise = watched(call)
+            result, seconds, rise = measured(call)
             print(f"{name:>12}{seconds:>10.1f}{args.rows / seconds:>14,.0f}{rise / 2**20:>10.1f} MiB", flush=True)
             if name == "batch_bald":
                 print(f"{'':>12}certified: {bool(result.certified)}")

@@ -8,10 +8,9 @@ peak of RssAnon during those (sampled every millisecond) over RssAnon just befor
 import ctypes
 import subprocess
 import sys
-import threading
 import time
 
-from experiments.benchmarks.streaming import anonymous
+from experiments.benchmarks._memory import watched
 
 ROWS, FEATURES, SIZE, CLASSES, RUNS, MB = 100_000, 128, 100, 10, 3, 1e6
 NAMES = ("k_center", "k_means_pp", "k_means", "typiclust", "badge", "determinant", "log_det_gaussian", "bait")
@@ -46,24 +45,13 @@ def one(name):
     batch().indices.block_until_ready()
     first = time.perf_counter() - start
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what compiling freed is given back, so that it cannot hide growth
-    before = peak = anonymous()
-    stop = threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not stop.wait(0.001):
-            peak = max(peak, anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     times = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        batch().indices.block_until_ready()
-        times.append(time.perf_counter() - start)
-    stop.set()
-    watcher.join()
-    print(first, sorted(times)[RUNS // 2], before, peak)
+    with watched() as memory:
+        for _ in range(RUNS):
+            start = time.perf_counter()
+            batch().indices.block_until_ready()
+            times.append(time.perf_counter() - start)
+    print(first, sorted(times)[RUNS // 2], memory["before"], memory["peak"])
 
 
 def main():

@@ -8,16 +8,11 @@ the growth, 4 bytes per point are the scores; what is left should not depend on 
 import ctypes
 import subprocess
 import sys
-import threading
 import time
 
+from experiments.benchmarks._memory import watched
+
 SIZES, DRAWS, ASKS, MB = (20_000, 80_000, 320_000), 50, 5, 1e6
-
-
-def anonymous():
-    """Anonymous resident memory of this process, in bytes."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
 
 def one(rows):
@@ -32,24 +27,13 @@ def one(rows):
     state = loop.tell(loop.init(jax.random.key(1), x), x, np.arange(20), np.arange(20) % 10)
     loop.ask(state, x)
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what compiling freed is given back, so that it cannot hide growth
-    before = peak = anonymous()
-    stop = threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not stop.wait(0.001):
-            peak = max(peak, anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     times = []
-    for _ in range(ASKS):
-        start = time.perf_counter()
-        loop.ask(state, x)
-        times.append(time.perf_counter() - start)
-    stop.set()
-    watcher.join()
-    print(before, peak, sorted(times)[ASKS // 2])
+    with watched() as memory:
+        for _ in range(ASKS):
+            start = time.perf_counter()
+            loop.ask(state, x)
+            times.append(time.perf_counter() - start)
+    print(memory["before"], memory["peak"], sorted(times)[ASKS // 2])
 
 
 def main():
