@@ -126,7 +126,8 @@ def plot_learning_curves(records, *, level=(0.9, 0.95), references=None, ax=None
     for name in order:
         x, (low, middle, high) = _over_seeds(by_strategy[name], lambda r: (r["labels"], r["accuracy"]))
         ax.fill_between(x, low, high, color=paint[name], alpha=0.18, lw=0)
-        ax.plot(x, middle, color=paint[name], lw=2.2, label=name, solid_capstyle="round")
+        again = sum(paint[other] == paint[name] for other in order[: order.index(name)])  # more strategies than colors: dashes tell them apart
+        ax.plot(x, middle, color=paint[name], lw=2.2, ls=("-", "--", ":")[again % 3], label=name, solid_capstyle="round")
         ends.append((name, x[-1], middle[-1], paint[name]))
         seen += [low, high]
     x_low, x_high = min(r["labels"] for r in records), max(r["labels"] for r in records)
