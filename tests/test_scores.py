@@ -194,6 +194,14 @@ def test_rounding_of_the_storage_is_taken_back():
     assert np.all(np.asarray(scores.entropy(uniform)) <= math.log(100) + 1e-6)
 
 
+def test_the_parts_of_uncertainty_are_the_scores():
+    log_p = planted(11, (5, 12, 3))
+    parts = scores.decompose(log_p)
+    for got, score in zip(parts, (scores.entropy, scores.expected_entropy, scores.bald), strict=True):
+        np.testing.assert_allclose(got, score(log_p), atol=1e-6)
+    assert np.array_equal(parts.epistemic, scores.bald(log_p)) and np.asarray(parts.aleatoric).min() >= 0
+
+
 def test_a_large_pool_is_scored_in_parts_with_the_same_bits():
     rows = 2**19 // (100 * 10) + 100
     log_p = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(0), (100, rows, 10)), axis=-1)
