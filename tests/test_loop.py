@@ -2,8 +2,11 @@
 
 import gc
 import math
+import subprocess
+import sys
 import warnings
 import weakref
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -504,3 +507,26 @@ def test_the_key_is_an_argument(state):
     again, other = (LEARNER.tell(LEARNER.init(k, X), X, np.arange(10), Y[:10]) for k in (KEY, jax.random.key(1)))
     assert same(again, state) and not same(other.posterior, state.posterior)
     assert same(other.key, jax.random.key(1))  # kept as it was given: rounds are folded in
+
+
+WIDE = """
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np, bayesal
+from bayesal import acquire, calibrate, networks, posteriors, retune, select
+x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 3
+learner = bayesal.learner(
+    posteriors.mc_dropout(networks.mlp(6, 3, (8,))), acquire.batch_bald(configurations=20), size=4, capacity=40, num_draws=6, num_folds=2,
+    hparams=bayesal.HParams(steps=5), retune=retune.population(2, steps=(5, 10)), calibrate=calibrate.temperature())
+state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), y[:10])
+log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(6, 30)))
+targeted = select.batch_epig(jax.random.key(0), log_probs, log_probs[:, :5], 4, configurations=60)
+print(len(set(learner.ask(state, x).indices.tolist())), len(set(targeted.indices.tolist())))
+"""
+
+
+@pytest.mark.slow
+def test_everything_runs_where_jax_defaults_to_float64():
+    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, timeout=300, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["4", "4"]

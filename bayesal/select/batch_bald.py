@@ -137,15 +137,15 @@ def greedy(
         gain, bound, seen = best_first(open_, tie, slack, block, functools.partial(gains_of, state, classes**b <= FEW))
         row, won, last, here = best(jnp.where(seen, gain + tie, -jnp.inf), gain)
         gains = gains.at[b].set(jnp.where(row >= 0, jnp.minimum(won, gains[b - 1]), -jnp.inf))
-        return state, bound, taken | here, last, indices.at[b].set(row), gains, joint, evaluated + seen.sum()
+        return state, bound, taken | here, last, indices.at[b].set(row), gains, joint, evaluated + seen.sum(dtype=jnp.int32)
 
     row, won, last, here = best(bald, bald)
     carry = (
         labels.nothing_observed(draws, classes, configurations, exact), bald, here | (bald == -jnp.inf), last,
-        jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size).at[0].set(won), jnp.zeros(size), jnp.int32(0))
+        jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size, jnp.float32).at[0].set(won), jnp.zeros(size, jnp.float32), jnp.int32(0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
     joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
-    before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
+    before = jnp.concatenate([jnp.zeros(1, jnp.float32), joint[:-1]])
     return Picked(indices, gains, joint, before > USED_UP * limit, evaluated)
 
 

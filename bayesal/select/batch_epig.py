@@ -90,22 +90,23 @@ def _batch_epig(key, log_probs, target, weights, epig, available, size, configur
         last = indices[b - 1]
         state = labels.observe(jax.random.fold_in(key, b), state, jnp.exp(log_probs[:, jnp.maximum(last, 0)]), last >= 0, b, 0)
         gain, bound, seen = best_first(
-            jnp.where(taken, -jnp.inf, bound), jnp.zeros(rows), jnp.float32(0.1), block, functools.partial(gains_of, state))
+            jnp.where(taken, -jnp.inf, bound), jnp.zeros_like(bound), jnp.float32(0.1), block, functools.partial(gains_of, state))
         rank = jnp.where(seen, gain, -jnp.inf)
         best = jnp.argmax(rank)
         some = rank[best] > -jnp.inf
         indices = indices.at[b].set(jnp.where(some, best, -1))
-        return state, bound, taken.at[best].set(True), indices, gains.at[b].set(jnp.where(some, gain[best], -jnp.inf)), evaluated + seen.sum()
+        return state, bound, taken.at[best].set(True), indices, gains.at[b].set(jnp.where(some, gain[best], -jnp.inf)), evaluated + seen.sum(dtype=jnp.int32)
 
     first = jnp.argmax(epig)
     some = epig[first] > -jnp.inf
-    start = labels.Configurations(jnp.full((draws * each, draws), 1.0 / draws), jnp.full(draws * each, 1.0 / (draws * each)))
+    start = labels.Configurations(
+        jnp.full((draws * each, draws), 1.0 / draws, jnp.float32), jnp.full(draws * each, 1.0 / (draws * each), jnp.float32))
     carry = (start, bald, (jnp.arange(rows) == first) | (epig == -jnp.inf), jnp.full(size, -1, jnp.int32).at[0].set(jnp.where(some, first, -1)),
-             jnp.zeros(size).at[0].set(epig[first]), jnp.int32(0))
+             jnp.zeros(size, jnp.float32).at[0].set(epig[first]), jnp.int32(0))
     *_, indices, gains, evaluated = lax.fori_loop(1, size, pick, carry)
     joint = jnp.minimum(jnp.cumsum(jnp.maximum(gains, 0.0)), ceiling)
     possible = jnp.maximum((epig > -jnp.inf).sum() * max(size - 1, 1), 1)
-    before = jnp.concatenate([jnp.zeros(1), joint[:-1]])
+    before = jnp.concatenate([jnp.zeros(1, jnp.float32), joint[:-1]])
     return Selection(
         indices, gains, joint=joint, saturated=before > 0.95 * jnp.minimum(ceiling, math.log(draws)), nonfinite=nonfinite,
         constant=constant & (epig[first] <= 0.0), evaluated=evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
@@ -115,7 +116,7 @@ def _target_labels(key, target: Float[Array, "K T L"], weights: Float[Array, " T
     """Likelihood, under every draw, of one target label for each configuration: targets by weight, labels from the configuration's draw."""
     draws = target.shape[0]
     which_key, order_key, label_key = jax.random.split(key, 3)
-    places = (jax.random.permutation(order_key, draws * each) + jax.random.uniform(which_key)) / (draws * each)
+    places = (jax.random.permutation(order_key, draws * each) + jax.random.uniform(which_key, dtype=jnp.float32)) / (draws * each)
     which = labels.inverse_cdf(weights, jnp.minimum(places, 1.0 - 1e-6))
     own = jnp.arange(draws * each) // each
     label = jax.random.categorical(label_key, target[own, which])

@@ -33,8 +33,8 @@ def exact_steps(classes: int, configurations: int) -> int:
 def nothing_observed(draws: int, classes: int, configurations: int, exact_steps: int) -> Configurations:
     """Every draw as likely as any other: one configuration in use."""
     rows = max(classes**exact_steps, draws * max(1, configurations // draws))
-    weights = jnp.full((rows, draws), 1.0 / draws)
-    return Configurations(weights, jnp.zeros(rows).at[0].set(1.0))
+    weights = jnp.full((rows, draws), 1.0 / draws, jnp.float32)
+    return Configurations(weights, jnp.zeros(rows, jnp.float32).at[0].set(1.0))
 
 
 def information(state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]) -> Float[Array, " n"]:
@@ -81,7 +81,7 @@ def enumerated(state: Configurations, probs: Float[Array, "K C"]) -> Configurati
 def places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
     """Systematic places in [0, 1) for every draw's configurations, in random order; twice, from one stream of numbers, because
     generators and sorts are what takes long to compile."""
-    luck = jax.random.uniform(key, (2, draws, each + 1))
+    luck = jax.random.uniform(key, (2, draws, each + 1), jnp.float32)
     shuffled = jnp.argsort(luck[..., 1:], axis=-1)
     return jnp.minimum((shuffled.astype(jnp.float32) + luck[..., :1]) / each, 1.0 - 1e-6)
 
@@ -99,7 +99,7 @@ def stratified(places: Float[Array, "K R"], state: Configurations) -> Configurat
     given_draw = (state.share[:, None] * state.weights).T  # [K, S], proportional to p(configuration | draw)
     chosen = jax.vmap(inverse_cdf)(given_draw, places).reshape(-1)
     weights = jnp.full_like(state.weights, 1.0 / draws).at[: draws * each].set(state.weights[chosen])
-    share = jnp.where(jnp.arange(rows) < draws * each, 1.0 / (draws * each), 0.0)
+    share = jnp.where(jnp.arange(rows) < draws * each, jnp.float32(1.0 / (draws * each)), 0.0)
     return Configurations(weights, share)
 
 

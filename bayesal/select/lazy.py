@@ -45,6 +45,6 @@ def best_first(
         return (waiting.at[rows].set(-jnp.inf), gains.at[rows].set(gain), bounds.at[rows].set(jnp.where(real, later, bounds[rows])),
                 seen.at[rows].set(seen[rows] | real), best)
 
-    start = (jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf), jnp.zeros_like(bound), bound, jnp.zeros(bound.shape, bool), -jnp.inf)
+    start = (jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf), jnp.zeros_like(bound), bound, jnp.zeros(bound.shape, bool), jnp.float32(-jnp.inf))
     _, gains, bounds, seen, _ = lax.while_loop(more, some, start)
     return gains, bounds, seen
