@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks, maths, scores
+from bayesal.select import configurations as labels
 from bayesal.select.batch_bald import USED_UP
 from bayesal.types import ArrayLike, Key, Selection
 
@@ -120,11 +121,12 @@ def explain(
         raise checks.WrongIndex("available", f"`available` leaves out rows that were picked: {checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.")
     bald = np.asarray(scores.bald(log_probs))
     chosen = log_probs[:, picks]
+    parts = scores.decompose(chosen)
     gain, joint, saturated, ordered_by = _gains(selection, kept, chosen, bald[picks], limit, key)
     nearest, distance = _nearest(picks, features, labeled, count)
     displaced = _displaced(picks, bald, mask)
     return Explanation(
-        picks, np.asarray(scores.entropy(chosen)), np.asarray(scores.expected_entropy(chosen)), bald[picks], gain, joint,
+        picks, np.asarray(parts.total), np.asarray(parts.aleatoric), bald[picks], gain, joint,
         joint / limit if limit else np.zeros_like(joint), saturated, ordered_by, nearest, distance, displaced,
         np.where(displaced >= 0, bald[displaced], np.nan))
 
@@ -154,29 +156,18 @@ def _gains(selection, kept, chosen, bald, limit, key):
 
 @jax.jit
 def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
-    """Gain of each point given those before it. Every draw has equally many label configurations, sampled from it systematically and each
-    kept as posterior weights over the draws."""
+    """Gain of each point given those before it, from configurations sampled from every draw in equal number."""
     draws = log_probs.shape[0]
-    each = -(-CONFIGURATIONS // draws)
-    own = jnp.repeat(jnp.arange(draws), each)
+    rows = draws * -(-CONFIGURATIONS // draws)
+    start = labels.Configurations(jnp.full((rows, draws), 1.0 / draws, jnp.float32), jnp.full(rows, 1.0 / rows, jnp.float32))
 
-    def observe(weights, now):
+    def one(state, now):
         key, log_p = now  # [K, C]
-        p = jnp.exp(log_p)
-        mixed = maths.entropy(jnp.log(weights @ p))
-        gain = jnp.mean(jnp.maximum(mixed - weights @ maths.entropy(log_p), 0.0))
-        luck = jax.random.uniform(key, (draws, each + 1))
-        places = (jnp.argsort(luck[:, 1:], axis=1).astype(jnp.float32) + luck[:, :1]) / each
-        total = jnp.cumsum(p, axis=1)
-        label = jnp.sum(places[..., None] * total[:, None, -1:] >= total[:, None], axis=-1).reshape(-1)
-        likelihood = weights * p.T[jnp.minimum(label, p.shape[1] - 1)]
-        share = jnp.sum(likelihood, axis=1, keepdims=True)
-        sure = jax.nn.one_hot(own, draws)  # what is left when float32 underflows
-        return jnp.where(share > 0, likelihood / jnp.where(share > 0, share, 1.0), sure), gain
+        probs = jnp.exp(log_p)
+        gain = labels.information(state, probs.T[None], maths.entropy(log_p)[None])[0]
+        return labels.observe(key, state, probs, True, 1, 0), jnp.maximum(gain, 0.0)
 
-    keys = jax.random.split(key, log_probs.shape[1])
-    start = jnp.full((draws * each, draws), 1.0 / draws)
-    return jax.lax.scan(observe, start, (keys, jnp.moveaxis(log_probs, 1, 0)))[1]
+    return jax.lax.scan(one, start, (jax.random.split(key, log_probs.shape[1]), jnp.moveaxis(log_probs, 1, 0)))[1]
 
 
 def _nearest(picks, features, labeled, count):

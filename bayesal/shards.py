@@ -239,7 +239,7 @@ def _top(values, available, size, place):
     picked, at = jax.lax.top_k(both, size + 1)  # devices stand in the order of their rows: ties go to the lowest
     rows = jnp.concatenate([everyone[:, 2 : 2 + each].reshape(-1), jnp.full(size + 1, -1, jnp.int32)])[at]
     indices = jnp.where(picked > -jnp.inf, rows, -1)[:size]
-    constant = (choices > 1) & (jnp.min(floats[:, 0]) == picked[0])
+    constant = (choices > size) & (jnp.min(floats[:, 0]) == picked[0])
     return Selection(indices, picked[:size], constant=constant, nonfinite=nonfinite), picked[size], choices
 
 

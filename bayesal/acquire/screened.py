@@ -10,7 +10,9 @@ from bayesal.acquire.ranked import CHUNK, pool_scores
 from bayesal.types import Score, Strategy
 
 
-class _Screened(NamedTuple):
+class Screened(NamedTuple):
+    """The candidates with the highest score, as rows of the pool, and what is known of the rest."""
+
     rows: Int[Array, " n"]
     available: Bool[Array, " n"]
     left_out: Float[Array, ""]  # the highest score among available points that were left out, or -inf
@@ -18,14 +20,15 @@ class _Screened(NamedTuple):
     nonfinite: Int[Array, ""]
 
 
-def _screen(predictive, x, available, candidates, score, chunk) -> _Screened:
+def screen(predictive, x, available, candidates, score, chunk) -> Screened:
+    """The `candidates` available points with the highest score."""
     safe, nonfinite, constant = maths.maskable(pool_scores(predictive, x, score, chunk), available, candidates)
     kept = min(candidates, x.shape[0])
     if kept == x.shape[0]:
-        return _Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite)
+        return Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite)
     rows = maths.rank(safe, kept + 1)
     left_out = safe[rows[kept]]
-    return _Screened(rows[:kept], safe[rows[:kept]] > -jnp.inf, left_out, constant & (left_out > -jnp.inf), nonfinite)
+    return Screened(rows[:kept], safe[rows[:kept]] > -jnp.inf, left_out, constant & (left_out > -jnp.inf), nonfinite)
 
 
 def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK) -> Strategy:
@@ -44,15 +47,16 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
     checks.function(then, "then", "a strategy, such as acquire.batch_bald()")
 
     def strategy(key, predictive, x, available, size):
-        kept = _screen(predictive, x, available, max(candidates, size), score, chunk)
+        kept = screen(predictive, x, available, max(candidates, size), score, chunk)
         inner = then(key, predictive, x[kept.rows], kept.available, size)
         whole = kept.left_out == -jnp.inf
-        return _outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified)
+        return outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified)
 
     return strategy
 
 
-def _outward(selection, kept: _Screened):
+def outward(selection, kept: Screened):
+    """A selection among candidates, in rows of the whole pool."""
     return selection._replace(
         indices=jnp.where(selection.indices >= 0, kept.rows[selection.indices], -1),
         constant=kept.constant if selection.constant is None else kept.constant | selection.constant,
@@ -73,9 +77,9 @@ def batch_bald(*, configurations: int = 1000, candidates: int = 1000, chunk: int
     checks.at_least(1, candidates, "candidates"), checks.at_least(1, chunk, "chunk"), checks.at_least(1, configurations, "configurations")
 
     def strategy(key, predictive, x, available, size):
-        kept = _screen(predictive, x, available, max(candidates, size), scores.bald, chunk)
+        kept = screen(predictive, x, available, max(candidates, size), scores.bald, chunk)
         inner = select.batch_bald(
             key, predictive(x[kept.rows]), size, available=kept.available, configurations=configurations)
-        return _outward(inner, kept)._replace(certified=jnp.min(inner.scores) >= kept.left_out)
+        return outward(inner, kept)._replace(certified=jnp.min(inner.scores) >= kept.left_out)
 
     return strategy

@@ -51,6 +51,8 @@ def softrank(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK)
 
 
 def _sampled(selector, score, beta, chunk) -> Strategy:
+    checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
+    checks.at_least(1, chunk, "chunk")
     beta = checks.at_least_zero(beta, "beta")
 
     def strategy(key, predictive, x, available, size):

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import checks, maths, scores, select
+from bayesal import checks, scores, select
 from bayesal.acquire.ranked import CHUNK, pool_scores
+from bayesal.acquire.screened import outward, screen
 from bayesal.types import ArrayLike, Strategy
 
 
@@ -59,13 +60,9 @@ def batch_epig(
     def strategy(key, predictive, x, available, size):
         target_key, key = jax.random.split(key)
         seen = _targets(target_key, predictive, x, targets)
-        values = pool_scores(predictive, x, lambda part: scores.epig(part, seen, weights=weights), chunk)
-        safe, nonfinite, _ = maths.maskable(values, available, size)
-        rows = maths.rank(safe, min(max(candidates, size), x.shape[0]))
+        kept = screen(predictive, x, available, max(candidates, size), lambda part: scores.epig(part, seen, weights=weights), chunk)
         inner = select.batch_epig(
-            key, predictive(x[rows]), seen, size, weights=weights, available=safe[rows] > -jnp.inf, configurations=configurations)
-        return inner._replace(
-            indices=jnp.where(inner.indices >= 0, rows[inner.indices], -1), nonfinite=nonfinite,
-            certified=(safe > -jnp.inf).sum() <= rows.shape[0])
+            key, predictive(x[kept.rows]), seen, size, weights=weights, available=kept.available, configurations=configurations)
+        return outward(inner, kept)._replace(certified=kept.left_out == -jnp.inf)
 
     return strategy

@@ -145,8 +145,7 @@ class _Facts(NamedTuple):
 @jax.jit
 def _look(log_probs: Float[Array, "K n C"]) -> _Facts:
     mean = maths.log_mean_exp(log_probs)
-    return _Facts(
-        scores.entropy(log_probs), scores.expected_entropy(log_probs), scores.bald(log_probs), jnp.exp(mean.max(-1)), jnp.argmax(mean, -1))
+    return _Facts(*scores.decompose(log_probs), jnp.exp(mean.max(-1)), jnp.argmax(mean, -1))
 
 
 def _survey(source: sources.Source, rule: Method, chunk: int) -> tuple[np.ndarray, _Facts]:

@@ -88,12 +88,9 @@ def suppress_duplicates(
 
 
 def _features(features, count):
-    shape = np.shape(features)
-    if len(shape) != 2 or shape[0] != count or not hasattr(features, "dtype"):
-        raise checks.WrongShape("features", f"`features` must be an array of shape ({count}, D), one vector per point; got shape {shape}. Flatten images first.")
-    features = checks.as_float(features)
-    if checks.concrete(features) and len(bad := np.flatnonzero(~np.asarray(jnp.isfinite(features).all(axis=1)))):
-        raise checks.NonFinite("features", f"`features` is NaN or infinite at {len(bad)} rows: {checks.listed(bad)}.", bad)
+    features = checks.features(features)
+    if features.shape[0] != count:
+        raise checks.WrongShape("features", f"`features` has {features.shape[0]} rows and `scores` has {count}: pass one vector per point.")
     return features
 
 
