@@ -381,3 +381,11 @@ def test_memory_bounds_the_chunk():
     got = stream.scores(spy, X, scores.bald, memory=432 * 20)
     np.testing.assert_allclose(got, BALD, atol=1e-6)
     assert shapes == {1, 20}  # one row tells how much a row takes
+
+
+def test_equal_scores_are_fine_where_nothing_is_chosen():
+    flat = np.full((3, 2), 0.5, np.float32)
+    predictive = lambda x: jnp.moveaxis(jnp.log(jnp.stack([x, 1 - x], axis=-1)), 0, 1)
+    assert stream.top(predictive, flat, scores.bald, 3).indices.tolist() == [0, 1, 2]
+    with pytest.raises(checks.ConstantScores):
+        stream.top(predictive, flat, scores.bald, 2)

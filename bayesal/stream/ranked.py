@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     left_out:  the highest score of an available row that is not among them, or -inf: what a certificate needs.
     nonfinite: how many available rows had NaN in their prediction, or a NaN or +inf score; none of them is kept.
     available: how many rows were there to be picked, kept or not.
-    constant:  whether there were two or more of them and all had the same score.
+    constant:  whether there were more of them than asked for and all had the same score.
     """
 
     rows: np.ndarray
@@ -159,7 +159,7 @@ def best(parts: Iterator[tuple[int, np.ndarray, np.ndarray]], count: int, mask: 
     if mask is not None:
         checks.available_rows(mask, seen)
     rows, x, values = kept or (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.float32))
-    return Candidates(rows, x, values, left_out, nonfinite, choices, choices > 1 and low == float(values[0]))
+    return Candidates(rows, x, values, left_out, nonfinite, choices, choices > count and low == float(values[0]))
 
 
 def measured(
