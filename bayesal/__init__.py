@@ -8,10 +8,11 @@ from typing import Any
 
 _NAMES = {
     "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop", "grow": "loop",
-    "Predictive": "predictives", "HParams": "types", "Labeled": "types", "Network": "types", "Posterior": "types", "Selection": "types",
+    "Predictive": "predictives", "Gaussian": "types", "HParams": "types", "Labeled": "types", "Likelihood": "types", "Mixture": "types", "Network": "types",
+    "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "metrics", "networks", "posteriors", "retune", "scores", "select",
+    "acquire", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "retune", "scores", "select",
     "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})

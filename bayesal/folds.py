@@ -1,5 +1,6 @@
 """Cross-fitting: every labeled row is predicted by a fit that never saw it, in fixed shapes."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -7,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import maths
+from bayesal import maths, predictions
 from bayesal.predictives import Predictive
 from bayesal.retune import Trial
-from bayesal.types import HParams, Key, Labeled, Posterior, PyTree
+from bayesal.types import HParams, Key, Labeled, Posterior, Prediction, PyTree
 
 
 class Folds(NamedTuple):
@@ -23,11 +24,12 @@ class Folds(NamedTuple):
 
 
 def split(key: Key, labeled: Labeled, folds: int) -> Folds:
-    """Deal the rows `< count`, sorted by class and at random within it, to the folds in turn."""
+    """Deal the rows `< count`, sorted by label (class or number) and at random within equals, to the folds in turn."""
     capacity = labeled.y.shape[0]
     padded = -(-capacity // folds) * folds
     luck = jax.random.uniform(key, (capacity,))
-    label = jnp.where(jnp.arange(capacity) < labeled.count, labeled.y, jnp.iinfo(jnp.int32).max)
+    last = jnp.inf if jnp.issubdtype(labeled.y.dtype, jnp.floating) else jnp.iinfo(jnp.int32).max
+    label = jnp.where(jnp.arange(capacity) < labeled.count, labeled.y, last)
     order = jnp.lexsort((luck, label))  # padding last
     order = jnp.concatenate([order, jnp.broadcast_to(order[-1:], padded - capacity)])
     place = np.arange(padded)
@@ -50,26 +52,29 @@ def cross_fit(
     # a loop: under vmap the initializers' random numbers take seconds to compile
     fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), init_keys)
     states, info = jax.vmap(one)(fit_keys, fresh, folds.train, folds.train_count)
-    log_probs, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
-    losses = -jnp.take_along_axis(maths.log_mean_exp(log_probs), labeled.y[:, None], axis=1)[:, 0]
+    predicted, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
+    losses = -maths.log_mean_exp(predictions.log_likelihood(predicted, labeled.y))
     losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses)  # a candidate that diverged anywhere never wins
     return Trial(jnp.where(valid, losses, 0.0), valid, states)
 
 
 def out_of_fold(
     key: Key, posterior: Posterior, labeled: Labeled, states: PyTree, folds: Folds, num_draws: int, temperature: Float[Array, ""]
-) -> tuple[Float[Array, "K M C"], Bool[Array, " M"]]:
+) -> tuple[Prediction, Bool[Array, " M"]]:
     """Predictions of every labeled row by the fit that never saw it, and which rows count."""
 
     def one(key, state, rows):
         return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(labeled.x[rows])
 
     keys = jax.random.split(key, folds.test.shape[0])
-    parts = jax.lax.map(lambda args: one(*args), (keys, states, folds.test))  # [F, K, s, C]
-    parts = jnp.moveaxis(parts, 0, 1)
+    parts = jax.lax.map(lambda args: one(*args), (keys, states, folds.test))  # leaves [F, K, s, ...]
     capacity = labeled.y.shape[0]
     # padding rows stand in a fold too; a repeated one (test row == the last of the order) writes the same row again
-    flat = parts.reshape(num_draws, -1, parts.shape[-1])
-    out = jnp.full((num_draws, capacity, parts.shape[-1]), -jnp.log(float(parts.shape[-1])))
     where = jnp.where(folds.test_valid, folds.test, capacity).reshape(-1)
-    return out.at[:, where].set(flat, mode="drop"), jnp.arange(capacity) < labeled.count
+
+    def placed(part):
+        flat = jnp.moveaxis(part, 0, 1).reshape(num_draws, -1, *part.shape[3:])
+        blank = jnp.full((num_draws, capacity, *part.shape[3:]), -math.log(part.shape[3]) if part.ndim > 3 else 1.0, part.dtype)
+        return blank.at[:, where].set(flat, mode="drop")
+
+    return jax.tree.map(placed, parts), jnp.arange(capacity) < labeled.count

@@ -16,7 +16,7 @@ from bayesal import calibrate as calibration
 from bayesal import checks, folds
 from bayesal import retune as retuning
 from bayesal.predictives import Predictive
-from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, PyTree, Selection, Strategy
+from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Selection, Strategy
 
 TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
 REMEMBERED = 16  # answers of `ask` that `tell` can look up instead of asking again
@@ -26,7 +26,7 @@ class Ledger(NamedTuple):
     """The labeled set, in order of acquisition: rows of the pool and their labels; entries `>= count` are padding."""
 
     indices: Int[Array, " M"]
-    labels: Int[Array, " M"]
+    labels: Int[Array, " M"] | Float[Array, " M"]
     count: Int[Array, ""]
 
     def append(self, indices: np.ndarray, labels: np.ndarray) -> "Ledger":
@@ -118,9 +118,7 @@ def learner(
     Raises:
       WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
     """
-    checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
-    checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
-    checks.hparams(hparams or HParams())
+    _kinds(posterior, strategy, calibrate, hparams or HParams())
     size = checks.at_least(1, size, "size")
     capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
     draws = _draws(posterior, num_draws)
@@ -157,6 +155,14 @@ def learner(
     return Learner(init, ask, tell)
 
 
+def _kinds(posterior, strategy, calibrate, hparams) -> None:
+    checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
+    if posterior.real and calibrate is not None:
+        raise checks.WrongType("calibrate", "this calibrator is for classes, and the posterior's labels are real numbers: pass calibrate=None.")
+    checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
+    checks.hparams(hparams)
+
+
 def _room(state: LearnerState, rows: int, capacity: int) -> int:
     """How many labels the ledger can still take, or an error if there is nothing to ask or no room for the answer."""
     checks.same_pool(_labeled_rows(state), rows)
@@ -172,11 +178,7 @@ def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts
     """Rows and labels that may enter the ledger, or an error that names what is wrong with them."""
     checks.pool(x)
     rows = checks.indices(indices, x.shape[0])
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    classes = _predict.eval_shape(state._replace(report=None), one, parts.telling()).shape[-1]
-    if classes < 2:
-        raise checks.WrongShape("posterior", "the network has C = 1 output. A binary problem has two classes: give the last layer 2 outputs.")
-    values = checks.labels(labels, classes, len(rows))
+    values = _values(state, x, labels, len(rows), parts)
     count = int(state.ledger.count)
     checks.same_pool(_labeled_rows(state), x.shape[0])
     checks.new_labels(rows, _labeled_rows(state), parts.capacity)
@@ -185,6 +187,17 @@ def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts
             "labels", f"retuning and calibration hold out {parts.num_folds} folds, so they need {parts.num_folds} labels or more in all; got "
             f"{count + len(rows)}. Start with more labels, or use retune=None and calibrate=None.")
     return rows, values
+
+
+def _values(state: LearnerState, x: ArrayLike, labels: Any, count: int, parts: "Parts") -> np.ndarray:
+    """Labels of the kind that the posterior learns from."""
+    if parts.posterior.real:
+        return checks.real_labels(labels, count)
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    classes = _predict.eval_shape(state._replace(report=None), one, parts.telling()).shape[-1]
+    if classes < 2:
+        raise checks.WrongShape("posterior", "the network has C = 1 output. A binary problem has two classes: give the last layer 2 outputs.")
+    return checks.labels(labels, classes, count)
 
 
 class Parts(NamedTuple):
@@ -213,7 +226,8 @@ def _round_key(state: LearnerState, purpose: int) -> Key:
 
 
 def _first_state(key, x, hparams, parts):
-    ledger = Ledger(jnp.zeros(parts.capacity, jnp.int32), jnp.zeros(parts.capacity, jnp.int32), jnp.int32(0))
+    labels = jnp.zeros(parts.capacity, jnp.float32 if parts.posterior.real else jnp.int32)
+    ledger = Ledger(jnp.zeros(parts.capacity, jnp.int32), labels, jnp.int32(0))
     state = LearnerState(key, jnp.int32(0), ledger, None, hparams, jnp.float32(1.0), None)
     try:
         state = state._replace(posterior=_initialize(_round_key(state, 0), x[:1], parts.posterior))
@@ -239,7 +253,7 @@ def _initialize(key, x, posterior):
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def _predict(state: LearnerState, x: Array, parts: Parts) -> Float[Array, "K n C"]:
+def _predict(state: LearnerState, x: Array, parts: Parts) -> Prediction:
     return predictive(parts.posterior, state, parts.draws)(x)
 
 
@@ -264,8 +278,8 @@ def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
     fitted = calibration.unfitted()
     if parts.calibrate is not None:
         states = (trial(hparams) if tuning.trial is None else tuning.trial).states
-        log_probs, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
-        fitted = parts.calibrate(log_probs, labeled.y, valid)
+        predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
+        fitted = parts.calibrate(predicted, labeled.y, valid)
     new, info = posterior.fit(keys[5], posterior.init(keys[4], x[0]), labeled, hparams)
     report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
     return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bayesal import checks, maths
-from bayesal.types import ArrayLike
+from bayesal import checks, maths, predictions
+from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
 def _checked(log_probs, labels):
@@ -54,6 +54,42 @@ def brier(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"]) -> F
     log_probs, labels = _checked(log_probs, labels)
     error = jnp.exp(log_probs) - jax.nn.one_hot(labels, log_probs.shape[1])
     return maths.tree_sum(jnp.mean(jnp.square(error), axis=0), axis=0)
+
+
+def _checked_real(prediction, y):
+    if not isinstance(prediction, Gaussian | Mixture):
+        raise checks.WrongType("prediction", f"`prediction` must be a Gaussian or a Mixture, as `predictive.mean(x)` gives for real labels; got {type(prediction).__name__}.")
+    if checks.concrete(y):
+        y = checks.real_labels(y, predictions.moments(prediction).mean.shape[-1], "y")
+        if len(y) == 0:
+            raise checks.WrongSize("y", "`y` is empty: a mean over no points is not a number. Pass at least one point.")
+    return jnp.asarray(y)
+
+
+def rmse(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Array, ""]:
+    """Root of the mean squared error of the predicted means [N], in the label's unit; in [0, inf).
+
+    >>> rmse(Gaussian(jnp.array([1.0, 3.0]), jnp.ones(2)), jnp.array([1.0, 1.0])).round(4)
+    Array(1.4142, dtype=float32)
+    """
+    y = _checked_real(prediction, y)
+    return jnp.sqrt(maths.tree_sum(jnp.square(predictions.moments(prediction).mean - y), axis=0) / y.shape[0])
+
+
+def density_nll(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Array, ""]:
+    """Mean negative log-density of real labels, in nats (it changes with the label's unit, and may be negative).
+
+    Args:
+      prediction: of shape [N]: one Gaussian per point (what the deep-ensembles paper scores); or of shape [K, N], draws whose densities
+        are averaged: the likelihood of the mixture itself.
+      y: the labels.
+
+    >>> round(float(density_nll(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))), 4)
+    0.9189
+    """
+    y = _checked_real(prediction, y)
+    log_p = predictions.log_likelihood(prediction, y)
+    return -maths.tree_sum(maths.log_mean_exp(log_p) if log_p.ndim > 1 else log_p, axis=0) / y.shape[0]
 
 
 class Bins(NamedTuple):

@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks, chunks, maths
-from bayesal.types import ArrayLike, Posterior, PyTree
+from bayesal import checks, chunks, predictions
+from bayesal.types import ArrayLike, Gaussian, Posterior, Prediction, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictive:
     """`predictive(x) -> [K, n, C]`: tempered, normalized log-probabilities of the same K functions for every x.
 
+    Of real labels: a `Gaussian` with means and variances [K, n] (or a `Mixture`, [K, n, J]) in place of log-probabilities.
     Draws are tempered jointly: each draw's log-probabilities are divided by the temperature and normalized again.
     Float32 tempering can merge near ties: predict classes at `temperature=1` (`dataclasses.replace(predictive, temperature=...)`).
     """
@@ -23,11 +24,11 @@ class Predictive:
     draws: PyTree
     temperature: Float[Array, ""]
 
-    def __call__(self, x: ArrayLike) -> Float[Array, "K n C"]:
-        return _log_probs(self, jnp.asarray(x))
+    def __call__(self, x: ArrayLike) -> Prediction:
+        return _predict(self, jnp.asarray(x))
 
-    def mean(self, x: ArrayLike) -> Float[Array, "n C"]:
-        """Averaged prediction `log mean_k p_k`, `[n, C]`, streamed over chunks of 1,024 rows."""
+    def mean(self, x: ArrayLike) -> Float[Array, "n C"] | Gaussian:
+        """Averaged prediction, streamed over chunks of 1,024 rows: `log mean_k p_k`, `[n, C]`; of real labels mean and variance, `[n]`."""
         return _mean(self, jnp.asarray(x))
 
     def embed(self, x: ArrayLike) -> Float[Array, "n D"]:
@@ -44,16 +45,22 @@ jax.tree_util.register_dataclass(
 
 
 @jax.jit
-def _log_probs(predictive: Predictive, x: Array) -> Float[Array, "K n C"]:
-    def one_draw(draw):
-        return jax.vmap(lambda xi: predictive.posterior.apply(predictive.state, draw, xi))(x)
+def _predict(predictive: Predictive, x: Array) -> Prediction:
+    posterior, state = predictive.posterior, predictive.state
+    if posterior.trunk is None:
+        shared, one = x, posterior.apply
+    else:
+        shared, one = jax.vmap(lambda xi: posterior.trunk(state, xi))(x), posterior.head
 
-    return jax.nn.log_softmax(chunks.over_draws(one_draw, predictive.draws) / predictive.temperature, axis=-1)
+    def one_draw(draw):
+        return jax.vmap(lambda h: one(state, draw, h))(shared)
+
+    return predictions.temper(chunks.over_draws(one_draw, predictive.draws), predictive.temperature)
 
 
 @jax.jit
-def _mean(predictive: Predictive, x: Array) -> Float[Array, "n C"]:
-    return chunks.over_rows(lambda part: maths.log_mean_exp(_log_probs(predictive, part)), x, 1024)
+def _mean(predictive: Predictive, x: Array) -> Float[Array, "n C"] | Gaussian:
+    return chunks.over_rows(lambda part: predictions.average(_predict(predictive, part)), x, 1024)
 
 
 @jax.jit

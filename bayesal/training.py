@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from bayesal.types import FitInfo, HParams, Key, Labeled, Network, PyTree
+from bayesal import likelihoods
+from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, PyTree
 
 LossFn = Callable[[PyTree, Key, Array, Array, Array], Float[Array, ""]]
 
@@ -55,13 +56,12 @@ def _order(key: Key, labeled: Labeled) -> Array:
     return jnp.argsort(jnp.where(jnp.arange(capacity) < labeled.count, jax.random.uniform(key, (capacity,)), jnp.inf))
 
 
-def nll(network: Network, rate: Any) -> LossFn:
+def nll(network: Network, rate: Any, likelihood: Likelihood = likelihoods.CATEGORICAL) -> LossFn:
     """Mean negative log-likelihood of a minibatch, in nats, with fresh dropout masks for every example."""
 
     def loss(params, key, x, y, count):
         del count
         keys = jax.random.split(key, x.shape[0])
-        logits = jax.vmap(lambda xi, k: network.apply(params, xi, k, rate))(x, keys)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        return jax.vmap(lambda xi, yi, k: likelihoods.loss(likelihood, network.apply(params, xi, k, rate), yi))(x, y, keys).mean()
 
     return loss

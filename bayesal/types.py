@@ -37,8 +37,40 @@ class Labeled(NamedTuple):
     """A labeled set of fixed capacity: rows `>= count` are padding and may change nothing."""
 
     x: Array  # [M, ...]
-    y: Int[Array, " M"]
+    y: Int[Array, " M"] | Float[Array, " M"]
     count: Int[Array, ""]
+
+
+class Gaussian(NamedTuple):
+    """Normal predictions of a number: means and variances of one shape, in the label's unit and its square."""
+
+    mean: Float[Array, "*B"]
+    variance: Float[Array, "*B"]
+
+
+class Mixture(NamedTuple):
+    """Predictions of a number by a mixture of J normals, along the last axis; the weights are normalized logarithms."""
+
+    log_weight: Float[Array, "*B J"]
+    mean: Float[Array, "*B J"]
+    variance: Float[Array, "*B J"]
+
+
+# What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of normals. See `predictions`.
+Prediction = jax.Array | Gaussian | Mixture
+
+
+class Likelihood(NamedTuple):
+    """What a network's outputs say about a label. Built by `bayesal.likelihoods`.
+
+    predict: `(outputs) -> Prediction` for ONE example; the loss is minus its log-likelihood.
+    outputs: how many outputs the network must have; None: one per class.
+    real: whether labels are real numbers; otherwise they are classes.
+    """
+
+    predict: Callable[[Array], Any]
+    outputs: int | None = None
+    real: bool = False
 
 
 class HParams(NamedTuple):
@@ -71,17 +103,23 @@ class Posterior(NamedTuple):
     init:  `(key, x) -> State`; `x` is one example, looked at for its shape only.
     fit:   `(key, State, Labeled, HParams) -> (State, FitInfo)`.
     draw:  `(key, State, K) -> Draws`, every leaf `[K, ...]`.
-    apply: `(State, Draw, x) -> log-probabilities [C]` for ONE draw and ONE example.
+    apply: `(State, Draw, x) -> log-probabilities [C]` (or another `Prediction`) for ONE draw and ONE example.
     embed: `(State, x) -> [D]`, or None.
     members: the only number of draws there are (an ensemble has exactly its members), or None for any.
+    trunk: `(State, x) -> H`, what all draws share, computed once for each example, or None.
+    head:  `(State, Draw, H) -> ` what `apply` gives, from what the trunk gave; None where there is no trunk.
+    real:  whether labels are real numbers; otherwise they are classes.
     """
 
     init: Callable[[Key, Array], PyTree]
     fit: Callable[[Key, PyTree, Labeled, HParams], tuple[PyTree, FitInfo]]
     draw: Callable[[Key, PyTree, int], PyTree]
-    apply: Callable[[PyTree, PyTree, Array], Float[Array, " C"]]
+    apply: Callable[[PyTree, PyTree, Array], Any]
     embed: Callable[[PyTree, Array], Float[Array, " D"]] | None = None
     members: int | None = None
+    trunk: Callable[[PyTree, Array], PyTree] | None = None
+    head: Callable[[PyTree, PyTree, PyTree], Any] | None = None
+    real: bool = False
 
 
 class Selection(NamedTuple):

@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"types"},
     {"maths", "checks", "chunks"},
-    {"predictives", "scores", "gaussian", "metrics", "training", "networks"},
+    {"predictions"},
+    {"likelihoods", "predictives"},
+    {"scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
     {"calibrate", "posteriors", "retune"},
     {"folds", "acquire", "explain", "stream", "shards"},
@@ -22,7 +24,7 @@ LAYERS = (
 )
 MAY_IMPORT = {room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms}
 
-THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py", "bayesal/posteriors/variational.py")}
+THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",)}
 NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
 MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
 

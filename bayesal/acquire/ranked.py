@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from bayesal import checks, chunks, select
+from bayesal import checks, chunks, predictions, select
 from bayesal.types import Score, Strategy
 
 CHUNK = 1024  # rows of the pool scored at a time
@@ -22,7 +22,7 @@ def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
     """The points with the highest score, each for itself.
 
     Args:
-      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
+      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`; of real labels one of `bayesal.gaussian`, `(means, variances) -> [n]`.
       chunk: rows scored at a time; it bounds the memory and changes nothing else.
     """
     checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
@@ -37,4 +37,4 @@ def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
 
 def pool_scores(predictive, x: Array, score: Score, chunk: int = CHUNK) -> Float[Array, " N"]:
     """The score of every pool point, in constant memory beyond the pool and the scores."""
-    return chunks.over_rows(lambda part: score(predictive(part)), x, chunk)
+    return chunks.over_rows(lambda part: predictions.scored(score, predictive(part)), x, chunk)

@@ -28,6 +28,21 @@ def labels(values: Any, classes: int, count: int | None = None, name: str = "lab
     return host.astype(np.int32)
 
 
+def real_labels(values: Any, count: int | None = None, name: str = "labels") -> np.ndarray:
+    """Finite real labels `[n]`, as float32."""
+    host = np.asarray(values)
+    if host.ndim != 1 or (count is not None and len(host) != count):
+        wanted = f"({count},)" if count is not None else "[n]"
+        raise WrongLabel(name, f"`{name}` must have shape {wanted}, one number per index; got shape {host.shape}.")
+    if host.dtype.kind not in "iuf":
+        raise WrongLabel(name, f"`{name}` must be real numbers, got dtype {host.dtype}. For classes build the posterior without `likelihood=`.")
+    single = host.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(single))
+    if len(bad):
+        raise WrongLabel(name, f"`{name}` must be finite (in float32); positions {listed(bad)} hold {listed(host[bad])}.", bad)
+    return single
+
+
 def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
     """Distinct rows of a pool of `rows` points, as int32."""
     host = np.asarray(values)

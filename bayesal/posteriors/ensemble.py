@@ -2,17 +2,18 @@
 
 import jax
 
-from bayesal import checks, chunks, training
-from bayesal.types import Network, Posterior
+from bayesal import checks, chunks, likelihoods, training
+from bayesal.types import Likelihood, Network, Posterior
 
 
-def ensemble(network: Network, *, members: int = 5, batch: int = 32) -> Posterior:
+def ensemble(network: Network, *, members: int = 5, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL) -> Posterior:
     """`members` nets trained from different initializations and minibatch orders. A draw is a member: its parameters.
 
     Args:
       network: what to train.
       members: how many nets, the only number of draws there is; at least 2.
       batch: rows of one minibatch.
+      likelihood: what the outputs mean; default classes.
     References:
       Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474
     """
@@ -24,7 +25,7 @@ def ensemble(network: Network, *, members: int = 5, batch: int = 32) -> Posterio
 
     def fit(key, state, labeled, hparams):
         def one(key, params):
-            return training.sgd(key, params, training.nll(network, hparams.dropout), labeled, hparams, batch=batch)
+            return training.sgd(key, params, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
 
         return chunks.over_fits(one, jax.random.split(key, members), state)
 
@@ -38,9 +39,9 @@ def ensemble(network: Network, *, members: int = 5, batch: int = 32) -> Posterio
 
     def apply(state, draw, x):
         del state
-        return jax.nn.log_softmax(network.apply(draw, x, None, 0.0))
+        return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     def embed(state, x):
         return network.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
 
-    return Posterior(init, fit, draw, apply, embed if network.embed else None, members)
+    return Posterior(init, fit, draw, apply, embed if network.embed else None, members, real=likelihood.real)

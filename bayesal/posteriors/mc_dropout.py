@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import checks, training
-from bayesal.types import ArrayLike, Network, Posterior, PyTree
+from bayesal import checks, likelihoods, training
+from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
 
 class DropoutState(NamedTuple):
@@ -27,12 +27,13 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
     return any(id(v) in reached for v in program.outvars)
 
 
-def mc_dropout(network: Network, *, batch: int = 32) -> Posterior:
+def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL) -> Posterior:
     """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key fixes the mask for every x.
 
     Args:
       network: a network with dropout.
       batch: rows of one minibatch.
+      likelihood: what the outputs mean; default classes.
     Raises (`init`):
       ConstantScores: the network's logits do not depend on the key, so it has no dropout and all draws would agree.
     References:
@@ -51,7 +52,7 @@ def mc_dropout(network: Network, *, batch: int = 32) -> Posterior:
 
     def fit(key, state, labeled, hparams):
         rate = jnp.asarray(hparams.dropout, jnp.float32)
-        params, info = training.sgd(key, state.params, training.nll(network, rate), labeled, hparams, batch=batch)
+        params, info = training.sgd(key, state.params, training.nll(network, rate, likelihood), labeled, hparams, batch=batch)
         return DropoutState(params, rate), info
 
     def draw(key, state, num):
@@ -59,7 +60,7 @@ def mc_dropout(network: Network, *, batch: int = 32) -> Posterior:
         return jax.random.split(key, num)
 
     def apply(state, draw, x):
-        return jax.nn.log_softmax(network.apply(state.params, x, draw, state.rate))
+        return likelihood.predict(network.apply(state.params, x, draw, state.rate))
 
     embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
-    return Posterior(init, fit, draw, apply, embed)
+    return Posterior(init, fit, draw, apply, embed, real=likelihood.real)

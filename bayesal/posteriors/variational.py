@@ -4,12 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from bayesal import training
-from bayesal.types import Network, Posterior, PyTree
+from bayesal import likelihoods, training
+from bayesal.types import Likelihood, Network, Posterior, PyTree
 
 
 class MeanField(NamedTuple):
@@ -45,17 +44,18 @@ def kl_to_prior(state: MeanField, scale: Any) -> Float[Array, ""]:
     return sum(jax.tree.leaves(jax.tree.map(one, state.mean, state.log_std)))
 
 
-def nll(network: Network, params: PyTree, x: Array, y: Array) -> Float[Array, ""]:
+def nll(network: Network, params: PyTree, x: Array, y: Array, likelihood: Likelihood = likelihoods.CATEGORICAL) -> Float[Array, ""]:
     """Mean negative log-likelihood of a minibatch under one set of weights, in nats."""
-    logits = jax.vmap(lambda xi: network.apply(params, xi, None, 0.0))(x)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+    return jax.vmap(lambda xi, yi: likelihoods.loss(likelihood, network.apply(params, xi, None, 0.0), yi))(x, y).mean()
 
 
-def expected_nll(network: Network, key: Array, state: MeanField, x: Array, y: Array) -> Float[Array, ""]:
+def expected_nll(
+    network: Network, key: Array, state: MeanField, x: Array, y: Array, likelihood: Likelihood = likelihoods.CATEGORICAL
+) -> Float[Array, ""]:
     """`nll` averaged over the weights `mean + std * noise` and `mean - std * noise`: what is odd in the noise cancels."""
     params = sample(key, state)
     mirrored = jax.tree.map(lambda m, p: 2 * m - p, state.mean, params)
-    return 0.5 * (nll(network, params, x, y) + nll(network, mirrored, x, y))
+    return 0.5 * (nll(network, params, x, y, likelihood) + nll(network, mirrored, x, y, likelihood))
 
 
 def spread(mean: PyTree, ratio: float) -> MeanField:
@@ -63,7 +63,10 @@ def spread(mean: PyTree, ratio: float) -> MeanField:
     return MeanField(mean, jax.tree.map(lambda a: jnp.full_like(a, jnp.log(ratio * prior_std(a, 1.0))), mean))
 
 
-def variational(network: Network, *, batch: int = 32, pairs: int = 1, kl_weight: float = 0.01, initial_std: float = 0.5) -> Posterior:
+def variational(
+    network: Network, *, batch: int = 32, pairs: int = 1, kl_weight: float = 0.01, initial_std: float = 0.5,
+    likelihood: Likelihood = likelihoods.CATEGORICAL,
+) -> Posterior:
     """Mean-field variational inference: an independent normal for every weight. A draw is one set of weights.
 
     The default is NOT the evidence bound: `kl_weight` 0.01 is a tempered ("cold") posterior, as if every label had been
@@ -85,6 +88,7 @@ def variational(network: Network, *, batch: int = 32, pairs: int = 1, kl_weight:
       pairs: antithetic pairs of weight samples per step, each shared by the minibatch.
       kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less is a cold posterior.
       initial_std: standard deviation of every weight at the start, in units of its prior's (at `prior_scale` 1).
+      likelihood: what the outputs mean; default classes.
     References:
       Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Wenzel et al. 2020, https://arxiv.org/abs/2002.02405 (cold
       posteriors); Coker et al. 2022, https://arxiv.org/abs/2202.11670 (wide mean-field networks can ignore the data).
@@ -95,7 +99,7 @@ def variational(network: Network, *, batch: int = 32, pairs: int = 1, kl_weight:
 
     def fit(key, state, labeled, hparams):
         def loss(state, key, x, y, count):
-            expected = jax.vmap(lambda k: expected_nll(network, k, state, x, y))(jax.random.split(key, pairs)).mean()
+            expected = jax.vmap(lambda k: expected_nll(network, k, state, x, y, likelihood))(jax.random.split(key, pairs)).mean()
             return expected + kl_weight * kl_to_prior(state, hparams.prior_scale) / count
 
         return training.sgd(key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch)
@@ -105,7 +109,7 @@ def variational(network: Network, *, batch: int = 32, pairs: int = 1, kl_weight:
 
     def apply(state, draw, x):
         del state
-        return jax.nn.log_softmax(network.apply(draw, x, None, 0.0))
+        return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
-    return Posterior(init, fit, draw, apply, embed)
+    return Posterior(init, fit, draw, apply, embed, real=likelihood.real)

@@ -1,0 +1,34 @@
+"""Heads: what a network's outputs get beside themselves."""
+
+import jax.numpy as jnp
+
+from bayesal import checks
+from bayesal.types import Network
+
+
+def shared_noise(network: Network) -> Network:
+    """A network of one output gets a second one, the same for every x and learned: homoscedastic noise for `likelihoods.gaussian()`.
+
+    The new parameter starts at 0 (a variance of 0.69 in units of `scale` squared) and is trained with the others. Draws that
+    drop units out do not drop it.
+
+    Args:
+      network: one output, the mean.
+
+    >>> from bayesal import networks
+    >>> network = shared_noise(networks.mlp(4, 1))
+    >>> network.apply(network.init(jax.random.key(0), jnp.ones(4)), jnp.ones(4), None, 0.0).shape
+    (2,)
+    """
+    checks.a(Network, network, "network", "networks.mlp(inputs, 1)")
+
+    def init(key, x):
+        return {"net": network.init(key, x), "noise": jnp.zeros(1)}
+
+    def apply(params, x, key, rate):
+        outputs = network.apply(params["net"], x, key, rate)
+        if outputs.shape != (1,):
+            raise checks.WrongShape("network", f"`shared_noise` takes a network of one output for one example, and this one gave shape {outputs.shape}.")
+        return jnp.concatenate([outputs, params["noise"]])
+
+    return Network(init, apply, (lambda params, x: network.embed(params["net"], x)) if network.embed else None)
