@@ -1,5 +1,6 @@
 """Arrays of any library, read where they lie; axes in any order; three kinds of numbers made into one."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from bayesal import checks
 
 LETTERS = "KNC"
 HALF = ("bfloat16", "float16")
+UNREAD = (BufferError, RuntimeError, TypeError, ValueError)  # what a library raises that cannot hand its numbers over
 
 
 def read(values: Any, name: str) -> np.ndarray | jax.Array:
@@ -35,17 +37,15 @@ def read(values: Any, name: str) -> np.ndarray | jax.Array:
 
 
 def _from_dlpack(values: Any, name: str) -> np.ndarray | jax.Array:
-    if hasattr(values, "cpu") and jax.default_backend() == "cpu":
-        values = values.cpu()
-    if hasattr(values, "contiguous"):
-        values = values.contiguous()
     try:
-        return np.from_dlpack(values)  # first, because it keeps float64
-    except (BufferError, RuntimeError, TypeError, ValueError):
-        pass  # bfloat16, or not on the host
-    try:
+        if hasattr(values, "cpu") and jax.default_backend() == "cpu":
+            values = values.cpu()
+        if hasattr(values, "contiguous"):
+            values = values.contiguous()
+        with contextlib.suppress(*UNREAD):  # bfloat16, or not on the host
+            return np.from_dlpack(values)  # first, because it keeps float64
         return jax.dlpack.from_dlpack(values)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+    except UNREAD as error:
         raise checks.WrongShape(name, f"`{name}` of type {type(values).__name__} cannot be read over DLPack ({error}). Pass a dense array.") from error
 
 

@@ -108,7 +108,7 @@ def _rule(method: Any) -> Method:
     if isinstance(method, str) and method in METHODS:
         return METHODS[method]
     if callable(method):
-        return Method(method)
+        return Method(lambda log_probs: method(log_probs.copy()))  # what it keeps may not change with the caller's array
     raise checks.UnknownName(
         "method", f"`method` = {method!r} is not known; pass one of {', '.join(METHODS)}, or a function log_probs [K, n, C] -> scores [n].")
 

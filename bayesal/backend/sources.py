@@ -51,7 +51,7 @@ def of_predict(predict: Callable[[Any, Key], Any], x: Any, key: Key, letters: st
             raise checks.WrongShape(
                 "predict", f"`predict` was given {len(part)} points and answered for {values.shape[1]} (shape {tuple(values.shape)} as [K, N, C]). "
                 "If its axes come in another order, say so by `axes`.")
-        return arrays.log_probs("predict", values)
+        return arrays.log_probs("predict", values.copy())  # `predict` may answer in the same buffer every time
 
     return Source(read, x.shape[0], "predict", predicted=True)
 

@@ -1,13 +1,19 @@
 """How fast are scores and batches? `python -m experiments.benchmarks.acquisition [--peer] [--quick]`
 
-Draws of a linear net on random features: K = 100, C = 10, float32. Medians of several calls after one that compiles; the peer's own
+Draws of a linear net on random features: K = 100, C = 10, float32. Medians of CALLS calls after one that compiles; the peer's own
 default settings, called once. Every BatchBALD batch, ours and the peer's, is judged by one independent estimate of its joint information: labels are sampled
-from the draws, and log-likelihoods are summed in float64. With `--peer`, batchbald_redux (where it is installed) runs in the same process.
+from the draws, and log-likelihoods are summed in float64. With `--peer`, batchbald_redux (where it is installed) runs in the same process, with
+10,000 samples and nothing else said, as its authors' examples do but in its default float32; its progress bars are off. Memory is the
+growth of RssAnon during one more call (of the peer's: the only one), sampled all along; the pool is there before, in both layouts. With --peer a run takes
+about 20 minutes; what is going on is said on stderr.
 """
 
 import argparse
-import resource
+import ctypes
+import importlib.util
+import os
 import statistics
+import sys
 import time
 
 import jax
@@ -15,9 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import scores, select
+from experiments.benchmarks._memory import watched
 
-DRAWS, CLASSES = 100, 10
+DRAWS, CLASSES, CALLS, MB = 100, 10, 5, 1e6
 JUDGED = 10**6  # label configurations behind the independent estimate
+LONGEST = 50  # the longest batch whose joint information is estimated: near log K it says nothing
+SIZES = {10_000: (5, 10, 20), 60_000: (5, 10, 50, 100), 120_000: (10,)}
+PEER = {(10_000, 5), (10_000, 10), (10_000, 20), (60_000, 5)}  # where the peer takes minutes, and not hours
+START = time.perf_counter()
 
 
 def predictions(rows, seed=0):
@@ -59,37 +70,54 @@ def timed(run, calls):
     return statistics.median(seconds), answer
 
 
-def batches(sizes, rows, log_p, calls, peer):
-    """One line per batch size."""
-    for size in sizes:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds, ours = timed(lambda: select.batch_bald(jax.random.key(0), log_p, size), calls)  # noqa: B023
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        judged, error = joint_information(log_p, ours.indices) if size <= 50 else (float("nan"), float("nan"))
-        line = f"batch_bald      N={rows:>6} b={size:>3}  {seconds:8.3f} s  peak +{grown:5.0f} MB  gains evaluated {float(ours.evaluated):6.1%}  joint {judged:.3f} +- {error:.3f}"
-        if peer is not None and (rows, size) in ((10_000, 5), (60_000, 5), (10_000, 10)):
-            theirs, batch = peer(size)
-            other, _ = joint_information(log_p, batch)
-            line += f"   batchbald_redux {theirs:.1f} s ({theirs / seconds:.0f}x), joint {other:.3f}"
-        print(line, flush=True)
+def progress(text):
+    print(f"[{time.perf_counter() - START:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+def measured(run, every=0.001):
+    """Seconds of one call, its answer, and by how many MB its memory grew."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed is given back, so that it cannot hide growth
+    with watched(seconds=every) as memory:
+        start = time.perf_counter()
+        answer = jax.block_until_ready(run())
+        seconds = time.perf_counter() - start
+    return seconds, answer, (memory["peak"] - memory["before"]) / MB
+
+
+def batches(rows, log_p, peer):
+    """One line per batch size, two where the peer takes part; the seconds of each size."""
+    took = {}
+    for size in SIZES[rows]:
+        run = lambda size=size: select.batch_bald(jax.random.key(0), log_p, size)
+        progress(f"batch_bald, N = {rows:,}, b = {size}: {1 + CALLS} calls and one for its memory")
+        took[size], ours = timed(run, CALLS)
+        *_, grown = measured(run)
+        line = f"batch_bald      N={rows:>6} b={size:>3}  {took[size]:8.3f} s  peak +{grown:5.0f} MB  gains evaluated {float(ours.evaluated):6.1%}"
+        if size > LONGEST:
+            print(line, flush=True)
+            continue
+        judged, error = joint_information(log_p, ours.indices)
+        print(f"{line}  joint {judged:.4f} +- {error:.4f}", flush=True)
+        if peer is not None and (rows, size) in PEER:
+            progress(f"batchbald_redux, N = {rows:,}, b = {size}: minutes")
+            seconds, batch, theirs = measured(lambda size=size: peer(size), every=0.01)
+            other, error = joint_information(log_p, batch)
+            print(f"batchbald_redux N={rows:>6} b={size:>3}  {seconds:8.1f} s  peak +{theirs:5.0f} MB  {'':22}  joint {other:.4f} +- {error:.4f}")
+            print(f"  ours: {seconds / took[size]:.0f}x as fast, {grown / theirs:.3f} of its memory, joint information {judged - other:+.4f}", flush=True)
+    return took
 
 
 def redux(log_p):
-    """`size -> (seconds, rows)` of batchbald_redux with 10,000 samples, or None where it is not installed."""
-    try:
-        import torch
-        from batchbald_redux import batchbald
-    except ImportError:
-        print("batchbald_redux is not installed: ours alone")
+    """`size -> rows` of batchbald_redux with 10,000 samples, or None where it is not installed."""
+    if importlib.util.find_spec("batchbald_redux") is None:
+        progress("batchbald_redux is not installed: ours alone")
         return None
-    ordered = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.asarray(log_p), 0, 1)))
+    os.environ["TQDM_DISABLE"] = "1"
+    import torch
+    from batchbald_redux import batchbald
 
-    def run(size):
-        start = time.perf_counter()
-        batch = batchbald.get_batchbald_batch(ordered, size, 10_000, dtype=torch.double, device="cpu")
-        return time.perf_counter() - start, batch.indices
-
-    return run
+    ordered = torch.from_numpy(np.moveaxis(np.asarray(log_p), 0, 1).copy())
+    return lambda size: batchbald.get_batchbald_batch(ordered, size, 10_000).indices
 
 
 def plain_epig(p, q):
@@ -104,26 +132,34 @@ def plain_epig(p, q):
     return np.concatenate(out)
 
 
+def decomposed(rows, log_p):
+    """Entropy and BALD in one pass."""
+    seconds, _ = timed(lambda: jax.jit(scores.decompose)(log_p), CALLS)
+    numbers = rows * DRAWS * CLASSES
+    host = np.asarray(log_p)
+
+    def plain():
+        p = np.exp(host)
+        mean = p.mean(0)
+        return -(mean * np.log(mean)).sum(-1) + (p * np.log(p)).sum((0, 2)) / DRAWS
+
+    naive, _ = timed(plain, 3)
+    print(f"entropy + bald  N={rows:>6}        {seconds:8.3f} s  {numbers / seconds / 1e9:.2f} billion numbers/s; plain NumPy {naive:.3f} s ({naive / seconds:.1f}x)")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", action="store_true", help="run batchbald_redux too (minutes)")
     parser.add_argument("--quick", action="store_true", help="N = 10,000 alone")
     given = parser.parse_args()
-    calls = 5
-    for rows, sizes in ((10_000, (5, 10, 20)), (60_000, (5, 10, 50)))[: 1 if given.quick else 2]:
+    took = {}
+    for rows in list(SIZES)[: 1 if given.quick else None]:
         log_p = predictions(rows)
-        seconds, _ = timed(lambda: jax.jit(scores.decompose)(log_p), calls)  # noqa: B023
-        numbers = rows * DRAWS * CLASSES
-        host = np.asarray(log_p)
-
-        def plain():
-            p = np.exp(host)  # noqa: B023
-            mean = p.mean(0)
-            return -(mean * np.log(mean)).sum(-1) + (p * np.log(p)).sum((0, 2)) / DRAWS
-
-        naive, _ = timed(plain, 3)
-        print(f"entropy + bald  N={rows:>6}        {seconds:8.3f} s  {numbers / seconds / 1e9:.2f} billion numbers/s; plain NumPy {naive:.3f} s ({naive / seconds:.1f}x)")
-        batches(sizes, rows, log_p, calls if rows < 20_000 else 3, redux(log_p) if given.peer else None)
+        if rows <= 60_000:
+            decomposed(rows, log_p)
+        took[rows] = batches(rows, log_p, redux(log_p) if given.peer else None)
+    if not given.quick:
+        print(f"  twice the pool, N = 120,000, b = 10: {took[120_000][10] / took[60_000][10]:.2f}x the seconds")
     log_p, target = predictions(10_000), predictions(500, seed=2)
     seconds, ours = timed(lambda: scores.epig(log_p, target), 3)
     p, q = np.exp(np.asarray(log_p)), np.exp(np.asarray(target))
@@ -131,8 +167,10 @@ def main():
     theirs = plain_epig(p, q)
     naive = time.perf_counter() - start
     print(f"epig            N= 10000 T=500  {seconds:8.3f} s; plain NumPy {naive:.2f} s ({naive / seconds:.1f}x), largest difference {np.abs(ours - theirs).max():.1e}")
-    seconds, batch = timed(lambda: select.batch_epig(jax.random.key(0), log_p, target, 10), 1)
-    print(f"batch_epig      N= 10000 T=500 b= 10  {seconds:8.3f} s  gains evaluated {float(batch.evaluated):6.1%}")
+    run = lambda: select.batch_epig(jax.random.key(0), log_p, target, 10)
+    seconds, batch = timed(run, 3)
+    *_, grown = measured(run)
+    print(f"batch_epig      N= 10000 T=500 b= 10  {seconds:8.3f} s  peak +{grown:5.0f} MB  gains evaluated {float(batch.evaluated):6.1%}")
 
 
 if __name__ == "__main__":
