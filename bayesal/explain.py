@@ -10,11 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks, maths, scores
 from bayesal.select import configurations as labels
-from bayesal.select.batch_bald import USED_UP
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 CONFIGURATIONS = 2000  # sampled label configurations behind the gains of a selection that reports none
-BY_GAIN, BY_BALD, BY_SCORE = "gain", "gain, near ties by BALD", "own score"
+BY_GAIN, BY_SCORE = "gain", "own score"
 
 
 class Explanation(NamedTuple):
@@ -24,17 +23,19 @@ class Explanation(NamedTuple):
     total:      entropy of the averaged prediction; `total = aleatoric + epistemic`.
     aleatoric:  mean entropy of the draws: noise that no label can take away.
     epistemic:  BALD of the pick alone.
-    gain:       what its label adds to the labels of the picks before it; at most `epistemic`.
-    joint:      information in the batch up to and including it; at most log K.
-    share:      `joint / log K`. Near 1 the batch has told the draws apart, and more draws are needed to see more.
-    saturated:  whether the picks before it had used up 95 % of log K, so that its gain is mostly noise.
-    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" once a greedy batch is saturated; or "own score" where the
-                selector looked at points one by one.
+    gain:       what its label adds, about what `about` says, to the labels of the picks before it; about draws and targets at most `epistemic`.
+    joint:      information in the batch up to and including it, about the same; at most `ceiling`.
+    share:      `joint / ceiling`. Near 1 there is next to nothing left to learn from these draws; NaN where there is no ceiling.
+    saturated:  whether the picks before it had used up 95 % of the ceiling, so that its gain is mostly noise.
+    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" (of a batch about targets: by EPIG) once a greedy batch is saturated; or
+                "own score" where the selector reports no joint information.
     nearest:    row of the nearest labeled point by Euclidean distance, or -1.
     distance:   how far that is, or NaN.
     displaced:  the available point with the highest BALD that was left when this pick was made and that it beat although its own BALD is
                 lower: passed over because the picks before it made it redundant (or for another score). -1 if there was none.
     displaced_epistemic: its BALD, or NaN.
+    about:      what gains and joint information are about, of the whole batch: the draws, the targets, or a function.
+    ceiling:    the most that joint information can be: log K about the draws, the targets' mean BALD about targets, else NaN.
     """
 
     index: Int[np.ndarray, " B"]
@@ -50,23 +51,31 @@ class Explanation(NamedTuple):
     distance: Float[np.ndarray, " B"]
     displaced: Int[np.ndarray, " B"]
     displaced_epistemic: Float[np.ndarray, " B"]
+    about: About
+    ceiling: float
 
     def table(self) -> list[dict[str, Any]]:
         """One dict per pick, with None where there is nothing to say."""
-        columns = {name: [_said(value.item()) for value in column] for name, column in self._asdict().items()}
+        columns = {name: [_said(value.item()) for value in column] for name, column in zip(self._fields[:-2], self[:-2], strict=True)}
         for name in ("nearest", "displaced"):
             columns[name] = [None if row < 0 else row for row in columns[name]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def caption(self) -> str:
+        """What the gains are about, what bounds them, and from where on they are used up."""
+        most = "without a ceiling" if np.isnan(self.ceiling) else f"at most {self.ceiling:.4f} nats" + " (log K)" * (self.about is About.DRAWS)
+        late = f"; {100 * USED_UP:.0f} % used up before pick {int(np.argmax(self.saturated)) + 1}" if self.saturated.any() else ""
+        return f"gain and joint: information about the {self.about}, {most}{late}"
+
     def __str__(self) -> str:
-        rows = [list(self._fields), *([_shown(v) for v in row.values()] for row in self.table())]
+        rows = [list(self._fields[:-2]), *([_shown(v) for v in row.values()] for row in self.table())]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join([self.caption(), *("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)])
 
     def _repr_html_(self) -> str:
         line = lambda tag, cells: "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
         body = "".join(line("td", (_shown(v) for v in row.values())) for row in self.table())
-        return f"<table><thead>{line('th', self._fields)}</thead><tbody>{body}</tbody></table>"
+        return f"<table><caption>{self.caption()}</caption><thead>{line('th', self._fields[:-2])}</thead><tbody>{body}</tbody></table>"
 
 
 def _said(value: Any) -> Any:
@@ -91,8 +100,10 @@ def explain(
     """What each pick of a batch tells, adds and displaced.
 
     gain_b = I(y_b; w | y_1..y_(b-1)) = E[BALD of pick b under the posterior over draws after the labels before it];  0 <= gain_b <= BALD.
-    Gains and joint information are the selection's own where it reports them (greedy selectors); for any other selection they are
-    estimated from 2,000 sampled label configurations, the first exactly. Together they show how much a batch chosen point by point counts twice.
+    That is information about the draws. Gains and joint information are the selection's own where it reports them (greedy selectors), about what
+    it says they are about: those of batch EPIG are about the targets, those of a determinant about a function. For any other selection they are
+    about the draws, estimated from 2,000 sampled label configurations, the first exactly; together they show how much a batch chosen
+    point by point counts twice.
 
     Args:
       log_probs: normalized log-probabilities that the batch was chosen from.
@@ -114,7 +125,7 @@ def explain(
     ([0.37, 0.37], [0.37, 0.15])
     """
     log_probs = checks.log_probs(log_probs, ndim=3)
-    count, limit = log_probs.shape[1], float(np.log(log_probs.shape[0]))
+    count = log_probs.shape[1]
     picks, kept = _picks(selection, count)
     mask = np.asarray(checks.available_rows(available, count))
     if not mask[picks].all():
@@ -122,13 +133,13 @@ def explain(
     bald = np.asarray(scores.bald(log_probs))
     chosen = log_probs[:, picks]
     parts = scores.decompose(chosen)
-    gain, joint, saturated, ordered_by = _gains(selection, kept, chosen, bald[picks], limit, key)
+    gain, joint, saturated, ordered_by, about, ceiling = _gains(selection, kept, chosen, bald[picks], key)
     nearest, distance = _nearest(picks, features, labeled, count)
     displaced = _displaced(picks, bald, mask)
+    share = joint / ceiling if ceiling else np.zeros_like(joint)
     return Explanation(
-        picks, np.asarray(parts.total), np.asarray(parts.aleatoric), bald[picks], gain, joint,
-        joint / limit if limit else np.zeros_like(joint), saturated, ordered_by, nearest, distance, displaced,
-        np.where(displaced >= 0, bald[displaced], np.nan))
+        picks, np.asarray(parts.total), np.asarray(parts.aleatoric), bald[picks], gain, joint, share, saturated, ordered_by, nearest, distance,
+        displaced, np.where(displaced >= 0, bald[displaced], np.nan), about, ceiling)
 
 
 def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,19 +150,20 @@ def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     return checks.indices(rows[kept], count, "selection"), kept
 
 
-def _gains(selection, kept, chosen, bald, limit, key):
-    """Gain, joint information, saturation and order: as the selection reports them, or estimated."""
-    if selection.joint is not None:
-        gain, joint = np.asarray(selection.scores)[kept], np.asarray(selection.joint)[kept]
-        by = np.asarray([BY_GAIN, BY_BALD])
-    else:
+def _gains(selection, kept, chosen, bald, key):
+    """Gain, joint information, saturation, order, and what they are about with its ceiling: as the selection reports them, or estimated."""
+    if selection.about is None:
+        ceiling = float(np.log(chosen.shape[0]))
         key = jax.random.key(0) if key is None else checks.key(key)
         gain = np.minimum(np.asarray(_along(key, chosen)), bald)
-        joint = np.minimum(np.cumsum(gain, dtype=np.float32), np.float32(limit))
-        by = np.asarray([BY_SCORE, BY_SCORE])
-    before = np.concatenate([np.zeros(1, joint.dtype), joint[:-1]])[: len(joint)]
-    saturated = before > USED_UP * limit if selection.saturated is None else np.asarray(selection.saturated)[kept]
-    return gain, joint, saturated, by[saturated.astype(int)]
+        joint = np.minimum(np.cumsum(gain, dtype=np.float32), np.float32(ceiling))
+        return gain, joint, np.asarray(labels.used_up(jnp.asarray(joint), jnp.float32(ceiling))), np.full(len(gain), BY_SCORE), About.DRAWS, ceiling
+    gain, joint = np.asarray(selection.scores)[kept], np.asarray(selection.joint)[kept]
+    if selection.ceiling is None:
+        return gain, joint, np.zeros(len(gain), bool), np.full(len(gain), BY_GAIN), selection.about, float("nan")
+    saturated = np.asarray(selection.saturated)[kept]
+    ordered_by = np.where(saturated, f"{BY_GAIN}, near ties by {selection.about.fallback}", BY_GAIN)
+    return gain, joint, saturated, ordered_by, selection.about, float(selection.ceiling)
 
 
 @jax.jit

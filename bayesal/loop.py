@@ -329,14 +329,12 @@ def _edge(selection: Selection, state: LearnerState, room: int) -> Selection:
         raise checks.NonFinite("x", f"round {round}: no point can be picked; {broken} available points have NaN or +inf scores. The usual cause is NaN in the pool.")
     if broken:
         warnings.warn(f"round {round}: {broken} available points have NaN or +inf scores and were not considered.", stacklevel=3)
-    if selection.saturated is not None and bool(np.any(np.asarray(selection.saturated)[:kept])):
-        at = int(np.argmax(np.asarray(selection.saturated)))
-        warnings.warn(
-            f"round {round}: the first {at} picks use up 95 % of log K, the most that K draws can tell apart; the picks after them are mostly "
-            "noise (ordered by remaining gain, near ties by BALD). More draws (`num_draws`) are the cure.", stacklevel=3)
     cut = lambda a: None if a is None else a[:kept]
-    return selection._replace(
+    selection = selection._replace(
         indices=selection.indices[:kept], scores=selection.scores[:kept], joint=cut(selection.joint), saturated=cut(selection.saturated))
+    if note := selection.note():
+        warnings.warn(f"round {round}: {note}", stacklevel=3)
+    return selection
 
 
 def _trained(new: LearnerState, x: ArrayLike) -> None:

@@ -98,17 +98,18 @@ def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:
     return jax.lax.top_k(scores, size)[1]
 
 
+def rankable(scores: Float[Array, " N"], available: Bool[Array, " N"]) -> tuple[Float[Array, " N"], Int[Array, ""]]:
+    """Scores made safe to rank (unavailable, NaN and +inf become -inf), and how many available ones were NaN or +inf."""
+    broken = jnp.isnan(scores) | (scores == jnp.inf)
+    return jnp.where(available & ~broken, scores, -jnp.inf), jnp.sum(available & broken)
+
+
 def maskable(
     scores: Float[Array, " N"], available: Bool[Array, " N"], size: int
 ) -> tuple[Float[Array, " N"], Int[Array, ""], Bool[Array, ""]]:
-    """Scores made safe to rank: unavailable, NaN and +inf become -inf.
-
-    Returns the scores, how many available ones were NaN or +inf, and whether more than `size` points are left to choose from
-    and all of them have one and the same score.
-    """
-    broken = jnp.isnan(scores) | (scores == jnp.inf)
-    safe = jnp.where(available & ~broken, scores, -jnp.inf)
+    """`rankable`, and whether more than `size` points are left to choose from and all of them have one and the same score."""
+    safe, nonfinite = rankable(scores, available)
     finite = safe > -jnp.inf
     low = jnp.min(jnp.where(finite, safe, jnp.inf), initial=jnp.inf)
     high = jnp.max(safe, initial=-jnp.inf)
-    return safe, jnp.sum(available & broken), (jnp.sum(finite) > size) & (low == high)
+    return safe, nonfinite, (jnp.sum(finite) > size) & (low == high)

@@ -17,10 +17,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, chunks
+from bayesal import checks, chunks, maths
 from bayesal.predictives import Predictive
 from bayesal.scores import bald
-from bayesal.select.sharded import batch_bald_shard, usable
+from bayesal.select.sharded import batch_bald_shard
 from bayesal.types import ArrayLike, Key, Score, Selection
 
 AXIS = "pool"
@@ -222,7 +222,7 @@ def _top(values, available, size, place):
 
     def shard(values, available):
         rows = values.shape[0]
-        safe, nonfinite = usable(values, available)
+        safe, nonfinite = maths.rankable(values, available)
         finite = safe > -jnp.inf
         some, at = jax.lax.top_k(safe, min(size + 1, rows))
         at = at + jax.lax.axis_index(AXIS) * rows

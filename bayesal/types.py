@@ -7,6 +7,7 @@ Values are normalized log-probabilities, information is in nats, a higher score 
 picked, and every public index is a row of the pool that the caller passed in.
 """
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 PyTree = Any
 ArrayLike = jax.Array | np.ndarray
 Key = PRNGKeyArray
+
+USED_UP = 0.95  # share of its ceiling from which on the joint information of a batch is used up and later gains are mostly noise
 
 
 class Network(NamedTuple):
@@ -122,13 +125,34 @@ class Posterior(NamedTuple):
     real: bool = False
 
 
+@jax.tree_util.register_static
+class About(enum.StrEnum):
+    """What the joint information of a batch is about: part of a `Selection`'s structure, not a leaf, so that it passes through jit.
+
+    DRAWS:    which of the K draws is right: at most log K.
+    TARGETS:  the labels of target points: at most the targets' mean BALD, because a label tells about a target through the draws alone.
+    FUNCTION: a Gaussian function, or the weights of a linear model: no ceiling.
+    """
+
+    DRAWS = "draws"
+    TARGETS = "targets"
+    FUNCTION = "function"
+
+    @property
+    def fallback(self) -> str:
+        """What orders near ties of gains once the information is used up."""
+        return {About.DRAWS: "BALD", About.TARGETS: "EPIG"}[self]
+
+
 class Selection(NamedTuple):
     """What to label next, best first, and what certifies it.
 
     indices:   rows of the pool that was passed in. Under jit, -1 fills up a batch that the pool could not.
     scores:    the score of each pick; for greedy selectors its gain given the picks before it, in nats.
-    joint:     information in the batch up to and including each pick, in nats; never above log K (greedy selectors).
-    saturated: whether the picks before this one had already used up 95 % of log K: then more draws are needed.
+    joint:     information in the batch up to and including each pick, in nats (greedy selectors).
+    about:     what that information is about; None where there is no `joint`.
+    ceiling:   the most it can be, in nats; None where nothing bounds it.
+    saturated: whether the picks before this one had already used up 95 % of the ceiling: then its gain is mostly noise (see `note`).
     certified: whether no point that a screening left out could have entered the batch, given the gains as computed (sampled
                gains: up to their sampling error). None: nothing was screened.
     constant:  whether all available points had the same score, so that the ranking says nothing.
@@ -144,6 +168,26 @@ class Selection(NamedTuple):
     constant: Bool[Array, ""] | None = None
     nonfinite: Int[Array, ""] | None = None
     evaluated: Float[Array, ""] | None = None
+    about: About | None = None
+    ceiling: Float[Array, ""] | np.ndarray | None = None
+
+    def note(self) -> str:
+        """What people should know of the batch: which picks came after its information was used up, and what ordered them. Else "".
+
+        >>> picked = Selection(np.arange(3), np.ones(3), saturated=np.array([False, True, True]), about=About.DRAWS, ceiling=np.log(2))
+        >>> picked.note()[:71]
+        'the first 1 of 3 picks use up 95 % of log K = 0.69 nats, the most that '
+        """
+        if self.saturated is None or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any():
+            return ""
+        most, cure = {
+            About.DRAWS: (f"log K = {float(self.ceiling):.2f} nats, the most that K draws can tell apart", "More draws (`num_draws`) are the cure."),
+            About.TARGETS: (
+                f"{float(self.ceiling):.2f} nats, the most that any labels tell about the targets by these draws",
+                "A smaller batch, other targets or more draws are the cure.")}[self.about]
+        return (
+            f"the first {int(np.argmax(late))} of {int(np.sum(np.asarray(self.indices) >= 0))} picks use up {100 * USED_UP:.0f} % of {most}; the picks after "
+            f"them are mostly noise (ordered by remaining gain, near ties by {self.about.fallback}). {cure}")
 
 
 Score = Callable[[Float[Array, "K *B C"]], Float[Array, "*B"]]

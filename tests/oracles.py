@@ -135,6 +135,15 @@ def joint_information(p, batch):
     return joint - noise
 
 
+def told_about(p, q, batch):
+    """I(y_batch; y_target) of points `batch` of `p[K, N, C]` and one target `q[K][C]`, by enumerating every label of all of them."""
+    both = np.concatenate([p[:, batch], q[:, None]], axis=1)
+    draws = list(range(len(batch)))
+    noise = sum(h(row) for point in range(both.shape[1]) for row in both[:, point]) / len(both)
+    entropy_of = lambda points: joint_information(both, points) + sum(h(row) for point in points for row in both[:, point]) / len(both)
+    return entropy_of(draws) + entropy_of([len(batch)]) - joint_information(both, [*draws, len(batch)]) - noise
+
+
 def greedy_batch_bald(p, size, available=None):
     """A full sweep over every point at every step. Returns the picks, their joint information, and per step every
     candidate's joint information, so that a test can tell near ties from errors."""

@@ -10,6 +10,7 @@ import pytest
 
 from bayesal import checks, scores, select
 from bayesal.explain import Explanation, explain
+from bayesal.types import About
 
 K, N, C, SIZE = 6, 12, 3, 4
 LOG_P, P = oracles.random_log_probs(3, (K, N, C), scale=1.0)
@@ -22,7 +23,13 @@ def by_enumeration(batch):
     return np.diff(joint, prepend=0.0), np.array(joint)
 
 
-@pytest.mark.parametrize("selection", [GREEDY, RANKED], ids=["greedy", "ranked"])
+PICKED = {
+    "greedy": GREEDY, "ranked": RANKED, "power": select.power(jax.random.key(1), scores.bald(LOG_P), SIZE, beta=8.0),
+    "balanced": select.class_balanced(LOG_P.mean(0).argmax(-1).astype(np.int32), scores.bald(LOG_P), SIZE),
+    "bought": select.per_cost(scores.bald(LOG_P), 1 + np.arange(N, dtype=np.float32) % 3, 6.0)}
+
+
+@pytest.mark.parametrize("selection", PICKED.values(), ids=PICKED)
 def test_numbers_are_those_of_an_enumeration(selection):
     why = explain(LOG_P, selection)
     batch = selection.indices.tolist()
@@ -34,6 +41,7 @@ def test_numbers_are_those_of_an_enumeration(selection):
     np.testing.assert_allclose(why.epistemic, [oracles.bald(P[:, i]) for i in batch], atol=2e-6)
     np.testing.assert_allclose(why.gain, gain, atol=2e-5 + sampled)
     np.testing.assert_allclose(why.joint, joint, atol=2e-5 + 2 * sampled)
+    assert why.about is About.DRAWS and abs(why.ceiling - math.log(K)) < 1e-6
     np.testing.assert_allclose(why.share, why.joint / math.log(K), atol=1e-6)
     assert abs(why.gain[0] - why.epistemic[0]) < 1e-5 and np.all(why.gain <= why.epistemic + 1e-6)
     assert set(why.ordered_by) == {"gain" if selection is GREEDY else "own score"}
@@ -73,6 +81,7 @@ def test_used_up_draws_are_said_and_so_is_what_ordered_the_rest():  # TRAPS 8
     assert set(greedy.ordered_by[greedy.saturated]) == {"gain, near ties by BALD"} and set(greedy.ordered_by[~greedy.saturated]) == {"gain"}
     ranked = explain(log_p, select.top(scores.bald(log_p), SIZE))
     assert ranked.saturated[-1] and set(ranked.ordered_by) == {"own score"}
+    assert "used up before pick" in greedy.caption() and "used up before pick" in str(ranked)
     for why in (greedy, ranked):
         assert np.all(np.diff(why.joint) >= 0) and why.joint[-1] <= math.log(K) + 1e-6 and np.all(why.gain >= 0)
 
@@ -99,14 +108,60 @@ def test_a_single_draw_and_an_unfilled_batch():
 
 
 def test_table_text_and_html_say_the_same():
-    why = explain(LOG_P, GREEDY)
+    why, columns = explain(LOG_P, GREEDY), Explanation._fields[:-2]
     rows = why.table()
-    assert [row["index"] for row in rows] == why.index.tolist() and all(set(row) == set(Explanation._fields) for row in rows)
+    assert [row["index"] for row in rows] == why.index.tolist() and all(tuple(row) == columns for row in rows)
     assert rows[0]["displaced"] is None and rows[0]["distance"] is None and isinstance(rows[0]["saturated"], bool)
-    lines = str(why).splitlines()
+    caption, *lines = str(why).splitlines()
+    assert caption == why.caption() == f"gain and joint: information about the draws, at most {math.log(K):.4f} nats (log K)"
     assert len(lines) == SIZE + 1 and len({len(line) for line in lines}) == 1 and f"{rows[1]['gain']:.4f}" in lines[2]
     page = why._repr_html_()
-    assert page.count("<tr>") == SIZE + 1 and page.count("<td>") == SIZE * len(Explanation._fields) and f"<td>{rows[1]['gain']:.4f}</td>" in page
+    assert page.count("<tr>") == SIZE + 1 and page.count("<td>") == SIZE * len(columns) and f"<td>{rows[1]['gain']:.4f}</td>" in page and caption in page
+
+
+# information about something else than the draws
+
+(LOG_Q, Q), TARGETS = oracles.random_log_probs(4, (K, 5, C), scale=1.0), np.array([0.5, 0.2, 0.1, 0.1, 0.1], np.float32)
+about_targets = jax.jit(lambda p, q: select.batch_epig(jax.random.key(0), p, q, 8, weights=TARGETS, configurations=6000))
+
+
+def test_gains_of_batch_epig_are_about_the_targets_and_measured_against_their_ceiling():
+    why = explain(LOG_P, about_targets(LOG_P, LOG_Q))
+    batch = why.index.tolist()
+    joint = np.array([sum(w * oracles.told_about(P, Q[:, t], batch[: b + 1]) for t, w in enumerate(TARGETS)) for b in range(SIZE)])
+    ceiling = sum(w * oracles.bald(Q[:, t]) for t, w in enumerate(TARGETS))
+    assert why.about is About.TARGETS and joint[-1] < ceiling < math.log(K) / 2
+    np.testing.assert_allclose(why.ceiling, ceiling, atol=2e-6)
+    np.testing.assert_allclose(why.joint[:SIZE], joint, atol=0.01)
+    np.testing.assert_allclose(why.gain[:SIZE], np.diff(joint, prepend=0.0), atol=0.01)
+    np.testing.assert_allclose(why.share, why.joint / why.ceiling, atol=1e-6)
+    assert np.all(why.gain <= why.epistemic + 1e-6) and f"about the targets, at most {ceiling:.4f} nats" in why.caption() and "log K" not in why.caption()
+
+
+def test_used_up_targets_are_said_and_so_is_what_ordered_the_rest():  # TRAPS 8
+    log_p = oracles.log_softmax(np.random.default_rng(0).normal(size=(K, N, C)) * 30).astype(np.float32)
+    picked = about_targets(log_p, log_p[:, :5])
+    why, at = explain(log_p, picked), int(np.argmax(picked.saturated))
+    assert 0 < at < 7 and why.saturated.tolist() == [b >= at for b in range(8)]
+    assert set(why.ordered_by[:at]) == {"gain"} and set(why.ordered_by[at:]) == {"gain, near ties by EPIG"}
+    epig = np.asarray(scores.epig(log_p, log_p[:, :5], weights=TARGETS))[picked.indices]
+    assert np.all(np.asarray(picked.scores)[at + 1 :] < 1e-3) and np.all(np.diff(epig[at + 1 :]) <= 0.02)  # a gain of noise counts as much as 0.02 of EPIG
+    assert f"used up before pick {at + 1}" in why.caption()
+    assert f"first {at} of 8" in picked.note() and "EPIG" in picked.note() and "log K" not in picked.note()
+
+
+def test_gains_of_determinants_are_about_a_function_and_have_no_ceiling():
+    features = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
+    means = np.random.default_rng(1).normal(size=(K, N)).astype(np.float32)
+    for picked, vectors in (
+            (select.determinant(features, SIZE), features / math.sqrt(1e-3 * np.square(features.astype(np.float64)).sum(1).mean())),
+            (select.log_det_gaussian(means, np.full(N, 0.1, np.float32), SIZE), ((means - means.mean(0)) / math.sqrt(K * 0.1)).T)):
+        why, batch = explain(LOG_P, picked), picked.indices.tolist()
+        joint = [0.5 * np.linalg.slogdet(np.eye(b + 1) + (v := vectors[batch[: b + 1]].astype(np.float64)) @ v.T)[1] for b in range(SIZE)]
+        np.testing.assert_allclose(why.joint, joint, rtol=1e-4)
+        assert why.about is About.FUNCTION and why.joint[-1] > math.log(K)  # what would have been a share above 1
+        assert np.isnan(why.ceiling) and np.isnan(why.share).all() and not why.saturated.any() and picked.note() == ""
+        assert set(why.ordered_by) == {"gain"} and "about the function, without a ceiling" in str(why) and why.table()[0]["share"] is None
 
 
 def test_inputs_are_left_alone():  # TRAPS 30

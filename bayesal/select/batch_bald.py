@@ -8,7 +8,6 @@ enumerated while they fit in S; after that S are kept, sampled from every draw i
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import checks, maths
 from bayesal import scores as score_functions
 from bayesal.select import configurations as labels
-from bayesal.select.lazy import best_first, block_size
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.select.lazy import TIE_BREAK, best_first, block_size, share
+from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
-USED_UP = 0.95  # share of log K from which on the batch has identified the draw and later gains are mostly noise
 SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
 FEW = 128  # configurations that are enough while no more are in use
-TIE_BREAK = 0.01  # weight of BALD beside the gain once the batch is saturated: gains near 0 must not decide by row number
 
 
 def batch_bald(
@@ -75,12 +72,10 @@ def batch_bald(
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
 def _batch_bald(key, log_probs, available, size, configurations):
     bald, nonfinite, constant = maths.maskable(score_functions.bald(log_probs), available, size)
-    picked = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_here, log_probs))
-    possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
-    return Selection(
-        picked.indices, picked.gains, joint=picked.joint, saturated=picked.saturated, nonfinite=nonfinite,
-        constant=constant & (picked.gains[0] <= 0.0),  # equal but positive scores still have different joint gains
-        evaluated=picked.evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
+    picked, evaluated = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_here, log_probs))
+    return picked._replace(
+        nonfinite=nonfinite, evaluated=share(evaluated, (bald > -jnp.inf).sum(), size),
+        constant=constant & (picked.scores[0] <= 0.0))  # equal but positive scores still have different joint gains
 
 
 def _best_here(log_probs, rank, gain):
@@ -89,20 +84,10 @@ def _best_here(log_probs, rank, gain):
     return row, gain[at], jnp.exp(log_probs[:, at]), jnp.arange(rank.shape[0]) == row
 
 
-class Picked(NamedTuple):
-    """A batch as it was found; `evaluated` is how many gains were computed."""
-
-    indices: Int[Array, " B"]
-    gains: Float[Array, " B"]
-    joint: Float[Array, " B"]
-    saturated: Bool[Array, " B"]
-    evaluated: Int[Array, ""]
-
-
 def greedy(
     key: Key, log_probs: Float[Array, "K N C"], bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
-) -> Picked:
-    """The greedy loop over candidates held here, of which `best` says which one is picked.
+) -> tuple[Selection, Int[Array, ""]]:
+    """The greedy loop over candidates held here, of which `best` says which one is picked; and how many gains were computed.
 
     Args:
       key: fixes the sampled configurations.
@@ -145,8 +130,7 @@ def greedy(
         jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size, jnp.float32).at[0].set(won), jnp.zeros(size, jnp.float32), jnp.int32(0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
     joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
-    before = jnp.concatenate([jnp.zeros(1, jnp.float32), joint[:-1]])
-    return Picked(indices, gains, joint, before > USED_UP * limit, evaluated)
+    return Selection(indices, gains, joint=joint, saturated=labels.used_up(joint, limit), about=About.DRAWS, ceiling=limit), evaluated
 
 
 def _both(companion, summed, limit):

@@ -1,7 +1,6 @@
 """Batch EPIG: the batch whose labels, together, tell most about the labels of targets."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,8 @@ from bayesal import checks, maths
 from bayesal import scores as score_functions
 from bayesal.scores.epig import checked_weights
 from bayesal.select import configurations as labels
-from bayesal.select.lazy import best_first, block_size
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.select.lazy import TIE_BREAK, best_first, block_size, share
+from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 
 def batch_epig(
@@ -28,13 +27,16 @@ def batch_epig(
 ) -> Selection:
     """Greedy batch EPIG: picks the points with the largest gain of information about the targets, in nats, one after another.
 
-    sum_t w_t I(y_1..y_B; y_t);  0 <= I <= the targets' mean entropy <= log L. The first pick is the highest EPIG, exactly. Later gains
+    sum_t w_t I(y_1..y_B; y_t);  0 <= I <= sum_t w_t BALD(t) <= log K, the `ceiling`. The first pick is the highest EPIG, exactly. Later gains
     are I(y; y_t | y_1..y_b) = BALD(x | y_1..y_b) - BALD(x | y_1..y_b, y_t), from the same configurations of labels, sampled from every
     draw in equal number, each with one sampled target label: memory O(S * (K + C)) for any batch and any number of targets.
 
     A gain never exceeds the point's BALD score given the picks (data processing), and those only fall, so candidates whose
     bound cannot beat the best gain found are not evaluated. Gains themselves may rise along a batch: two labels can tell
     together what neither tells alone.
+
+    When the picks so far have used up 95 % of the ceiling (`saturated`), the draws hold next to nothing more about the targets: later gains are
+    mostly noise. They still order the picks, near ties by plain EPIG.
 
     Args:
       key: fixes the sampled configurations.
@@ -75,7 +77,7 @@ def _batch_epig(key, log_probs, target, weights, epig, available, size, configur
     told_key, key = jax.random.split(key)
     each = max(1, configurations // draws)
     told = _target_labels(told_key, target, weights, each)
-    ceiling = jnp.sum(weights * maths.entropy(maths.log_mean_exp(target)))
+    ceiling = jnp.sum(weights * score_functions.bald(target))
     block = block_size(2 * draws * each * classes, rows)
 
     def gains_of(state, at):
@@ -86,30 +88,29 @@ def _batch_epig(key, log_probs, target, weights, epig, available, size, configur
         return jnp.clip(alone - left, 0.0, bald[at]), jnp.clip(alone, 0.0, bald[at])
 
     def pick(b, carry):
-        state, bound, taken, indices, gains, evaluated = carry
+        state, bound, taken, indices, gains, joint, evaluated = carry
         last = indices[b - 1]
         state = labels.observe(jax.random.fold_in(key, b), state, jnp.exp(log_probs[:, jnp.maximum(last, 0)]), last >= 0, b, 0)
-        gain, bound, seen = best_first(
-            jnp.where(taken, -jnp.inf, bound), jnp.zeros_like(bound), jnp.float32(0.1), block, functools.partial(gains_of, state))
-        rank = jnp.where(seen, gain, -jnp.inf)
+        tie = jnp.where(joint[b - 1] > USED_UP * ceiling, TIE_BREAK, 0.0) * jnp.maximum(epig, 0.0)
+        gain, bound, seen = best_first(jnp.where(taken, -jnp.inf, bound), tie, jnp.float32(0.1), block, functools.partial(gains_of, state))
+        rank = jnp.where(seen, gain + tie, -jnp.inf)
         best = jnp.argmax(rank)
         some = rank[best] > -jnp.inf
-        indices = indices.at[b].set(jnp.where(some, best, -1))
-        return state, bound, taken.at[best].set(True), indices, gains.at[b].set(jnp.where(some, gain[best], -jnp.inf)), evaluated + seen.sum(dtype=jnp.int32)
+        gains = gains.at[b].set(jnp.where(some, gain[best], -jnp.inf))
+        joint = joint.at[b].set(jnp.minimum(joint[b - 1] + jnp.maximum(gains[b], 0.0), ceiling))
+        return state, bound, taken.at[best].set(True), indices.at[b].set(jnp.where(some, best, -1)), gains, joint, evaluated + seen.sum(dtype=jnp.int32)
 
     first = jnp.argmax(epig)
     some = epig[first] > -jnp.inf
     start = labels.Configurations(
         jnp.full((draws * each, draws), 1.0 / draws, jnp.float32), jnp.full(draws * each, 1.0 / (draws * each), jnp.float32))
+    zeros = jnp.zeros(size, jnp.float32)
     carry = (start, bald, (jnp.arange(rows) == first) | (epig == -jnp.inf), jnp.full(size, -1, jnp.int32).at[0].set(jnp.where(some, first, -1)),
-             jnp.zeros(size, jnp.float32).at[0].set(epig[first]), jnp.int32(0))
-    *_, indices, gains, evaluated = lax.fori_loop(1, size, pick, carry)
-    joint = jnp.minimum(jnp.cumsum(jnp.maximum(gains, 0.0)), ceiling)
-    possible = jnp.maximum((epig > -jnp.inf).sum() * max(size - 1, 1), 1)
-    before = jnp.concatenate([jnp.zeros(1, jnp.float32), joint[:-1]])
+             zeros.at[0].set(epig[first]), zeros.at[0].set(jnp.clip(epig[first], 0.0, ceiling)), jnp.int32(0))
+    *_, indices, gains, joint, evaluated = lax.fori_loop(1, size, pick, carry)
     return Selection(
-        indices, gains, joint=joint, saturated=before > 0.95 * jnp.minimum(ceiling, math.log(draws)), nonfinite=nonfinite,
-        constant=constant & (epig[first] <= 0.0), evaluated=evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
+        indices, gains, joint=joint, saturated=labels.used_up(joint, ceiling), about=About.TARGETS, ceiling=ceiling, nonfinite=nonfinite,
+        constant=constant & (epig[first] <= 0.0), evaluated=share(evaluated, (epig > -jnp.inf).sum(), size))
 
 
 def _target_labels(key, target: Float[Array, "K T L"], weights: Float[Array, " T"], each: int) -> Float[Array, "S K"]:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal.types import USED_UP
 
 # gains are differences of entropies: the reduced precision that accelerators multiply with by default would reorder them
 product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
@@ -53,6 +55,11 @@ def joint(state: Configurations) -> Float[Array, ""]:
     weights = state.weights
     left = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-30)), axis=1)
     return jnp.log(jnp.float32(weights.shape[1])) - product(state.share, left)
+
+
+def used_up(joint: Float[Array, " B"], ceiling: Float[Array, ""]) -> Bool[Array, " B"]:
+    """Whether the picks before each one had used up what there is to know."""
+    return jnp.pad(joint, (1, 0))[:-1] > USED_UP * ceiling
 
 
 def observe(key, state: Configurations, probs: Float[Array, "K C"], real, observed, exact_steps: int) -> Configurations:

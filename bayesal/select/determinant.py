@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Real
 
 from bayesal import checks, maths
 from bayesal.select.edge import Points, points
-from bayesal.types import ArrayLike, Selection
+from bayesal.types import About, ArrayLike, Selection
 
 
 def determinant(
@@ -31,7 +31,7 @@ def determinant(
 
     Each pick maximizes the gain of 1/2 log det(I + Z_S Z_S' / noise), where the rows of Z are quality_i x_i divided by the root of
     their mean squared length over the available points; rows of S are labeled points and earlier picks. That is the information, in nats,
-    that the labels of S hold about the weights of a linear model. `scores` are the gains, never increasing; `joint` is their sum.
+    that the labels of S hold about the weights of a linear model. `scores` are the gains, never increasing; `joint` is their sum, without a ceiling.
     As noise goes to 0 the batch becomes that of the plain determinant; with noise, a batch longer than D goes on sensibly.
 
     Memory O(N D), time O(N D) for every pick and every labeled point.
@@ -71,7 +71,8 @@ def log_det_gaussian(
 
     Each pick maximizes the gain of I(y_S; f) = 1/2 log det(I + R^(-1/2) Cov_S R^(-1/2)), with Cov the covariance over draws of the K
     means (1/K normalization) and R = diag(noise): exact if the draws' means are jointly Gaussian. `scores` are the gains, in nats,
-    never increasing and never negative; `joint` is their sum. The covariance has rank K - 1 at most: draws should outnumber picks.
+    never increasing and never negative; `joint` is their sum, about the function: it may exceed log K. The covariance has rank K - 1 at
+    most: draws should outnumber picks.
 
     Memory O(K N), time O(K N) for every pick.
 
@@ -145,4 +146,4 @@ def _greedy(vectors: Float[Array, "P N"], available, nonfinite, size: int) -> Se
 
     carry = (vectors, available, jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
     *_, indices, gains = lax.fori_loop(0, size, pick, carry)
-    return Selection(indices, gains, joint=jnp.cumsum(jnp.maximum(gains, 0.0)), nonfinite=nonfinite)
+    return Selection(indices, gains, joint=jnp.cumsum(jnp.maximum(gains, 0.0)), about=About.FUNCTION, nonfinite=nonfinite)

@@ -4,15 +4,21 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 BLOCK = 128  # candidates whose gains are computed at a time, at most
 TABLE = 2**21  # numbers that the gains of a block are computed from, at most
+TIE_BREAK = 0.01  # weight of a point's own score beside its gain once a batch is saturated: gains near 0 must not decide by row number
 
 
 def block_size(per_candidate: int, rows: int) -> int:
     """How many candidates to look at together, if one takes a table of so many numbers."""
     return max(1, min(BLOCK, rows, TABLE // per_candidate))
+
+
+def share(evaluated: Int[Array, ""], candidates: Int[Array, ""], size: int) -> Float[Array, ""]:
+    """Which share of the candidates' gains, over all picks after the first, was computed."""
+    return evaluated.astype(jnp.float32) / jnp.maximum(candidates * max(size - 1, 1), 1).astype(jnp.float32)
 
 
 def best_first(

@@ -4,10 +4,11 @@ import functools
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from bayesal import scores
+from bayesal import maths, scores
 from bayesal.select.batch_bald import greedy
+from bayesal.select.lazy import share
 from bayesal.types import Key, Selection
 
 
@@ -27,20 +28,12 @@ def batch_bald_shard(
       axis: the name of the mesh axis.
       configurations: see `select.batch_bald`.
     """
-    bald, nonfinite = usable(scores.bald(log_probs), available)
-    picked = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
-    counts = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), picked.evaluated, nonfinite]), axis)
-    low, high = lax.pmin(jnp.min(jnp.where(bald > -jnp.inf, bald, jnp.inf)), axis), picked.gains[0]
-    return Selection(
-        picked.indices, picked.gains, joint=picked.joint, saturated=picked.saturated, nonfinite=counts[2],
-        constant=(counts[0] > size) & (low == high) & (high <= 0.0),  # equal but positive scores still have different joint gains
-        evaluated=counts[1].astype(jnp.float32) / jnp.maximum(counts[0] * max(size - 1, 1), 1).astype(jnp.float32))
-
-
-def usable(scores: Float[Array, " n"], available: Bool[Array, " n"]) -> tuple[Float[Array, " n"], Int[Array, ""]]:
-    """Scores of one shard made safe to rank (unavailable, NaN and +inf become -inf), and how many available ones were NaN or +inf."""
-    broken = jnp.isnan(scores) | (scores == jnp.inf)
-    return jnp.where(available & ~broken, scores, -jnp.inf), jnp.sum(available & broken)
+    bald, nonfinite = maths.rankable(scores.bald(log_probs), available)
+    picked, evaluated = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
+    candidates, evaluated, nonfinite = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), evaluated, nonfinite]), axis)
+    low, high = lax.pmin(jnp.min(jnp.where(bald > -jnp.inf, bald, jnp.inf)), axis), picked.scores[0]
+    return picked._replace(
+        nonfinite=nonfinite, evaluated=share(evaluated, candidates, size), constant=(candidates > size) & (low == high) & (high <= 0.0))
 
 
 def _best_of_all(log_probs, axis, rank, gain):
