@@ -12,7 +12,8 @@ from scipy import stats
 
 import bayesal
 from bayesal import checks, posteriors, preference
-from bayesal.posteriors.gp import FIRST_NOISE, evidence, latent
+from bayesal.posteriors import inducing
+from bayesal.posteriors.gp import FIRST_NOISE, Process, evidence, latent
 from bayesal.posteriors.kernels import MATERN52, RBF, basis, covariance
 from bayesal.posteriors.preference import probit_sites
 from bayesal.types import HParams, Labeled
@@ -107,6 +108,34 @@ def test_kernels_by_hand_and_their_slopes_at_copies():
 def test_far_from_all_labels_nothing_is_known(plain):
     far = latent(plain, jnp.full((1, 1, 2), 1e3))
     assert_allclose([far.mean[0, 0], far.variance[0, 0]], [0.0, 1.0], atol=1e-6)
+
+
+# inducing points
+
+
+@pytest.mark.parametrize("points", [24, pytest.param(40, marks=pytest.mark.slow)])
+def test_with_every_label_inducing_the_process_is_exact(points):
+    sparse = posteriors.gp_regression(center=5.0, scale=2.0, waves=64, inducing=points)
+    state, _ = jax.jit(sparse.fit)(jax.random.key(1), sparse.init(jax.random.key(0), X[0]), padded(X, Y, 30), NO_STEPS)
+    draws = sparse.draw(jax.random.key(2), state, 3000)
+    values = jax.jit(jax.vmap(lambda d: jax.vmap(lambda x: sparse.apply(state, d, x).mean)(jnp.asarray(AT))))(draws)
+    mean, cov, _ = by_hand()
+    assert np.abs((np.asarray(values).mean(0) - 5) / 2 - mean).max() < 0.03
+    of = Process(RBF, None, 1, 64, None, None)
+    found = inducing.latent(of, state, jnp.asarray(AT)[:, None])
+    assert_allclose(found.mean[0], mean, atol=5e-3)
+    assert_allclose(found.variance[0], np.diag(cov), atol=5e-3)
+
+
+def test_few_inducing_points_bound_the_evidence_from_below():
+    losses = []
+    for points in (8, 24):
+        sparse = posteriors.gp_regression(center=5.0, scale=2.0, waves=8, inducing=points)
+        hparams = NO_STEPS._replace(steps=jnp.int32(1), learning_rate=jnp.float32(0.0))  # one look at the loss
+        losses.append(float(jax.jit(sparse.fit)(jax.random.key(1), sparse.init(jax.random.key(0), X[0]), padded(X, Y, 30), hparams)[1].loss) * 24)
+    _, _, log_evidence = by_hand()
+    assert losses[0] > losses[1] + 1 and losses[1] > -log_evidence - 1e-2
+    assert_allclose(losses[1], -log_evidence, atol=0.2)
 
 
 # preferences

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from bayesal import checks, training
 from bayesal.posteriors.kernels import RBF, Kernel, basis, covariance
-from bayesal.types import ArrayLike, FitInfo, Gaussian, Posterior
+from bayesal.types import ArrayLike, FitInfo, Gaussian, HParams, Labeled, Posterior
 
 SPEED = 10.0  # times `HParams.learning_rate`: three logarithms have further to go than thousands of weights
 REACH = 3.0  # kernel parameters stay within a factor of e^REACH of where they start, so that float32 can factor the matrices
@@ -57,20 +57,22 @@ class Sites(NamedTuple):
 
 
 def gp_regression(
-    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, center: float = 0.0, scale: float = 1.0, waves: int = 1024
+    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, center: float = 0.0, scale: float = 1.0, waves: int = 1024,
+    inducing: int | None = None,
 ) -> Posterior:
     """Exact Gaussian-process regression. A draw is a function of the posterior process: prior waves, corrected at the labeled points.
 
     Length, variance and noise maximize the marginal likelihood (under a weak normal prior on their logarithms), by `HParams.steps` steps
     of Adam at ten times `HParams.learning_rate`. The predicted variance is that of the noise; how draws disagree is the rest.
     The prior part of a draw has `waves` random frequencies (relative error of a covariance about `1/sqrt(waves)`); what the labels add to it is exact.
-    Memory grows with the square of the labeled set's capacity.
+    Memory grows with the square of the labeled set's capacity; with `inducing` points it does not, and above a few thousand labels they are needed.
 
     Args:
       kernel: `RBF` or `MATERN52` of `posteriors.kernels`.
       features: `x -> [D]` for one example, such as a trained net's `embed`; default: x as one vector.
       center, scale: mean and standard deviation of the labels to expect.
       waves: frequencies of the prior.
+      inducing: how many labeled points (farthest first) stand for all in a sparse process (Titsias' bound); None: the exact process.
     References:
       Rasmussen & Williams 2006, chapter 2; draws: Wilson et al. 2020, https://arxiv.org/abs/2002.09309
 
@@ -89,11 +91,11 @@ def gp_regression(
         noise = FIRST_NOISE * jnp.exp(state.params.noise) * scale**2
         return Gaussian(center + scale * latent[0], noise)
 
-    return Process(kernel, features, 1, waves, sites, predict).posterior(real=True)
+    return _built(Process(kernel, features, 1, waves, sites, predict), inducing, real=True)
 
 
 def gp_classification(
-    classes: int, *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, waves: int = 1024
+    classes: int, *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, waves: int = 1024, inducing: int | None = None
 ) -> Posterior:
     """Gaussian-process classification by Dirichlet regression: one latent function per class, exact given its sites.
 
@@ -102,7 +104,7 @@ def gp_classification(
 
     Args:
       classes: C, how many.
-      kernel, features, waves: see `gp_regression`.
+      kernel, features, waves, inducing: see `gp_regression`.
     References:
       Milios et al. 2018, https://arxiv.org/abs/1805.10915
 
@@ -122,7 +124,15 @@ def gp_classification(
         own = (jnp.arange(classes)[:, None] == labeled.y[None]).astype(jnp.int32)
         return Sites(jnp.where(valid[None], variances[own] ** -0.5, 0.0), jnp.where(valid[None], targets[own], 0.0), jnp.float32(0.0))
 
-    return Process(kernel, features, classes, waves, sites, lambda state, latent: jax.nn.log_softmax(latent), amplitude=4.0).posterior()
+    return _built(Process(kernel, features, classes, waves, sites, lambda state, latent: jax.nn.log_softmax(latent), amplitude=4.0), inducing, real=False)
+
+
+def _built(of: "Process", points: int | None, real: bool) -> Posterior:
+    if points is None:
+        return of.posterior(real)
+    from bayesal.posteriors import inducing  # it stands on this file
+
+    return inducing.posterior(of, checks.at_least(1, points, "inducing"), real)
 
 
 def latent(state: GPState, x: Float[Array, "n P D"], *, kernel: Kernel = RBF, signs: tuple[int, ...] = (1,), amplitude: float = 1.0) -> Gaussian:
@@ -134,9 +144,9 @@ def latent(state: GPState, x: Float[Array, "n P D"], *, kernel: Kernel = RBF, si
     >>> latent(state, jnp.zeros((1, 1, 2))).variance  # nothing is known
     Array([[1.]], dtype=float32)
     """
-    at = _scaled(state, x)
+    at = scaled(state, x)
     own = jax.vmap(lambda part: covariance(kernel, part[None], part[None], signs)[0, 0])(at)
-    cross = covariance(kernel, at, _scaled(state, state.x), signs)
+    cross = covariance(kernel, at, scaled(state, state.x), signs)
     size = amplitude * jnp.exp(state.params.variance)
 
     def one(root, target, factor):
@@ -159,7 +169,7 @@ def evidence(factor: Float[Array, "M M"], sites_root: Float[Array, " M"], target
     return logs - 0.5 * jnp.sum(solved * solved) - jnp.sum(jnp.log(jnp.diag(factor)))
 
 
-def _scaled(state: GPState, x: Float[Array, "n P D"]) -> Float[Array, "n P D"]:
+def scaled(state: Any, x: Float[Array, "n P D"]) -> Float[Array, "n P D"]:
     """Features in units of the kernel's length."""
     return (x - state.offset) / (state.unit * jnp.exp(state.params.length))
 
@@ -194,13 +204,13 @@ class Process(NamedTuple):
 
         def trunk(state, x):
             at = _parts(self, x)[None]
-            return {"waves": basis(state.waves, _scaled(state, at), self.signs)[0], "labels": _matrix(self, state, at, state.x)[0]}
+            return {"waves": basis(state.waves, scaled(state, at), self.signs)[0], "labels": matrix(self, state, at, state.x)[0]}
 
         def head(state, draw, seen):
             return self.predict(state, draw["waves"] @ seen["waves"] + draw["labels"] @ seen["labels"])
 
         return Posterior(
-            functools.partial(_init, self), functools.partial(_fit, self), functools.partial(_draw, self), lambda state, draw, x: head(state, draw, trunk(state, x)),
+            functools.partial(start, self), functools.partial(_fit, self), functools.partial(_draw, self), lambda state, draw, x: head(state, draw, trunk(state, x)),
             lambda state, x: _parts(self, x).reshape(-1), None, trunk, head, real)
 
 
@@ -209,11 +219,18 @@ def _parts(of: Process, x: ArrayLike) -> Float[Array, "P D"]:
     return jax.vmap(lambda part: (of.features or jnp.ravel)(part).astype(jnp.float32))(given)
 
 
-def _matrix(of: Process, state, a, b):
-    return of.amplitude * jnp.exp(state.params.variance) * covariance(of.kernel, _scaled(state, a), _scaled(state, b), of.signs)
+def variance(of: Process, state) -> Float[Array, ""]:
+    """Prior variance of a latent output (of one part of it, where the latent value is a difference)."""
+    return of.amplitude * jnp.exp(state.params.variance)
 
 
-def _init(of: Process, key, x) -> GPState:
+def matrix(of: Process, state, a: Float[Array, "n P D"], b: Float[Array, "m P D"]) -> Float[Array, "n m"]:
+    """Prior covariances of latent outputs."""
+    return variance(of, state) * covariance(of.kernel, scaled(state, a), scaled(state, b), of.signs)
+
+
+def start(of: Process, key, x) -> GPState:
+    """Nothing known."""
     width, outputs = jax.eval_shape(lambda: _parts(of, x)).shape[1], of.outputs
     zero = jnp.float32(0.0)
     return GPState(
@@ -223,29 +240,51 @@ def _init(of: Process, key, x) -> GPState:
 
 def _conditioned(of: Process, state, params, labeled, valid):
     """The state under these parameters, and minus its log evidence per label (with the parameters' prior)."""
-    state = state._replace(params=jax.tree.map(lambda p: jnp.clip(p, -REACH, REACH), params))
-    prior = _matrix(of, state, state.x, state.x)
+    state = state._replace(params=clipped(params))
+    prior = matrix(of, state, state.x, state.x)
     found = of.sites(state.params, labeled, valid, prior)
     state = state._replace(root=found.root, target=found.target, factor=_factors(prior, found.root))
     total = jax.vmap(evidence)(state.factor, state.root, state.target).sum() + found.correction
-    return state, (0.5 * sum(jnp.square(p) for p in params) - total) / jnp.maximum(labeled.count, 1).astype(jnp.float32)
+    return state, per_label(params, total, labeled)
+
+
+def clipped(params: KernelParams) -> KernelParams:
+    """Parameters that float32 can work with."""
+    return jax.tree.map(lambda p: jnp.clip(p, -REACH, REACH), params)
+
+
+def per_label(params: KernelParams, evidence: Float[Array, ""], labeled: Labeled) -> Float[Array, ""]:
+    """The loss of kernel parameters: minus evidence and log prior (standard normal), per label."""
+    return (0.5 * sum(jnp.square(p) for p in params) - evidence) / jnp.maximum(labeled.count, 1).astype(jnp.float32)
+
+
+def tuned(hparams: HParams) -> HParams:
+    """Hyperparameters of the fit of kernel parameters."""
+    return hparams._replace(learning_rate=SPEED * hparams.learning_rate, weight_decay=0.0)
+
+
+def placed(of: Process, labeled: Labeled) -> tuple[Bool[Array, " M"], Float[Array, "M P D"], Float[Array, " D"], Float[Array, ""]]:
+    """Which rows have labels, features with padding moved to the middle, their middle, and their typical distance from it."""
+    valid = jnp.arange(labeled.y.shape[0]) < labeled.count
+    x = jax.vmap(lambda xi: _parts(of, xi))(jnp.where(valid.reshape(-1, *(1,) * (labeled.x.ndim - 1)), labeled.x, 0))
+    weight = valid[:, None, None] / jnp.maximum(valid.sum() * x.shape[1], 1)
+    offset = jnp.sum(weight * x, axis=(0, 1))
+    spread = jnp.sqrt(jnp.sum(weight * jnp.square(x - offset)))
+    return valid, jnp.where(valid[:, None, None], x, offset), offset, jnp.where(spread > 0, spread, 1.0)
 
 
 def _fit(of: Process, key, state, labeled, hparams) -> tuple[GPState, FitInfo]:
-    valid = jnp.arange(labeled.y.shape[0]) < labeled.count
-    x = jax.vmap(lambda xi: _parts(of, xi))(jnp.where(valid.reshape(-1, *(1,) * (labeled.x.ndim - 1)), labeled.x, 0))
-    offset, unit = _place(x, valid)
-    start = state._replace(x=jnp.where(valid[:, None, None], x, offset), offset=offset, unit=unit)
-    tuned = hparams._replace(learning_rate=SPEED * hparams.learning_rate, weight_decay=0.0)
-    loss = lambda params, *_: _conditioned(of, start, params, labeled, valid)[1]  # of all labels at once
-    params, info = training.sgd(key, start.params, loss, labeled, tuned, batch=1)
-    return _conditioned(of, start, params, labeled, valid)[0], info
+    valid, x, offset, unit = placed(of, labeled)
+    begun = state._replace(x=x, offset=offset, unit=unit)
+    loss = lambda params, *_: _conditioned(of, begun, params, labeled, valid)[1]  # of all labels at once
+    params, info = training.sgd(key, begun.params, loss, labeled, tuned(hparams), batch=1)
+    return _conditioned(of, begun, params, labeled, valid)[0], info
 
 
 def _draw(of: Process, key, state, num):
     """Weights of the prior's waves, and of the covariances with the labeled points: Matheron's rule."""
-    at_labeled = basis(state.waves, _scaled(state, state.x), of.signs)
-    size = jnp.sqrt(of.amplitude * jnp.exp(state.params.variance))
+    at_labeled = basis(state.waves, scaled(state, state.x), of.signs)
+    size = jnp.sqrt(variance(of, state))
 
     def one(prior_key, noise_key):
         weights = size * jax.random.normal(prior_key, (of.outputs, at_labeled.shape[1]))
@@ -259,11 +298,3 @@ def _draw(of: Process, key, state, num):
 
     prior_key, noise_key = jax.random.split(key)
     return jax.vmap(one)(jax.random.split(prior_key, num), jax.random.split(noise_key, num))
-
-
-def _place(x: Float[Array, "M P D"], valid: Bool[Array, " M"]) -> tuple[Any, Any]:
-    """Mean of the labeled features, and their root mean squared distance from it (1 where they are all the same)."""
-    weight = valid[:, None, None] / jnp.maximum(valid.sum() * x.shape[1], 1)
-    offset = jnp.sum(weight * x, axis=(0, 1))
-    spread = jnp.sqrt(jnp.sum(weight * jnp.square(x - offset)))
-    return offset, jnp.where(spread > 0, spread, 1.0)
