@@ -43,6 +43,7 @@ class Case(NamedTuple):
     disagrees: bool = True  # its draws are different functions
     redraws: bool = True  # another key, other draws
     needs: float = 0.9  # accuracy on the tiny problem
+    grows: bool = False  # its state has a row for every label of the capacity
 
 
 POSTERIORS = [
@@ -51,6 +52,7 @@ POSTERIORS = [
     Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
     Case("variational", posteriors.variational(MLP)),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
+    Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs

@@ -17,7 +17,7 @@ LAYERS = (
     {"scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
     {"calibrate", "posteriors", "retune"},
-    {"folds", "acquire", "explain", "stream", "shards"},
+    {"folds", "acquire", "explain", "preference", "stream", "shards"},
     {"loop", "backend", "testing"},
     {"checkpoint"},
     {"__init__"},

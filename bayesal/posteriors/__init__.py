@@ -1,8 +1,10 @@
 """Ways to be uncertain: one method, one file, one shape (`types.Posterior`)."""
 
 from bayesal.posteriors.ensemble import ensemble
+from bayesal.posteriors.gp import gp_classification, gp_regression
 from bayesal.posteriors.mc_dropout import mc_dropout
 from bayesal.posteriors.point import point
+from bayesal.posteriors.preference import preference
 from bayesal.posteriors.variational import variational
 
-__all__ = ["ensemble", "mc_dropout", "point", "variational"]
+__all__ = ["ensemble", "gp_classification", "gp_regression", "mc_dropout", "point", "preference", "variational"]
