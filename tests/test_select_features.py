@@ -236,6 +236,16 @@ def test_the_layout_is_exact_at_every_scale():
         np.testing.assert_array_equal(laid.columns * laid.unit, x.T)
 
 
+@pytest.mark.parametrize("features", [1, 7, 8, 19, 64])
+def test_sums_down_the_features(features):
+    x, center = pool(0, features, 5), pool(1, features, 1)[:, 0]
+    term = lambda a, c: (jnp.square(a - c), {"product": a * c})
+    squares, products = jax.jit(lambda *stacks: edge.summed(term, *stacks))(x, center)
+    exact_x, exact_center = np.float64(x), np.float64(center)[:, None]
+    np.testing.assert_allclose(squares, ((exact_x - exact_center) ** 2).sum(0), rtol=1e-6)
+    np.testing.assert_allclose(products["product"], (exact_x * exact_center).sum(0), atol=1e-6 * features)
+
+
 def test_whole_numbers_are_features_too():
     x = np.round(10 * pool()).astype(np.int32)
     np.testing.assert_array_equal(rows("k_center", x), rows("k_center", x.astype(np.float32)))

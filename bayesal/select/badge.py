@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
 from bayesal import checks, maths
-from bayesal.select.edge import Points, points, scaled
+from bayesal.select.edge import Points, points, scaled, summed
 from bayesal.select.spread import Distances, sampled, spread
 from bayesal.types import ArrayLike, Key, Selection
 
@@ -73,7 +73,7 @@ def _errors(log_probs) -> Float[Array, "C N"]:
 
 
 def _squared_length(columns: Float[Array, "D N"]) -> Float[Array, " N"]:
-    return maths.tree_sum(jnp.square(columns), axis=0)
+    return summed(jnp.square, columns)
 
 
 def _distances(errors: Float[Array, "C N"], columns: Float[Array, "D N"]) -> Distances:
@@ -90,8 +90,17 @@ def _distances(errors: Float[Array, "C N"], columns: Float[Array, "D N"]) -> Dis
 
 def _split(columns, center):
     """Of each column and the center: length of their mean, their difference along it, and its squared length across."""
-    mean, difference = 0.5 * (columns + center[:, None]), columns - center[:, None]
-    length = jnp.sqrt(_squared_length(mean))
-    direction = mean / jnp.where(length > 0.0, length, 1.0)[None]
-    along = maths.tree_sum(difference * direction, axis=0)
-    return length, along, _squared_length(difference - along[None] * direction)
+    both = lambda x, c: (0.5 * (x + c), x - c)
+
+    def along_mean(x, c):
+        mean, difference = both(x, c)
+        return jnp.square(mean), mean * difference
+
+    def across_mean(x, c):
+        mean, difference = both(x, c)
+        return jnp.square(difference - share * mean)
+
+    square, inner = summed(along_mean, columns, center)
+    some = square > 0.0
+    length, share = jnp.sqrt(square), jnp.where(some, inner / jnp.where(some, square, 1.0), 0.0)
+    return length, share * length, summed(across_mean, columns, center)

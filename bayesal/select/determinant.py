@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Real
 
 from bayesal import checks, maths
-from bayesal.select.edge import Points, points
+from bayesal.select.edge import Points, points, summed
 from bayesal.types import About, ArrayLike, Selection
 
 
@@ -109,13 +109,15 @@ def _determinant(pool: Points, quality, noise, size) -> Selection:
         columns = columns * jnp.where(sound, quality, 0.0)[None]
         columns = columns / jnp.maximum(jnp.max(jnp.abs(columns)), 1e-30)
     available = pool.available & sound
-    lengths = jnp.where(available, maths.tree_sum(jnp.square(columns), axis=0), 0.0)
+    lengths = jnp.where(available, summed(jnp.square, columns), 0.0)
     mean = jnp.maximum(lengths.sum() / jnp.maximum(available.sum(), 1).astype(jnp.float32), 1e-30)
     vectors = columns / jnp.sqrt(noise * mean)
+    known = jnp.zeros_like(vectors[:, 0])
     if pool.labeled is not None:
         rows = jnp.argsort(~pool.labeled)  # labeled rows first
-        vectors = lax.fori_loop(0, pool.labeled.sum(), lambda i, v: _measured(v, v[:, rows[i]]), vectors)
-    return _greedy(vectors, available, pool.nonfinite + jnp.sum(pool.available & ~sound), size)
+        measure = lambda i, carry: (after := _measured(*carry), after[:, rows[i]])
+        vectors, known = lax.fori_loop(0, pool.labeled.sum(), measure, (vectors, known))
+    return _greedy(vectors, known, available, pool.nonfinite + jnp.sum(pool.available & ~sound), size)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -125,25 +127,28 @@ def _log_det_gaussian(means, noise, available, size) -> Selection:
     from_first = means - means[:1]  # exact, also at an offset
     deviations = from_first - maths.tree_sum(from_first, axis=0)[None] / draws
     vectors = jnp.where(sound[None], deviations / jnp.sqrt(draws * noise)[None], 0.0)
-    return _greedy(vectors, available & sound, jnp.sum(available & ~sound), size)
+    return _greedy(vectors, jnp.zeros_like(vectors[:, 0]), available & sound, jnp.sum(available & ~sound), size)
 
 
 def _measured(vectors: Float[Array, "P N"], picked: Float[Array, " P"]) -> Float[Array, "P N"]:
     """All vectors after a measurement of one point with noise variance 1: (I + v v')^(-1/2) = I - (1 - 1/sqrt(1 + |v|^2)) v v' / |v|^2."""
-    square = maths.tree_sum(jnp.square(picked), axis=0)
+    square = summed(jnp.square, picked)
     root = jnp.sqrt(1.0 + square)
     share = 1.0 / (root * (1.0 + root))  # (1 - 1/root) / |v|^2 without a difference, and right at v = 0
-    return vectors - picked[:, None] * (share * maths.tree_sum(picked[:, None] * vectors, axis=0))[None]
+    return vectors - picked[:, None] * (share * summed(jnp.multiply, picked, vectors))[None]
 
 
-def _greedy(vectors: Float[Array, "P N"], available, nonfinite, size: int) -> Selection:
+def _greedy(vectors: Float[Array, "P N"], known: Float[Array, " P"], available, nonfinite, size: int) -> Selection:
+    """Picks one after another; `known` is measured already, but the vectors do not show it yet."""
+
     def pick(step, carry):
-        vectors, left, indices, gains = carry
-        gain = jnp.where(left, 0.5 * jnp.log1p(maths.tree_sum(jnp.square(vectors), axis=0)), -jnp.inf)
+        vectors, picked, left, indices, gains = carry
+        vectors = _measured(vectors, picked)  # of the pick before: a column that comes from elsewhere lets them change in place
+        gain = jnp.where(left, 0.5 * jnp.log1p(summed(jnp.square, vectors)), -jnp.inf)
         row = jnp.argmax(gain)
         indices = indices.at[step].set(jnp.where(left[row], row, -1))
-        return _measured(vectors, vectors[:, row]), left.at[row].set(False), indices, gains.at[step].set(gain[row])
+        return vectors, vectors[:, row], left.at[row].set(False), indices, gains.at[step].set(gain[row])
 
-    carry = (vectors, available, jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
+    carry = (vectors, known, available, jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
     *_, indices, gains = lax.fori_loop(0, size, pick, carry)
     return Selection(indices, gains, joint=jnp.cumsum(jnp.maximum(gains, 0.0)), about=About.FUNCTION, nonfinite=nonfinite)

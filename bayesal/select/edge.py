@@ -1,6 +1,8 @@
 """The edge in front of selectors on features, and the layout they compute in."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks
 from bayesal.types import ArrayLike
+
+LANES = 8  # terms that are added to each other before they are added to the running sum
 
 
 class Points(NamedTuple):
@@ -52,3 +56,31 @@ def _laid_out(features, available, labeled) -> Points:
     columns, unit = scaled(jnp.where(finite[:, None], features, 0.0).T)
     labeled = None if labeled is None else labeled & finite
     return Points(columns, unit, available & finite, labeled, jnp.sum(available & ~finite))
+
+
+def summed(term: Callable[..., Any], *stacks: Float[Array, "D ..."]) -> Any:
+    """`sum_d term(stack[d], ...)`, of one array or of several at once, down the features.
+
+    Eight terms are added as a tree, then to the one running sum: the order depends on D alone, and the rounding error grows with D/8. The
+    features are read once, no term is ever stored, and the running sum stays in the cache: many times as fast on CPU as making
+    all terms and then adding them.
+
+    >>> float(summed(lambda x, y: x * y, jnp.arange(3.0), jnp.ones(3)))
+    3.0
+    """
+
+    def part(start, lanes):
+        terms = [term(*(stack[start + d] for stack in stacks)) for d in range(lanes)]
+        while len(terms) > 1:
+            half = len(terms) // 2
+            pairs = zip(terms[:half], terms[half : 2 * half], strict=True)
+            terms = [jax.tree.map(jnp.add, a, b) for a, b in pairs] + terms[2 * half :]
+        return terms[0]
+
+    depth = stacks[0].shape[0]
+    blocks, rest = divmod(depth, LANES)
+    parts = [part(depth - rest, rest)] if rest else []
+    if blocks:
+        add = lambda b, total: jax.tree.map(jnp.add, total, part(b * LANES, LANES))
+        parts.append(jax.lax.fori_loop(1, blocks, add, part(0, LANES)))
+    return functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from bayesal import maths
-from bayesal.select.edge import Points
+from bayesal.select.edge import Points, summed
 from bayesal.types import Key, Selection
 
 Distances = Callable[[Int[Array, ""]], Float[Array, " N"]]  # row -> squared distance of every point to that row
@@ -18,7 +17,7 @@ Choose = Callable[[Any, Float[Array, " N"]], Int[Array, ""]]  # (step, weights; 
 
 def squared(columns: Float[Array, "D N"], center: Float[Array, " D"]) -> Float[Array, " N"]:
     """Squared distances to one center, as sums of squared differences: exact zeros for copies, no cancellation at any offset."""
-    return maths.tree_sum(jnp.square(columns - center[:, None]), axis=0)
+    return summed(lambda x, c: jnp.square(x - c), columns, center)
 
 
 def pairwise(columns: Float[Array, "D n"], centers: Float[Array, "D k"]) -> Float[Array, "k n"]:
