@@ -1,8 +1,10 @@
 """Ways to be uncertain: one method, one file, one shape (`types.Posterior`)."""
 
 from bayesal.posteriors.ensemble import ensemble
+from bayesal.posteriors.laplace import laplace
+from bayesal.posteriors.laplace_all import laplace_all
 from bayesal.posteriors.mc_dropout import mc_dropout
 from bayesal.posteriors.point import point
 from bayesal.posteriors.variational import variational
 
-__all__ = ["ensemble", "mc_dropout", "point", "variational"]
+__all__ = ["ensemble", "laplace", "laplace_all", "mc_dropout", "point", "variational"]
