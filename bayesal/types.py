@@ -82,7 +82,7 @@ class HParams(NamedTuple):
     learning_rate: peak rate of Adam; it falls to zero along a cosine over `steps`.
     weight_decay:  decoupled decay, per unit of learning rate.
     dropout:       dropout rate in [0, 1).
-    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational only).
+    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational; Laplace, where labels do not tell).
     steps:         optimizer steps of one fit.
     """
 
@@ -112,6 +112,7 @@ class Posterior(NamedTuple):
     trunk: `(State, x) -> H`, what all draws share, computed once for each example, or None.
     head:  `(State, Draw, H) -> ` what `apply` gives, from what the trunk gave; None where there is no trunk.
     real:  whether labels are real numbers; otherwise they are classes.
+    marginal: `(State, x) -> Gaussian`, mean and variance over all draws there could be, in closed form for ONE example; or None.
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -123,6 +124,7 @@ class Posterior(NamedTuple):
     trunk: Callable[[PyTree, Array], PyTree] | None = None
     head: Callable[[PyTree, PyTree, PyTree], Any] | None = None
     real: bool = False
+    marginal: Callable[[PyTree, Array], Gaussian] | None = None
 
 
 @jax.tree_util.register_static

@@ -3,6 +3,7 @@
 from bayesal.networks.adapters import from_functions, from_linen, from_nnx
 from bayesal.networks.convolution import conv
 from bayesal.networks.heads import shared_noise
+from bayesal.networks.last import LastLayer, last_layer
 from bayesal.networks.reference import cnn, dropout, mlp
 
-__all__ = ["cnn", "conv", "dropout", "from_functions", "from_linen", "from_nnx", "mlp", "shared_noise"]
+__all__ = ["LastLayer", "cnn", "conv", "dropout", "from_functions", "from_linen", "from_nnx", "last_layer", "mlp", "shared_noise"]

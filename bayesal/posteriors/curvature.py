@@ -1,0 +1,249 @@
+"""Curvature of a loss in the weights of one linear layer, the normal that it makes of them, and the prior that its labels ask for.
+
+A layer is `outputs [C] = features [D] @ weights [D, C]`, its prior independent normals of mean 0 and precision `delta`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from bayesal import checks, likelihoods
+from bayesal.posteriors.fisher import fisher_root
+from bayesal.types import Labeled, Likelihood
+
+BOUND, GRID, HALVINGS = math.log(1e4), 9, 16  # of |log delta|: prior scales from 0.01 to 100; so many of them; then bisection
+NEWTON, CONJUGATE = 30, 30  # most steps for one mode, most products for one step
+SHORTEST = 0.5**10  # of a step's length: below, rounding decides
+
+
+class Curvature(NamedTuple):
+    """What labels say about a layer: features (0 in padding), each row's Fisher information, and the frame of their Kronecker product.
+
+    The product is `sum_i f_i f_i^T (x) mean_i F_i`, with eigenvectors `left (x) right` and eigenvalues `energy (x) power`.
+    """
+
+    features: Float[Array, "M D"]
+    fisher: Float[Array, "M C C"]
+    left: Float[Array, "D D"]
+    energy: Float[Array, " D"]
+    right: Float[Array, "C C"]
+    power: Float[Array, " C"]
+
+    def products(self) -> Float[Array, "D C"]:
+        """Eigenvalues of the Kronecker product."""
+        return self.energy[:, None] * self.power[None]
+
+
+class Structure(NamedTuple):
+    """How much of a precision matrix is kept.
+
+    factor:  `(Curvature, delta) -> factor`, a pytree.
+    root:    `(factor, noise [D, C]) -> [D, C]`, linear: what makes unit noise into weights of that precision.
+    log_det: `(factor) -> ` logarithm of the precision's determinant.
+    """
+
+    factor: Callable[[Curvature, Any], Any]
+    root: Callable[[Any, Float[Array, "D C"]], Float[Array, "D C"]]
+    log_det: Callable[[Any], Float[Array, ""]]
+
+
+class Task(NamedTuple):
+    """Labels for a layer to explain: rows that are not valid are padding; `fixed` are outputs beside the layer's."""
+
+    likelihood: Likelihood
+    features: Float[Array, "M D"]
+    y: Array
+    valid: Bool[Array, " M"]
+    fixed: Float[Array, " R"]
+
+    def nll(self, weights: Float[Array, "D C"]) -> Float[Array, ""]:
+        """Negative log-likelihood of all labels, in nats."""
+        one = lambda f, y: likelihoods.loss(self.likelihood, jnp.concatenate([f @ weights, self.fixed]), y)
+        return jnp.sum(jnp.where(self.valid, jax.vmap(one)(self.features, self.y), 0.0))
+
+    def fisher(self, weights: Float[Array, "D C"]) -> Float[Array, "M C C"]:
+        """Each row's Fisher information about the layer's outputs."""
+
+        def one(f):
+            root = fisher_root(self.likelihood, jnp.concatenate([f @ weights, self.fixed]))[:, : weights.shape[1]]
+            return root.T @ root
+
+        return jnp.where(self.valid[:, None, None], jax.vmap(one)(self.features), 0.0)
+
+
+def task_of(likelihood: Likelihood, features: Float[Array, "M D"], labeled: Labeled, fixed: Float[Array, " R"]) -> Task:
+    """The rows `< count`; padding may hold anything, so its features and labels become 0."""
+    valid = jnp.arange(labeled.y.shape[0]) < labeled.count
+    y = checks.as_float(labeled.y) if likelihood.real else labeled.y
+    return Task(likelihood, jnp.where(valid[:, None], features, 0.0), jnp.where(valid, y, 0), valid, fixed)
+
+
+def nothing(weights: Float[Array, "D C"]) -> Curvature:
+    """The curvature before any label."""
+    rows, columns = weights.shape
+    zeros, eye = (lambda *shape: jnp.zeros(shape, jnp.float32)), (lambda size: jnp.eye(size, dtype=jnp.float32))
+    return Curvature(zeros(1, rows), zeros(1, columns, columns), eye(rows), zeros(rows), eye(columns), zeros(columns))
+
+
+def frame(features: Float[Array, "M D"]) -> tuple[Float[Array, "D D"], Float[Array, " D"]]:
+    """Eigenvectors and eigenvalues of `features.T @ features`, from the features themselves: the small ones keep their digits."""
+    triangle = jnp.linalg.qr(features, mode="r")
+    triangle = jnp.pad(triangle, ((0, features.shape[1] - triangle.shape[0]), (0, 0)))
+    _, singular, rows = jnp.linalg.svd(triangle)
+    return rows.T, jnp.square(singular)
+
+
+def curvature(task: Task, weights: Float[Array, "D C"], left: Float[Array, "D D"], energy: Float[Array, " D"]) -> Curvature:
+    """The curvature at these weights; `left` and `energy` are the features' frame."""
+    fisher = task.fisher(weights)
+    power, right = jnp.linalg.eigh(fisher.sum(0) / jnp.maximum(task.valid.sum(), 1))
+    return Curvature(task.features, fisher, left, energy, right, jnp.maximum(power, 0.0))
+
+
+# structures
+
+
+class Kron(NamedTuple):
+    """A normal of independent parts along `left (x) right`."""
+
+    left: Float[Array, "D D"]
+    right: Float[Array, "C C"]
+    std: Float[Array, "D C"]
+
+
+def _kron(curvature: Curvature, delta) -> Kron:
+    return Kron(curvature.left, curvature.right, jax.lax.rsqrt(curvature.products() + delta))
+
+
+def _kron_root(factor: Kron, noise):
+    return factor.left @ (factor.std * noise) @ factor.right.T
+
+
+class Full(NamedTuple):
+    """A normal of any covariance: a Cholesky factor of its precision, as seen from the Kronecker product's unit ball."""
+
+    kron: Kron
+    lower: Float[Array, "P P"]
+
+
+def _full(curvature: Curvature, delta) -> Full:
+    """Where the product is exact (one output) the factor is 1, so ill-conditioned features cost no digits."""
+    kron = _kron(curvature, delta)
+    rows, columns = kron.std.shape
+    seen = curvature.features @ curvature.left
+    fisher = jnp.einsum("ec,med,df->mcf", curvature.right, curvature.fisher, curvature.right)
+    block = lambda f: jnp.einsum("ma,mdb->adb", seen, f[:, :, None] * seen[:, None])  # one output against all: [D, C, D]
+    blocks = jax.lax.map(block, jnp.moveaxis(fisher, 1, 0)).reshape(columns * rows, columns * rows)
+    std = kron.std.T.ravel()
+    precision = (blocks + delta * jnp.eye(std.size, dtype=jnp.float32)) * std[:, None] * std[None]
+    return Full(kron, jax.lax.linalg.cholesky(0.5 * (precision + precision.T), symmetrize_input=False))
+
+
+def _full_root(factor: Full, noise):
+    white = jax.lax.linalg.triangular_solve(factor.lower, noise.T.reshape(-1, 1), left_side=True, lower=True, transpose_a=True)
+    return _kron_root(factor.kron, white.reshape(noise.shape[::-1]).T)
+
+
+def _diagonal(curvature: Curvature, delta) -> Float[Array, "D C"]:
+    return jax.lax.rsqrt(jnp.einsum("md,mcc->dc", jnp.square(curvature.features), curvature.fisher) + delta)
+
+
+_log_of = lambda std: -2.0 * jnp.sum(jnp.log(std))
+STRUCTURES = {
+    "full": Structure(_full, _full_root, lambda f: _log_of(f.kron.std) + 2.0 * jnp.sum(jnp.log(jnp.diagonal(f.lower)))),
+    "kron": Structure(_kron, _kron_root, lambda f: _log_of(f.std)),
+    "diag": Structure(_diagonal, lambda std, noise: std * noise, _log_of),
+}
+
+
+# the mode, and the prior
+
+
+def conjugate(product: Callable, slope: Float[Array, "D C"], scaled: Callable) -> Float[Array, "D C"]:
+    """The solution of `product(x) = slope` by conjugate gradients, `scaled` being nearly its inverse; exact at once where it is the inverse."""
+    size = jnp.vdot(slope, slope)
+
+    def step(carry):
+        number, x, rest, direction, energy = carry
+        moved = product(direction)
+        length = energy / jnp.vdot(direction, moved)
+        rest = rest - length * moved
+        nearer = scaled(rest)
+        new = jnp.vdot(rest, nearer)
+        return number + 1, x + length * direction, rest, nearer + new / energy * direction, new
+
+    first = scaled(slope)
+    start = jnp.int32(0), jnp.zeros_like(slope), slope, first, jnp.vdot(slope, first)
+    return jax.lax.while_loop(lambda carry: (jnp.vdot(carry[2], carry[2]) > 1e-8 * size) & (carry[0] < CONJUGATE), step, start)[1]
+
+
+def mode(
+    task: Task, weights: Float[Array, "D C"], delta: Float[Array, ""], left: Float[Array, "D D"], energy: Float[Array, " D"]
+) -> tuple[Float[Array, "D C"], Float[Array, "D C"]]:
+    """The most probable weights, and the Kronecker product's eigenvalues there: Fisher scoring in the frame of that product. Exact for normal noise."""
+    objective = lambda w: task.nll(w) + 0.5 * delta * jnp.sum(jnp.square(w))
+
+    def step(carry):
+        number, weights, _, _ = carry
+        here = curvature(task, weights, left, energy)
+        value, slope = jax.value_and_grad(objective)(weights)
+        product = lambda v: jnp.einsum("md,mcf,mf->dc", here.features, here.fisher, here.features @ v) + delta * v
+        scaled = lambda v: left @ (left.T @ v @ here.right / (here.products() + delta)) @ here.right.T
+        direction = conjugate(product, slope, scaled)
+        worse = lambda length: objective(weights - length * direction) > value + 1e-5 * jnp.abs(value)
+        length = jax.lax.while_loop(lambda a: worse(a) & (a > SHORTEST), lambda a: 0.5 * a, jnp.float32(1.0))
+        new = weights - jnp.where(length > SHORTEST, length, 0.0) * direction
+        return number + 1, new, here.products(), jnp.max(jnp.abs(new - weights)) > 1e-6 * jnp.max(jnp.abs(new))
+
+    start = jnp.int32(0), weights, jnp.zeros_like(weights), jnp.bool_(True)
+    return jax.lax.while_loop(lambda carry: carry[3] & (carry[0] < NEWTON), step, start)[1:3]
+
+
+class Search(NamedTuple):
+    """Where the search for a prior stands: the last place looked at, and the bracket of the best crossing, with weights to begin from there."""
+
+    weights: Float[Array, "D C"]
+    place: Float[Array, ""]
+    rise: Float[Array, ""]
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    value: Float[Array, ""]
+    begin: Float[Array, "D C"]
+
+
+def settle(
+    task: Task, outputs: int, otherwise: Float[Array, ""], tune: bool
+) -> tuple[Float[Array, "D C"], Float[Array, ""], Bool[Array, ""], Curvature]:
+    """The mode, the prior's precision, whether the labels determined it (if not, or not asked to, it is `otherwise`), and the curvature there.
+
+    The precision is where the evidence is stationary with the curvature held: `delta sum w^2 = sum l / (l + delta)`, for the mode w at
+    delta and the eigenvalues l of the Kronecker product. For normal noise that is the maximum of the evidence. It is bracketed on a grid
+    from strong priors to weak ones, each mode beginning where the last one ended, and bisected; of several, that of the highest evidence.
+
+    References:
+      MacKay 1992, The evidence framework applied to classification networks
+    """
+    left, energy = frame(task.features)
+    none, fallback = jnp.zeros((task.features.shape[1], outputs), jnp.float32), jnp.log(otherwise)
+    grid, halvings = (GRID, HALVINGS) if tune else (0, 1)
+
+    def look(i, at):  # one loop for grid and bisection: what is in it compiles once
+        first = i < grid
+        place = jnp.where(first, BOUND - 2 * BOUND / (GRID - 1) * i, 0.5 * (at.low + at.high))
+        delta = jnp.exp(place)
+        weights, eigenvalues = mode(task, jnp.where(i == grid, at.begin, at.weights), delta, left, energy)
+        size = delta * jnp.sum(jnp.square(weights))
+        rise = jnp.sum(eigenvalues / (eigenvalues + delta)) - size
+        value = -task.nll(weights) - 0.5 * size - 0.5 * jnp.sum(jnp.log1p(eigenvalues / delta))
+        found = first & (at.rise < 0) & (rise >= 0) & (value > at.value)
+        low = jnp.where(found | (~first & (rise > 0)), place, at.low)
+        high = jnp.where(found, at.place, jnp.where(~first & (rise <= 0), place, at.high))
+        return Search(weights, place, rise, low, high, jnp.where(found, value, at.value), jnp.where(found, weights, at.begin))
+
+    start = Search(none, fallback, jnp.float32(jnp.inf), fallback, fallback, jnp.float32(-jnp.inf), none)
+    end = jax.lax.fori_loop(0, grid + halvings, look, start)
+    return end.weights, jnp.exp(end.place), end.value > -jnp.inf, curvature(task, end.weights, left, energy)
