@@ -9,8 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 PyTree = Any
+
+SMALL = 2**16  # numbers; see `over_fits`
 
 
 def on_cpu() -> bool:
@@ -48,10 +51,23 @@ def over_draws(function: Callable[[PyTree], PyTree], draws: PyTree) -> PyTree:
     return jax.lax.map(function, draws) if on_cpu() else jax.vmap(function)(draws)
 
 
-def over_fits(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
-    """`function(*arg)` for every fit of a population (leading axis of every leaf): vmap, on every backend.
+def over_fits(function: Callable[..., PyTree], *args: PyTree, mesh: Mesh | None = None) -> PyTree:
+    """`function(*arg)` for every fit of a population (leading axis of every leaf), in pieces on the devices of a mesh if there is one.
 
-    Small nets train twice as fast under vmap on CPU too, and a convolution is a matrix product while training (see
-    `networks.conv`), so a convolutional net loses a tenth at most.
+    vmap; on CPU a loop where one fit takes in more than `SMALL` numbers. There ten fits of a small MLP take 1.2 to 1.6 times as long in
+    a loop, and ten of a convolutional net or of a wide MLP 1.1 to 1.4 times as long under vmap: their arrays fall out of the cache.
     """
-    return jax.vmap(function)(*args)
+    numbers = sum(leaf.size // leaf.shape[0] for leaf in jax.tree.leaves(args))
+
+    def every(*part):
+        return jax.lax.map(lambda one: function(*one), part) if on_cpu() and numbers > SMALL else jax.vmap(function)(*part)
+
+    return across(every, mesh)(*args)
+
+
+def across(function: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., PyTree]:
+    """`function`, with the leading axis of all it takes and gives split over a mesh: no device waits for another. Itself without a mesh."""
+    if mesh is None:
+        return function
+    split = PartitionSpec(mesh.axis_names)
+    return jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import maths, predictions
+from bayesal import chunks, maths, predictions
 from bayesal.predictives import Predictive
 from bayesal.retune import Trial
 from bayesal.types import HParams, Key, Labeled, Posterior, Prediction, PyTree
@@ -51,7 +51,7 @@ def cross_fit(
     init_keys, fit_keys = jax.random.split(fit_key, (2, number))
     # a loop: under vmap the initializers' random numbers take seconds to compile
     fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), init_keys)
-    states, info = jax.vmap(one)(fit_keys, fresh, folds.train, folds.train_count)
+    states, info = chunks.over_fits(one, fit_keys, fresh, folds.train, folds.train_count)
     predicted, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
     losses = -maths.log_mean_exp(predictions.log_likelihood(predicted, labeled.y))
     losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses)  # a candidate that diverged anywhere never wins

@@ -118,7 +118,7 @@ def learner(
     Raises:
       WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
     """
-    _kinds(posterior, strategy, calibrate, hparams or HParams())
+    _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams)
     size = checks.at_least(1, size, "size")
     capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
     draws = _draws(posterior, num_draws)
@@ -242,6 +242,7 @@ def _first_state(key, x, hparams, parts):
         raise checks.WrongShape(
             "posterior", f"the network cannot take one example of this pool, of shape {x.shape[1:]} and type {x.dtype}: {error}. Reshape the "
             "pool, or build the network for that shape.") from error
+    checks.parameters(state.posterior)
     blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan if jnp.issubdtype(a.dtype, jnp.floating) else -1, a.dtype), report)
     return state._replace(report=blank._replace(calibration=calibration.unfitted()))
 

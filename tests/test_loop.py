@@ -387,6 +387,31 @@ def test_hyperparameters_out_of_range_are_named():
             build(hparams=HParams(**{field: value}))
 
 
+def test_hyperparameters_that_are_none_are_named():
+    learner = oracles.as_users_do(build)
+    with pytest.raises(checks.UnknownName, match="no field learning_rat; the fields are learning_rate") as error:
+        learner(hparams={"learning_rat": 1e-3, "steps": 10})
+    assert error.value.argument == "hparams"
+    for bad, match in (({"steps": 10}, r"HParams\(\*\*values\)"), ({}, "HParams"), (1e-3, "float"), (HParams, "HParams")):
+        with pytest.raises(checks.WrongType, match=match):
+            learner(hparams=bad)
+    with pytest.raises(TypeError, match="learning_rat"):
+        HParams(learning_rat=1e-3)
+
+
+def test_a_network_that_begins_with_nan_is_refused_before_any_label():
+    broken = networks.from_functions(lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.log(-jnp.ones(3))}, lambda p, x, key: x @ p["w"] + p["b"])
+    with pytest.raises(checks.NonFinite, match=r"NaN in \['b'\]") as error:
+        build(posteriors.point(broken), acquire.uniform()).init(KEY, X)
+    assert error.value.argument == "posterior"
+
+
+def test_a_network_of_probabilities_is_refused_by_the_learner():
+    sure = networks.from_functions(lambda key, x: jnp.zeros((16, 3)), lambda w, x, key: jax.nn.softmax(x @ w))
+    with pytest.raises(checks.NotLogProbabilities, match="last softmax"):
+        build(posteriors.point(sure), acquire.uniform()).init(KEY, X)
+
+
 def test_nan_in_the_pool_is_never_picked(state):
     x = X.copy()
     x[10:20] = np.nan

@@ -38,7 +38,7 @@ from bayesal.checks.errors import (
     WrongSize,
     WrongType,
 )
-from bayesal.checks.rounds import hparams, indices, labels, new_labels, pool, real_labels, same_pool, were_asked
+from bayesal.checks.rounds import hparams, indices, labels, new_labels, parameters, pool, real_labels, same_pool, were_asked
 from bayesal.checks.values import a, as_float, at_least, concrete, function, key, listed
 
 __all__ = [
@@ -47,5 +47,5 @@ __all__ = [
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "concrete",
     "features", "function", "hparams", "indices", "key", "labels", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
-    "numbers", "pool", "positive", "real_labels", "same_pool", "scores", "were_asked",
+    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "were_asked",
 ]

@@ -1,12 +1,15 @@
 """Checks of what a round brings: the pool, its rows, their labels, hyperparameters."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal.checks.errors import WrongIndex, WrongLabel, WrongShape, WrongSize
-from bayesal.checks.values import listed
+from bayesal.checks.errors import NonFinite, UnknownName, WrongIndex, WrongLabel, WrongShape, WrongSize
+from bayesal.checks.values import a, listed
+from bayesal.types import HParams
 
 
 def labels(values: Any, classes: int, count: int | None = None, name: str = "labels") -> np.ndarray:
@@ -100,6 +103,9 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
 
 def hparams(values: Any) -> None:
     """Hyperparameters in their ranges, and whole steps."""
+    if isinstance(values, Mapping) and (unknown := sorted(map(str, set(values) - set(HParams._fields)))):
+        raise UnknownName("hparams", f"`hparams` has no field {', '.join(unknown)}; the fields are {', '.join(HParams._fields)}.")
+    a(HParams, values, "hparams", "HParams(**values)" if isinstance(values, Mapping) else "HParams(steps=300)")
     ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
     for name, (low, high) in ranges.items():
         value = float(getattr(values, name))
@@ -107,3 +113,13 @@ def hparams(values: Any) -> None:
             raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")
     if float(values.steps) % 1:
         raise WrongSize("hparams", f"`hparams.steps` = {float(values.steps):g} must be a whole number.")
+
+
+def parameters(values: Any) -> None:
+    """What a posterior begins with holds no NaN."""
+    leaves = [(path, leaf) for path, leaf in jax.tree.leaves_with_path(values) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    broken = [jax.tree_util.keystr(path) for path, leaf in leaves if np.isnan(np.asarray(leaf, np.float32)).any()]
+    if broken:
+        raise NonFinite(
+            "posterior", f"the posterior begins with NaN in {', '.join(broken[:5])}: nothing can be learned from there. The usual cause is an initializer that "
+            "divides by 0 or takes the logarithm or root of a negative number; look at what `network.init` returns.")

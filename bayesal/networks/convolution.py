@@ -1,4 +1,4 @@
-"""A convolution that trains at full speed inside a compiled loop, on every backend."""
+"""A convolution and a max-pool that train at full speed inside a compiled loop, on every backend."""
 
 import math
 from typing import Any
@@ -57,3 +57,16 @@ def _patches(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], pa
     return jnp.concatenate(
         [x[:, i : i + height * strides[0] : strides[0], j : j + width * strides[1] : strides[1]][:, :height, :width]
          for i in range(window[0]) for j in range(window[1])], axis=-1)
+
+
+def pool(x: jax.Array) -> jax.Array:
+    """The largest of every 2x2 window, `[n, H, W, c]` to `[n, H // 2, W // 2, c]`; an odd last row or column is left out.
+
+    A maximum over a reshaped array: the gradient of XLA's own pooling takes a third of a training step of `cnn` on CPU.
+
+    >>> pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel()
+    Array([ 5.,  7., 13., 15.], dtype=float32)
+    """
+    n, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))

@@ -9,7 +9,7 @@ from flax import nnx
 
 from bayesal import checks
 from bayesal.networks.adapters import from_nnx
-from bayesal.networks.convolution import conv
+from bayesal.networks.convolution import conv, pool
 from bayesal.types import Network
 
 
@@ -71,7 +71,7 @@ class CNN(nnx.Module):
         x = _rgb(x)
         for layer in (self.conv1, self.conv2):
             # dropping a whole channel commutes with max-pool and ReLU, and is cheaper after them
-            x = jax.nn.relu(nnx.max_pool(layer(x), (2, 2), (2, 2)))
+            x = jax.nn.relu(pool(layer(x)))
             x = dropout(x, rngs, rate, (x.shape[0], 1, 1, x.shape[-1]))
         x = jax.nn.relu(self.dense(x.reshape(x.shape[0], -1)))
         return dropout(x, rngs, rate, x.shape)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import checks, likelihoods, training
+from bayesal.posteriors.edge import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
 
@@ -43,6 +44,7 @@ def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = li
     checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
 
     def init(key, x):
+        usable(network, x, likelihood)
         params = network.init(key, x)
         if not _uses_its_key(network, params, x):
             raise checks.ConstantScores(

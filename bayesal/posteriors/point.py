@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from bayesal import likelihoods, training
+from bayesal.posteriors.edge import usable
 from bayesal.types import Likelihood, Network, Posterior
 
 
@@ -15,6 +16,10 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelih
       likelihood: what the outputs mean; default classes.
     """
 
+    def init(key, x):
+        usable(network, x, likelihood)
+        return network.init(key, x)
+
     def fit(key, state, labeled, hparams):
         return training.sgd(key, state, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
 
@@ -26,4 +31,4 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelih
         del draw
         return likelihood.predict(network.apply(state, x, None, 0.0))
 
-    return Posterior(network.init, fit, draw, apply, network.embed, real=likelihood.real)
+    return Posterior(init, fit, draw, apply, network.embed, real=likelihood.real)
