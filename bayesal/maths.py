@@ -88,6 +88,16 @@ def log_mean_exp(log_probs: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1.0, total)) + top).reshape(log_probs.shape[1:])
 
 
+def averaged(log_probs: Float[Array, "K *B"]) -> tuple[Float[Array, "K n"], Float[Array, " n"]]:
+    """Probabilities of K draws and their mean, both flat. For chunks: unlike `log_mean_exp` it holds one number for each it is given.
+
+    >>> averaged(jnp.log(jnp.array([[0.25, 0.75], [0.75, 0.25]])))[1].round(4)
+    Array([0.5, 0.5], dtype=float32)
+    """
+    probs = jnp.exp(flattened(log_probs))
+    return probs, jnp.maximum(pairwise(probs) / probs.shape[0], 0.0)  # the maximum ends the product: see `sum_over`
+
+
 def flattened(x: Float[Array, "K *B"]) -> Float[Array, "K n"]:
     """All but the leading axis as one: loops over a long axis fill a core's vector units, loops over ten classes do not.
 

@@ -33,7 +33,7 @@ def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> entropy(opposite).round(4)
     Array([0.6931], dtype=float32)
     """
-    return _entropy(_averaged(log_probs)[1], log_probs.shape[1:])
+    return _entropy(maths.averaged(log_probs)[1], log_probs.shape[1:])
 
 
 @scored
@@ -130,7 +130,7 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> mean_std(jnp.log(jnp.eye(2))[:, None])
     Array([0.5], dtype=float32)
     """
-    probs, mean = _averaged(log_probs)
+    probs, mean = maths.averaged(log_probs)
     variance = maths.pairwise(jnp.maximum(jnp.square(probs - mean[None]), 0.0)) / probs.shape[0]
     none = variance == 0  # the square root has no finite slope at 0
     std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance))).reshape(log_probs.shape[1:])
@@ -157,7 +157,7 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> bald(two_sure_draws_that_disagree).round(4)
     Array([0.6931], dtype=float32)
     """
-    return _information(log_probs, *_averaged(log_probs))
+    return _information(log_probs, *maths.averaged(log_probs))
 
 
 class Uncertainty(NamedTuple):
@@ -180,7 +180,7 @@ def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
     >>> decompose(jnp.log(jnp.eye(2))[:, None]).aleatoric
     Array([0.], dtype=float32)
     """
-    probs, mean = _averaged(log_probs)
+    probs, mean = maths.averaged(log_probs)
     total, epistemic = _entropy(mean, log_probs.shape[1:]), _information(log_probs, probs, mean)
     return Uncertainty(total, jnp.maximum(total - epistemic, 0.0), epistemic)
 
@@ -188,16 +188,9 @@ def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
 TINY = 1e-35  # below, a class weighs nothing
 
 
-def _averaged(log_probs: Array) -> tuple[Array, Array]:
-    """Probabilities `[K, *B * C]` and their mean over draws `[*B * C]`: loops over a long axis fill a core's vector units, over ten classes not."""
-    probs = jnp.exp(maths.flattened(log_probs))
-    mean = maths.pairwise(probs) / probs.shape[0]
-    return probs, jnp.maximum(mean, 0.0)  # the maximum ends the product: see `maths.sum_over`
-
-
 def _others(log_probs: Array) -> tuple[Array, Array]:
     """The averaged prediction `[*B, C]`, and again with 0 for its most probable class."""
-    mean = _averaged(log_probs)[1].reshape(log_probs.shape[1:])
+    mean = maths.averaged(log_probs)[1].reshape(log_probs.shape[1:])
     top = jnp.argmax(mean, axis=-1, keepdims=True)
     return mean, jnp.where(jax.lax.broadcasted_iota(top.dtype, mean.shape, mean.ndim - 1) == top, 0.0, mean)
 
