@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 PyTree = Any
 
 SMALL = 2**16  # numbers; see `over_fits`
+IN_CACHE = 2**18  # numbers looked at together: more fall out of a core's cache between one pass and the next, fewer are not worth sharing between cores
 
 
 def on_cpu() -> bool:
@@ -21,17 +22,36 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def over_rows(function: Callable[[jax.Array], PyTree], x: jax.Array, chunk: int, axis: int = 0) -> PyTree:
-    """`function(x)` for a function of rows `[n, ...] -> [n, ...]`, `chunk` rows at a time. The rows lie along `axis` of x.
+def in_cache(numbers: int) -> int:
+    """How many rows of so many numbers each stay in a core's cache."""
+    return max(1, IN_CACHE // max(1, numbers))
+
+
+def apart(function: Callable[[jax.Array], PyTree], x: jax.Array) -> PyTree:
+    """`function(x)`, compiled by itself on CPU.
+
+    XLA would merge the elementwise work that made x into every slice of x that is read, and a loop over more than a few slices is not
+    vectorized: sums over draws then take four times as long. It does not look through a branch. This one is always taken, which no
+    compiler knows.
+    """
+    if not on_cpu() or x.size == 0:
+        return function(x)
+    first = x[(0,) * x.ndim]
+    always = (first < 1) | (first > 0) | jnp.isnan(first)
+    return jax.lax.cond(always, function, lambda x: jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), jax.eval_shape(function, x)), x)
+
+
+def over_rows(function: Callable[[jax.Array], PyTree], x: jax.Array, chunk: int, axis: int = 0, width: int = 1) -> PyTree:
+    """`function(x)` for a function of rows `[n, ...] -> [n, ...]`, `chunk` rows at a time. The rows lie along `axis` of x, `width` entries each.
 
     Peak memory beyond the pool and the result is that of one chunk. The last chunk is moved back to end with the
     pool (its first rows are computed twice, with the same result), so no copy of the pool is ever padded. An empty pool gives
     empty results.
     """
-    rows = x.shape[axis]
+    rows = x.shape[axis] // width
     if rows <= chunk:
         return function(x)
-    part = lambda start: jax.lax.dynamic_slice_in_dim(x, start, chunk, axis)
+    part = lambda start: jax.lax.dynamic_slice_in_dim(x, start * width, chunk * width, axis)
     out = jax.eval_shape(lambda: function(part(0)))
     full = jax.tree.map(lambda o: jnp.zeros((rows, *o.shape[1:]), o.dtype), out)
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from bayesal import chunks
+
 LANES = 8  # running sums of a long reduction
 
 
@@ -49,6 +51,27 @@ def tree_sum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     return sum_over(lambda part: part, x)
 
 
+def pairwise(x: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
+    """Sum over one axis of numbers that are in memory already: one half of them plus the other, until one is left.
+
+    The order depends on the length of the axis alone, as in `sum_over`, which is for x too large to be looked at twice. As there, x
+    should not end in a product.
+
+    >>> float(pairwise(jnp.arange(5.0)))
+    10.0
+    """
+
+    def whole(x):
+        part = lambda start, stop: jax.lax.slice_in_dim(x, start, stop, axis=axis)
+        odd = []
+        while (size := x.shape[axis]) > 1:
+            odd += [part(size - 1, size)] if size % 2 else []
+            x = part(0, size // 2) + part(size // 2, size // 2 * 2)
+        return jnp.squeeze(sum(odd[::-1], x), axis)
+
+    return chunks.apart(whole, x)
+
+
 def log_mean_exp(log_probs: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """`log mean_k exp(log_probs_k)`: the log-probability of a mixture of K draws. -inf where every draw says -inf.
 
@@ -63,6 +86,16 @@ def log_mean_exp(log_probs: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     total = sum_over(lambda one: jnp.exp(one - top), flat) / log_probs.shape[0]
     none = total == 0
     return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1.0, total)) + top).reshape(log_probs.shape[1:])
+
+
+def averaged(log_probs: Float[Array, "K *B"]) -> tuple[Float[Array, "K n"], Float[Array, " n"]]:
+    """Probabilities of K draws and their mean, both flat. For chunks: unlike `log_mean_exp` it holds one number for each it is given.
+
+    >>> averaged(jnp.log(jnp.array([[0.25, 0.75], [0.75, 0.25]])))[1].round(4)
+    Array([0.5, 0.5], dtype=float32)
+    """
+    probs = jnp.exp(flattened(log_probs))
+    return probs, jnp.maximum(pairwise(probs) / probs.shape[0], 0.0)  # the maximum ends the product: see `sum_over`
 
 
 def flattened(x: Float[Array, "K *B"]) -> Float[Array, "K n"]:
@@ -89,8 +122,9 @@ def surprise(log_probs: Float[Array, "..."]) -> Float[Array, "..."]:
     >>> float(surprise(jnp.array(-jnp.inf)))
     0.0
     """
-    finite = jnp.maximum(log_probs, -1e30)  # exp gives 0, and 0 * -1e30 is 0 where 0 * -inf would be NaN
-    return jnp.maximum(-jnp.exp(finite) * finite, 0.0)  # the maximum ends the product: see `sum_over`
+    finite = jnp.where(log_probs < -1e30, -1e30, log_probs)  # exp gives 0, and 0 * -1e30 is 0 where 0 * -inf would be NaN
+    terms = -jnp.exp(finite) * finite
+    return jnp.where(terms < 0, 0.0, terms)  # the choice ends the product: see `sum_over`
 
 
 def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:

@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Each room may import the rooms of every line above its own, and itself. A new room gets its place here.
 LAYERS = (
-    {"types"},
-    {"maths", "checks", "chunks"},
+    {"types", "chunks"},
+    {"maths"},
+    {"checks"},
     {"predictions"},
     {"likelihoods", "predictives"},
     {"scores", "gaussian", "metrics", "training", "networks"},

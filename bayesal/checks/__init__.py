@@ -10,10 +10,12 @@ from bayesal.checks.arrays import (
     available_rows,
     batch_size,
     features,
+    layout,
     log_probs,
     not_constant,
     not_negative,
     numbers,
+    off,
     positive,
     scores,
 )
@@ -46,6 +48,6 @@ __all__ = [
     "BadCheckpoint", "BadPool", "BayesalError", "ConstantScores", "DrawsDiffer", "MissingEmbed", "NegativeScores", "NonFinite",
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "concrete",
-    "features", "function", "hparams", "indices", "key", "labels", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
-    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "were_asked",
+    "features", "function", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
+    "numbers", "off", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "were_asked",
 ]

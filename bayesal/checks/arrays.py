@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesal import chunks, maths
 from bayesal.checks.errors import ConstantScores, NegativeScores, NonFinite, NotLogProbabilities, OutOfRange, WrongShape, WrongSize
 from bayesal.checks.values import _refuse, as_float, concrete, listed
 
@@ -14,25 +15,30 @@ TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1}  # |log of a row's sum| that sto
 
 def log_probs(values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None) -> jax.Array:
     """Normalized log-probabilities `[K, *B, C]` (`[*B, C]` with `draws=False`), or an error that says what they are."""
-    layout = "[K draws, ..., C classes]" if draws else "[..., C classes]"
+    layout(values, name, draws, ndim)
+    off = _normalized(values, name) if concrete(values) else None
+    return as_float(values) if off is None else as_float(values) - off[..., None]
+
+
+def layout(values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None) -> None:
+    """Whether numbers can be log-probabilities by their shape and dtype."""
+    axes = "[K draws, ..., C classes]" if draws else "[..., C classes]"
     if not hasattr(values, "dtype"):
-        raise WrongShape(name, f"`{name}` must be an array {layout}, got {type(values).__name__}; pass a NumPy or JAX array.")
+        raise WrongShape(name, f"`{name}` must be an array {axes}, got {type(values).__name__}; pass a NumPy or JAX array.")
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise NotLogProbabilities(
-            name, f"`{name}` must be floating-point log-probabilities {layout}, got {values.dtype}. "
+            name, f"`{name}` must be floating-point log-probabilities {axes}, got {values.dtype}. "
             "One-hot votes become log-probabilities by jnp.log(votes.astype(float)).")
     least = 1 + draws
     if values.ndim < least or (ndim is not None and values.ndim != ndim):
         wanted = f"{ndim} axes" if ndim is not None else f"at least {least} axes"
-        raise WrongShape(name, f"`{name}` must have {wanted}, {layout}; got shape {tuple(values.shape)}.")
+        raise WrongShape(name, f"`{name}` must have {wanted}, {axes}; got shape {tuple(values.shape)}.")
     if draws and values.shape[0] == 0:
         raise WrongSize(name, f"`{name}` has K = 0 draws (shape {tuple(values.shape)}); at least one draw is needed.")
     if values.shape[-1] < 2:
         raise WrongShape(
             name, f"`{name}` has C = {values.shape[-1]} classes on its last axis (shape {tuple(values.shape)}). A binary "
             "problem has two: stack log p and log(1 - p) on the last axis.")
-    off = _normalized(values, name) if concrete(values) else None
-    return as_float(values) if off is None else as_float(values) - off[..., None]
 
 
 def numbers(
@@ -61,6 +67,19 @@ def numbers(
     return numbers
 
 
+def off(log_probs: jax.Array) -> jax.Array:
+    """Of `[K, N, C]`: points `[N]` whose probabilities miss a sum of 1 by 1e-5 or more, or are NaN, in any draw."""
+    probs = jnp.exp(maths.flattened(log_probs)).reshape(log_probs.shape)
+    return jnp.any(~(jnp.abs(maths.pairwise(probs, axis=-1) - 1.0) < 1e-5), axis=0)
+
+
+@jax.jit
+def _any_off(values):
+    classes = values.shape[-1]
+    some = lambda part: off(part.reshape(1, -1, classes))
+    return jnp.any(chunks.over_rows(some, values.reshape(1, -1), chunks.in_cache(classes), axis=1, width=classes))
+
+
 @jax.jit
 def _row_totals(values):
     return jax.nn.logsumexp(values.astype(jnp.float32), axis=-1), jnp.isnan(values).any(-1)
@@ -70,6 +89,8 @@ def _normalized(values: Any, name: str) -> jax.Array | None:
     """What the storage's rounding took from each row's log-sum (None: nothing to speak of), or an error."""
     tolerance = TOLERANCE.get(str(values.dtype), 1e-3)
     with jax.ensure_compile_time_eval():  # concrete values may be closed over by a function that is being traced
+        if str(values.dtype) not in TOLERANCE and not bool(_any_off(as_float(values))):
+            return None  # as it should be; what is wrong elsewhere is brought to the host
         total, nan = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
     if nan.any():
         where = np.argwhere(nan)

@@ -33,7 +33,7 @@ def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> entropy(opposite).round(4)
     Array([0.6931], dtype=float32)
     """
-    return maths.entropy(maths.log_mean_exp(log_probs))
+    return _entropy(maths.averaged(log_probs)[1], log_probs.shape[1:])
 
 
 @scored
@@ -51,8 +51,8 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     >>> expected_entropy(jnp.log(jnp.eye(2))[:, None])
     Array([0.], dtype=float32)
     """
-    terms = maths.sum_over(maths.surprise, maths.flattened(log_probs)).reshape(log_probs.shape[1:])
-    return maths.tree_sum(terms, axis=-1) / log_probs.shape[0]
+    terms = maths.pairwise(maths.surprise(maths.flattened(log_probs))).reshape(log_probs.shape[1:])
+    return maths.pairwise(terms, axis=-1) / log_probs.shape[0]
 
 
 @scored
@@ -69,10 +69,8 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     >>> round(float(least_confidence(jnp.log(jnp.array([[0.9, 0.1]])))), 4)
     0.1
     """
-    log_mean = maths.log_mean_exp(log_probs)
-    top = jnp.argmax(log_mean, axis=-1, keepdims=True)
-    others = jnp.where(jax.lax.broadcasted_iota(top.dtype, log_mean.shape, log_mean.ndim - 1) == top, 0.0, jnp.exp(log_mean))
-    return _known(maths.tree_sum(others, axis=-1), log_mean)  # summing the others keeps values far below 1e-7 apart
+    mean, others = _others(log_probs)
+    return _known(maths.pairwise(others, axis=-1), mean)  # summing the others keeps values far below 1e-7 apart
 
 
 @scored
@@ -89,9 +87,8 @@ def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> round(float(margin(jnp.log(jnp.array([[0.6, 0.3, 0.1]])))), 4)
     -0.3
     """
-    log_mean = maths.log_mean_exp(log_probs)
-    top = jax.lax.top_k(jnp.exp(log_mean), 2)[0]
-    return _known(top[..., 1] - top[..., 0], log_mean)
+    mean, others = _others(log_probs)
+    return _known(jnp.max(others, axis=-1) - jnp.max(mean, axis=-1), mean)
 
 
 @scored
@@ -133,12 +130,11 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> mean_std(jnp.log(jnp.eye(2))[:, None])
     Array([0.5], dtype=float32)
     """
-    probs = jnp.exp(log_probs)
-    mean = maths.tree_sum(probs, axis=0) / probs.shape[0]
-    variance = maths.sum_over(lambda one: jnp.maximum(jnp.square(one - mean), 0.0), probs) / probs.shape[0]
+    probs, mean = maths.averaged(log_probs)
+    variance = maths.pairwise(jnp.maximum(jnp.square(probs - mean[None]), 0.0)) / probs.shape[0]
     none = variance == 0  # the square root has no finite slope at 0
-    std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance)))
-    return maths.tree_sum(std, axis=-1) / probs.shape[-1]
+    std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance))).reshape(log_probs.shape[1:])
+    return maths.pairwise(std, axis=-1) / log_probs.shape[-1]
 
 
 @scored
@@ -148,7 +144,7 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     I(y; w | x) = H[mean_k p_k] - mean_k H[p_k] = mean_k KL(p_k || mean p);  0 <= I <= log(min(K, C)).
 
     It is summed term by term in the KL form, in which every term is >= 0: the difference of entropies loses all its
-    digits (and its sign) where draws nearly agree.
+    digits (and its sign) where draws nearly agree. What is below 1e-12 (a few times the rounding error squared) is 0.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -161,7 +157,7 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> bald(two_sure_draws_that_disagree).round(4)
     Array([0.6931], dtype=float32)
     """
-    return _information(log_probs, maths.log_mean_exp(log_probs))
+    return _information(log_probs, *maths.averaged(log_probs))
 
 
 class Uncertainty(NamedTuple):
@@ -184,36 +180,61 @@ def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
     >>> decompose(jnp.log(jnp.eye(2))[:, None]).aleatoric
     Array([0.], dtype=float32)
     """
-    log_mean = maths.log_mean_exp(log_probs)
-    total, epistemic = maths.entropy(log_mean), _information(log_probs, log_mean)
+    probs, mean = maths.averaged(log_probs)
+    total, epistemic = _entropy(mean, log_probs.shape[1:]), _information(log_probs, probs, mean)
     return Uncertainty(total, jnp.maximum(total - epistemic, 0.0), epistemic)
 
 
-def _information(log_probs: Array, log_mean: Array) -> Array:
-    """mean_k KL(p_k || mean p)."""
-    flat = maths.flattened(log_probs)
-    floor = jnp.maximum(log_mean, -80.0).reshape(flat.shape[1:])  # below, a class weighs nothing; exact where all draws agree
-    terms = maths.sum_over(lambda one: _divergence(jnp.maximum(one - floor, -1e30)), flat)
-    return maths.tree_sum(jnp.maximum(jnp.exp(floor) * terms, 0.0).reshape(log_mean.shape), axis=-1) / log_probs.shape[0]
+TINY = 1e-35  # below, a class weighs nothing
 
 
-def _known(score: Array, log_mean: Array) -> Array:
+def _others(log_probs: Array) -> tuple[Array, Array]:
+    """The averaged prediction `[*B, C]`, and again with 0 for its most probable class."""
+    mean = maths.averaged(log_probs)[1].reshape(log_probs.shape[1:])
+    top = jnp.argmax(mean, axis=-1, keepdims=True)
+    return mean, jnp.where(jax.lax.broadcasted_iota(top.dtype, mean.shape, mean.ndim - 1) == top, 0.0, mean)
+
+
+def _entropy(mean: Array, shape: tuple[int, ...]) -> Array:
+    """-sum_c q_c log q_c of flat probabilities; the log of one near 1 comes from the others, which keep its digits."""
+    none = mean < TINY
+    terms = jnp.where(none, 0.0, -mean * jnp.log(jnp.where(none, 1.0, mean))).reshape(shape)
+    mean = mean.reshape(shape)
+    most = mean > 0.5
+    others = maths.pairwise(jnp.where(most, 0.0, mean), axis=-1)
+    return maths.pairwise(jnp.where(most, -mean * jnp.log1p(-others)[..., None], terms), axis=-1)
+
+
+def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
+    """mean_k KL(p_k || q), with q the mean."""
+    draws, none = probs.shape[0], mean < TINY
+    mass = jnp.where(none, 1.0, mean)
+    log_mean = jnp.log(mass)
+    apart = maths.flattened(log_probs) - log_mean[None]
+    total = maths.pairwise(_divergence(jnp.where(apart < -100.0, -100.0, apart), probs * (1.0 / mass)[None]))
+    rounding = 0.5 * draws * jnp.square(1e-6 + 2e-7 * jnp.abs(log_mean))  # what comes out of draws that agree
+    terms = jnp.where(none | (total < rounding), 0.0, mean * total)
+    return maths.pairwise(terms.reshape(log_probs.shape[1:]), axis=-1) / draws
+
+
+def _known(score: Array, mean: Array) -> Array:
     """NaN where any class is NaN: argmax and top_k would hide it, and a broken point would look like a certain one."""
-    return jnp.where(jnp.isnan(log_mean).any(axis=-1), jnp.nan, score)
+    return jnp.where(jnp.isnan(mean).any(axis=-1), jnp.nan, score)
 
 
 # (n - 1) / n! from n = 2: the series of d e^d - e^d + 1 = d^2/2 + d^3/3 + d^4/8 + ...
 SERIES = tuple((n - 1) / math.factorial(n) for n in range(2, 10))
 
 
-def _divergence(d: Array) -> Array:
-    """A term of KL(p || q) per unit of q: r log r - r + 1 >= 0, for d = log(p/q) and r = exp(d).
+def _divergence(d: Array, ratio: Array) -> Array:
+    """A term of KL(p || q) per unit of q: r log r - r + 1 >= 0, for r = p/q and d = log r.
 
-    Near r = 1 the three parts cancel, so there it is a series in d (error 3e-8 of the term).
+    Near r = 1 the three parts cancel, so there it is a series in d (error 3e-8 of the term). Comparisons, as clip and maximum ask each number
+    twice whether it is NaN.
     """
-    small = jnp.clip(d, -0.5, 0.5)
-    series = jnp.zeros_like(d)
-    for coefficient in SERIES[::-1]:
+    near = jnp.abs(d) < 0.5
+    small = jnp.where(near, d, 0.0)
+    series = SERIES[-1]
+    for coefficient in SERIES[-2::-1]:
         series = series * small + coefficient
-    ratio = jnp.exp(d)
-    return jnp.where(jnp.abs(d) < 0.5, series * small * small, ratio * d - (ratio - 1.0))
+    return jnp.where(near, series * small * small, ratio * d - (ratio - 1.0))

@@ -4,26 +4,45 @@ import functools
 from collections.abc import Callable
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from bayesal import checks, chunks
-from bayesal.types import ArrayLike
-
-IN_CACHE = 2**19  # log-probabilities looked at together: more fall out of a core's cache between one pass and the next
+from bayesal import checks, chunks, maths
+from bayesal.types import ArrayLike, PyTree
 
 
-def scored(kernel: Callable[[Array], Array]) -> Callable[[ArrayLike], Array]:
-    """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is promised under jit)."""
+def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
+    """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is promised under jit).
+
+    Concrete values are checked in the same pass, which shares the kernel's exponentials, and looked at again only where something is off.
+    """
 
     @jax.jit
     def compiled(log_probs):
-        if log_probs.ndim != 3 or not chunks.on_cpu():
-            return kernel(log_probs)
-        draws, _, classes = log_probs.shape
-        return chunks.over_rows(kernel, log_probs, max(1, IN_CACHE // (draws * classes)), axis=1)
+        return _in_cache(kernel, log_probs)
+
+    @jax.jit
+    def checked(log_probs):
+        values, off = _in_cache(lambda part: (kernel(part), checks.off(part)), log_probs)
+        return values, jnp.any(off)
 
     @functools.wraps(kernel)
     def score(log_probs):
+        checks.layout(log_probs)
+        if checks.concrete(log_probs) and str(log_probs.dtype) not in checks.TOLERANCE:
+            with jax.ensure_compile_time_eval():  # they may be closed over by a function that is being traced
+                values, off = checked(checks.as_float(log_probs))
+                if not bool(off):
+                    return values
         return compiled(checks.log_probs(log_probs))
 
     return score
+
+
+def _in_cache(kernel: Callable[[Array], PyTree], log_probs: Float[Array, "K *B C"]) -> PyTree:
+    if not chunks.on_cpu():
+        return kernel(log_probs)
+    draws, *points, classes = log_probs.shape
+    some = lambda part: kernel(part.reshape(draws, -1, classes))
+    rows = chunks.over_rows(some, maths.flattened(log_probs), chunks.in_cache(draws * classes), axis=1, width=classes)
+    return jax.tree.map(lambda row: row.reshape(points), rows)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from bayesal import checks, chunks, maths
 from bayesal.types import ArrayLike
 
-TABLE = 2**21  # joint label probabilities looked at together
+TABLE = 2**20  # joint label probabilities looked at together
 
 
 def epig(
@@ -99,36 +99,30 @@ def _epig(log_probs, target, weights):
     pairs = max(1, TABLE // (classes * outcomes))
     points = min(rows, max(1, math.isqrt(pairs)))
     together = min(targets, max(1, pairs // points))
-    padding = -targets % together
-    padded = jnp.pad(target, ((0, 0), (0, padding), (0, 0)), constant_values=-math.log(outcomes))  # of weight 0
-    blocks = jnp.moveaxis(padded.reshape(draws, -1, together, outcomes), 1, 0)
-    shares = jnp.pad(weights, (0, padding)).reshape(-1, together)
+    padding = -targets % together * outcomes
+    moved, q = shifts(target)
+    blocks = jnp.pad(moved, ((0, padding), (0, 0))).reshape(-1, together * outcomes, draws)
+    shares = jnp.pad(q * jnp.repeat(weights, outcomes), (0, padding)).reshape(-1, together * outcomes)  # of what is padded: 0
 
     def some(part):
-        mean = jnp.exp(maths.log_mean_exp(part))
-        probs = jnp.moveaxis(jnp.exp(part), 0, 2).reshape(-1, draws)  # [n * C, K]
+        probs, mean = maths.averaged(part.reshape(draws, -1, classes))
+        add = lambda total, block: (total + _information(probs, mean, *block), None)
+        terms = jax.lax.scan(add, jnp.zeros(mean.shape), (blocks, shares))[0]
+        return jnp.sum((mean * terms).reshape(-1, classes), axis=-1)
 
-        def add(total, block):
-            moved, q = shifts(block[0])
-            return total + _information(probs, mean, moved, q * jnp.repeat(block[1], outcomes)), None
-
-        return jax.lax.scan(add, jnp.zeros(part.shape[1]), (blocks, shares))[0]
-
-    return jnp.minimum(chunks.over_rows(some, log_probs, points, axis=1), math.log(min(classes, outcomes, draws)))
+    information = chunks.over_rows(some, maths.flattened(log_probs), points, axis=1, width=classes)
+    return jnp.minimum(information, math.log(min(classes, outcomes, draws)))
 
 
 def _information(probs, mean, moved, share):
-    """sum_s share_s KL(p(y | s) || p(y)) for each point."""
-    flat = mean.reshape(-1)
-    shift = jnp.matmul(moved, probs.T, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
-    ratio = jnp.maximum(shift * jnp.where(flat > 0, 1.0 / jnp.where(flat > 0, flat, 1.0), 0.0), -1.0)  # p(y | s) / p(y) - 1
-    terms = jnp.matmul(share, _divergence(ratio), precision=jax.lax.Precision.HIGHEST) * flat
-    return terms.reshape(mean.shape).sum(axis=-1)
+    """sum_s share_s KL(p(y | s) || p(y)) of each class of each point, per unit of p(y)."""
+    shift = jnp.matmul(moved, probs, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
+    inverse = jnp.where(mean > 0, 1.0 / jnp.where(mean > 0, mean, 1.0), 0.0)
+    return jnp.matmul(share, _divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
 
 
 def _divergence(ratio):
     """(1 + r) log(1 + r) - r >= 0; near 0, where its parts cancel, r^2/2 - r^3/6 + r^4/12 - r^5/20 + r^6/30."""
-    small = jnp.clip(ratio, -0.1, 0.1)
-    series = small * small * (1 / 2 - small * (1 / 6 - small * (1 / 12 - small * (1 / 20 - small / 30))))
-    up = 1.0 + ratio
-    return jnp.where(jnp.abs(ratio) < 0.1, series, up * jnp.log(jnp.maximum(up, 1e-30)) - ratio)
+    series = ratio * ratio * (1 / 2 - ratio * (1 / 6 - ratio * (1 / 12 - ratio * (1 / 20 - ratio / 30))))
+    up = jnp.where(ratio < -1.0 + 1e-7, 1e-30, 1.0 + ratio)  # rounding may say that a label takes more than there is
+    return jnp.where(jnp.abs(ratio) < 0.1, series, up * jnp.log(up) - (up - 1.0))

@@ -1,4 +1,4 @@
-"""How fast are scores and batches? `python -m experiments.benchmarks.acquisition [--peer] [--quick]`
+"""How fast are batches? `python -m experiments.benchmarks.acquisition [--peer] [--quick]`
 
 Draws of a linear net on random features: K = 100, C = 10, float32. Medians of CALLS calls after one that compiles; the peer's own
 default settings, called once. Every BatchBALD batch, ours and the peer's, is judged by one independent estimate of its joint information: labels are sampled
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import scores, select
+from bayesal import select
 from experiments.benchmarks._memory import watched
 
 DRAWS, CLASSES, CALLS, MB = 100, 10, 5, 1e6
@@ -122,33 +122,6 @@ def redux(log_p):
     return lambda size: batchbald.get_batchbald_batch(ordered, size, 10_000).indices
 
 
-def plain_epig(p, q):
-    """The formula in chunks of NumPy: entropies of the joint table, [n, C, T, L] at a time."""
-    entropy = lambda a, axes: -(a * np.log(a)).sum(axes)
-    flat, out = q.reshape(len(q), -1), []
-    marginal = entropy(q.mean(0), -1).mean()
-    for start in range(0, p.shape[1], 20):
-        part = p[:, start : start + 20]
-        joint = (part.reshape(len(p), -1).T @ flat / len(p)).reshape(part.shape[1], p.shape[2], *q.shape[1:])
-        out.append(entropy(part.mean(0), -1) + marginal - entropy(joint, (1, 3)).mean(1))
-    return np.concatenate(out)
-
-
-def decomposed(rows, log_p):
-    """Entropy and BALD in one pass."""
-    seconds, _ = timed(lambda: jax.jit(scores.decompose)(log_p), CALLS)
-    numbers = rows * DRAWS * CLASSES
-    host = np.asarray(log_p)
-
-    def plain():
-        p = np.exp(host)
-        mean = p.mean(0)
-        return -(mean * np.log(mean)).sum(-1) + (p * np.log(p)).sum((0, 2)) / DRAWS
-
-    naive, _ = timed(plain, 3)
-    print(f"entropy + bald  N={rows:>6}        {seconds:8.3f} s  {numbers / seconds / 1e9:.2f} billion numbers/s; plain NumPy {naive:.3f} s ({naive / seconds:.1f}x)")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", action="store_true", help="run batchbald_redux too (minutes)")
@@ -157,18 +130,10 @@ def main():
     took = {}
     for rows in list(SIZES)[: 1 if given.quick else None]:
         log_p = predictions(rows)
-        if rows <= 60_000:
-            decomposed(rows, log_p)
         took[rows] = batches(rows, log_p, redux(log_p) if given.peer else None)
     if not given.quick:
         print(f"  twice the pool, N = 120,000, b = 10: {took[120_000][10] / took[60_000][10]:.2f}x the seconds")
     log_p, target = predictions(10_000), predictions(500, seed=2)
-    seconds, ours = timed(lambda: scores.epig(log_p, target), 3)
-    p, q = np.exp(np.asarray(log_p)), np.exp(np.asarray(target))
-    start = time.perf_counter()
-    theirs = plain_epig(p, q)
-    naive = time.perf_counter() - start
-    print(f"epig            N= 10000 T=500  {seconds:8.3f} s; plain NumPy {naive:.2f} s ({naive / seconds:.1f}x), largest difference {np.abs(ours - theirs).max():.1e}")
     run = lambda: select.batch_epig(jax.random.key(0), log_p, target, 10)
     seconds, batch = timed(run, 3)
     *_, grown = measured(run)
