@@ -99,6 +99,7 @@ def learner(
     calibrate: calibration.Calibrator | None = None,
     hparams: HParams | None = None,
     num_folds: int = 3,
+    update: str = "fresh",
 ) -> Learner:
     """An active learner: which points to label next, and a model of what is known so far.
 
@@ -115,10 +116,12 @@ def learner(
       calibrate: for example `calibrate.temperature()`; None leaves T = 1.
       hparams: where to start; default `HParams()`.
       num_folds: folds of the labeled set for retuning and calibration; at least 2.
+      update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway between that and the last round's fit (see
+        `training.shrink_and_perturb`), so that fewer `steps` will do. Candidates of the retuner are always fitted fresh.
     Raises:
       WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
     """
-    _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams)
+    _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams, update)
     size = checks.at_least(1, size, "size")
     capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
     draws = _draws(posterior, num_draws)
@@ -127,7 +130,7 @@ def learner(
     start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
     asked: OrderedDict = OrderedDict()
 
-    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds)
+    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update == "warm")
 
     def init(key, x):
         checks.pool(x)
@@ -155,12 +158,16 @@ def learner(
     return Learner(init, ask, tell)
 
 
-def _kinds(posterior, strategy, calibrate, hparams) -> None:
+def _kinds(posterior, strategy, calibrate, hparams, update) -> None:
     checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
     if posterior.real and calibrate is not None:
         raise checks.WrongType("calibrate", "this calibrator is for classes, and the posterior's labels are real numbers: pass calibrate=None.")
     checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
     checks.hparams(hparams)
+    if update not in ("fresh", "warm"):
+        raise checks.UnknownName("update", f"`update` = {update!r} is not known: begin each fit 'fresh' or 'warm'.")
+    if update == "warm" and posterior.warm is None:
+        raise checks.WrongType("update", "this posterior cannot begin where an earlier fit ended: pass update='fresh'.")
 
 
 def _room(state: LearnerState, rows: int, capacity: int) -> int:
@@ -211,10 +218,11 @@ class Parts(NamedTuple):
     capacity: int
     draws: int
     num_folds: int
+    warm: bool
 
     def asking(self) -> "Parts":
         """What `ask` depends on."""
-        return self._replace(retune=None, calibrate=None, num_folds=0)
+        return self._replace(retune=None, calibrate=None, num_folds=0, warm=False)
 
     def telling(self) -> "Parts":
         """What `tell` depends on: not the strategy."""
@@ -266,7 +274,7 @@ def _choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
 
 @functools.partial(jax.jit, static_argnames="parts")
 def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
-    """Retune and calibrate on out-of-fold predictions, and fit afresh on all labels."""
+    """Retune and calibrate on out-of-fold predictions, and fit on all labels."""
     posterior = parts.posterior
     keys = jax.random.split(_round_key(state, 3), 6)
     labeled = Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
@@ -281,7 +289,10 @@ def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
         states = (trial(hparams) if tuning.trial is None else tuning.trial).states
         predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
         fitted = parts.calibrate(predicted, labeled.y, valid)
-    new, info = posterior.fit(keys[5], posterior.init(keys[4], x[0]), labeled, hparams)
+    start = posterior.init(keys[4], x[0])
+    if parts.warm:
+        start = jax.tree.map(lambda warm, fresh: jnp.where(state.round > 0, warm, fresh), posterior.warm(state.posterior, start), start)
+    new, info = posterior.fit(keys[5], start, labeled, hparams)
     report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
     return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
 

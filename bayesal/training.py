@@ -65,3 +65,21 @@ def nll(network: Network, rate: Any, likelihood: Likelihood = likelihoods.CATEGO
         return jax.vmap(lambda xi, yi, k: likelihoods.loss(likelihood, network.apply(params, xi, k, rate), yi))(x, y, keys).mean()
 
     return loss
+
+
+SHRINK, PERTURB = 0.5, 0.5  # shares of the old weights and of fresh ones in a warm beginning
+
+
+def shrink_and_perturb(old: PyTree, fresh: PyTree) -> PyTree:
+    """Where a warm fit begins: half of the weights found before, and half of a fresh initialization.
+
+    Weights that simply go on from where they were generalize worse than fresh ones; shrunk and perturbed they do not, and keep what
+    they have learned.
+
+    References:
+      Ash & Adams 2020, https://arxiv.org/abs/1910.08475
+
+    >>> shrink_and_perturb({"w": jnp.array([2.0])}, {"w": jnp.array([1.0])})
+    {'w': Array([1.5], dtype=float32)}
+    """
+    return jax.tree.map(lambda o, f: (SHRINK * o + PERTURB * f).astype(f.dtype), old, fresh)

@@ -113,6 +113,7 @@ class Posterior(NamedTuple):
     head:  `(State, Draw, H) -> ` what `apply` gives, from what the trunk gave; None where there is no trunk.
     real:  whether labels are real numbers; otherwise they are classes.
     marginal: `(State, x) -> Gaussian`, mean and variance over all draws there could be, in closed form for ONE example; or None.
+    warm: `(fitted State, fresh State) -> State`, where a fit begins that keeps what an earlier one has learned; or None.
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -125,6 +126,7 @@ class Posterior(NamedTuple):
     head: Callable[[PyTree, PyTree, PyTree], Any] | None = None
     real: bool = False
     marginal: Callable[[PyTree, Array], Gaussian] | None = None
+    warm: Callable[[PyTree, PyTree], PyTree] | None = None
 
 
 @jax.tree_util.register_static

@@ -555,3 +555,25 @@ def test_everything_runs_where_jax_defaults_to_float64():
     done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, timeout=300, cwd=Path(__file__).parent.parent)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["4", "4"]
+
+
+# --- warm beginnings -----------------------------------------------------------------------------------------------------
+
+
+def test_a_warm_fit_begins_halfway_between_the_last_one_and_a_fresh_one(state, asked):
+    still = SHORT._replace(steps=jnp.int32(0))  # no steps: what is found is where it began
+    fresh = build(hparams=still).tell(state._replace(hparams=still), X, asked, Y[asked], unasked=True)
+    warm = build(hparams=still, update="warm").tell(state._replace(hparams=still), X, asked, Y[asked], unasked=True)
+    halfway = jax.tree.map(lambda old, new: 0.5 * old + 0.5 * new, state.posterior.params, fresh.posterior.params)
+    for a, b in zip(jax.tree.leaves(warm.posterior.params), jax.tree.leaves(halfway), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    first = build(hparams=still, update="warm")
+    assert same(first.tell(first.init(KEY, X), X, np.arange(10), Y[:10]).posterior, build(hparams=still).tell(first.init(KEY, X), X, np.arange(10), Y[:10]).posterior)
+
+
+def test_beginnings_that_cannot_be_are_refused():
+    with pytest.raises(checks.UnknownName, match="`update`"):
+        build(update="lukewarm")
+    with pytest.raises(checks.WrongType, match="update='fresh'") as caught:
+        build(posteriors.gp_classification(3, waves=8), update="warm")
+    assert caught.value.argument == "update"

@@ -93,7 +93,8 @@ def ensemble(
     def embed(state, x):
         return network.embed(jax.tree.map(lambda a: a[0], state.params), x)  # the first member's features
 
-    return Posterior(init, fit, draw, apply, embed if network.embed else None, members, real=likelihood.real)
+    warm = lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
+    return Posterior(init, fit, draw, apply, embed if network.embed else None, members, real=likelihood.real, warm=warm)
 
 
 def _divides(members: int, mesh: Mesh) -> None:

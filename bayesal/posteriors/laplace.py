@@ -112,7 +112,8 @@ def laplace(
 
     return Posterior(
         init, fit, draw, lambda state, draw, x: head(state, draw, trunk(state, x)), lambda state, x: network.embed(state.params, x),
-        trunk=trunk, head=head, real=likelihood.real, marginal=marginal if has_mean(likelihood) else None)
+        trunk=trunk, head=head, real=likelihood.real, marginal=marginal if has_mean(likelihood) else None,
+        warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)))
 
 
 def _unit(rows, bias):

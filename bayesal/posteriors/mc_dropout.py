@@ -65,4 +65,5 @@ def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = li
         return likelihood.predict(network.apply(state.params, x, draw, state.rate))
 
     embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real)
+    warm = lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
+    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)

@@ -31,4 +31,4 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelih
         del draw
         return likelihood.predict(network.apply(state, x, None, 0.0))
 
-    return Posterior(init, fit, draw, apply, network.embed, real=likelihood.real)
+    return Posterior(init, fit, draw, apply, network.embed, real=likelihood.real, warm=training.shrink_and_perturb)

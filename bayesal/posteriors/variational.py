@@ -11,7 +11,6 @@ from bayesal import checks, likelihoods, training
 from bayesal.posteriors.edge import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
-
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
 
 
@@ -155,4 +154,5 @@ def variational(
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real)
+    warm = lambda old, fresh: fresh._replace(mean=training.shrink_and_perturb(old.mean, fresh.mean))  # widths begin anew
+    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
