@@ -4,8 +4,8 @@ Draws of a linear net on random features: K = 100, C = 10, float32. Medians of C
 default settings, called once. Every BatchBALD batch, ours and the peer's, is judged by one independent estimate of its joint information: labels are sampled
 from the draws, and log-likelihoods are summed in float64. With `--peer`, batchbald_redux (where it is installed) runs in the same process, with
 10,000 samples and nothing else said, as its authors' examples do but in its default float32; its progress bars are off. Memory is the
-growth of RssAnon during one more call (of the peer's: the only one), sampled all along; the pool is there before, in both layouts. With --peer a run takes
-about 20 minutes; what is going on is said on stderr.
+growth of RssAnon during one more call (of the peer's: the only one), sampled all along; the pool is there before, in both layouts. A run with --peer takes
+about 15 minutes with the machine to itself; what is going on is said on stderr.
 """
 
 import argparse
