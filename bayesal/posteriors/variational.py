@@ -11,7 +11,6 @@ from bayesal import checks, likelihoods, training
 from bayesal.posteriors.edge import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
-
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
 
 
