@@ -6,8 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from flax import nnx
+from numpyro.contrib.module import random_nnx_module
+from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.initialization import init_to_sample
 
 from bayesal import acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
@@ -36,6 +40,21 @@ MLP = networks.mlp(FEATURES, CLASSES, (8,))
 CONV = networks.from_nnx(SmallConv, embed="embed", rate="rate")
 
 
+MODULE = nnx.Linear(FEATURES, CLASSES, rngs=nnx.Rngs(0))
+
+
+def prior(name, shape):
+    return dist.Normal(0.0, 0.1 if len(shape) < 2 else shape[0] ** -0.5)
+
+
+def lifted(x):
+    """A module whose weights are random, as numpyro has it."""
+    return random_nnx_module("net", MODULE, prior)(x)
+
+
+GUIDE = functools.partial(AutoNormal, init_loc_fn=init_to_sample, init_scale=0.05)
+
+
 class Case(NamedTuple):
     name: str
     posterior: Posterior
@@ -44,19 +63,24 @@ class Case(NamedTuple):
     redraws: bool = True  # another key, other draws
     needs: float = 0.9  # accuracy on the tiny problem
     grows: bool = False  # its state has a row for every label of the capacity
+    slow: bool = False  # compiles for longer than the default suite has time
+    embeds: bool = True  # it has features
 
 
 POSTERIORS = [
     Case("point", posteriors.point(MLP), disagrees=False, redraws=False),
     Case("mc_dropout", posteriors.mc_dropout(MLP)),
     Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
+    Case("ensemble_with_priors", posteriors.ensemble(MLP, members=6, priors=True), redraws=False, slow=True),
     Case("variational", posteriors.variational(MLP)),
+    Case("low_rank", posteriors.variational(MLP, rank=2), slow=True),
+    Case("svi", posteriors.svi(lifted, GUIDE, kl_weight=0.1), slow=True, embeds=False),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
     Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs
-every_posterior = pytest.mark.parametrize("case", POSTERIORS, ids=lambda case: case.name)
+every_posterior = pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS])
 
 HPARAMS = HParams(*(jnp.float32(v) for v in (1e-2, 1e-4, 0.3, 1.0)), jnp.int32(120))
 

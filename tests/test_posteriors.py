@@ -1,5 +1,7 @@
 """All laws x all posteriors."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from laws import (
     CLASSES,
+    FEATURES,
     HPARAMS,
     MLP,
     POOL,
@@ -23,7 +26,7 @@ from laws import (
     weights,
 )
 
-from bayesal import checks, posteriors, types
+from bayesal import checks, chunks, likelihoods, networks, posteriors, types
 from bayesal.predictives import Predictive
 
 
@@ -121,7 +124,9 @@ def test_predicting_changes_no_state(case):
     model, (x, _) = predictive(case), problem()
     before = jax.tree.map(jnp.copy, (model.state, model.draws))
     first = model(x)
-    model.mean(x), model.embed(x)
+    model.mean(x)
+    if case.embeds:
+        model.embed(x)
     assert same(before, (model.state, model.draws))
     assert same(first, model(x))
 
@@ -129,6 +134,10 @@ def test_predicting_changes_no_state(case):
 @every_posterior
 def test_embeddings_are_one_row_per_point(case):
     model, (x, _) = predictive(case), problem()
+    if not case.embeds:
+        with pytest.raises(checks.MissingEmbed):
+            model.embed(x)
+        return
     features = model.embed(x)
     assert features.ndim == 2 and features.shape[0] == POOL
     np.testing.assert_allclose(features[:5], model.embed(x[:5]), atol=1e-6)
@@ -207,3 +216,75 @@ def test_the_rate_of_prediction_is_the_rate_of_training():
     state = case.init(jax.random.key(0), x[0])
     state, _ = case.fit(jax.random.key(1), state, labeled(), types.HParams(dropout=0.45, steps=1))
     assert float(state.rate) == pytest.approx(0.45)
+
+
+def softmax_too_many(w, x, key):
+    return jax.nn.softmax(x @ w + (0.0 if key is None else jax.random.normal(key, (CLASSES,))))
+
+
+def several_rows(w, x, key):
+    return jnp.stack([x @ w, x @ w]) + (0.0 if key is None else jax.random.normal(key, (CLASSES,)))
+
+
+def two_things(w, x, key):
+    return x @ w, x
+
+
+FACTORIES = {"point": posteriors.point, "mc_dropout": posteriors.mc_dropout, "ensemble": posteriors.ensemble, "variational": posteriors.variational}
+
+
+@pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
+@pytest.mark.parametrize("traced", [False, True])
+def test_networks_of_other_outputs_are_refused_at_init(factory, traced):
+    for apply, error, match in (
+        (softmax_too_many, checks.NotLogProbabilities, "last softmax"),
+        (several_rows, checks.WrongShape, rf"\(2, {CLASSES}\)"),
+        (two_things, checks.WrongShape, rf"\(\({CLASSES},\), \({FEATURES},\)\)"),
+    ):
+        posterior = factory(networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply))
+        init = jax.jit(posterior.init) if traced else posterior.init
+        with pytest.raises(error, match=match) as caught:
+            init(jax.random.key(0), jnp.zeros(FEATURES))
+        assert caught.value.argument == "network"
+
+
+def test_outputs_that_only_look_like_probabilities_pass():
+    """Logits that are not negative; numbers that are no classes; whole-number inputs."""
+    for apply, options in (
+        (lambda w, x, key: jnp.abs(x @ w), {}),
+        (lambda w, x, key: jax.nn.log_softmax(x @ w), {}),
+        (lambda w, x, key: jax.nn.softmax(x @ w)[:2], {"likelihood": likelihoods.gaussian()}),
+    ):
+        posteriors.point(networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply), **options).init(jax.random.key(0), jnp.zeros(FEATURES))
+    tokens = networks.from_functions(lambda key, x: jnp.ones((50, CLASSES)), lambda table, x, key: table[x].sum(0))
+    posteriors.point(tokens).init(jax.random.key(0), jnp.zeros(FEATURES, jnp.int32))
+
+
+def depths(program: str) -> list[int]:
+    """In how many loops each matrix product of a compiled program stands, read off its text."""
+    blocks = {m[1]: m[0] for m in re.finditer(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\n\}", program, re.MULTILINE | re.DOTALL)}
+    found = []
+
+    def visit(name, depth):
+        for line in blocks[name].splitlines()[1:]:
+            found.extend([depth] * bool(re.search(r" (dot|convolution)\(", line)))
+            for role, called in re.findall(r"(body|condition|calls|to_apply)=%?([\w.\-]+)", line):
+                visit(called, depth + (role == "body"))
+
+    visit(re.search(r"^ENTRY %?([\w.\-]+)", program, re.MULTILINE)[1], 0)
+    return sorted(found)
+
+
+@pytest.mark.skipif(not chunks.on_cpu(), reason="the loop over draws is that of the CPU")
+def test_what_stands_before_the_first_dropout_is_computed_once():
+    """The compiler lifts it out of the loop over draws: two products of the MLP, one of them in no loop (or in that over chunks alone)."""
+    case = next(case for case in POSTERIORS if case.name == "mc_dropout")
+    model = predictive(case)
+
+    def program(ask, rows):
+        bound = lambda state, draws, x: ask(Predictive(case.posterior, state, draws, jnp.float32(1.0)), x)
+        x = jax.ShapeDtypeStruct((rows, FEATURES), jnp.float32)
+        return jax.jit(bound).lower(model.state, model.draws, x).compile().as_text()
+
+    assert depths(program(lambda m, x: m(x), POOL)) == [0, 1]
+    assert depths(program(lambda m, x: m.mean(x), 3000)) == [1, 2]

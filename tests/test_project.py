@@ -25,7 +25,8 @@ LAYERS = (
 )
 MAY_IMPORT = {room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms}
 
-THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",)}
+THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",), "numpyro": ("bayesal/posteriors/",)}
+LATE = ("matplotlib", "numpyro")  # imported where they are needed: they take a second or more
 NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
 MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
 
@@ -80,7 +81,7 @@ def layer_faults(path: str, source: str) -> set[str]:
     inside = {node for function in ast.walk(tree) if isinstance(function, FUNCTION) for node in ast.walk(function)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom) and node not in inside:
-            faults |= {f"{path}:{line}: import matplotlib inside a function" for line, name in imported(node) if under(name, "matplotlib")}
+            faults |= {f"{path}:{line}: import {late} inside a function" for line, name in imported(node) for late in LATE if under(name, late)}
     return faults
 
 
@@ -133,6 +134,7 @@ def test_imports_follow_the_layers(path):
         ("bayesal/scores.py", "from jax.interpreters import ad"),
         ("bayesal/checkpoint.py", "import pickle"),
         ("bayesal/scores.py", "import matplotlib.pyplot as plt"),
+        ("bayesal/posteriors/svi.py", "from numpyro.infer import SVI"),
         ("bayesal/nowhere.py", ""),
     ],
 )

@@ -7,8 +7,10 @@ from bayesal.posteriors.laplace_all import laplace_all
 from bayesal.posteriors.mc_dropout import mc_dropout
 from bayesal.posteriors.point import point
 from bayesal.posteriors.preference import preference
+from bayesal.posteriors.svi import svi
 from bayesal.posteriors.variational import variational
 
 __all__ = [
-    "ensemble", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "point", "preference", "variational",
+    "ensemble", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "point", "preference", "svi",
+    "variational",
 ]

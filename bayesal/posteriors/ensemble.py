@@ -12,25 +12,31 @@ from bayesal.posteriors.edge import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
 
-class Members(NamedTuple):
-    """The nets' parameters `[members, ...]`; with priors the fixed nets beside them (else None), and what their outputs count for."""
+class Member(NamedTuple):
+    """One net and the fixed net beside it, whose outputs count `scale` times."""
 
     params: PyTree
     prior: PyTree
     scale: Float[Array, ""]
 
 
-def plus_prior(network: Network, prior: PyTree, scale: Float[Array, ""]) -> Network:
-    """The network whose outputs are `network(params, x) + scale * network(prior, x)`; `prior` is never trained, nothing in it drops out.
+def with_prior(network: Network) -> Network:
+    """The network whose outputs are those of `params` plus `scale` times those of `prior`, in which nothing drops out.
 
     >>> from bayesal import networks
-    >>> network = networks.from_functions(lambda key, x: jnp.ones((2, 3)), lambda params, x, key: x @ params)
-    >>> plus_prior(network, jnp.ones((2, 3)), jnp.float32(10.0)).apply(jnp.ones((2, 3)), jnp.ones(2), None, 0.0)
+    >>> network = with_prior(networks.from_functions(lambda key, x: jnp.ones((2, 3)), lambda params, x, key: x @ params))
+    >>> network.apply(Member(jnp.ones((2, 3)), jnp.ones((2, 3)), jnp.float32(10.0)), jnp.ones(2), None, 0.0)
     Array([22., 22., 22.], dtype=float32)
     """
-    if prior is None:
-        return network
-    return network._replace(apply=lambda params, x, key, rate: network.apply(params, x, key, rate) + scale * network.apply(prior, x, None, 0.0))
+
+    def init(key, x):
+        key, prior_key = jax.random.split(key)
+        return Member(network.init(key, x), network.init(prior_key, x), jnp.float32(1.0))
+
+    def apply(member, x, key, rate):
+        return network.apply(member.params, x, key, rate) + member.scale * network.apply(member.prior, x, None, 0.0)
+
+    return Network(init, apply, (lambda member, x: network.embed(member.params, x)) if network.embed else None)
 
 
 def ensemble(
@@ -58,25 +64,26 @@ def ensemble(
         raise checks.WrongSize("members", f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.")
     if mesh is not None:
         _divides(members, mesh)
-
-    def nets(key, x):
-        # a loop: under vmap the initializers' random numbers take seconds to compile
-        return chunks.across(lambda keys: jax.lax.map(lambda k: network.init(k, x), keys), mesh)(jax.random.split(key, members))
+    net = with_prior(network) if priors else network
 
     def init(key, x):
         usable(network, x, likelihood)
-        key, prior_key = jax.random.split(key) if priors else (key, None)
-        return Members(nets(key, x), nets(prior_key, x) if priors else None, jnp.float32(1.0))
+        # a loop: under vmap the initializers' random numbers take seconds to compile
+        return chunks.across(lambda keys: jax.lax.map(lambda k: net.init(k, x), keys), mesh)(jax.random.split(key, members))
 
     def fit(key, state, labeled, hparams):
-        scale = jnp.asarray(hparams.prior_scale, jnp.float32)
+        loss = training.nll(net, hparams.dropout, likelihood)
 
-        def one(key, params, prior):
-            loss = training.nll(plus_prior(network, prior, scale), hparams.dropout, likelihood)
+        def plain(key, params):
             return training.sgd(key, params, loss, labeled, hparams, batch=batch)
 
-        params, info = chunks.over_fits(one, jax.random.split(key, members), state.params, state.prior, mesh=mesh)
-        return Members(params, state.prior, scale), info
+        def beside_its_prior(key, member):
+            member = member._replace(scale=jnp.asarray(hparams.prior_scale, jnp.float32))
+            moving = lambda params, *rest: loss(member._replace(params=params), *rest)
+            params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
+            return member._replace(params=params), info
+
+        return chunks.over_fits(beside_its_prior if priors else plain, jax.random.split(key, members), state, mesh=mesh)
 
     def draw(key, state, num):
         del key
@@ -84,14 +91,14 @@ def ensemble(
             raise checks.WrongSize(
                 "num_draws", f"`draw` was asked for {num} draws of an ensemble of {members} members. An ensemble has exactly its "
                 f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.")
-        return state.params, state.prior
+        return state
 
     def apply(state, draw, x):
-        params, prior = draw
-        return likelihood.predict(plus_prior(network, prior, state.scale).apply(params, x, None, 0.0))
+        del state
+        return likelihood.predict(net.apply(draw, x, None, 0.0))
 
     def embed(state, x):
-        return network.embed(jax.tree.map(lambda a: a[0], state.params), x)  # the first member's features
+        return net.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
 
     warm = lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
     return Posterior(init, fit, draw, apply, embed if network.embed else None, members, real=likelihood.real, warm=warm)

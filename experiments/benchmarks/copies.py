@@ -21,17 +21,17 @@ REPEATS = 5
 SHAPE = (28, 28, 1)
 
 
-def loops(over):
-    """Whether the library's `over` is a loop on this backend (seen in its program, not assumed)."""
-    return "scan" in str(jax.make_jaxpr(lambda a: over(lambda v: v + 1.0, a))(jnp.zeros(2)))
+def loops(over, *args):
+    """Whether the library's `over` is a loop on this backend, for such arguments (seen in its program, not assumed)."""
+    return "scan" in str(jax.make_jaxpr(lambda *args: over(lambda *one: one, *args))(*args))
 
 
-def interleaved(ways):
+def interleaved(ways, repeats=REPEATS):
     """The median seconds of every way, the ways taking turns."""
     for run in ways.values():
         jax.block_until_ready(run())
     times = {name: [] for name in ways}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, run in ways.items():
             start = time.perf_counter()
             jax.block_until_ready(run())
@@ -97,22 +97,25 @@ def passes(name, network, x, draws):
         return lambda: run(state, keys, x)
 
     ways = {"lax.map": through(jax.lax.map), "vmap": through(lambda f, a: jax.vmap(f)(a))}
-    show(f"{draws} dropout passes of {name}, {x.shape[0]} rows", ways, "lax.map" if loops(chunks.over_draws) else "vmap")
+    show(f"{draws} dropout passes of {name}, {x.shape[0]} rows", ways, "lax.map" if loops(chunks.over_draws, keys) else "vmap")
 
 
 def fits(name, network, x, number, steps):
     labeled = Labeled(x, jnp.arange(x.shape[0]) % 10, jnp.int32(x.shape[0]))
     posterior = posteriors.mc_dropout(network)
 
-    def one(key):
-        return posterior.fit(key, posterior.init(key, x[0]), labeled, HParams(steps=jnp.int32(steps)))[0]
+    keys = jax.random.split(jax.random.key(0), number)
+    states = jax.jit(lambda keys: jax.lax.map(lambda key: posterior.init(key, x[0]), keys))(keys)
+
+    def one(key, state):
+        return posterior.fit(key, state, labeled, HParams(steps=jnp.int32(steps)))[0]
 
     def through(over):
-        run = jax.jit(lambda keys: over(one, keys))
-        return lambda: run(jax.random.split(jax.random.key(0), number))
+        run = jax.jit(lambda keys, states: over(one, keys, states))
+        return lambda: run(keys, states)
 
-    ways = {"vmap": through(lambda f, a: jax.vmap(f)(a)), "lax.map": through(jax.lax.map)}
-    show(f"{number} fits of {name}, {steps} steps", ways, "lax.map" if loops(chunks.over_fits) else "vmap")
+    ways = {"vmap": through(lambda f, *args: jax.vmap(f)(*args)), "lax.map": through(lambda f, *args: jax.lax.map(lambda a: f(*a), args))}
+    show(f"{number} fits of {name}, {steps} steps", ways, "lax.map" if loops(chunks.over_fits, keys, states) else "vmap")
 
 
 def main():
@@ -123,7 +126,8 @@ def main():
     passes("cnn", networks.cnn(SHAPE, 10), images, 10)
     passes("mlp(64, 10)", networks.mlp(64, 10), digits, 50)
     fits("mlp(64, 10)", networks.mlp(64, 10), digits[:200], 24, 100)
-    fits("cnn", networks.cnn(SHAPE, 10), images, 3, 4)
+    fits("mlp(784, 10, (512, 512))", networks.mlp(784, 10, (512, 512)), images.reshape(-1, 784), 10, 10)
+    fits("cnn", networks.cnn(SHAPE, 10), images, 10, 4)
 
 
 if __name__ == "__main__":
