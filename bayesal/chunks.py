@@ -1,6 +1,6 @@
-"""How the copies of a function run: over the rows of a pool in constant memory, over draws, over fits.
+"""How the copies of a function run: over the rows of a pool in constant memory, over draws, over fits, over chains.
 
-Everything is written for one example, one draw, one fit; the three functions here are the only place that decides between
+Everything is written for one example, one draw, one fit; the functions here are the only place that decides between
 `vmap` and a loop. The choices are measured by `experiments/benchmarks/copies.py`.
 """
 
@@ -55,3 +55,11 @@ def over_fits(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
     `networks.conv`), so a convolutional net loses a tenth at most.
     """
     return jax.vmap(function)(*args)
+
+
+def over_chains(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
+    """`function(*arg)` for every chain of a sampler that decides as it goes (leading axis of every leaf).
+
+    A loop on CPU, where vmap turns every decision into both of its branches (NUTS takes twice as long to compile); vmap on accelerators.
+    """
+    return jax.lax.map(lambda each: function(*each), args) if on_cpu() else jax.vmap(function)(*args)

@@ -43,6 +43,8 @@ class Case(NamedTuple):
     disagrees: bool = True  # its draws are different functions
     redraws: bool = True  # another key, other draws
     needs: float = 0.9  # accuracy on the tiny problem
+    samples: bool = False  # a fit goes on after the steps of its optimizer: no steps still change something
+    slow: bool = False  # compiles for longer than the default suite has time
 
 
 POSTERIORS = [
@@ -51,10 +53,13 @@ POSTERIORS = [
     Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
     Case("variational", posteriors.variational(MLP)),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
+    Case("swag", posteriors.swag(MLP)),
+    Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False),  # as many draws as samples: always the same
+    Case("nuts", posteriors.nuts(MLP, warmup=30, samples=3, chains=2), redraws=False, samples=True, slow=True),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs
-every_posterior = pytest.mark.parametrize("case", POSTERIORS, ids=lambda case: case.name)
+every_posterior = pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS])
 
 HPARAMS = HParams(*(jnp.float32(v) for v in (1e-2, 1e-4, 0.3, 1.0)), jnp.int32(120))
 

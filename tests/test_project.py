@@ -24,7 +24,7 @@ LAYERS = (
 )
 MAY_IMPORT = {room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms}
 
-THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",)}
+THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",), "numpyro": ("bayesal/posteriors/",)}
 NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
 MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
 
