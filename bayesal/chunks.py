@@ -1,6 +1,6 @@
-"""How the copies of a function run: over the rows of a pool in constant memory, over draws, over fits.
+"""How the copies of a function run: over the rows of a pool in constant memory, over draws, over fits, over chains.
 
-Everything is written for one example, one draw, one fit; the three functions here are the only place that decides between
+Everything is written for one example, one draw, one fit; the functions here are the only place that decides between
 `vmap` and a loop. The choices are measured by `experiments/benchmarks/copies.py`.
 """
 
@@ -91,3 +91,11 @@ def across(function: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., 
         return function
     split = PartitionSpec(mesh.axis_names)
     return jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+
+
+def over_chains(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
+    """`function(*arg)` for every chain of a sampler that decides as it goes (leading axis of every leaf).
+
+    A loop on CPU, where vmap turns every decision into both of its branches (NUTS takes twice as long to compile); vmap on accelerators.
+    """
+    return jax.lax.map(lambda each: function(*each), args) if on_cpu() else jax.vmap(function)(*args)

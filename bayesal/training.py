@@ -1,7 +1,7 @@
 """One optimizer loop for every posterior that is trained by gradients. The number of steps is data, not structure."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,42 +12,82 @@ from bayesal import likelihoods
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, PyTree
 
 LossFn = Callable[[PyTree, Key, Array, Array, Array], Float[Array, ""]]
+ObserveFn = Callable[[PyTree, Array, PyTree], PyTree]
+
+
+class Rule(NamedTuple):
+    """How a gradient moves the parameters.
+
+    init: `(params) -> memory`, what the rule keeps from step to step.
+    move: `(key, i, grads, params, memory) -> (params, memory)` at step `i`; `key` is for noise.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    move: Callable[[Key, Array, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+
+
+def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
+    """The learning rate of step `i`, falling to zero along a cosine over all steps."""
+    return lambda i: hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(hparams.steps, 1)))
+
+
+def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
+    """Adam with decoupled weight decay (per unit of the rate), at the rate `rate(i)`.
+
+    References:
+      Kingma & Ba 2015; Loshchilov & Hutter 2019.
+    """
+    scaled = optax.scale_by_adam()
+
+    def move(key, i, grads, params, memory):
+        del key
+        updates, memory = scaled.update(grads, memory)
+        return jax.tree.map(lambda p, u: (p - rate(i) * (u + decay * p)).astype(p.dtype), params, updates), memory
+
+    return Rule(scaled.init, move)
 
 
 def sgd(
     key: Key, params: PyTree, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int = 32
 ) -> tuple[PyTree, FitInfo]:
-    """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay and a cosine rate.
+    """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay and a cosine rate: see `walk`."""
+    params, _, info = walk(key, params, loss, labeled, hparams.steps, adam(cosine(hparams), hparams.weight_decay), batch=batch)
+    return params, info
+
+
+def walk(
+    key: Key, params: PyTree, loss: LossFn, labeled: Labeled, steps: Any, rule: Rule, *, batch: int = 32,
+    observe: ObserveFn = lambda seen, i, params: seen, seen: PyTree = (),
+) -> tuple[PyTree, PyTree, FitInfo]:
+    """Follow the gradients of `loss(params, key, x [b, ...], y [b], count)` by a rule; returns the last parameters and what was seen.
 
     Minibatches walk round and round one random order of the rows `< count`, so every row is used equally often, padding
     is never touched, and the result does not depend on the capacity. A non-finite loss, or a step to non-finite parameters, freezes
     the parameters at the last good step and is reported in `FitInfo.failed_at`.
 
-    References:
-      Kingma & Ba 2015; Loshchilov & Hutter 2019 (decoupled decay, cosine).
+    Args:
+      steps: how many, a number or a traced one.
+      observe: `(seen, i, params) -> seen`, called after each step with the parameters kept, for moments and snapshots of the path;
+        after a failure it goes on seeing the last good ones.
+      seen: what `observe` begins with.
     """
-    order_key, step_key = jax.random.split(key)
+    order_key, loss_key, move_key = jax.random.split(key, 3)
     order = _order(order_key, labeled)
     count = jnp.maximum(labeled.count, 1)
-    adam = optax.scale_by_adam()
-    steps = jnp.asarray(hparams.steps, jnp.int32)
 
     def step(i, carry):
-        params, moments, _, failed_at = carry
+        params, memory, seen, _, failed_at = carry
         rows = order[(i * batch + jnp.arange(batch)) % count]
-        value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(step_key, i), labeled.x[rows], labeled.y[rows], count)
-        updates, new_moments = adam.update(grads, moments)
-        rate = hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(steps, 1)))
-        new_params = jax.tree.map(lambda p, u: (p - rate * (u + hparams.weight_decay * p)).astype(p.dtype), params, updates)
-        finite = jax.tree.reduce(lambda ok, p: ok & jnp.isfinite(p).all(), new_params, jnp.isfinite(value))
+        value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(loss_key, i), labeled.x[rows], labeled.y[rows], count)
+        moved = rule.move(jax.random.fold_in(move_key, i), i, grads, params, memory)
+        finite = jax.tree.reduce(lambda ok, p: ok & jnp.isfinite(p).all(), moved[0], jnp.isfinite(value))
         failed_at = jnp.where((failed_at < 0) & ~finite, i, failed_at)
-        good = failed_at < 0
-        params, moments = jax.tree.map(lambda new, old: jnp.where(good, new, old), (new_params, new_moments), (params, moments))
-        return params, moments, value.astype(jnp.float32), failed_at
+        params, memory = jax.tree.map(lambda new, old: jnp.where(failed_at < 0, new, old), moved, (params, memory))
+        return params, memory, observe(seen, i, params), value.astype(jnp.float32), failed_at
 
-    start = (params, adam.init(params), jnp.float32(jnp.nan), jnp.int32(-1))
-    params, _, value, failed_at = jax.lax.fori_loop(0, steps, step, start)
-    return params, FitInfo(value, failed_at)
+    start = (params, rule.init(params), seen, jnp.float32(jnp.nan), jnp.int32(-1))
+    params, _, seen, value, failed_at = jax.lax.fori_loop(0, jnp.asarray(steps, jnp.int32), step, start)
+    return params, seen, FitInfo(value, failed_at)
 
 
 def _order(key: Key, labeled: Labeled) -> Array:

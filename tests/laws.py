@@ -65,6 +65,7 @@ class Case(NamedTuple):
     grows: bool = False  # its state has a row for every label of the capacity
     slow: bool = False  # compiles for longer than the default suite has time
     embeds: bool = True  # it has features
+    samples: bool = False  # a fit goes on after the steps of its optimizer: no steps still change something
 
 
 POSTERIORS = [
@@ -77,6 +78,9 @@ POSTERIORS = [
     Case("svi", posteriors.svi(lifted, GUIDE, kl_weight=0.1), slow=True, embeds=False),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
     Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True),
+    Case("swag", posteriors.swag(MLP)),
+    Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False),  # as many draws as samples: always the same
+    Case("nuts", posteriors.nuts(MLP, warmup=30, samples=3, chains=2), redraws=False, samples=True, slow=True),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs

@@ -1,16 +1,20 @@
 """Ways to be uncertain: one method, one file, one shape (`types.Posterior`)."""
 
 from bayesal.posteriors.ensemble import ensemble
+from bayesal.posteriors.from_numpyro import from_numpyro, numpyro_site
 from bayesal.posteriors.gp import gp_classification, gp_regression
+from bayesal.posteriors.hmc import nuts, r_hat
 from bayesal.posteriors.laplace import laplace
 from bayesal.posteriors.laplace_all import laplace_all
 from bayesal.posteriors.mc_dropout import mc_dropout
 from bayesal.posteriors.point import point
 from bayesal.posteriors.preference import preference
+from bayesal.posteriors.sgmcmc import sgmcmc
 from bayesal.posteriors.svi import svi
+from bayesal.posteriors.swag import swag
 from bayesal.posteriors.variational import variational
 
 __all__ = [
-    "ensemble", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "point", "preference", "svi",
-    "variational",
+    "ensemble", "from_numpyro", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "numpyro_site", "nuts",
+    "point", "preference", "r_hat", "sgmcmc", "svi", "swag", "variational",
 ]

@@ -1,0 +1,240 @@
+"""Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets and last layers."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import checks, chunks, likelihoods, training
+from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
+from bayesal.types import FitInfo, Key, Labeled, Likelihood, Network, Posterior, PyTree
+
+MORE = "build `nuts` with more `samples` or `chains`"
+
+
+class Chains(NamedTuple):
+    """S = chains * samples sets of weights, chain after chain, and how the sampling went.
+
+    trunk: the trained network whose features the last layer takes; () where whole networks are sampled.
+    params: every leaf `[S, ...]`: whole networks, or last layers `{"kernel": [S, D, C], "bias": [S, C]}`.
+    divergences: transitions after warmup that lost the energy; more than a few mean a biased sample.
+    acceptance: mean acceptance probability after warmup; 0.8 is aimed at.
+    """
+
+    trunk: PyTree
+    params: PyTree
+    divergences: Int[Array, " chains"]
+    acceptance: Float[Array, " chains"]
+
+
+class Sizes(NamedTuple):
+    """How long and how many: `nuts` explains them."""
+
+    warmup: int
+    samples: int
+    chains: int
+    thin: int
+
+
+def potential(
+    outputs: Callable[[PyTree, Array], Array], labeled: Labeled, scale: Any, likelihood: Likelihood = likelihoods.CATEGORICAL, batch: int = 32
+) -> Callable[[PyTree], Float[Array, ""]]:
+    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats, up to a constant.
+
+    Rows are added `batch` at a time up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
+    Its gradient is right; there is no second derivative.
+    """
+
+    def part(params, block):
+        rows = block * batch + jnp.arange(batch)
+        real = rows < labeled.count
+        rows = jnp.where(real, rows, 0)
+        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(labeled.x[rows], labeled.y[rows])
+        return jnp.sum(jnp.where(real, losses, 0.0))
+
+    def energy(params):
+        here = jax.lax.stop_gradient(params)
+        add = lambda block, total: jax.tree.map(jnp.add, total, jax.value_and_grad(part)(here, block))
+        value, slope = jax.lax.fori_loop(0, -(-labeled.count // batch), add, jax.value_and_grad(prior_energy)(here, scale))
+        # a loop to a traced bound has no gradient of its own: the value as it is, and the slope found beside it
+        return value + sum(jax.tree.leaves(jax.tree.map(lambda s, p, h: jnp.vdot(s, p - h), slope, params, here)))
+
+    return energy
+
+
+class Chain(NamedTuple):
+    """What one chain gives: see `Chains`; `moved` is False if it had no finite beginning or every transition after warmup diverged."""
+
+    params: PyTree
+    divergences: Int[Array, ""]
+    acceptance: Float[Array, ""]
+    energy: Float[Array, ""]
+    moved: Bool[Array, ""]
+
+
+def _chain(key: Key, start: PyTree, energy: Callable[[PyTree], Array], sizes: Sizes) -> Chain:
+    """One chain of NUTS in one compiled loop. The weights are one vector inside: a tree of leaves compiles longer."""
+    from numpyro.infer import NUTS
+
+    flat, unravel = ravel_pytree(start)
+    kernel = NUTS(potential_fn=lambda z: energy(unravel(z.astype(flat.dtype))))
+    transitions = sizes.samples * sizes.thin
+
+    def step(i, carry):
+        state, kept, divergences, total = carry
+        state, late = kernel.sample(state, (), {}), i >= sizes.warmup
+        slot = jnp.maximum(i - sizes.warmup, 0) // sizes.thin  # the last to write to a slot stays
+        kept = kept.at[slot].set(state.z.astype(flat.dtype))
+        return state, kept, divergences + (late & state.diverging), total + jnp.where(late, state.potential_energy, 0.0)
+
+    first = kernel.init(key, sizes.warmup, flat.astype(jnp.result_type(float)))
+    held = copies(flat, sizes.samples)
+    state, kept, divergences, total = jax.lax.fori_loop(0, sizes.warmup + transitions, step, (first, held, jnp.int32(0), jnp.float32(0.0)))
+    began = jnp.isfinite(first.potential_energy)
+    kept = jax.vmap(unravel)(jnp.where(began, kept, held))
+    return Chain(kept, divergences, state.mean_accept_prob.astype(jnp.float32), total / transitions, began & (divergences < transitions))
+
+
+def _joined(trunk: PyTree, chains: Chain, labeled: Labeled, failed_at: Array, steps: Any) -> tuple[Chains, FitInfo]:
+    """All chains as a state, and what happened; `failed_at` is that of the training before."""
+    params = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), chains.params)
+    failed_at = jnp.where((failed_at < 0) & ~chains.moved, jnp.asarray(steps, jnp.int32), failed_at)
+    return Chains(trunk, params, chains.divergences, chains.acceptance), FitInfo(chains.energy / jnp.maximum(labeled.count, 1), failed_at)
+
+
+def _fresh(trunk: PyTree, starts: PyTree, sizes: Sizes) -> Chains:
+    params = jax.tree.map(lambda a: jnp.repeat(a, sizes.samples, axis=0), starts)
+    return Chains(trunk, params, jnp.zeros(sizes.chains, jnp.int32), jnp.zeros(sizes.chains))
+
+
+def _last(params: PyTree, sizes: Sizes) -> PyTree:
+    """Where each chain ended."""
+    return jax.tree.map(lambda a: a[sizes.samples - 1 :: sizes.samples], params)
+
+
+def nuts(
+    network: Network, *, on: str = "all", warmup: int = 300, samples: int = 50, chains: int = 4, thin: int = 1, batch: int = 32,
+    likelihood: Likelihood = likelihoods.CATEGORICAL,
+) -> Posterior:
+    """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other posteriors are measured against.
+
+    With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some hundred labels. With `on="last"` one network is
+    trained as `point` trains it, and a draw is a last layer on its features: an affine map of what `embed` gives to the network's
+    outputs (anything else that the network does after `embed` is left out), with a posterior that is log-concave for classes.
+
+    The prior is that of `variational`: `prior_scale / sqrt(fan-in)` for kernels, `prior_scale / 10` for vectors. `HParams.steps` (with
+    `learning_rate`) are Adam's steps to the mode from which each chain starts, or of the network that gives the features; the lengths
+    of the chains are arguments. Chains start where the last fit ended, or from fresh weights. Dropout and `weight_decay` count only
+    for the features.
+
+    `FitInfo` has one entry per chain: the mean energy per label, and as `failed_at` the first non-finite step of Adam, or `steps` if sampling
+    had no finite beginning or every transition after warmup diverged. Some divergences are no failure: look at `state.divergences`,
+    and at `r_hat` of predictions.
+
+    Args:
+      network: what to sample; a network with `embed` for `on="last"`.
+      on: "all" weights, or the "last" layer.
+      warmup: transitions that adapt step size and metric, of each chain; not kept.
+      samples: sets of weights kept from each chain: S = chains * samples in all, the most draws there are.
+      chains: independent chains, run side by side.
+      thin: transitions for each sample kept.
+      batch: rows worked on at a time: a choice of speed alone.
+      likelihood: what the outputs mean; default classes.
+    Raises:
+      UnknownName: `on`. MissingEmbed: `on="last"` for a network without features.
+      WrongSize: counts below 1; (`draw`) more draws than samples.
+    References:
+      Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021, https://arxiv.org/abs/2104.14421 (of nets).
+    """
+    checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
+    if on not in ("all", "last"):
+        raise checks.UnknownName("on", f"`on` = {on!r} is not known: sample 'all' weights, or the 'last' layer.")
+    sizes = Sizes(*(checks.at_least(1, value, name) for name, value in zip(Sizes._fields, (warmup, samples, chains, thin), strict=True)))
+    build = _of_all if on == "all" else _of_last
+    return build(network, sizes, checks.at_least(1, batch, "batch"), likelihood)
+
+
+def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
+    def init(key, x):
+        return _fresh((), jax.lax.map(lambda k: network.init(k, x), jax.random.split(key, sizes.chains)), sizes)
+
+    def fit(key, state, labeled, hparams):
+        loss = energy_per_label(network, hparams.prior_scale, likelihood)
+        energy = potential(lambda params, x: network.apply(params, x, None, 0.0), labeled, hparams.prior_scale, likelihood, batch)
+
+        def one(key, start):
+            mode_key, key = jax.random.split(key)
+            mode, info = training.sgd(mode_key, start, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch)
+            return _chain(key, mode, energy, sizes), info.failed_at
+
+        chains, failed_at = chunks.over_chains(one, jax.random.split(key, sizes.chains), _last(state.params, sizes))
+        return _joined((), chains, labeled, failed_at, hparams.steps)
+
+    return of_samples(network, init, fit, lambda state: state.params, MORE, likelihood)
+
+
+def _affine(layer: PyTree, features: Float[Array, " D"]) -> Float[Array, " C"]:
+    return features @ layer["kernel"] + layer["bias"]
+
+
+def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
+    if network.embed is None:
+        raise checks.MissingEmbed("network", "on='last' samples a layer on the network's features, and this network has no `embed`: give it one, or use on='all'.")
+
+    def init(key, x):
+        net_key, key = jax.random.split(key)
+        params = network.init(net_key, x)
+        width = jax.eval_shape(network.embed, params, x).shape[0]
+        outputs = jax.eval_shape(lambda: network.apply(params, x, None, 0.0)).shape[0]
+        shape = (sizes.chains, width, outputs)
+        kernel = jax.random.normal(key, shape) / width**0.5  # the prior at scale 1: chains begin well apart
+        return _fresh(params, {"kernel": kernel, "bias": jnp.zeros((sizes.chains, outputs))}, sizes)
+
+    def fit(key, state, labeled, hparams):
+        net_key, key = jax.random.split(key)
+        trunk, info = training.sgd(net_key, state.trunk, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
+        features = Labeled(_features(network, trunk, labeled.x, batch), labeled.y, labeled.count)
+        energy = potential(_affine, features, hparams.prior_scale, likelihood, batch)
+        one = lambda key, start: _chain(key, start, energy, sizes)
+        chains = chunks.over_chains(one, jax.random.split(key, sizes.chains), _last(state.params, sizes))
+        return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
+
+    embed = lambda state, x: network.embed(state.trunk, x)
+    head = lambda state, draw, features: likelihood.predict(_affine(draw, features))
+    return Posterior(
+        init, fit, lambda key, state, num: pick(key, state.params, num, MORE), lambda state, draw, x: head(state, draw, embed(state, x)), embed,
+        trunk=embed, head=head, real=likelihood.real)
+
+
+def _features(network: Network, params: PyTree, x: Array, batch: int) -> Float[Array, "M D"]:
+    """Features of all rows, in blocks of one shape: the same bits for any capacity."""
+    rows = np.minimum(np.arange(-(-x.shape[0] // batch) * batch), x.shape[0] - 1).reshape(-1, batch)
+    blocks = jax.lax.map(lambda r: jax.vmap(lambda xi: network.embed(params, xi))(x[r]), jnp.asarray(rows))
+    return blocks.reshape(-1, blocks.shape[-1])[: x.shape[0]]
+
+
+def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
+    """Split R-hat: how much wider all chains together are than their halves alone; about 1 (below 1.01) once they have mixed.
+
+    Ask it of predictions, which can mix although weights (whose hidden units may be exchanged) cannot: with all S draws,
+    `r_hat(predictive(x).reshape(chains, samples, *B))`. NaN where nothing varies.
+
+    Raises:
+      WrongSize: fewer than 4 samples of a chain.
+    References:
+      Gelman et al. 2013, section 11.4; Vehtari et al. 2021, https://arxiv.org/abs/1903.08008
+
+    >>> r_hat(jnp.array([[0.0, 1.0, 0.0, 1.0], [5.0, 6.0, 5.0, 6.0]])).round(2)
+    Array(4.15, dtype=float32)
+    """
+    half = values.shape[1] // 2
+    if half < 2:
+        raise checks.WrongSize("values", f"`values` has {values.shape[1]} samples of each chain (shape {values.shape}): split R-hat needs 4 or more.")
+    halves = jnp.concatenate([values[:, :half], values[:, -half:]])
+    within = jnp.mean(jnp.var(halves, axis=1, ddof=1), axis=0)
+    between = jnp.var(jnp.mean(halves, axis=1), axis=0, ddof=1)
+    return jnp.sqrt((half - 1) / half + between / within)
