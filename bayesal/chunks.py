@@ -1,7 +1,8 @@
 """How the copies of a function run: over the rows of a pool in constant memory, over draws, over fits, over chains.
 
-Everything is written for one example, one draw, one fit; the functions here are the only place that decides between
-`vmap` and a loop. The choices are measured by `experiments/benchmarks/copies.py`.
+Everything is written for one example, one draw, one fit; the functions here are the only place that decides between `vmap` and a
+loop, how much is looked at together, and what is compiled apart. The choices are measured by `experiments/benchmarks/copies.py` and
+`experiments/benchmarks/scores.py`.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 PyTree = Any
 
 SMALL = 2**16  # numbers; see `over_fits`
-IN_CACHE = 2**18  # numbers looked at together: more fall out of a core's cache between one pass and the next, fewer are not worth sharing between cores
+IN_CACHE = 2**18  # numbers looked at together: more fall out of cache between one pass and the next, fewer are not worth sharing between cores
 
 
 def on_cpu() -> bool:
@@ -23,7 +24,7 @@ def on_cpu() -> bool:
 
 
 def in_cache(numbers: int) -> int:
-    """How many rows of so many numbers each stay in a core's cache."""
+    """How many rows of so many numbers each stay in cache from one pass to the next."""
     return max(1, IN_CACHE // max(1, numbers))
 
 
@@ -31,8 +32,8 @@ def apart(function: Callable[[jax.Array], PyTree], x: jax.Array) -> PyTree:
     """`function(x)`, compiled by itself on CPU.
 
     XLA would merge the elementwise work that made x into every slice of x that is read, and a loop over more than a few slices is not
-    vectorized: sums over draws then take four times as long. It does not look through a branch. This one is always taken, which no
-    compiler knows.
+    vectorized: a sum over draws then takes several times as long. It does not look through a branch. This one is always taken, which
+    no compiler knows.
     """
     if not on_cpu() or x.size == 0:
         return function(x)

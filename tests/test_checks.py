@@ -26,6 +26,26 @@ def test_storage_types_have_their_own_tolerance():
     refused(checks.NotLogProbabilities, "log_probs", checks.log_probs, jnp.asarray(log_p) + 0.01)
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 5), (40, 5), (3, 8, 5, 5)])
+def test_one_row_in_many_is_found_wherever_it_is(shape, monkeypatch):
+    monkeypatch.setattr(checks.arrays.chunks, "IN_CACHE", 2**5)  # several chunks
+    jax.clear_caches()
+    log_p, _ = oracles.random_log_probs(1, shape)
+    checks.log_probs(log_p, draws=len(shape) > 2)
+    for by, error in ((0.01, checks.NotLogProbabilities), (-0.01, checks.NotLogProbabilities), (np.nan, checks.NonFinite)):
+        spoilt = log_p.copy()
+        spoilt[..., 3, 2] += np.float32(10 * by)  # one class of the fourth row of every draw
+        assert set(refused(error, "log_probs", checks.log_probs, spoilt, draws=len(shape) > 2).rows.tolist()) == {3}
+
+
+def test_points_that_are_off_in_any_draw():
+    log_p, _ = oracles.random_log_probs(2, (4, 5, 3))
+    spoilt = log_p.copy()
+    spoilt[2, 1] += 1e-4
+    spoilt[0, 3, 0], spoilt[1, 4] = np.nan, -np.inf
+    assert checks.off(jnp.asarray(spoilt)).tolist() == [False, True, False, True, True]
+
+
 def test_values_are_not_looked_at_under_jit():
     assert jax.jit(lambda x: checks.log_probs(x).sum())(jnp.ones((2, 3))).shape == ()
     with pytest.raises(checks.WrongShape):

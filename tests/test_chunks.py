@@ -49,6 +49,31 @@ def test_an_empty_pool_gives_empty_results(chunk):
     assert chunks.over_rows(two_facts, POOL[:0], chunk)["twice"].shape == (0, 2, 5)
 
 
+def test_rows_of_several_entries():
+    three = lambda part: part.reshape(2, -1, 3).sum(axis=(0, 2))
+    flat = POOL[:, :3].reshape(2, -1)  # two draws, fifty rows of three
+    for chunk in (1, 7, 50):
+        np.testing.assert_allclose(chunks.over_rows(three, flat, chunk, axis=1, width=3), three(flat), rtol=1e-6)
+
+
+@pytest.mark.parametrize("first", [0.3, 0.0, 1.0, 5.0, -5.0, np.nan, np.inf, -np.inf])
+def test_what_is_compiled_apart_is_what_it_is(first):
+    x = POOL.at[0, 0].set(first)
+    twice = jax.jit(lambda x: chunks.apart(lambda x: {"twice": x * 2.0}, x))
+    assert np.array_equal(twice(x)["twice"], x * 2.0, equal_nan=True)
+
+
+def test_what_is_compiled_apart_has_slopes_and_copies():
+    apart = lambda x: chunks.apart(lambda x: (x**3).sum(), x)
+    np.testing.assert_allclose(jax.grad(apart)(POOL), 3.0 * POOL**2, rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(apart)(POOL), (POOL**3).sum(axis=1), rtol=1e-5)
+    assert chunks.apart(lambda x: x.sum(axis=0), jnp.zeros((3, 0))).shape == (0,)
+
+
+def test_a_cache_holds_some_row_of_any_size():
+    assert chunks.in_cache(1000) == chunks.IN_CACHE // 1000 and chunks.in_cache(10**9) == 1 and chunks.in_cache(0) == chunks.IN_CACHE
+
+
 def test_over_draws_and_over_fits_map_the_leading_axis():
     draws = {"a": POOL, "b": POOL[:, 0]}
     one = lambda draw: draw["a"] * draw["b"]

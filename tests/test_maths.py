@@ -34,6 +34,32 @@ def test_tree_sum_does_not_see_the_other_axes():  # TRAPS 10
     assert all(np.array_equal(whole[a:b], summed(x[:, a:b])) for a, b in [(0, 1), (0, 7), (7, 64)])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 1001])
+def test_pairwise_is_the_sum_along_any_axis(count):
+    x = np.random.default_rng(count).normal(size=(3, count, 2)).astype(np.float32)
+    for axis in range(3):
+        np.testing.assert_allclose(maths.pairwise(jnp.asarray(x), axis), x.astype(np.float64).sum(axis), atol=1e-4)
+    np.testing.assert_allclose(maths.pairwise(jnp.asarray(x[..., 0]), -1), x[..., 0].astype(np.float64).sum(-1), atol=1e-4)
+
+
+def test_pairwise_does_not_see_the_other_axes_and_errs_with_log_n():  # TRAPS 10, 35
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(13, 64)), jnp.float32)
+    summed = jax.jit(lambda x: maths.pairwise(jnp.maximum(jnp.square(x), 0.0)))
+    whole = np.asarray(summed(x))
+    assert all(np.array_equal(whole[a:b], summed(x[:, a:b])) for a, b in [(0, 1), (0, 7), (7, 64)])
+    total = float(maths.pairwise(jnp.full((1_000_000,), 0.1, jnp.float32)))
+    assert abs(total / (1e6 * float(np.float32(0.1))) - 1) < 1e-6
+
+
+def test_averaged_probabilities():
+    log_p, p = oracles.random_log_probs(0, (7, 4, 3))
+    probs, mean = maths.averaged(jnp.asarray(log_p))
+    np.testing.assert_allclose(probs, p.reshape(7, 12), rtol=1e-6)
+    np.testing.assert_allclose(mean, p.mean(0).ravel(), rtol=1e-6)
+    assert maths.averaged(jnp.full((3, 2), -jnp.inf))[1].tolist() == [0.0, 0.0]
+    assert np.isnan(maths.averaged(jnp.array([[0.0, jnp.nan]]))[1]).tolist() == [False, True]
+
+
 @given(st.integers(0, 2**31), st.lists(st.sampled_from(EDGES), min_size=6, max_size=6))
 def test_log_mean_exp_at_the_edges(seed, planted):  # TRAPS 1
     x = np.random.default_rng(seed).normal(size=(4, 6)).astype(np.float32)

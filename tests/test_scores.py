@@ -105,14 +105,22 @@ def test_bald_of_draws_that_agree_is_never_negative(seed):  # TRAPS 3
     assert np.all(got >= 0) and np.all(got < 1e-6)
 
 
-def test_bald_keeps_its_digits_where_draws_nearly_agree():  # TRAPS 3
-    base, _ = oracles.random_log_probs(0, (1, 12, 3))
-    nudge = np.random.default_rng(1).normal(size=(20, 12, 3)) * 1e-3
-    log_p = oracles.log_softmax(base.astype(np.float64) + nudge).astype(np.float32)
-    p = np.exp(log_p.astype(np.float64))
-    want = np.array([oracles.bald(p[:, i].tolist()) for i in range(12)])
-    assert want.min() > 1e-8 and want.max() < 1e-6
-    np.testing.assert_allclose(scores.bald(log_p), want, rtol=2e-2)
+@pytest.mark.parametrize(("spread", "digits"), [(1e-1, 1e-6), (1e-2, 1e-6), (1e-3, 1e-5), (1e-4, 1e-3)])
+def test_bald_keeps_its_digits_where_draws_nearly_agree(spread, digits):  # TRAPS 3
+    rng = np.random.default_rng(1)
+    log_p = oracles.log_softmax(rng.normal(size=(1, 12, 3)) + spread * rng.normal(size=(20, 12, 3))).astype(np.float32)
+    p = oracles.rows_of(np.exp(log_p.astype(np.float64)))  # information of 1e-3 down to 1e-9
+    np.testing.assert_allclose(scores.bald(log_p), [oracles.bald(p[:, i].tolist()) for i in range(12)], rtol=digits)
+
+
+@pytest.mark.parametrize("draws", [1, 20])
+def test_entropy_keeps_its_digits_where_a_class_is_nearly_certain(draws):
+    rest = np.logspace(-30, -3, 28)[:, None] * np.array([[0.7, 0.3]])
+    top = np.log1p(-rest.sum(1))
+    want = [oracles.h(q) - math.exp(log_q) * log_q for q, log_q in zip(rest, top, strict=True)]
+    log_p = np.repeat(np.concatenate([top[:, None], np.log(rest)], axis=1)[None], draws, axis=0).astype(np.float32)
+    np.testing.assert_allclose(scores.entropy(log_p), want, rtol=1e-5)
+    np.testing.assert_allclose(scores.decompose(log_p).aleatoric, want, rtol=1e-5)
 
 
 def test_bald_is_the_gap_between_the_two_entropies():
@@ -182,9 +190,9 @@ def test_nan_anywhere_in_a_point_is_nan(name):  # TRAPS 1: a broken point must n
     assert np.isnan(got).tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize("draws", range(1, 40, 3))
+@pytest.mark.parametrize("draws", [*range(1, 40, 3), 1023])
 def test_draws_that_agree_score_exactly_nothing(draws):  # TRAPS 3
-    log_p, _ = oracles.random_log_probs(4, (1, 6, 3))
+    log_p = np.concatenate([oracles.random_log_probs(4, (1, 6, 3), scale)[0] for scale in (0.1, 2.0, 30.0, 300.0)], axis=1)
     same = np.repeat(log_p, draws, axis=0)
     assert not np.asarray(scores.variation_ratio(same)).any() and not np.asarray(scores.bald(same)).any()
 
@@ -202,7 +210,39 @@ def test_the_parts_of_uncertainty_are_the_scores():
     assert np.array_equal(parts.epistemic, scores.bald(log_p)) and np.asarray(parts.aleatoric).min() >= 0
 
 
-def test_a_large_pool_is_scored_in_parts_with_the_same_bits():
-    rows = 2**19 // (100 * 10) + 100
-    log_p = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(0), (100, rows, 10)), axis=-1)
-    assert np.array_equal(scores.bald(log_p)[-300:], scores.bald(log_p[:, -300:]))
+LARGE = chunks.IN_CACHE // (100 * 10) + 100  # more points than one chunk holds
+
+
+@pytest.fixture(scope="module")
+def large():
+    return jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(0), (100, LARGE, 10)), axis=-1)
+
+
+def test_a_large_pool_is_scored_in_parts_with_the_same_bits(large):
+    whole = np.asarray(scores.bald(large))
+    assert np.array_equal(whole[-300:], scores.bald(large[:, -300:]))
+    assert np.array_equal(whole.reshape(2, -1), scores.bald(large.reshape(100, 2, -1, 10)))  # and in any layout
+    assert np.array_equal(whole, jax.jit(scores.bald)(large))  # looked at or not
+
+
+def test_what_is_off_in_one_row_of_a_large_pool_is_found(large):
+    with pytest.raises(checks.NotLogProbabilities, match=f"first, at index \\(7, {LARGE - 2}\\), sums to 1.01") as caught:
+        scores.bald(large.at[7, -2].add(0.01))
+    assert caught.value.rows.tolist() == [LARGE - 2]
+    with pytest.raises(checks.NonFinite) as caught:
+        scores.bald(large.at[99, 3, 9].set(jnp.nan))
+    assert caught.value.rows.tolist() == [3]
+
+
+def test_a_little_off_is_taken_back():
+    log_p, _ = oracles.random_log_probs(8, (5, 12, 3))
+    np.testing.assert_allclose(scores.bald(log_p + np.float32(5e-4)), scores.bald(log_p), rtol=1e-4)
+
+
+def test_a_pool_may_be_closed_over():
+    log_p = jnp.asarray(oracles.random_log_probs(9, (5, 12, 3))[0])
+    scaled = jax.jit(lambda by: by * scores.bald(log_p))
+    np.testing.assert_allclose(scaled(2.0), 2.0 * scores.bald(log_p), rtol=1e-6)
+    logits = log_p + 1.0
+    with pytest.raises(checks.NotLogProbabilities):
+        jax.jit(lambda by: by * scores.bald(logits))(2.0)

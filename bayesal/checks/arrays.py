@@ -103,7 +103,7 @@ def _normalized(values: Any, name: str) -> jax.Array | None:
         return None if np.max(np.abs(total), initial=0.0) < 1e-5 else jnp.asarray(total)
     where = np.argwhere(off)
     at = tuple(int(i) for i in where[0])
-    row = np.asarray(jnp.asarray(values)[at], dtype=np.float64)
+    row = np.asarray(values)[at].astype(np.float64)
     looks_like_probabilities = row.min() >= 0 and abs(row.sum() - 1) < 1e-2
     advice = "They look like probabilities: pass jnp.log(probs)." if looks_like_probabilities else (
         "Logits become log-probabilities by jax.nn.log_softmax(logits, axis=-1).")

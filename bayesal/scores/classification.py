@@ -144,7 +144,7 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     I(y; w | x) = H[mean_k p_k] - mean_k H[p_k] = mean_k KL(p_k || mean p);  0 <= I <= log(min(K, C)).
 
     It is summed term by term in the KL form, in which every term is >= 0: the difference of entropies loses all its
-    digits (and its sign) where draws nearly agree. What is below 1e-12 (a few times the rounding error squared) is 0.
+    digits (and its sign) where draws nearly agree. What rounding makes of draws that do agree, 1e-13 or so, counts as 0.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -212,7 +212,7 @@ def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
     log_mean = jnp.log(mass)
     apart = maths.flattened(log_probs) - log_mean[None]
     total = maths.pairwise(_divergence(jnp.where(apart < -100.0, -100.0, apart), probs * (1.0 / mass)[None]))
-    rounding = 0.5 * draws * jnp.square(1e-6 + 2e-7 * jnp.abs(log_mean))  # what comes out of draws that agree
+    rounding = 0.5 * draws * jnp.square(5e-7 + 1e-7 * jnp.abs(log_mean))  # twice what comes out of draws that agree
     terms = jnp.where(none | (total < rounding), 0.0, mean * total)
     return maths.pairwise(terms.reshape(log_probs.shape[1:]), axis=-1) / draws
 
