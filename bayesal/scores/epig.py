@@ -121,7 +121,7 @@ def _information(probs, mean, moved, share):
     """sum_s share_s KL(p(y | s) || p(y)) for each point."""
     flat = mean.reshape(-1)
     shift = jnp.matmul(moved, probs.T, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
-    ratio = jnp.maximum(shift * jnp.where(flat > 0, 1.0 / jnp.where(flat > 0, flat, 1.0), 0.0), -1.0)  # p(y | s) / p(y) - 1
+    ratio = jnp.maximum(shift * jnp.where(flat > 0, 1.0 / jnp.where(flat > 0, flat, 1.0), 0.0)[None], -1.0)  # p(y | s) / p(y) - 1
     terms = jnp.matmul(share, _divergence(ratio), precision=jax.lax.Precision.HIGHEST) * flat
     return terms.reshape(mean.shape).sum(axis=-1)
 
