@@ -29,7 +29,7 @@ def methods():
     """Every posterior of the library that classifies two-dimensional points, the yardstick first."""
     return {
         "nuts": posteriors.nuts(NET), "mc_dropout": posteriors.mc_dropout(NET), "ensemble": posteriors.ensemble(NET, members=DRAWS),
-        "variational": posteriors.variational(NET), "laplace": posteriors.laplace(NET), "swag": posteriors.swag(NET), "sgmcmc": posteriors.sgmcmc(NET),
+        "variational": posteriors.variational(NET), "laplace": posteriors.laplace(NET), "swag": posteriors.swag(NET), "sgmcmc": posteriors.sgmcmc(NET, cycles=10, samples=10),
         "gp": posteriors.gp_classification(2)}
 
 

@@ -21,7 +21,7 @@ from laws import TOP as STRATEGY
 
 import bayesal
 from bayesal import acquire, checks, folds, networks, posteriors, retune, scores
-from bayesal.types import FitInfo, HParams, Labeled, Posterior
+from bayesal.types import About, FitInfo, HParams, Labeled, Posterior
 
 X, Y = problem()
 SHORT = HPARAMS._replace(steps=jnp.int32(20))
@@ -421,6 +421,14 @@ def test_nan_in_the_pool_is_never_picked(state):
     with pytest.raises(checks.BayesalError, match="round 1") as error:
         LEARNER.ask(state, np.full_like(X, np.nan))
     assert isinstance(error.value, checks.NonFinite) and error.value.argument == "x"
+
+
+@pytest.mark.parametrize(("about", "most", "rest"), [(About.DRAWS, "log K = 0.40 nats", "BALD"), (About.TARGETS, "0.40 nats", "EPIG")])
+def test_used_up_information_is_warned_about_in_words(state, about, most, rest):  # TRAPS 8
+    used_up = lambda key, predictive, x, available, size: bayesal.Selection(
+        jnp.arange(20, 20 + size), jnp.ones(size), joint=jnp.ones(size), saturated=jnp.arange(size) >= 2, about=about, ceiling=jnp.float32(0.4))
+    with pytest.warns(UserWarning, match=f"round 1: the first 2 of 4 picks use up 95 % of {most}.*near ties by {rest}"):
+        build(strategy=used_up).ask(state, X)
 
 
 def test_a_rate_that_diverges_is_reported():

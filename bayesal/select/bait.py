@@ -100,7 +100,7 @@ def _bait(factors, available, labeled, ridge, size) -> Selection:
     finite = jnp.isfinite(factors).all(axis=(1, 2))
     nonfinite = jnp.sum(available & ~finite)
     available, labeled = available & finite, labeled & finite
-    factors = scaled(jnp.where(finite[:, None, None], factors, 0.0))[0]
+    factors = scaled(jnp.where((available | labeled)[:, None, None], factors, 0.0))[0]  # the others must not set the unit
     pool = _information(factors, available | labeled) / jnp.maximum(jnp.sum(available | labeled), 1).astype(jnp.float32)
     unit = jnp.maximum(jnp.trace(pool) / pool.shape[0], 1e-30)  # after which the mean information of one point is 1
     factors, pool = factors / jnp.sqrt(unit), pool / unit

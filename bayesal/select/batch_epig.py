@@ -117,7 +117,7 @@ def _target_labels(key, target: Float[Array, "K T L"], weights: Float[Array, " T
     """Likelihood, under every draw, of one target label for each configuration: targets by weight, labels from the configuration's draw."""
     draws = target.shape[0]
     which_key, order_key, label_key = jax.random.split(key, 3)
-    places = (jax.random.permutation(order_key, draws * each) + jax.random.uniform(which_key, dtype=jnp.float32)) / (draws * each)
+    places = (jax.random.permutation(order_key, draws * each).astype(jnp.float32) + jax.random.uniform(which_key, dtype=jnp.float32)) / (draws * each)
     which = labels.inverse_cdf(weights, jnp.minimum(places, 1.0 - 1e-6))
     own = jnp.arange(draws * each) // each
     label = jax.random.categorical(label_key, target[own, which])

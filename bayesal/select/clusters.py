@@ -69,8 +69,8 @@ def k_means(
 
     Lloyd's algorithm from k-means++ seeds: each step assigns every point to its nearest center (ties to the first) and moves
     every center to the mean of its points, so sum_i min_c |x_i - m_c|^2 never increases (up to rounding). A center without points
-    stays. Each pick is the nearest point that is not picked yet. `scores` are the shares of the available points in the
-    clusters: never increasing, between 0 and 1.
+    stays. Each pick is the nearest point that is not picked yet; copies of picks wait until nothing else is left. `scores` are the shares
+    of the available points in the clusters: never increasing, between 0 and 1.
 
     Memory O(N D), time O(N D size iterations).
 
@@ -100,16 +100,17 @@ def _k_means(key, pool: Points, size, iterations) -> Selection:
     total = jnp.maximum(pool.available.sum(), 1).astype(jnp.float32)
 
     def pick(step, carry):
-        left, indices, scores = carry
+        left, fresh, indices, scores = carry
         cluster = order[step]
-        row = jnp.argmin(jnp.where(left, squared(pool.columns, found.centers[:, cluster]), jnp.inf))
+        choices = jnp.where(jnp.any(left & fresh), left & fresh, left)
+        row = jnp.argmin(jnp.where(choices, squared(pool.columns, found.centers[:, cluster]), jnp.inf))
         some = left[row]
         indices = indices.at[step].set(jnp.where(some, row, -1))
         scores = scores.at[step].set(jnp.where(some, found.sizes[cluster].astype(jnp.float32) / total, -jnp.inf))
-        return left.at[row].set(False), indices, scores
+        return left.at[row].set(False), fresh & (squared(pool.columns, pool.columns[:, row]) > 0.0), indices, scores
 
-    carry = (pool.available, jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
-    _, indices, scores = lax.fori_loop(0, size, pick, carry)
+    carry = (pool.available, jnp.ones_like(pool.available), jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
+    *_, indices, scores = lax.fori_loop(0, size, pick, carry)
     return Selection(indices, scores, nonfinite=pool.nonfinite)
 
 

@@ -15,7 +15,7 @@ LANES = 8  # terms that are added to each other before they are added to the run
 
 
 class Points(NamedTuple):
-    """A pool as the kernels see it. Points that are not finite are zeros, and neither available nor labeled.
+    """A pool as the kernels see it. Points that are neither available nor labeled are zeros, and so are those that are not finite.
 
     columns:   features, one point per column: sums over features then run down the leading axis, which is fast and the same bit
                for bit on any number of devices; scaled by a power of two, so that no square overflows.
@@ -53,7 +53,8 @@ def scaled(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, ""
 @jax.jit
 def _laid_out(features, available, labeled) -> Points:
     finite = jnp.isfinite(features).all(axis=1)
-    columns, unit = scaled(jnp.where(finite[:, None], features, 0.0).T)
+    used = finite & (available if labeled is None else available | labeled)  # the others must not set the unit
+    columns, unit = scaled(jnp.where(used[:, None], features, 0.0).T)
     labeled = None if labeled is None else labeled & finite
     return Points(columns, unit, available & finite, labeled, jnp.sum(available & ~finite))
 

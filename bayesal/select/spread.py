@@ -28,6 +28,15 @@ def pairwise(columns: Float[Array, "D n"], centers: Float[Array, "D k"]) -> Floa
     return lax.fori_loop(0, features, add, jnp.zeros((centers.shape[1], columns.shape[1])))
 
 
+def to_labeled(points: Points, distances: Distances) -> Float[Array, " N"]:
+    """Squared distance to the nearest labeled point; inf where there is none."""
+    nearest = jnp.full(points.available.shape, jnp.inf)
+    if points.labeled is None:
+        return nearest
+    rows = jnp.argsort(~points.labeled)  # labeled rows first
+    return lax.fori_loop(0, points.labeled.sum(), lambda i, near: jnp.minimum(near, distances(rows[i])), nearest)
+
+
 def spread(
     points: Points, distances: Distances, choose: Choose, opening: Float[Array, " N"], size: int, stop: Any = None
 ) -> Selection:
@@ -37,12 +46,8 @@ def spread(
     `size`); the rest of the batch, and what the pool cannot fill, is -1. Scores are distances in the caller's units, inf for a
     pick that had no center before it.
     """
-    nearest = jnp.full(points.available.shape, jnp.inf)
-    alone = jnp.bool_(True)
-    if points.labeled is not None:
-        rows, count = jnp.argsort(~points.labeled), points.labeled.sum()  # labeled rows first
-        nearest = lax.fori_loop(0, count, lambda i, near: jnp.minimum(near, distances(rows[i])), nearest)
-        alone = count == 0
+    nearest = to_labeled(points, distances)
+    alone = jnp.bool_(True) if points.labeled is None else ~points.labeled.any()
 
     def pick(step, carry):
         nearest, left, indices, scores = carry

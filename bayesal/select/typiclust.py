@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Real
 from bayesal import checks
 from bayesal.select.clusters import clusters
 from bayesal.select.edge import Points, points
-from bayesal.select.spread import pairwise
+from bayesal.select.spread import pairwise, squared, to_labeled
 from bayesal.types import ArrayLike, Key, Selection
 
 NEIGHBORS = 20  # over which the distance is averaged, as published
@@ -33,7 +33,7 @@ def typiclust(
     The available and the labeled points are clustered by k-means into as many clusters as there are labeled points plus `size`
     (at most 500). Each pick comes from the cluster with the fewest labeled and picked points, the largest of them if several,
     and is its available point of highest typicality, 1 / (mean distance to its 20 nearest neighbors in the cluster, or to all
-    others of a smaller one); a point alone has typicality 0, one of 21 copies inf. Neighbors in a cluster of more than 1,000
+    others of a smaller one); a point alone has typicality 0, one of 21 copies inf. Copies of labeled points and picks wait until nothing else is left. Neighbors in a cluster of more than 1,000
     points are looked for among 1,000 of them, drawn by the key. `scores` are the typicalities, in the order of picking.
 
     Memory O(N D), time O(N D (clusters iterations + 1000)).
@@ -68,19 +68,22 @@ def _typiclust(key, pool: Points, size, iterations) -> Selection:
     found = clusters(for_clusters, pool, members, most, count, iterations)
     typical = _typicality(for_neighbors, pool.columns, found.member)
 
+    apart = lambda row: squared(pool.columns, pool.columns[:, row])
+
     def pick(step, carry):
-        left, covered, indices, scores = carry
-        waiting = jnp.zeros(most, bool).at[found.member].max(left, mode="drop", wrap_negative_indices=False)
+        left, fresh, covered, indices, scores = carry
+        choices = jnp.where(jnp.any(left & fresh), left & fresh, left)
+        waiting = jnp.zeros(most, bool).at[found.member].max(choices, mode="drop", wrap_negative_indices=False)
         fewest = jnp.min(jnp.where(waiting, covered, jnp.iinfo(jnp.int32).max))
         cluster = jnp.argmax(jnp.where(waiting & (covered == fewest), found.sizes, -1))
-        row = jnp.argmax(jnp.where(left & (found.member == cluster), typical, -1.0))
+        row = jnp.argmax(jnp.where(choices & (found.member == cluster), typical, -1.0))
         some = left[row]
         indices = indices.at[step].set(jnp.where(some, row, -1))
         scores = scores.at[step].set(jnp.where(some, typical[row] / pool.unit, -jnp.inf))
-        return left.at[row].set(False), covered.at[cluster].add(1), indices, scores
+        return left.at[row].set(False), fresh & (apart(row) > 0.0), covered.at[cluster].add(1), indices, scores
 
     covered = jnp.zeros(most, jnp.int32).at[jnp.where(labeled, found.member, most)].add(1, mode="drop")
-    carry = (pool.available, covered, jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
+    carry = (pool.available, to_labeled(pool, apart) > 0.0, covered, jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
     *_, indices, scores = lax.fori_loop(0, size, pick, carry)
     return Selection(indices, scores, nonfinite=pool.nonfinite)
 
