@@ -120,10 +120,9 @@ def apart(first: Prediction, second: Prediction) -> float:
     >>> round(apart(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.4, 0.6]))), 3)
     0.1
     """
-    if jax.tree.map(jnp.shape, first) != jax.tree.map(jnp.shape, second):
+    if jax.tree.map(np.shape, first) != jax.tree.map(np.shape, second):
         return math.inf
     if not isinstance(first, Gaussian | Mixture):
-        return float(jnp.max(jnp.abs(jnp.exp(first) - jnp.exp(second)), initial=0.0))
-    first, second = moments(first), moments(second)
-    away = jnp.abs(first.mean - second.mean) / jnp.sqrt(first.variance)
-    return float(jnp.max(jnp.maximum(away, jnp.abs(second.variance / first.variance - 1.0)), initial=0.0))
+        return float(np.max(np.abs(np.exp(np.asarray(first)) - np.exp(np.asarray(second))), initial=0.0))
+    (mean, variance), (other, others) = (map(np.asarray, moments(prediction)) for prediction in (first, second))
+    return float(np.max(np.maximum(np.abs(mean - other) / np.sqrt(variance), np.abs(others / variance - 1.0)), initial=0.0))

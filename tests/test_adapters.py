@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -58,7 +60,8 @@ SAMPLES = {
     "lists on the host": from_samples(logits=lambda x: on_host(x).tolist(), draws=K, axes="N C K", host=True),
 }
 JAX, HOST = SAMPLES["log_probs"], SAMPLES["logits on the host"]
-every_form = pytest.mark.parametrize("form", SAMPLES)
+every_form = pytest.mark.parametrize(
+    "form", [pytest.param(name, marks=pytest.mark.slow) if name in ("a pytree", "log_probs on the host", "logits") else name for name in SAMPLES])
 
 
 @every_form
@@ -78,7 +81,7 @@ def test_a_pytree_keeps_its_numbers_as_arguments():
     assert [leaf.shape for leaf in jax.tree.leaves(HOST)] == [()]
 
 
-@pytest.mark.parametrize("samples", [JAX, HOST], ids=["traced", "host"])
+@pytest.mark.parametrize("samples", [pytest.param(JAX, id="traced", marks=pytest.mark.slow), pytest.param(HOST, id="host")])
 def test_every_door_takes_samples_and_picks_the_same(samples):
     want = np.argsort(-np.array([oracles.bald(np.exp(LOG_P[:, n])) for n in range(N)]), kind="stable")[:4]
     strategy = acquire.top(scores.bald, chunk=16)
@@ -94,7 +97,7 @@ def test_every_door_takes_samples_and_picks_the_same(samples):
         centers(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices, jax.jit(centers, static_argnums=4)(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices)
 
 
-@pytest.mark.parametrize("host", [False, True])
+@pytest.mark.parametrize("host", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_moments_are_normals(host):
     xp = np if host else jnp
     samples = from_samples(moments=lambda x: (xp.stack([x[:, 0], x[:, 1]]), xp.stack([x[:, 2] ** 2 + 1] * 2)), draws=2, host=host)
@@ -174,7 +177,7 @@ def test_functions_are_said_by_name():
     with pytest.raises(checks.WrongShape, match="`axes`"):
         from_samples(logits, K, axes="K C N B")
     with pytest.raises(checks.WrongType, match="host=True") as caught:
-        from_samples(logits=on_host, draws=K)(jnp.asarray(X))
+        from_samples(logits=lambda x: np.einsum("nd,kdc->knc", x, W), draws=K)(X)
     assert caught.value.argument == "host"
 
 
@@ -205,7 +208,7 @@ ENSEMBLES = {
     "forest": lambda: forest(),
     "extra trees": lambda: ExtraTreesClassifier(5, min_samples_leaf=5, random_state=0),
     "bagging": lambda: BaggingClassifier(GaussianNB(), n_estimators=6, max_features=0.5, random_state=0),
-    "bagging few": lambda: BaggingClassifier(GaussianNB(), n_estimators=12, max_samples=4, random_state=1),  # members that never saw a class
+    "bagging few": lambda: BaggingClassifier(KNeighborsClassifier(1), n_estimators=12, max_samples=4, random_state=1),  # members that never saw a class
     "voting": lambda: VotingClassifier([("a", GaussianNB()), ("b", LogisticRegression(max_iter=500))], voting="soft"),
 }
 
@@ -242,6 +245,7 @@ def test_a_list_is_aligned_by_labels():
         from_committee(some, classes=["setosa", "setosa", "versicolor", "virginica"])
 
 
+@pytest.mark.slow
 def test_a_committee_chooses_under_jit_as_outside():
     committee = from_committee(forest().fit(FLOWERS, SPECIES), embed=lambda x: x)
     strategy, x, available = acquire.top(scores.bald, chunk=64), jnp.asarray(FLOWERS), jnp.ones(150, bool)
@@ -257,7 +261,9 @@ def test_one_hot_trees_are_warned_about():
         committee = from_committee(grown)
     log_probs = committee(FLOWERS)
     assert_allclose(scores.bald(log_probs), scores.entropy(log_probs), atol=1e-6)  # what the warning says
-    from_committee(forest().fit(FLOWERS, SPECIES))  # no warning: the tests would fail on one
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_committee(forest().fit(FLOWERS, SPECIES))
 
 
 @pytest.mark.parametrize("model", [RandomForestRegressor(5, random_state=0), BaggingRegressor(Ridge(), n_estimators=4, max_features=0.5, random_state=0),

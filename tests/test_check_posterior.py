@@ -78,6 +78,7 @@ def test_our_posteriors_keep_every_law(make):
     assert report.passed and "<locals>" not in report.name, report
 
 
+@pytest.mark.slow
 def test_a_point_net_has_no_draws():
     report = testing.check_posterior(posteriors.point(networks.mlp(D, C, (4,))), X, Y, hparams=HParams(steps=20))
     assert "all 20 draws agree" in breaks(report, DRAWS) and report.name == "point"
@@ -85,6 +86,7 @@ def test_a_point_net_has_no_draws():
         testing.check_posterior(posteriors.point(networks.mlp(D, C, (4,))), X, Y, hparams=HParams(steps=20), raise_on_failure=True)
 
 
+@pytest.mark.slow
 def test_real_labels():
     normal = likelihoods.gaussian(noise=0.5)
     real = GOOD._replace(
@@ -146,7 +148,7 @@ FAULTS = {
     "probabilities": (GOOD._replace(apply=lambda *a: jnp.exp(apply(*a))), (PROPER,), "jax.nn.log_softmax"),
     "logits": (GOOD._replace(apply=lambda state, noise, x: x @ (state["w"] + noise)), (PROPER,), "sum to"),
     "a batch axis": (GOOD._replace(apply=lambda *a: apply(*a)[None]), (PROPER,), "without a batch axis"),
-    "a counter in Python": (GOOD._replace(apply=restless), (STATE,), "changes in Python"),
+    "a counter in Python": (GOOD._replace(apply=restless), (STATE, COMPANY), "changes in Python"),
     "masks from the rows": (GOOD._replace(apply=by_content), (NEARLY,), "from the rows themselves"),
     "a softmax inside the network": (
         GOOD._replace(apply=lambda state, noise, x: jax.nn.log_softmax(jax.nn.softmax(9 * (x @ (state["w"] + noise))))), (LOGITS,), "must not be a softmax"),
@@ -156,7 +158,10 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+SLOW = ("draws of another number", "masks from the rows", "a batch axis", "draws from Python's luck", "features of two axes", "logits")
+
+
+@pytest.mark.parametrize("fault", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAULTS])
 def test_broken_posteriors_break_the_law_they_should(fault):
     posterior, laws, words = FAULTS[fault]
     found = breaks(check(posterior), *laws)

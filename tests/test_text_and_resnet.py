@@ -25,10 +25,10 @@ def small():
 
 
 def test_a_resnet_is_pure_functions_of_one_image(small):
-    network, params, apply = small
+    _, params, apply = small
     image = jax.random.normal(KEY, SHAPE)
     quiet = apply(params, image, None, 0.5)
-    assert quiet.shape == (4,) and network.embed(params, image).shape == (16,)
+    assert quiet.shape == (4,)
     first, again, other = (apply(params, image, jax.random.key(k), 0.3) for k in (1, 1, 2))
     assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-4
@@ -40,9 +40,12 @@ def test_the_last_layer_is_linear_in_the_embedding(small):
     network, params, apply = small
     image = jax.random.normal(KEY, SHAPE)
     kernel, bias = (params["last"][name][...] for name in ("kernel", "bias"))
-    assert_allclose(apply(params, image, None, 0.0), network.embed(params, image) @ kernel + bias, atol=1e-5)
+    features = jax.jit(network.embed)(params, image)
+    assert features.shape == (16,)
+    assert_allclose(apply(params, image, None, 0.5), features @ kernel + bias, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bytes_are_scaled(small):
     _, params, apply = small
     image = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
@@ -142,7 +145,7 @@ def test_padding_and_order_change_nothing(encoder):
     ids = jnp.array([5, 9, 7, 0, 0])
     whole = apply(params, ids, None, 0.0)
     assert whole.shape == (3,) and network.embed(params, ids).shape == (16,)
-    for same in (jnp.array([5, 9, 7]), jnp.array([7, 0, 5, 9]), jnp.array([0, 9, 5, 7, 0, 0])):
+    for same in (jnp.array([7, 0, 5, 9, 0]), jnp.array([9, 5, 7])):
         assert_allclose(apply(params, same, None, 0.0), whole, atol=1e-5)
     assert np.abs(apply(params, jnp.array([5, 9, 8, 0, 0]), None, 0.0) - whole).max() > 1e-4
     assert np.isfinite(apply(params, jnp.zeros(5, jnp.int32), None, 0.0)).all()
@@ -152,6 +155,7 @@ def test_padding_and_order_change_nothing(encoder):
     assert not np.asarray(gradient["tokens"]["embedding"][...]).any()  # a text without tokens teaches no token
 
 
+@pytest.mark.slow
 def test_it_learns_texts():
     random = np.random.default_rng(0)
     y = random.integers(0, 2, 60)

@@ -41,7 +41,7 @@ class Outside:
         return jax.pure_callback(lambda part: self.function(np.asarray(part)), jax.tree.map(whole, tried), x, vmap_method="sequential")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jax.jit(samples) works
 class Samples:
     """`samples(x) -> [K, n, C]`: K functions that somebody else trained, with the verbs of a `Predictive`. Built by `from_samples`,
     `from_committee` and `from_torch`; `dataclasses.replace(samples, temperature=T)` tempers every draw.

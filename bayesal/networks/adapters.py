@@ -66,7 +66,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
         return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
 
     def module(params, key=None):
-        net = nnx.merge(graph, params, moving, _reseeded(keys, key), constants)
+        net = nnx.merge(graph, params, moving, _reseeded(keys, key), jax.tree.map(lambda a: a, constants))  # a call may write to its copy
         net.eval() if key is None else net.train()
         return net
 

@@ -33,11 +33,12 @@ def from_equinox(make: Callable[[Any], Any], *, embed: str | None = None, rate: 
     """
     import equinox as eqx
 
-    checks.function(make, "make", "a function of a key that builds the module (not an instance)")
+    if isinstance(make, eqx.Module) or not callable(make):
+        raise checks.WrongType("make", f"`make` must be a function of a key that builds the module, such as its class (not an instance); got {type(make).__name__}.")
     example = make(jax.random.key(0))
-    if not isinstance(example, eqx.Module):
-        raise checks.WrongType("make", f"`make(key)` must give one equinox module, got {type(example).__name__}. Of `eqx.nn.make_with_state`: {RUNNING_STATISTICS}")
     _stateless(eqx, example)
+    if not isinstance(example, eqx.Module):
+        raise checks.WrongType("make", f"`make(key)` must give one equinox module, got {type(example).__name__}.")
     leaves, structure = jax.tree.flatten(example)
     trained = [eqx.is_inexact_array(leaf) for leaf in leaves]
     takes = inspect.signature(type(example).__call__).parameters
@@ -62,7 +63,7 @@ def from_equinox(make: Callable[[Any], Any], *, embed: str | None = None, rate: 
 
 
 def _stateless(eqx: Any, module: Any) -> None:
-    state = lambda node: isinstance(node, eqx.nn.StateIndex)
+    state = lambda node: isinstance(node, eqx.nn.StateIndex | eqx.nn.State)
     if any(state(node) for node in jax.tree.leaves(module, is_leaf=state)):
         raise checks.WrongShape("make", RUNNING_STATISTICS)
     arrays = [id(leaf) for leaf in jax.tree.leaves(module) if eqx.is_inexact_array(leaf)]

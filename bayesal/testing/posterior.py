@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesal import chunks, predictions
 from bayesal.predictives import Predictive
-from bayesal.testing.predictive import agreeing, differs, predicting
+from bayesal.testing.predictive import agreeing, differs, predicting, proper
 from bayesal.testing.report import Report, tried
 from bayesal.types import ArrayLike, FitInfo, Gaussian, HParams, Labeled, Mixture, Posterior, Prediction, PyTree
 
@@ -42,7 +42,7 @@ def check_posterior(
     """
     name = getattr(posterior.fit, "__qualname__", "").split(".")[0] or "posterior"
     try:
-        model = _fitted(posterior, jnp.asarray(x), jnp.asarray(y), draws or posterior.members or 20, hparams or HParams())
+        model = _fitted(posterior, jnp.asarray(x), np.asarray(y), draws or posterior.members or 20, hparams or HParams())
     except Exception as error:  # the posterior is anybody's
         law, found = _why(error)
         return tried(posterior, {law: lambda _: found}, raise_on_failure, name)
@@ -56,7 +56,7 @@ def check_posterior(
         "one key, one set of draws; another key, others": _keys,
         **{law: lambda m, trial=trial: trial(m.predict) for law, trial in predicting(model.x, batch).items()},
         "predicting changes no state": _anew,
-        "the network gives logits, not probabilities": lambda m: _softmax_twice(m.predict(m.x)),
+        "the network gives logits, not probabilities": _softmax_twice,
         "`head` of `trunk` is what `apply` gives": _trunk,
         "`embed` gives every row a vector of finite features": _embedded,
     }
@@ -77,11 +77,11 @@ class _Model(NamedTuple):
     refit: Callable[[float], PyTree]  # the same fit over padding of this number
 
 
-def _fitted(posterior: Posterior, x: jax.Array, y: jax.Array, count: int, hparams: HParams) -> _Model:
+def _fitted(posterior: Posterior, x: jax.Array, y: np.ndarray, count: int, hparams: HParams) -> _Model:
     run = jax.jit(posterior.fit)
-    pad = lambda a, value: jnp.concatenate([a, jnp.full_like(a, value)])
+    pad = lambda a, value: jnp.asarray(np.concatenate([a, np.full_like(a, value)]))
     hparams = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, hparams, strict=True)))
-    y = y.astype(jnp.float32 if posterior.real else jnp.int32)
+    y = np.asarray(y, np.float32 if posterior.real else np.int32)
 
     def fit(garbage):
         return run(jax.random.key(1), start, Labeled(pad(x, garbage), pad(y, garbage if posterior.real else 0), jnp.int32(len(y))), hparams)
@@ -178,8 +178,9 @@ def _anew(model):
         "`apply` reads something that changes in Python (a counter, a generator, running statistics); what changes belongs into the state that `fit` returns")
 
 
-def _softmax_twice(prediction):
-    if isinstance(prediction, Gaussian | Mixture):
+def _softmax_twice(model):
+    prediction = model.predict(model.x)
+    if isinstance(prediction, Gaussian | Mixture) or proper(prediction, model.x):
         return None
     log_probs = np.asarray(prediction, np.float64)
     logits = log_probs + (1 - log_probs.sum(-1, keepdims=True)) / log_probs.shape[-1]  # these, if they were probabilities before a second softmax

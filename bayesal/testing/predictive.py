@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import predictions, scores
+from bayesal import predictions
 from bayesal.testing.report import Report, tried
 from bayesal.types import ArrayLike, Gaussian, Mixture, Prediction
 
@@ -37,19 +37,20 @@ def check_predictive(predictive: Callable[[Any], Any], x: ArrayLike, *, batch: i
     ...
     FAILED  equal rows are predicted equally: ...
     """
-    return tried(predictive, predicting(jnp.asarray(x), batch), raise_on_failure)
+    asked = lambda rows: jax.tree.map(jnp.asarray, predictive(rows))
+    return tried(asked, predicting(jnp.asarray(x), batch), raise_on_failure, getattr(predictive, "__name__", type(predictive).__name__))
 
 
 def predicting(x: jax.Array, batch: int) -> dict[str, Callable[[Any], str | None]]:
     """Every law by its sentence: a function of the predictive that gives what it found against it."""
     return {
-        "each draw gives normalized log-probabilities [K, n, C], or normals [K, n] of finite means and variances above 0": lambda p: _proper(p(x), x),
+        "each draw gives normalized log-probabilities [K, n, C], or normals [K, n] of finite means and variances above 0": lambda p: proper(p(x), x),
         "the draws are different functions": lambda p: agreeing(p(x)),
         "asked twice, it answers the same": lambda p: differs(p(x), p(x), "two calls on the same rows", "the draws must be fixed beforehand, by keys or parameters"),
         "equal rows are predicted equally": lambda p: _equal_rows(p, x),
         "rows predicted together do not matter: chunks, order and number": lambda p: _company(p, x),
         "rows that nearly agree are predicted nearly alike": lambda p: _continuous(p, x),
-        f"the draws suffice for batches of {batch}": lambda p: _saturated(p(x), min(batch, x.shape[0])),
+        f"the draws suffice for batches of {batch}": lambda p: _saturated(p(x), x, batch),
     }
 
 
@@ -57,7 +58,8 @@ def _leaves(prediction: Prediction) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(prediction)]
 
 
-def _proper(prediction, x):
+def proper(prediction: Prediction, x: jax.Array) -> str | None:
+    """Whether it is one normalized prediction for every draw and row."""
     rows = x.shape[0]
     if isinstance(prediction, Gaussian | Mixture):
         moments = _leaves(predictions.moments(prediction))
@@ -87,7 +89,8 @@ def _scaled(prediction: Prediction) -> np.ndarray:
     """Probabilities [K, n, C], or means in standard deviations [K, n, 1]."""
     if isinstance(prediction, Gaussian | Mixture):
         mean, variance = _leaves(predictions.moments(prediction))
-        return (mean / np.sqrt(variance.mean(0)))[..., None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (mean / np.sqrt(variance.mean(0)))[..., None]
     return np.exp(np.asarray(prediction, np.float64))
 
 
@@ -107,7 +110,7 @@ def differs(first: Prediction, second: Prediction, what: str, advice: str) -> st
 
 
 def _part(prediction: Prediction, rows: Any) -> Prediction:
-    return jax.tree.map(lambda a: a[:, rows], prediction)
+    return jax.tree.map(lambda a: np.asarray(a)[:, rows], prediction)
 
 
 def _equal_rows(predict, x):
@@ -134,8 +137,8 @@ def _continuous(predict, x):
     return f"a change of x by a millionth moves a draw's prediction by {moved:.2g}, and draws lie {spread:.2g} apart: the masks seem to be made from the rows themselves"
 
 
-def _saturated(prediction, batch: int):
-    if isinstance(prediction, Gaussian | Mixture) or agreeing(prediction) or (draws := prediction.shape[0]) < 2:
+def _saturated(prediction, x, batch: int):
+    if isinstance(prediction, Gaussian | Mixture) or proper(prediction, x) or agreeing(prediction) or (draws := prediction.shape[0]) < 2:
         return None
     told = _joint_information(np.asarray(prediction, np.float64), batch)
     if not told > USED_UP * math.log(draws):
@@ -146,7 +149,9 @@ def _saturated(prediction, batch: int):
 
 def _joint_information(log_probs: np.ndarray, batch: int, samples: int = 50) -> float:
     """I(labels of the rows with the highest BALD; draw), from labels sampled under every draw: `mean log p(y | k) - log mean_j p(y | j)`."""
-    rows = np.argsort(-np.asarray(scores.bald(log_probs.astype(np.float32))), kind="stable")[:batch]
+    entropy = lambda p: -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1)
+    p = np.exp(log_probs)
+    rows = np.argsort(entropy(p).mean(0) - entropy(p.mean(0)), kind="stable")[:batch]
     log_probs = log_probs[:, rows]
     luck = np.random.default_rng(0).gumbel(size=(samples, *log_probs.shape))
     labels = (log_probs + luck).argmax(-1)  # [S, K, b]
