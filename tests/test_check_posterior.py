@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import likelihoods, networks, posteriors, testing
+from bayesal import checks, likelihoods, networks, posteriors, testing
 from bayesal.testing.predictive import _joint_information
 from bayesal.types import FitInfo, Gaussian, HParams, Posterior
 
@@ -183,6 +183,19 @@ def test_joint_information_is_that_of_enumeration():
     assert abs(_joint_information(log_p.astype(np.float64), 4, samples=20_000) - oracles.joint_information(p, range(4))) < 0.01
     certain = np.log(np.eye(4)[:, None, :].repeat(3, 1) + 1e-300)
     assert _joint_information(certain, 3) == pytest.approx(math.log(4))
+
+
+def test_what_cannot_be_tried_is_refused():
+    call = oracles.as_users_do(testing.check_posterior)
+    for args, error, argument in (
+        ((networks.mlp(D, C), X, Y), checks.WrongType, "posterior"), ((GOOD, X[:5], Y[:5]), checks.WrongSize, "len(x)"), ((GOOD, X, Y[:-1]), checks.WrongLabel, "y"),
+        ((GOOD, X, Y.astype(float)), checks.WrongLabel, "y"), ((GOOD._replace(real=True), X, np.full(N, np.nan)), checks.WrongLabel, "y"),
+    ):  # fmt: skip
+        with pytest.raises(error) as caught:
+            call(*args)
+        assert caught.value.argument == argument
+    with pytest.raises(checks.WrongSize, match=r"`len\(x\)`"):
+        testing.check_predictive(good, X[:3])
 
 
 # predictives: functions of many rows, where masks can go wrong

@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import acquire, adapters, backend, checks, stream, testing
+from bayesal import acquire, adapters, backend, checks, scores, shards, stream, testing
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
@@ -230,6 +230,19 @@ def test_what_cannot_be_drawn_is_refused():
 
     with pytest.raises(checks.ConstantScores, match="not called"):
         from_torch(Unused(), draws=2)(X)
+
+
+def test_whole_numbers_stay_whole():
+    module = nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), nn.Dropout(0.5), nn.Linear(24, 3))
+    tokens = np.random.default_rng(0).integers(0, 9, (5, 3))
+    assert from_torch(module, draws=4).checked(tokens)(tokens).shape == (4, 5, 3)
+
+
+def test_eight_devices_call_back_one_after_the_other():
+    pool = np.random.default_rng(2).normal(size=(100, 6)).astype(np.float32)
+    samples = from_torch(net(nn.ReLU(), nn.Dropout(0.5), nn.Dropout(0.1)), draws=12)
+    spread = shards.scores(samples, shards.spread(pool, shards.mesh()), scores.bald)
+    np.testing.assert_allclose(np.asarray(spread)[:100], scores.bald(samples(pool)), atol=1e-5)
 
 
 def test_half_precision_and_gradients_come_through():

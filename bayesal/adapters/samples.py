@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from bayesal.backend import arrays
 from bayesal.predictives import with_its_numbers
 from bayesal.types import Gaussian, Prediction, PyTree
 
+_ONE_AT_A_TIME = threading.RLock()  # devices call back from threads of their own, and most models are not made for that
+
 
 class Told(NamedTuple):
     """What the caller said about a function's numbers: static, compared by value."""
@@ -27,7 +30,10 @@ class Told(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Outside:
-    """A function on the host, NumPy in and checked NumPy out, without a call of JAX; the rows lie along `axis` of what it gives."""
+    """A function on the host, NumPy in and checked NumPy out, without a call of JAX; the rows lie along `axis` of what it gives.
+
+    Calls are made one after the other, from whatever thread.
+    """
 
     function: Callable[[np.ndarray], Any]
     axis: int
@@ -35,10 +41,15 @@ class Outside:
     def __call__(self, x: Array) -> PyTree:
         """Asked at once where x can be looked at; called back from the running program otherwise."""
         if checks.concrete(x):
-            return jax.tree.map(jnp.asarray, self.function(np.asarray(x)))
-        tried = self.function(np.zeros((1, *x.shape[1:]), x.dtype))
+            return jax.tree.map(jnp.asarray, self._ask(x))
+        tried = self._ask(np.zeros((1, *x.shape[1:]), x.dtype))
         whole = lambda a: jax.ShapeDtypeStruct((*a.shape[: self.axis], x.shape[0], *a.shape[self.axis + 1 :]), a.dtype)
-        return jax.pure_callback(lambda part: self.function(np.asarray(part)), jax.tree.map(whole, tried), x, vmap_method="sequential")
+        return jax.pure_callback(self._ask, jax.tree.map(whole, tried), x, vmap_method="sequential")
+
+    def _ask(self, x):
+        x = np.asarray(x)  # before the lock: whoever holds it never waits for JAX
+        with _ONE_AT_A_TIME:
+            return self.function(x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jax.jit(samples) works

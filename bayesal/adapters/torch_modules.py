@@ -31,8 +31,8 @@ def from_torch(
       draws: K, for a module with dropout.
       seed: fixes all masks.
       embed: the dotted name of the last layer, such as "fc": what goes into it, without dropout, are the features (of the first module of a list).
-      copy: whether the modules are copied now, so that training on does not change these draws, and every input is copied for them. False:
-        they are used as they are at each call, set to eval mode for as long as it takes, and an in-place layer may write to the caller's x.
+      copy: whether the modules are copied now, so that training on does not change these draws. False: they are used as they are at each call, and set
+        to eval mode for as long as it takes. Inputs are copied in any case, for layers that write in place.
     Raises:
       ConstantScores: a single module without `torch.nn` dropout of a rate above 0. WrongShape: dropout that does not see the rows along its first axis.
     Warns:
@@ -52,8 +52,8 @@ def from_torch(
     else:
         _can_drop(modules[0], kind)
         passes = [(modules[0], Masks(kind, seed, k)) for k in range(checks.at_least(1, draws, "draws"))]
-    features = None if embed is None else functools.partial(_features, modules[0], _layer(modules[0], embed), copy)
-    return from_samples(**{kind: functools.partial(_predictions, passes, copy, kind)}, draws=len(passes), host=True, embed=features)
+    features = None if embed is None else functools.partial(_features, modules[0], _layer(modules[0], embed))
+    return from_samples(**{kind: functools.partial(_predictions, passes, kind)}, draws=len(passes), host=True, embed=features)
 
 
 def _is_list(given: Any) -> bool:
@@ -159,16 +159,13 @@ def _quiet(module: Any, layers: Sequence[Any] = (), hook: Callable[..., Any] | N
             handle.remove()
 
 
-def _tensor(module: Any, x: np.ndarray, copy: bool) -> Any:
+def _tensor(module: Any, x: np.ndarray) -> Any:
+    """A copy of x where the module is, in its floating-point type; whole numbers stay whole."""
     import torch
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        tensor = torch.from_numpy(np.array(x) if copy else x)
-    first = next((p for p in module.parameters()), None)
-    if first is None:
-        return tensor
-    return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
+    tensor = torch.from_numpy(np.array(x))
+    first = next((p for p in module.parameters() if p.is_floating_point()), tensor)
+    return tensor.to(device=first.device, dtype=first.dtype if tensor.is_floating_point() else tensor.dtype)
 
 
 def _numbers(output: Any, rows: int, name: str) -> np.ndarray:
@@ -180,11 +177,11 @@ def _numbers(output: Any, rows: int, name: str) -> np.ndarray:
     return np.asarray(arrays.read(output.float().cpu(), name))
 
 
-def _predictions(passes: list[tuple[Any, Masks | None]], copy: bool, kind: str, x: np.ndarray) -> np.ndarray:
+def _predictions(passes: list[tuple[Any, Masks | None]], kind: str, x: np.ndarray) -> np.ndarray:
     """One pass after the other, `[K, n, C]`."""
     out = []
     for module, masks in passes:
-        tensor = _tensor(module, x, copy)
+        tensor = _tensor(module, x)
         if masks is not None:
             masks.begin(len(x))
         with _quiet(module, _dropouts(module) if masks else (), masks):
@@ -194,10 +191,10 @@ def _predictions(passes: list[tuple[Any, Masks | None]], copy: bool, kind: str, 
     return np.stack(out)
 
 
-def _features(module: Any, layer: Any, copy: bool, x: np.ndarray) -> np.ndarray:
+def _features(module: Any, layer: Any, x: np.ndarray) -> np.ndarray:
     seen = []
     with _quiet(module, [layer], lambda part, given: seen.append(given[0].detach().clone()), before=True):
-        module(_tensor(module, x, copy))
+        module(_tensor(module, x))
     if not seen:
         raise checks.WrongShape("embed", "the layer named by `embed` was not called, so it has no input to take as features.")
     return _numbers(seen[-1].reshape(len(x), -1), len(x), "embed")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import chunks, predictions
+from bayesal import checks, chunks, predictions
 from bayesal.predictives import Predictive
 from bayesal.testing.predictive import agreeing, differs, predicting, proper
 from bayesal.testing.report import Report, tried
@@ -32,6 +32,8 @@ def check_posterior(
       batch: how many points will be asked for at a time.
       hparams: of the fit; default `HParams()`.
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
+    Raises:
+      WrongType, WrongSize, WrongLabel: no posterior, fewer than 6 rows, labels of the wrong kind for its likelihood.
 
     >>> from bayesal import networks, posteriors
     >>> x, y = jax.random.normal(jax.random.key(0), (24, 2)), jnp.arange(24) % 3
@@ -40,9 +42,13 @@ def check_posterior(
     ...
     FAILED  the draws are different functions: all 20 draws agree at every row ...
     """
+    checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
+    x, y = jnp.asarray(x), np.asarray(y)
+    checks.at_least(6, len(x), "len(x)")
+    y = checks.real_labels(y, len(x), "y") if posterior.real else checks.labels(y, int(y.max()) + 1, len(x), "y")
     name = getattr(posterior.fit, "__qualname__", "").split(".")[0] or "posterior"
     try:
-        model = _fitted(posterior, jnp.asarray(x), np.asarray(y), draws or posterior.members or 20, hparams or HParams())
+        model = _fitted(posterior, x, y, draws or posterior.members or 20, hparams or HParams())
     except Exception as error:  # the posterior is anybody's
         law, found = _why(error)
         return tried(posterior, {law: lambda _: found}, raise_on_failure, name)
@@ -81,10 +87,9 @@ def _fitted(posterior: Posterior, x: jax.Array, y: np.ndarray, count: int, hpara
     run = jax.jit(posterior.fit)
     pad = lambda a, value: jnp.asarray(np.concatenate([a, np.full_like(a, value)]))
     hparams = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, hparams, strict=True)))
-    y = np.asarray(y, np.float32 if posterior.real else np.int32)
 
     def fit(garbage):
-        return run(jax.random.key(1), start, Labeled(pad(x, garbage), pad(y, garbage if posterior.real else 0), jnp.int32(len(y))), hparams)
+        return run(jax.random.key(1), start, Labeled(pad(x, garbage), pad(y, garbage if posterior.real else y.max() if garbage else 0), jnp.int32(len(y))), hparams)
 
     strong = lambda a: jax.lax.convert_element_type(a, jnp.result_type(a))
     start = jax.jit(lambda key, x: jax.tree.map(strong, posterior.init(key, x)))(jax.random.key(0), x[0])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import predictions
+from bayesal import checks, predictions
 from bayesal.testing.report import Report, tried
 from bayesal.types import ArrayLike, Gaussian, Mixture, Prediction
 
@@ -37,8 +37,10 @@ def check_predictive(predictive: Callable[[Any], Any], x: ArrayLike, *, batch: i
     ...
     FAILED  equal rows are predicted equally: ...
     """
+    x = jnp.asarray(x)
+    checks.at_least(6, len(x), "len(x)")
     asked = lambda rows: jax.tree.map(jnp.asarray, predictive(rows))
-    return tried(asked, predicting(jnp.asarray(x), batch), raise_on_failure, getattr(predictive, "__name__", type(predictive).__name__))
+    return tried(asked, predicting(x, batch), raise_on_failure, getattr(predictive, "__name__", type(predictive).__name__))
 
 
 def predicting(x: jax.Array, batch: int) -> dict[str, Callable[[Any], str | None]]:
@@ -69,7 +71,7 @@ def proper(prediction: Prediction, x: jax.Array) -> str | None:
         return f"{int(bad.sum())} normals, the first at (draw, row) {_first(bad)}, have no finite mean and finite variance above 0" if bad.any() else None
     values = np.asarray(prediction, np.float64)
     if values.ndim != 3 or values.shape[1] != rows or values.shape[2] < 2:
-        return f"{rows} rows of shape {x.shape[1:]} gave shape {values.shape}, not [K, {rows}, C]: `apply` must give [C] for one draw and one example, without a batch axis"
+        return f"{rows} rows of shape {x.shape[1:]} gave shape {values.shape}, not [K, {rows}, C]: a posterior's `apply` gives [C] for one draw and one example, without a batch axis"
     if (bad := np.isnan(values).any(-1)).any():
         return f"NaN at {int(bad.sum())} places, the first at (draw, row) {_first(bad)}: NaN in the parameters or in x, or log(0) - log(0) on the way"
     with np.errstate(over="ignore"):
