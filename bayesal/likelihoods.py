@@ -28,7 +28,15 @@ def categorical() -> Likelihood:
     return CATEGORICAL
 
 
-CATEGORICAL = Likelihood(jax.nn.log_softmax)
+def _classes(outputs):
+    if outputs.ndim != 1:
+        raise checks.WrongShape(
+            "network", f"a network of classes gives logits [C] for one example, and got outputs of shape {outputs.shape}. A module is called with a batch of one and must "
+            "give [1, C]; functions of your own are called with one example, without a batch axis.")
+    return jax.nn.log_softmax(outputs)
+
+
+CATEGORICAL = Likelihood(_classes)
 
 
 def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 1.0) -> Likelihood:

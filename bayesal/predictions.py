@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from bayesal import checks, maths
 from bayesal.types import Gaussian, Mixture, Prediction
 
+SAME = 1e-3  # how far two predictions of one draw at one point may lie `apart`
 
 def temper(prediction: Prediction, temperature: Float[Array, ""]) -> Prediction:
     """Each draw's own prediction to the power 1/T, normalized again: log-probabilities over T, variances times T.
@@ -101,3 +103,26 @@ def scored(score: Callable, prediction: Prediction) -> Array:
             "classes, so its score takes log-probabilities alone, as those of `bayesal.scores` do")
         raise checks.WrongType("score", f"this posterior predicts {takes}; {getattr(score, '__name__', score)!r} does not.") from error
     return score(*given)
+
+
+def in_other_company(rows: int) -> np.ndarray:
+    """Rows to predict again: half of them, each twice, in reverse. Masks made per row and statistics of a batch show.
+
+    >>> in_other_company(5).tolist()
+    [2, 1, 1, 0, 0]
+    """
+    return np.arange(rows)[::-1] // 2
+
+
+def apart(first: Prediction, second: Prediction) -> float:
+    """How far two predictions of the same draws and points lie apart at most: in probability, or in standard deviations.
+
+    >>> round(apart(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.4, 0.6]))), 3)
+    0.1
+    """
+    if jax.tree.map(np.shape, first) != jax.tree.map(np.shape, second):
+        return math.inf
+    if not isinstance(first, Gaussian | Mixture):
+        return float(np.max(np.abs(np.exp(np.asarray(first)) - np.exp(np.asarray(second))), initial=0.0))
+    (mean, variance), (other, others) = (map(np.asarray, moments(prediction)) for prediction in (first, second))
+    return float(np.max(np.maximum(np.abs(mean - other) / np.sqrt(variance), np.abs(others / variance - 1.0)), initial=0.0))

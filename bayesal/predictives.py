@@ -1,6 +1,8 @@
 """A posterior, its fitted state, K draws and a temperature, bound into one function of x."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,16 @@ class Predictive:
                 "posterior", "this posterior has no `embed`, and the strategy needs features. Give the network one: `from_nnx(make, "
                 "embed='method')`, `from_functions(init, apply, embed=...)`, or use `networks.mlp` / `networks.cnn`.")
         return _embed(self, jnp.asarray(x))
+
+
+def with_its_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a pytree, so that JAX can take it as an argument: a pytree (a `Predictive`, a module, `jax.tree_util.Partial(f, params)`)
+    is one with its arrays; a plain function has none, and what it closes over becomes a constant of the program.
+
+    >>> jax.tree.leaves(with_its_numbers(jnp.sin)), len(jax.tree.leaves(with_its_numbers(jax.tree_util.Partial(jnp.add, 1.0))))
+    ([], 1)
+    """
+    return jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
 
 
 jax.tree_util.register_dataclass(

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from bayesal import checks, chunks, maths
-from bayesal.predictives import Predictive
+from bayesal.predictives import with_its_numbers
 from bayesal.scores import bald
 from bayesal.select.sharded import batch_bald_shard
 from bayesal.types import ArrayLike, Key, Score, Selection
@@ -190,8 +190,7 @@ def _place(pool: Any) -> Mesh:
 
 def _everywhere(predictive: Any, place: Mesh) -> Any:
     """The predictive with its numbers on every device; a plain function has none."""
-    bound = predictive if isinstance(predictive, Predictive) else jax.tree_util.Partial(predictive)
-    return jax.device_put(bound, NamedSharding(place, WHOLE))
+    return jax.device_put(with_its_numbers(predictive), NamedSharding(place, WHOLE))
 
 
 def _mask(available: ArrayLike | None, rows: int, place: Mesh) -> Array:

@@ -20,13 +20,16 @@ LAYERS = (
     {"calibrate", "posteriors", "retune"},
     {"folds", "acquire", "explain", "preference", "stream", "shards"},
     {"loop", "backend", "testing"},
-    {"checkpoint"},
+    {"checkpoint", "adapters"},
     {"__init__"},
 )
 MAY_IMPORT = {room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms}
 
-THIRD_PARTY = {"flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",), "numpyro": ("bayesal/posteriors/",)}
-LATE = ("matplotlib", "numpyro")  # imported where they are needed: they take a second or more
+# A package's places; `()` is nowhere: scikit-learn's models are asked by their verbs.
+THIRD_PARTY = {
+    "flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",), "numpyro": ("bayesal/posteriors/",), "equinox": ("bayesal/networks/",),
+    "torch": ("bayesal/adapters/",), "sklearn": ()}
+LATE = ("matplotlib", "numpyro", "torch", "equinox")  # optional, or slow to come: imported inside functions
 NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
 MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
 
@@ -77,7 +80,7 @@ def layer_faults(path: str, source: str) -> set[str]:
         elif parts[0] == "bayesal" and (len(parts) == 1 or parts[1] not in MAY_IMPORT[room]):
             faults.add(f"{path}:{line}: `{room}` may not import `{name}`")
         elif not path.startswith(THIRD_PARTY.get(parts[0], "")):
-            faults.add(f"{path}:{line}: `{parts[0]}` may be imported only in {', '.join(THIRD_PARTY[parts[0]])}")
+            faults.add(f"{path}:{line}: `{parts[0]}` may be imported only in {', '.join(THIRD_PARTY[parts[0]]) or 'no file'}")
     inside = {node for function in ast.walk(tree) if isinstance(function, FUNCTION) for node in ast.walk(function)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom) and node not in inside:
@@ -135,6 +138,10 @@ def test_imports_follow_the_layers(path):
         ("bayesal/checkpoint.py", "import pickle"),
         ("bayesal/scores.py", "import matplotlib.pyplot as plt"),
         ("bayesal/posteriors/svi.py", "from numpyro.infer import SVI"),
+        ("bayesal/adapters/torch_modules.py", "import torch"),
+        ("bayesal/scores.py", "def late():\n    import torch"),
+        ("bayesal/adapters/committee.py", "def late():\n    from sklearn.ensemble import RandomForestClassifier"),
+        ("bayesal/networks/equinox_modules.py", "import equinox as eqx"),
         ("bayesal/nowhere.py", ""),
     ],
 )
@@ -148,6 +155,8 @@ def test_the_layer_test_bites(path, source):
         ("bayesal/scores.py", "import jax.numpy as jnp\nfrom bayesal import checks, maths\nfrom bayesal.types import Key"),
         ("bayesal/networks/reference.py", "from flax import nnx\nfrom bayesal.networks.adapters import from_nnx"),
         ("bayesal/training.py", "import optax"),
+        ("bayesal/adapters/torch_modules.py", "def late():\n    import torch"),
+        ("bayesal/networks/equinox_modules.py", "def late():\n    import equinox as eqx"),
         ("bayesal/metrics.py", "def plot():\n    import matplotlib.pyplot as plt"),
         ("bayesal/checkpoint.py", "np.load(path, allow_pickle=False)"),
     ],

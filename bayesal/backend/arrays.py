@@ -49,6 +49,16 @@ def _from_dlpack(values: Any, name: str) -> np.ndarray | jax.Array:
         raise checks.WrongShape(name, f"`{name}` of type {type(values).__name__} cannot be read over DLPack ({error}). Pass a dense array.") from error
 
 
+def the_one(given: dict[str, Any]) -> tuple[str, Any]:
+    """The one argument that was passed, and its name: what the numbers are is said by name."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        *names, last = (f"`{name}`" for name in given)
+        raise checks.WrongShape(
+            named[1] if named else next(iter(given)), f"exactly one of {', '.join(names)} or {last} must be passed; got {' and '.join(named) or 'none'}.")
+    return named[0], given[named[0]]
+
+
 def order(axes: Any) -> str:
     """`axes` as the letters in the order they have in the caller's array, for example "NCK"."""
     letters = "".join(axes.split()) if isinstance(axes, str) else ""
@@ -72,16 +82,25 @@ def laid_out(values: np.ndarray | jax.Array, letters: str, name: str) -> np.ndar
 
 def log_probs(kind: str, part: np.ndarray | jax.Array) -> Float[Array, "K n C"]:
     """Checked, normalized float32 log-probabilities from `part [K, n, C]`, which is of the kind the caller said."""
-    if kind == "probs":
-        return _of_probs(part, kind)
-    if kind == "logits":
-        return _of_logits(part, kind)
+    if kind in _MADE:
+        return checks.log_probs(_MADE[kind](part, kind), kind)
     try:
         checked = checks.log_probs(part, kind)
     except checks.NotLogProbabilities as error:
         hint = f"If they are log-probabilities: is `axes` right? Read as [K, N, C] this part has shape {tuple(part.shape)}."
         raise checks.NotLogProbabilities(kind, f"{error} {hint}", error.rows) from error
     return jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked  # half precision sums to 1 roughly
+
+
+def on_host(kind: str, part: np.ndarray) -> np.ndarray:
+    """What `log_probs` gives, without a call of JAX: inside a callback of a running JAX program one may wait for ever."""
+    if kind in _MADE:
+        return _MADE[kind](part, kind).astype(np.float32)
+    _refuse(np.isnan(part).any(-1), checks.NonFinite, kind, "hold NaN. The usual cause is a diverged fit")
+    with np.errstate(over="ignore"):
+        off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > checks.TOLERANCE.get(str(part.dtype), 1e-3)
+    _refuse(off, checks.NotLogProbabilities, kind, "do not sum to 1 over the classes. Is `axes` right? If these are logits or probabilities, pass logits= or probs=")
+    return _of_logits(part, kind).astype(np.float32)
 
 
 def _working(part):
@@ -98,7 +117,7 @@ def _of_probs(part, name):
     _refuse(~(abs(total[..., 0] - 1) <= checks.TOLERANCE.get(str(part.dtype), 1e-3)), checks.NotProbabilities, name,
             "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are counts or weights")
     with np.errstate(divide="ignore"):
-        return checks.log_probs(xp.log(p / total), name)
+        return xp.log(p / total)
 
 
 def _of_logits(part, name):
@@ -107,7 +126,10 @@ def _of_logits(part, name):
     top = z.max(-1, keepdims=True)
     _refuse(top[..., 0] == -xp.inf, checks.NonFinite, name, "are -inf for every class; at least one class must be possible")
     z = z - top
-    return checks.log_probs(z - xp.log(xp.exp(z).sum(-1, keepdims=True)), name)
+    return z - xp.log(xp.exp(z).sum(-1, keepdims=True))
+
+
+_MADE = {"probs": _of_probs, "logits": _of_logits}
 
 
 def _refuse(bad, error, name, why):

@@ -122,16 +122,13 @@ def _key(key: Any) -> Key:
 
 
 def _source(given: dict[str, Any], x: Any, key: Key, letters: str) -> tuple[sources.Source, Key]:
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) != 1:
-        raise checks.WrongShape(
-            named[1] if named else "log_probs", f"exactly one of `log_probs`, `probs`, `logits` or `predict` must be passed; got {' and '.join(named) or 'none'}.")
-    if (x is not None) != (named[0] == "predict"):
+    kind, numbers = arrays.the_one(given)
+    if (x is not None) != (kind == "predict"):
         raise checks.WrongShape("x", "`x` is the pool that `predict` looks at: pass both, or neither.")
-    if named[0] == "predict":
+    if kind == "predict":
         for_draws, key = jax.random.split(key)
-        return sources.of_predict(given["predict"], x, for_draws, letters), key
-    return sources.of_array(named[0], given[named[0]], letters), key
+        return sources.of_predict(numbers, x, for_draws, letters), key
+    return sources.of_array(kind, numbers, letters), key
 
 
 class _Facts(NamedTuple):

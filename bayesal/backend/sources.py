@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks
+from bayesal import checks, predictions
 from bayesal.backend import arrays
 from bayesal.types import Key
-
-SAME = 1e-3  # how far two predictions of one draw at one point may lie apart, in probability
 
 
 class Source(NamedTuple):
@@ -78,11 +76,10 @@ def must_repeat(source: Source, first: Float[Array, "K n C"]) -> None:
     The first part is predicted again, with half of its rows twice and in reverse: masks made per row, a hidden random state and
     batch statistics all show.
     """
-    rows = np.arange(first.shape[1])[::-1] // 2
-    again = source.read(rows)
-    apart = jnp.inf if again.shape != first.shape else jnp.max(jnp.abs(jnp.exp(again) - jnp.exp(first[:, rows])))
-    if apart > SAME:
+    rows = predictions.in_other_company(first.shape[1])
+    apart = predictions.apart(first[:, rows], source.read(rows))
+    if apart > predictions.SAME:
         raise checks.DrawsDiffer(
-            "predict", f"`predict` answered differently for the same points and the same key (by {float(apart):.2g} in probability): its draws "
+            "predict", f"`predict` answered differently for the same points and the same key (by {apart:.2g} in probability): its draws "
             "are not the same functions in every chunk, so joint scores would mean nothing. Derive every dropout mask from `key` "
             "alone, one per draw and not one per row, and leave batch statistics fixed; or use a method that looks at points one by one.")

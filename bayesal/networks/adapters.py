@@ -53,11 +53,12 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
     """
     checks.function(make, "make", "a function of rngs that builds the module, such as its class (not an instance)")
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-    graph, _, moving, rest = nnx.split(example, nnx.Param, nnx.BatchStat, ...)  # `rest`: a Dropout's own keys, never trained
+    kinds = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+    graph, _, moving, keys, constants = nnx.split(example, *kinds)  # a layer's own keys and constants are never trained
     if jax.tree.leaves(moving):
         raise checks.WrongShape("make", RUNNING_STATISTICS)
-    if jax.tree.leaves(rest):
-        rest = nnx.split(make(nnx.Rngs(0)), nnx.Param, ...)[2]
+    if jax.tree.leaves((keys, constants)):
+        *_, keys, constants = nnx.split(make(nnx.Rngs(0)), *kinds)
     takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):
@@ -65,7 +66,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
         return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
 
     def module(params, key=None):
-        net = nnx.merge(graph, params, moving, _reseeded(rest, key))
+        net = nnx.merge(graph, params, moving, _reseeded(keys, key), jax.tree.map(lambda a: a, constants))  # a call may write to its copy
         net.eval() if key is None else net.train()
         return net
 
@@ -73,16 +74,26 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
         options: dict[str, Any] = {rate: rate_value} if rate else {}
         if takes_rngs:
             options["rngs"] = None if key is None else nnx.Rngs(dropout=key)
-        return module(params, key)(x[None], **options)[0]
+        net = module(params, key)
+        logits = net(x[None], **options)[0]
+        if not _untouched(constants, nnx.split(net, *kinds)[-1]):
+            raise checks.WrongShape("make", RUNNING_STATISTICS)
+        return logits
 
     return Network(init, apply, (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None)
 
 
-def _reseeded(rest, key):
+def _untouched(before, after) -> bool:
+    """Whether a call left a module's constants as they were; what it added (`sow`) is not kept."""
+    leaves = dict(jax.tree_util.tree_leaves_with_path(after))
+    return all(leaves.get(path) is leaf for path, leaf in jax.tree_util.tree_leaves_with_path(before))
+
+
+def _reseeded(keys, key):
     """The generators of a module's own layers, each with a key of its own from the draw's key, and their counts at 0."""
     if key is None:
-        return rest
-    leaves, structure = jax.tree.flatten(rest)
+        return keys
+    leaves, structure = jax.tree.flatten(keys)
     return jax.tree.unflatten(structure, [
         jax.random.fold_in(key, i) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)])
 

@@ -31,7 +31,7 @@ def dropout(x: jax.Array, rngs: nnx.Rngs | jax.Array | None, rate: jax.Array | f
     return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0)
 
 
-def _rgb(x: jax.Array) -> jax.Array:
+def pixels(x: jax.Array) -> jax.Array:
     """uint8 images become floats in [0, 1]; anything else becomes float32 as it is."""
     return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
@@ -44,7 +44,7 @@ class MLP(nnx.Module):
         self.last = nnx.Linear(sizes[-1], classes, rngs=rngs)
 
     def embed(self, x, rngs=None, rate=0.0):
-        x = _rgb(x).reshape(x.shape[0], -1)
+        x = pixels(x).reshape(x.shape[0], -1)
         for layer in self.hidden:
             x = jax.nn.relu(layer(x))
             x = dropout(x, rngs, rate, x.shape)
@@ -68,7 +68,7 @@ class CNN(nnx.Module):
         self.last = nnx.Linear(128, classes, rngs=rngs)
 
     def embed(self, x, rngs=None, rate=0.0):
-        x = _rgb(x)
+        x = pixels(x)
         for layer in (self.conv1, self.conv2):
             # dropping a whole channel commutes with max-pool and ReLU, and is cheaper after them
             x = jax.nn.relu(pool(layer(x)))

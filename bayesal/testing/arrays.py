@@ -1,53 +1,16 @@
-"""Our laws as one call on anybody's function: what a score or a selector promises, tried on inputs that broke others.
-
-    report = testing.check_score(my_score, bounds=lambda K, C: (0.0, math.log(min(K, C))))
-    print(report)                        # a line per law, with the input that breaks it
-
-Nothing here knows how the function works. It is called with NumPy arrays of float32, as a user would.
-"""
+"""The laws of scores and selectors. The functions are called with NumPy arrays of float32, as a user would."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from bayesal.testing.report import Report, tried
 from bayesal.types import Selection
 
 SHAPES = ((2, 12, 2), (5, 12, 3), (20, 12, 10))
 NEAR = 2e-5  # how far float32 may be off in values of order 1
-
-
-class Outcome(NamedTuple):
-    """One law: its sentence, and what was found against it ("" if nothing)."""
-
-    law: str
-    found: str
-
-
-class LawBroken(AssertionError):
-    """A function breaks a law; `report` says which and how."""
-
-    def __init__(self, report: "Report"):
-        super().__init__(str(report))
-        self.report = report
-
-
-class Report(NamedTuple):
-    """What was tried on a function and what came out; printed, a line for each law."""
-
-    name: str
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether no law was broken."""
-        return not any(outcome.found for outcome in self.outcomes)
-
-    def __str__(self) -> str:
-        kept = sum(not outcome.found for outcome in self.outcomes)
-        lines = [f"FAILED  {law}: {found}" if found else f"passed  {law}" for law, found in self.outcomes]
-        return "\n".join([f"{self.name}: {kept} of {len(self.outcomes)} laws kept", *lines])
 
 
 def check_score(
@@ -80,7 +43,7 @@ def check_score(
     }
     if bounds is not None:
         laws["within its bounds"] = lambda s: _bounded(s, bounds)
-    return _tried(score, laws, raise_on_failure)
+    return tried(score, laws, raise_on_failure)
 
 
 def check_selector(
@@ -112,21 +75,7 @@ def check_selector(
     }
     if best is not None:
         laws["the best point comes first"] = lambda s: _best_first(s, best)
-    return _tried(selector, laws, raise_on_failure)
-
-
-def _tried(function: Callable[..., Any], laws: dict[str, Callable[..., str | None]], raise_on_failure: bool) -> Report:
-    outcomes = []
-    for law, trial in laws.items():
-        try:
-            found = trial(function) or ""
-        except Exception as error:  # the function is anybody's: whatever it raises is what was found
-            found = f"it raised {type(error).__name__}: {error}".splitlines()[0]
-        outcomes.append(Outcome(law, found))
-    report = Report(getattr(function, "__name__", type(function).__name__), tuple(outcomes))
-    if raise_on_failure and not report.passed:
-        raise LawBroken(report)
-    return report
+    return tried(selector, laws, raise_on_failure)
 
 
 # inputs
