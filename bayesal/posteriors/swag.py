@@ -65,7 +65,7 @@ def sample(key: Key, state: Swag) -> PyTree:
     noise = unravel(jax.random.normal(own, flat.shape, flat.dtype))
     along = jax.random.normal(shared, (jax.tree.leaves(state.deviations)[0].shape[0],), flat.dtype)
     return jax.tree.map(
-        lambda m, v, d, e: m + 0.5**0.5 * (jnp.sqrt(v) * e + jnp.tensordot(along, d, 1)), state.mean, state.variance, state.deviations, noise)
+        lambda m, v, d, e: m + 0.5**0.5 * (jnp.sqrt(jnp.maximum(v, 0.0)) * e + jnp.tensordot(along, d, 1)), state.mean, state.variance, state.deviations, noise)
 
 
 def swag(
