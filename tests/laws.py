@@ -1,6 +1,7 @@
 """Every posterior, once: adding a posterior is adding one line to `POSTERIORS`. The laws are in `test_posteriors.py`."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 
 from bayesal import acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
+from bayesal.posteriors.curvature import STRUCTURES
 from bayesal.predictives import Predictive
 from bayesal.types import HParams, Labeled, Posterior
 
@@ -43,6 +45,15 @@ class Case(NamedTuple):
     disagrees: bool = True  # its draws are different functions
     redraws: bool = True  # another key, other draws
     needs: float = 0.9  # accuracy on the tiny problem
+    settled: Callable = lambda state: state  # what of a state the labels determine: eigenvectors have any sign
+    near: float = 1e-6  # how far rounding may take two fits to the same labels apart
+
+
+def last_layer(state):
+    """Laplace's state with the covariance in place of its factor."""
+    noise = jnp.eye(state.mean.size).reshape(-1, *state.mean.shape)
+    root = jax.vmap(lambda z: STRUCTURES["full"].root(state.factor, z).ravel())(noise).T
+    return state._replace(factor=root @ root.T)
 
 
 POSTERIORS = [
@@ -51,6 +62,8 @@ POSTERIORS = [
     Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
     Case("variational", posteriors.variational(MLP)),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
+    Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
+    Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs
