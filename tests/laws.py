@@ -1,6 +1,7 @@
 """Every posterior, once: adding a posterior is adding one line to `POSTERIORS`. The laws are in `test_posteriors.py`."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from numpyro.infer.initialization import init_to_sample
 
 from bayesal import acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
+from bayesal.posteriors.curvature import STRUCTURES
 from bayesal.predictives import Predictive
 from bayesal.types import HParams, Labeled, Posterior
 
@@ -66,6 +68,15 @@ class Case(NamedTuple):
     slow: bool = False  # compiles for longer than the default suite has time
     embeds: bool = True  # it has features
     samples: bool = False  # a fit goes on after the steps of its optimizer: no steps still change something
+    settled: Callable = lambda state: state  # what of a state the labels determine: eigenvectors have any sign
+    near: float = 1e-6  # how far rounding may take two fits to the same labels apart
+
+
+def last_layer(state):
+    """Laplace's state with the covariance in place of its factor."""
+    noise = jnp.eye(state.mean.size).reshape(-1, *state.mean.shape)
+    root = jax.vmap(lambda z: STRUCTURES["full"].root(state.factor, z).ravel())(noise).T
+    return state._replace(factor=root @ root.T)
 
 
 POSTERIORS = [
@@ -79,8 +90,10 @@ POSTERIORS = [
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
     Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True),
     Case("swag", posteriors.swag(MLP)),
-    Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False),  # as many draws as samples: always the same
+    Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False, slow=True),  # as many draws as samples: always the same
     Case("nuts", posteriors.nuts(MLP, warmup=30, samples=3, chains=2), redraws=False, samples=True, slow=True),
+    Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
+    Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5, slow=True),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs

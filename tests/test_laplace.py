@@ -15,6 +15,7 @@ from bayesal import checks, likelihoods, networks, posteriors, predictions
 from bayesal.posteriors.curvature import STRUCTURES, Task, curvature, frame
 from bayesal.posteriors.fisher import fisher_root
 from bayesal.posteriors.laplace_all import _curvature, maximize
+from bayesal.predictives import Predictive
 from bayesal.types import HParams, Labeled, Likelihood
 
 NOISE, CENTER, SCALE = 0.3, 1.0, 2.0
@@ -44,7 +45,8 @@ class Exact:
         precision = np.linalg.inv(covariance)
         self.covariance = np.linalg.inv(precision + phi.T @ phi / noise**2)
         self.mean = self.covariance @ (precision @ mean + phi.T @ y / noise**2)
-        self.evidence = stats.multivariate_normal(phi @ mean, phi @ covariance @ phi.T + noise**2 * np.eye(len(x))).logpdf(y)
+        spread, away = phi @ covariance @ phi.T + noise**2 * np.eye(len(x)), y - phi @ mean
+        self.evidence = -0.5 * (away @ np.linalg.solve(spread, away) + np.linalg.slogdet(2 * np.pi * spread)[1])
 
 
 def exact(x, y, scale):
@@ -54,9 +56,14 @@ def exact(x, y, scale):
     return found
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _rows(structure, factor, shape):
+    return jax.vmap(lambda z: STRUCTURES[structure].root(factor, z).ravel())(jnp.eye(shape[0] * shape[1]).reshape(-1, *shape))
+
+
 def root(structure, factor, shape):
     """The matrix that makes noise into weights."""
-    return np.asarray(jax.vmap(lambda z: STRUCTURES[structure].root(factor, z).ravel())(jnp.eye(shape[0] * shape[1]).reshape(-1, *shape)), np.float64).T
+    return np.asarray(_rows(structure, factor, shape), np.float64).T
 
 
 def covariance(state, structure="kron"):
@@ -99,22 +106,22 @@ def test_weights_and_evidence_are_those_of_linear_regression(state):
 
 
 def test_the_prior_maximizes_the_evidence(state):
-    scales = np.exp(np.linspace(-3, 3, 1201))
+    scales = np.exp(np.linspace(-3, 3, 601))
     evidence = [exact(X, Y, scale).evidence for scale in scales]
-    assert bool(state.determined) and 0 < np.argmax(evidence) < 1200
-    assert_allclose(np.log(state.prior_scale), np.log(scales[np.argmax(evidence)]), atol=0.005)
+    assert bool(state.determined) and 0 < np.argmax(evidence) < 600
+    assert_allclose(np.log(state.prior_scale), np.log(scales[np.argmax(evidence)]), atol=0.006)
 
 
 def test_the_closed_prediction_is_exact_and_what_draws_average_to(state):
     truth, x = exact(X, Y, float(state.prior_scale)), np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
     phi = np.c_[x, np.ones(6)]
-    found = jax.vmap(lambda xi: REGRESSION.marginal(state, xi))(x)
+    found = jax.jit(jax.vmap(REGRESSION.marginal, (None, 0)))(state, x)
     assert_allclose(found.mean, CENTER + SCALE * phi @ truth.mean, rtol=1e-5)
     assert_allclose(found.variance, NOISE**2 + SCALE**2 * np.einsum("nd,de,ne->n", phi, truth.covariance, phi), rtol=1e-5)
-    draws = REGRESSION.draw(jax.random.key(3), state, 4000)
-    average = predictions.average(jax.vmap(lambda d: jax.vmap(lambda xi: REGRESSION.apply(state, d, xi))(x))(draws))
-    assert_allclose(average.mean, found.mean, atol=5 * float(found.variance.max() / 4000) ** 0.5)
-    assert_allclose(average.variance, found.variance, rtol=0.15)
+    draws = REGRESSION.draw(jax.random.key(3), state, 20_000)
+    average = predictions.average(Predictive(REGRESSION, state, draws, jnp.float32(1.0))(x))
+    assert_allclose(average.mean, found.mean, atol=5 * float(found.variance.max() / 20_000) ** 0.5)
+    assert_allclose(average.variance, found.variance, rtol=0.06)
 
 
 def test_draws_have_the_covariance(state):
@@ -187,10 +194,10 @@ def simulated():
 
 
 def uniformity(truth, draws):
-    """How probable ranks as uneven as these are, if truth and draws come from one distribution; the smallest of all weights."""
+    """How probable ranks as uneven as these are, if truth and draws come from one distribution: the least of all weights, whole and folded."""
     luck = np.random.default_rng(1).uniform(size=truth.shape)
     ranks = ((draws < truth[:, None]).sum(1) + luck) / (draws.shape[1] + 1)
-    return min(stats.kstest(column, "uniform").pvalue for column in ranks.T)
+    return min(stats.kstest(column, "uniform").pvalue for column in (*ranks.T, *np.abs(2 * ranks - 1).T))
 
 
 def test_simulation_based_calibration(simulated):
@@ -240,8 +247,8 @@ def test_logistic_regression_against_a_grid():
     assert np.unravel_index(p.argmax(), p.shape) == (150, 150)  # the mode is the mode
     mean = np.array([(p.sum(1) * w).sum(), (p.sum(0) * b).sum()])
     away = np.stack(np.broadcast_arrays(w[:, None] - mean[0], b[None] - mean[1]))
-    assert_allclose((mean - mode) / spread, 0.0, atol=0.15)
-    assert_allclose(np.einsum("wb,iwb,jwb->ij", p, away, away) / np.outer(spread, spread), wide / np.outer(spread, spread), atol=0.1)
+    assert_allclose((mean - mode) / spread, 0.0, atol=0.25)  # it is skewed
+    assert_allclose(np.einsum("wb,iwb,jwb->ij", p, away, away) / np.outer(spread, spread), wide / np.outer(spread, spread), atol=0.12)
     logit = x[:, 0] * mode[0] + mode[1]
     chance, phi = 1 / (1 + np.exp(-logit)), np.c_[x, np.ones(200)]
     assert_allclose(np.linalg.inv(wide), (phi.T * chance * (1 - chance)) @ phi + np.eye(2) / float(state.prior_scale) ** 2, rtol=1e-3)
@@ -286,7 +293,7 @@ def test_structures_are_those_of_the_whole_matrix(alike):
 
 def test_fisher_information_is_the_expected_square_of_the_slope():
     outputs = jnp.array([0.3, -1.0, 2.0])
-    information = lambda likelihood, o: (lambda r: np.asarray(r.T @ r, np.float64))(fisher_root(likelihood, o))
+    information = lambda likelihood, o: (lambda r: np.float64(r.T) @ np.float64(r))(jax.jit(lambda o: fisher_root(likelihood, o))(o))
     p = np.exp(oracles.log_softmax(outputs))
     assert_allclose(information(likelihoods.CATEGORICAL, outputs), np.diag(p) - np.outer(p, p), atol=1e-6)
     assert_allclose(information(likelihoods.gaussian(noise=0.5, scale=3.0), outputs[:1]), [[9 / 0.25]], rtol=1e-5)
@@ -295,8 +302,8 @@ def test_fisher_information_is_the_expected_square_of_the_slope():
     assert_allclose(information(normal, outputs[:2]), [[1 / variance, 0], [0, 0.5 * (slope / variance) ** 2]], rtol=1e-4, atol=1e-6)
     mixed, o = likelihoods.mixture(2), jnp.array([0.3, -0.2, 0.1, 0.5, 0.2, -0.4])
     y = jnp.linspace(-8.0, 8.0, 4001)
-    density = np.exp(np.asarray(jax.vmap(lambda v: -likelihoods.loss(mixed, o, v))(y), np.float64))
-    slopes = np.asarray(jax.vmap(lambda v: jax.grad(lambda o: likelihoods.loss(mixed, o, v))(o))(y), np.float64)
+    losses, slopes = jax.jit(jax.vmap(lambda v: jax.value_and_grad(lambda o: likelihoods.loss(mixed, o, v))(o)))(y)
+    density, slopes = np.exp(-np.float64(losses)), np.float64(slopes)
     assert_allclose(information(mixed, o), np.einsum("y,yc,yd->cd", density, slopes, slopes) * float(y[1] - y[0]), atol=2e-3)
 
 
@@ -314,9 +321,9 @@ def test_all_weights_are_exact_where_the_curvature_is_diagonal():
     assert int(info.failed_at) == -1 and bool(state.determined)
     assert_allclose(np.r_[state.std["w"][:, 0], state.std["b"]] ** 2, np.diag(truth.covariance), rtol=1e-4)
     assert_allclose(state.evidence, truth.evidence, rtol=1e-4)
-    scales = np.exp(np.linspace(-3, 3, 1201))
+    scales = np.exp(np.linspace(-3, 3, 601))
     best = scales[np.argmax([Exact(x, y, NOISE, np.zeros(4), prior(scale)).evidence for scale in scales])]
-    assert_allclose(np.log(state.prior_scale), np.log(best), atol=0.005)
+    assert_allclose(np.log(state.prior_scale), np.log(best), atol=0.006)
     found = posterior.marginal(state, jnp.asarray(x[0], jnp.float32))
     assert_allclose(found.variance, NOISE**2 + np.r_[x[0], 1] ** 2 @ np.diag(truth.covariance), rtol=1e-4)
     assert_allclose(found.mean, x[0] @ np.asarray(state.params["w"])[:, 0] + np.asarray(state.params["b"])[0], rtol=1e-5)
@@ -329,8 +336,9 @@ def test_the_diagonal_is_that_of_the_whole_information():
     x, y = jax.random.normal(jax.random.key(1), (5, 3)), jnp.array([0, 2, 1, 1, 0])
     params, outputs = NET.init(jax.random.key(0), x[0]), lambda p, xi: NET.apply(p, xi, None, 0.0)
     nll, slope, square = jax.jit(lambda p, x, y, n: _curvature(outputs, likelihoods.CATEGORICAL, p, Labeled(x, y, n)))(params, x, y, jnp.int32(4))
-    jacobian = jax.vmap(jax.jacrev(outputs), (None, 0))(params, x[:4])
-    p = np.exp(np.asarray(oracles.log_softmax(jax.vmap(lambda xi: outputs(params, xi))(x[:4]))))
+    both = jax.jit(jax.vmap(lambda p, xi: (outputs(p, xi), jax.jacrev(outputs)(p, xi)), (None, 0)))
+    logits, jacobian = both(params, x[:4])
+    p = np.exp(oracles.log_softmax(logits))
     fisher = np.stack([np.diag(row) - np.outer(row, row) for row in p])
     for j, s, g in zip(*map(jax.tree.leaves, (jacobian, square, slope)), strict=True):
         j = np.asarray(j, np.float64).reshape(4, 3, -1)
@@ -344,11 +352,12 @@ def test_a_draw_of_all_weights_is_linear_in_them():
     state = posterior.init(jax.random.key(0), x)
     draw = jax.tree.map(lambda a: a[0], posterior.draw(jax.random.key(1), state, 2))
     at = lambda step: jax.tree.map(lambda m, d: m + step * (d - m), state.params, draw)
-    logits = lambda step: posterior.apply(state, at(step), x) - posterior.apply(state, at(step), x)[0]
+    linear = jax.jit(lambda step: posterior.apply(state, at(step), x))
+    network = jax.jit(lambda step: jax.nn.log_softmax(NET.apply(at(step), x, None, 0.0)))
+    logits = lambda step: linear(step) - linear(step)[0]
     assert_allclose(logits(3.0) - logits(0.0), 3 * (logits(1.0) - logits(0.0)), atol=1e-5)
-    assert_allclose(posterior.apply(state, at(0.0), x), jax.nn.log_softmax(NET.apply(state.params, x, None, 0.0)), atol=1e-6)
-    near = jax.nn.log_softmax(NET.apply(at(1e-3), x, None, 0.0))
-    assert_allclose((posterior.apply(state, at(1e-3), x) - near) / 1e-3, 0.0, atol=1e-2)
+    assert_allclose(linear(0.0), network(0.0), atol=1e-6)
+    assert_allclose((linear(1e-3) - network(1e-3)) / 1e-3, 0.0, atol=1e-2)
 
 
 def test_no_information_has_no_best_prior():
