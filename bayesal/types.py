@@ -79,7 +79,7 @@ class HParams(NamedTuple):
     learning_rate: peak rate of Adam; it falls to zero along a cosine over `steps`.
     weight_decay:  decoupled decay, per unit of learning rate.
     dropout:       dropout rate in [0, 1).
-    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational only).
+    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational, NUTS, SG-MCMC).
     steps:         optimizer steps of one fit.
     """
 
