@@ -82,7 +82,7 @@ class HParams(NamedTuple):
     learning_rate: peak rate of Adam; it falls to zero along a cosine over `steps`.
     weight_decay:  decoupled decay, per unit of learning rate.
     dropout:       dropout rate in [0, 1).
-    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational; Laplace, where labels do not tell).
+    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational, NUTS, SG-MCMC; Laplace, where labels do not tell).
     steps:         optimizer steps of one fit.
     """
 

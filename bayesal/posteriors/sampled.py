@@ -21,12 +21,12 @@ def prior_energy(params: PyTree, scale: Any) -> Float[Array, ""]:
     return sum(jax.tree.leaves(jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)))
 
 
-def energy_per_label(network: Network, scale: Any, likelihood: Likelihood = likelihoods.CATEGORICAL) -> LossFn:
-    """Minus the log-density of the posterior, divided by the number of labels, estimated on a minibatch. No dropout."""
+def energy_per_label(network: Network, scale: Any, likelihood: Likelihood = likelihoods.CATEGORICAL, temperature: float = 1.0) -> LossFn:
+    """Minus the log-density of the posterior, times `temperature / count`, estimated on a minibatch; the likelihood to the power 1/temperature."""
 
     def loss(params, key, x, y, count):
         del key
-        return nll(network, params, x, y, likelihood) + prior_energy(params, scale) / count
+        return nll(network, params, x, y, likelihood) + temperature * prior_energy(params, scale) / count
 
     return loss
 

@@ -85,10 +85,10 @@ def sgmcmc(
 ) -> Posterior:
     """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of S = cycles * samples snapshots.
 
-    A cycle's large first steps look for another mode, without noise; its small last steps sample around it. `temperature=1.0` aims at
-    the Bayes posterior under the prior of `variational`, 0.01 at a cold one as if every label had been seen 100 times,
-    0 at a snapshot ensemble. The sample is biased by the step (see `sghmc`) and by the minibatches' noise, and by cycles too short
-    to forget. `weight_decay` is not used (the prior, `HParams.prior_scale`, does its work), nor is dropout.
+    A cycle's large first steps look for another mode, without noise; its small last steps sample around it. The target is
+    `likelihood^(1 / temperature) * prior`: 1.0 is the Bayes posterior, 0.01 as if every label had been seen 100 times (what `kl_weight` is to
+    `variational`, whose prior this has), 0 a snapshot ensemble. The sample is biased by the step (see `sghmc`) and by the minibatches'
+    noise, and by cycles too short to forget. `weight_decay` is not used (the prior, `HParams.prior_scale`, does its work), nor is dropout.
 
     Args:
       network: what to train.
@@ -96,14 +96,14 @@ def sgmcmc(
       samples: snapshots of each cycle's sampling stage, evenly spaced. A run of fewer steps than there are snapshots repeats some.
       explore: the share of each cycle without noise, in [0, 1).
       friction: in (0, 1]; 1 is SGLD, less keeps a momentum.
-      temperature: of the posterior; at least 0.
+      temperature: of the likelihood; at least 0.
       speed: the rate at the beginning of each cycle, in units of `HParams.learning_rate`, which is made for Adam.
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots.
     References:
-      Zhang et al. 2020, https://arxiv.org/abs/1902.03932; Wenzel et al. 2020, https://arxiv.org/abs/2002.02405 (cold posteriors).
+      Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020, https://arxiv.org/abs/2002.02405.
     """
     cycles, samples = checks.at_least(1, cycles, "cycles"), checks.at_least(1, samples, "samples")
     for name, value, good in (
@@ -123,7 +123,7 @@ def sgmcmc(
         rule = sghmc(rate, friction, lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0), count)
         start = jax.tree.map(lambda a: a[-1], state.params)
         _, seen, info = training.walk(
-            key, start, energy_per_label(network, hparams.prior_scale, likelihood), labeled, hparams.steps, rule, batch=batch,
+            key, start, energy_per_label(network, hparams.prior_scale, likelihood, temperature), labeled, hparams.steps, rule, batch=batch,
             observe=lambda seen, i, params: seen.put(where.slot(i), params), seen=Collected(state.params, jnp.zeros(cycles * samples, bool)))
         return Snapshots(seen.filled()), info
 

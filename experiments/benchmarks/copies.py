@@ -1,8 +1,9 @@
 """Are the choices of `bayesal/chunks.py` and `networks.conv` still the faster ones here? `python -m experiments.benchmarks.copies`
 
-Three questions, each on the reference nets: a training step inside a compiled loop, with XLA's convolution or with ours (and
-called from Python, one jitted step at a time); MC-dropout passes over draws; fits of a population or an ensemble. The ways of one
-question take turns, REPEATS times; the median is shown, and its ratio to what the library does here (marked `*`).
+Each on the reference nets: a training step inside a compiled loop, with XLA's convolution or with ours (and called from Python,
+one jitted step at a time); MC-dropout passes over draws; fits of a population or an ensemble; chains of NUTS, compiled and run. The
+ways of one question take turns, REPEATS times (compiling: once); the median is shown, and its ratio to what the library does here
+(marked `*`).
 """
 
 import statistics
@@ -39,8 +40,8 @@ def interleaved(ways, repeats=REPEATS):
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def show(question, ways, chosen, each=1):
-    medians = interleaved(ways)
+def show(question, ways, chosen, each=1, repeats=REPEATS):
+    medians = interleaved(ways, repeats)
     fastest = min(medians, key=medians.get)
     holds = medians[chosen] <= 1.1 * medians[fastest]
     for at, (name, seconds) in enumerate(medians.items()):
@@ -118,6 +119,29 @@ def fits(name, network, x, number, steps):
     show(f"{number} fits of {name}, {steps} steps", ways, "lax.map" if loops(chunks.over_fits, keys, states) else "vmap")
 
 
+def chains(name, network, x, number):
+    labeled = Labeled(x, jnp.arange(x.shape[0]) % 10, jnp.int32(x.shape[0]))
+    posterior = posteriors.nuts(network, warmup=50, samples=10, chains=number)
+    state = posterior.init(jax.random.key(0), x[0])
+
+    def program(over):
+        def fit(key, state, labeled):
+            with mock.patch.object(chunks, "over_chains", over):
+                return posterior.fit(key, state, labeled, HParams(steps=jnp.int32(50)))[0]
+
+        return jax.jit(fit)  # a new function: compiled anew
+
+    def through(over):
+        run = program(over)
+        return lambda: run(jax.random.key(1), state, labeled)
+
+    overs = {"lax.map": lambda f, *a: jax.lax.map(lambda each: f(*each), a), "vmap": lambda f, *a: jax.vmap(f)(*a)}
+    chosen = "lax.map" if loops(chunks.over_chains, jnp.zeros(2)) else "vmap"
+    compiling = {way: lambda over=over: program(over).lower(jax.random.key(1), state, labeled).compile() and 0 for way, over in overs.items()}
+    show(f"compile {number} NUTS chains of {name}", compiling, chosen, repeats=1)
+    show(f"run {number} NUTS chains of {name}", {way: through(over) for way, over in overs.items()}, chosen)
+
+
 def main():
     print(f"{jax.default_backend()}; median of {REPEATS} interleaved; * = what the library does here")
     print(f"{'':<47}{'way':<24}{'ms':>9}{'ratio':>8}  still fastest (within 10 %)?")
@@ -128,6 +152,7 @@ def main():
     fits("mlp(64, 10)", networks.mlp(64, 10), digits[:200], 24, 100)
     fits("mlp(784, 10, (512, 512))", networks.mlp(784, 10, (512, 512)), images.reshape(-1, 784), 10, 10)
     fits("cnn", networks.cnn(SHAPE, 10), images, 10, 4)
+    chains("mlp(64, 10, (16,))", networks.mlp(64, 10, (16,)), digits[:100], 4)
 
 
 if __name__ == "__main__":
