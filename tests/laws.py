@@ -72,7 +72,7 @@ POSTERIORS = [
     Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
     Case("ensemble_with_priors", posteriors.ensemble(MLP, members=6, priors=True), redraws=False, slow=True),
     Case("variational", posteriors.variational(MLP)),
-    Case("low_rank", posteriors.variational(MLP, rank=2)),
+    Case("low_rank", posteriors.variational(MLP, rank=2), slow=True),
     Case("svi", posteriors.svi(lifted, GUIDE, kl_weight=0.1), slow=True, embeds=False),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
 ]
