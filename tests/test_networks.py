@@ -10,6 +10,7 @@ from flax import linen, nnx
 from jax import lax
 
 from bayesal import checks, networks
+from bayesal.networks.convolution import pool
 from bayesal.networks.reference import CNN, dropout
 
 X = jnp.linspace(-1.0, 1.0, 6)
@@ -333,3 +334,11 @@ def test_conv_in_one_dimension_is_xlas():
     lhs, rhs = jax.random.normal(KEYS[0], (2, 9, 3)), jax.random.normal(KEYS[1], (3, 3, 4))
     options = {"dimension_numbers": ("NWC", "WIO", "NWC")}
     equal(networks.conv(lhs, rhs, (1,), "SAME", **options), lax.conv_general_dilated(lhs, rhs, (1,), "SAME", **options))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_pool_is_flaxs_in_value_and_gradient(size):
+    x, weights = jax.random.normal(KEYS[0], (2, *size, 3)), jax.random.normal(KEYS[1], (2, 2, 3, 3))
+    ours = jax.value_and_grad(lambda x: (weights * pool(x)).sum())
+    flaxs = jax.value_and_grad(lambda x: (weights * nnx.max_pool(x, (2, 2), (2, 2))).sum())
+    equal(ours(x), flaxs(x))

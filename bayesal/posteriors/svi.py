@@ -70,7 +70,7 @@ def svi(
     >>> from numpyro.infer.autoguide import AutoMultivariateNormal
     >>> model = lambda x: x @ numpyro.sample("w", dist.Normal(0.0, 1.0).expand([4, 3]).to_event(2))
     >>> posterior = svi(model, AutoMultivariateNormal)
-    >>> posterior.draw(jax.random.key(1), posterior.init(jax.random.key(0), jnp.ones(4)), 10)["w"].shape
+    >>> jax.eval_shape(lambda key: posterior.draw(key, posterior.init(key, jnp.ones(4)), 10), jax.random.key(0))["w"].shape
     (10, 4, 3)
     """
     network = as_network(checks.function(model, "model", "a function of x that samples and gives outputs"))
