@@ -229,7 +229,7 @@ def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
       Gelman et al. 2013, section 11.4; Vehtari et al. 2021, https://arxiv.org/abs/1903.08008
 
     >>> r_hat(jnp.array([[0.0, 1.0, 0.0, 1.0], [5.0, 6.0, 5.0, 6.0]])).round(2)
-    Array(4.15, dtype=float32)
+    Array(4.14, dtype=float32)
     """
     half = values.shape[1] // 2
     if half < 2:
