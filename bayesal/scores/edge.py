@@ -23,7 +23,7 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
 
     @jax.jit
     def checked(log_probs):
-        values, off = _in_cache(lambda part: (kernel(part), checks.off(part)), log_probs)
+        values, off = _in_cache(lambda part: (kernel(part), checks.unnormalized(part)), log_probs)
         return values, jnp.any(off)
 
     @functools.wraps(kernel)
