@@ -39,7 +39,8 @@ def apart(function: Callable[[jax.Array], PyTree], x: jax.Array) -> PyTree:
         return function(x)
     first = x[(0,) * x.ndim]
     always = (first < 1) | (first > 0) | jnp.isnan(first)
-    return jax.lax.cond(always, function, lambda x: jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), jax.eval_shape(function, x)), x)
+    never = lambda x: jax.tree.map(lambda o: jnp.full(o.shape, first, o.dtype), jax.eval_shape(function, x))
+    return jax.lax.cond(always, function, never, x)
 
 
 def over_rows(function: Callable[[jax.Array], PyTree], x: jax.Array, chunk: int, axis: int = 0, width: int = 1) -> PyTree:

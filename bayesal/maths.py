@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import chunks
 
 LANES = 8  # running sums of a long reduction
+TINY = 1e-35  # a probability below weighs nothing
 
 
 def sum_over(function: Callable[[Array], Array], x: Float[Array, "K ..."]) -> Float[Array, "..."]:

@@ -43,7 +43,7 @@ def test_points_that_are_off_in_any_draw():
     spoilt = log_p.copy()
     spoilt[2, 1] += 1e-4
     spoilt[0, 3, 0], spoilt[1, 4] = np.nan, -np.inf
-    assert checks.off(jnp.asarray(spoilt)).tolist() == [False, True, False, True, True]
+    assert checks.unnormalized(jnp.asarray(spoilt)).tolist() == [False, True, False, True, True]
 
 
 def test_values_are_not_looked_at_under_jit():

@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import jax
@@ -223,6 +224,19 @@ def test_a_large_pool_is_scored_in_parts_with_the_same_bits(large):
     assert np.array_equal(whole[-300:], scores.bald(large[:, -300:]))
     assert np.array_equal(whole.reshape(2, -1), scores.bald(large.reshape(100, 2, -1, 10)))  # and in any layout
     assert np.array_equal(whole, jax.jit(scores.bald)(large))  # looked at or not
+
+
+@pytest.mark.parametrize("at_once", [10**9, 150_000, 181_000, 1])
+def test_a_pool_from_the_host_is_brought_in_parts(large, at_once, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("bayesal.scores.edge"), "AT_ONCE", at_once)
+    host = np.array(large[:, : 40 if at_once == 1 else None])
+    parts, whole = scores.decompose(host), scores.decompose(jnp.asarray(host))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, whole, strict=True))
+    assert np.array_equal(scores.bald(host[:, 0]), whole.epistemic[0])
+    host[7, -2] += 0.01
+    with pytest.raises(checks.NotLogProbabilities) as caught:
+        scores.bald(host)
+    assert caught.value.rows.tolist() == [host.shape[1] - 2]
 
 
 def test_what_is_off_in_one_row_of_a_large_pool_is_found(large):

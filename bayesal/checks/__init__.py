@@ -15,9 +15,9 @@ from bayesal.checks.arrays import (
     not_constant,
     not_negative,
     numbers,
-    off,
     positive,
     scores,
+    unnormalized,
 )
 from bayesal.checks.errors import (
     BadCheckpoint,
@@ -49,5 +49,5 @@ __all__ = [
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "concrete",
     "features", "function", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
-    "numbers", "off", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "were_asked",
+    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "unnormalized", "were_asked",
 ]

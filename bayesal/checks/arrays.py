@@ -16,8 +16,12 @@ TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1}  # |log of a row's sum| that sto
 def log_probs(values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None) -> jax.Array:
     """Normalized log-probabilities `[K, *B, C]` (`[*B, C]` with `draws=False`), or an error that says what they are."""
     layout(values, name, draws, ndim)
-    off = _normalized(values, name) if concrete(values) else None
-    return as_float(values) if off is None else as_float(values) - off[..., None]
+    if not concrete(values):
+        return as_float(values)
+    with jax.ensure_compile_time_eval():  # concrete values may be closed over by a function that is being traced
+        numbers = as_float(values)
+        total = _log_totals(numbers, TOLERANCE.get(str(values.dtype)), name)
+        return numbers if total is None else numbers - total[..., None]
 
 
 def layout(values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None) -> None:
@@ -67,43 +71,41 @@ def numbers(
     return numbers
 
 
-def off(log_probs: jax.Array) -> jax.Array:
+def unnormalized(log_probs: jax.Array) -> jax.Array:
     """Of `[K, N, C]`: points `[N]` whose probabilities miss a sum of 1 by 1e-5 or more, or are NaN, in any draw."""
     probs = jnp.exp(maths.flattened(log_probs)).reshape(log_probs.shape)
     return jnp.any(~(jnp.abs(maths.pairwise(probs, axis=-1) - 1.0) < 1e-5), axis=0)
 
 
 @jax.jit
-def _any_off(values):
-    classes = values.shape[-1]
-    some = lambda part: off(part.reshape(1, -1, classes))
-    return jnp.any(chunks.over_rows(some, values.reshape(1, -1), chunks.in_cache(classes), axis=1, width=classes))
+def _any_unnormalized(numbers):
+    classes = numbers.shape[-1]
+    some = lambda part: unnormalized(part.reshape(1, -1, classes))
+    return jnp.any(chunks.over_rows(some, numbers.reshape(1, -1), chunks.in_cache(classes), axis=1, width=classes))
 
 
 @jax.jit
-def _row_totals(values):
-    return jax.nn.logsumexp(values.astype(jnp.float32), axis=-1), jnp.isnan(values).any(-1)
+def _row_totals(numbers):
+    return jax.nn.logsumexp(numbers, axis=-1), jnp.isnan(numbers).any(-1)
 
 
-def _normalized(values: Any, name: str) -> jax.Array | None:
-    """What the storage's rounding took from each row's log-sum (None: nothing to speak of), or an error."""
-    tolerance = TOLERANCE.get(str(values.dtype), 1e-3)
-    with jax.ensure_compile_time_eval():  # concrete values may be closed over by a function that is being traced
-        if str(values.dtype) not in TOLERANCE and not bool(_any_off(as_float(values))):
-            return None  # as it should be; what is wrong elsewhere is brought to the host
-        total, nan = (np.asarray(a) for a in _row_totals(jnp.asarray(values)))
+def _log_totals(numbers: jax.Array, tolerance: float | None, name: str) -> jax.Array | None:
+    """What rounding took from each row's log-sum (None: nothing to speak of), or an error. A `tolerance` is of coarse storage."""
+    if tolerance is None and not bool(_any_unnormalized(numbers)):
+        return None
+    total, nan = (np.asarray(a) for a in _row_totals(numbers))
     if nan.any():
         where = np.argwhere(nan)
         raise NonFinite(
             name, f"`{name}` has NaN in {len(where)} rows, first at index {tuple(int(i) for i in where[0])} "
             "(the class axis left out). The usual cause is a diverged fit, or log(0) - log(0) on the way here: use "
             "jax.nn.log_softmax.", where[:, -1] if where.shape[1] else ())
-    off = np.abs(total) > tolerance
+    off = np.abs(total) > (tolerance or 1e-3)
     if not off.any():
         return None if np.max(np.abs(total), initial=0.0) < 1e-5 else jnp.asarray(total)
     where = np.argwhere(off)
     at = tuple(int(i) for i in where[0])
-    row = np.asarray(values)[at].astype(np.float64)
+    row = np.asarray(numbers)[at].astype(np.float64)
     looks_like_probabilities = row.min() >= 0 and abs(row.sum() - 1) < 1e-2
     advice = "They look like probabilities: pass jnp.log(probs)." if looks_like_probabilities else (
         "Logits become log-probabilities by jax.nn.log_softmax(logits, axis=-1).")

@@ -185,9 +185,6 @@ def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
     return Uncertainty(total, jnp.maximum(total - epistemic, 0.0), epistemic)
 
 
-TINY = 1e-35  # below, a class weighs nothing
-
-
 def _others(log_probs: Array) -> tuple[Array, Array]:
     """The averaged prediction `[*B, C]`, and again with 0 for its most probable class."""
     mean = maths.averaged(log_probs)[1].reshape(log_probs.shape[1:])
@@ -197,7 +194,7 @@ def _others(log_probs: Array) -> tuple[Array, Array]:
 
 def _entropy(mean: Array, shape: tuple[int, ...]) -> Array:
     """-sum_c q_c log q_c of flat probabilities; the log of one near 1 comes from the others, which keep its digits."""
-    none = mean < TINY
+    none = mean < maths.TINY
     terms = jnp.where(none, 0.0, -mean * jnp.log(jnp.where(none, 1.0, mean))).reshape(shape)
     mean = mean.reshape(shape)
     most = mean > 0.5
@@ -207,11 +204,11 @@ def _entropy(mean: Array, shape: tuple[int, ...]) -> Array:
 
 def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
     """mean_k KL(p_k || q), with q the mean."""
-    draws, none = probs.shape[0], mean < TINY
+    draws, none = probs.shape[0], mean < maths.TINY
     mass = jnp.where(none, 1.0, mean)
     log_mean = jnp.log(mass)
-    apart = maths.flattened(log_probs) - log_mean[None]
-    total = maths.pairwise(_divergence(jnp.where(apart < -100.0, -100.0, apart), probs * (1.0 / mass)[None]))
+    gap = maths.flattened(log_probs) - log_mean[None]
+    total = maths.pairwise(_divergence(jnp.where(gap < -100.0, -100.0, gap), probs * (1.0 / mass)[None]))
     rounding = 0.5 * draws * jnp.square(5e-7 + 1e-7 * jnp.abs(log_mean))  # twice what comes out of draws that agree
     terms = jnp.where(none | (total < rounding), 0.0, mean * total)
     return maths.pairwise(terms.reshape(log_probs.shape[1:]), axis=-1) / draws

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 from bayesal import checks, chunks, maths
 from bayesal.types import ArrayLike, PyTree
 
+AT_ONCE = 2**21  # numbers brought to the device together
+
 
 def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
     """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is promised under jit).
@@ -23,7 +25,7 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
 
     @jax.jit
     def checked(log_probs):
-        values, off = _in_cache(lambda part: (kernel(part), checks.off(part)), log_probs)
+        values, off = _in_cache(lambda part: (kernel(part), checks.unnormalized(part)), log_probs)
         return values, jnp.any(off)
 
     @functools.wraps(kernel)
@@ -31,12 +33,29 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
         checks.layout(log_probs)
         if checks.concrete(log_probs) and str(log_probs.dtype) not in checks.TOLERANCE:
             with jax.ensure_compile_time_eval():  # they may be closed over by a function that is being traced
-                values, off = checked(checks.as_float(log_probs))
-                if not bool(off):
-                    return values
+                values, off = zip(*[checked(checks.as_float(part)) for part in _parts(log_probs)], strict=True)
+                if not any(bool(o) for o in off):
+                    return jax.tree.map(lambda *v: _together(v, log_probs.shape[1:-1]), *values)
         return compiled(checks.log_probs(log_probs))
 
     return score
+
+
+def _parts(log_probs: ArrayLike) -> list[ArrayLike]:
+    """A pool that is not on the device yet, some points at a time: to copy all of it takes longer, and as much memory again. The last part ends with
+    the pool, so all have one shape."""
+    rows = log_probs.shape[1] if log_probs.ndim > 2 else 1
+    each = max(1, AT_ONCE * rows // max(1, log_probs.size))
+    if isinstance(log_probs, jax.Array) or rows <= each:
+        return [log_probs]
+    return [log_probs[:, start : start + each] for start in (*range(0, rows - each, each), rows - each)]
+
+
+def _together(parts: tuple[Array, ...], points: tuple[int, ...]) -> Array:
+    if len(parts) == 1:
+        return parts[0]
+    fresh = points[0] - (len(parts) - 1) * parts[0].shape[0]  # rows of the last part that no other holds
+    return jnp.concatenate([*parts[:-1], parts[-1][parts[-1].shape[0] - fresh :]])
 
 
 def _in_cache(kernel: Callable[[Array], PyTree], log_probs: Float[Array, "K *B C"]) -> PyTree:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from bayesal import checks, chunks, maths
 from bayesal.types import ArrayLike
 
-TABLE = 2**20  # joint label probabilities looked at together
+TABLE = 2**19  # joint label probabilities looked at together
 
 
 def epig(
@@ -105,7 +105,7 @@ def _epig(log_probs, target, weights):
     shares = jnp.pad(q * jnp.repeat(weights, outcomes), (0, padding)).reshape(-1, together * outcomes)  # of what is padded: 0
 
     def some(part):
-        probs, mean = maths.averaged(part.reshape(draws, -1, classes))
+        probs, mean = maths.averaged(part)
         add = lambda total, block: (total + _information(probs, mean, *block), None)
         terms = jax.lax.scan(add, jnp.zeros(mean.shape), (blocks, shares))[0]
         return jnp.sum((mean * terms).reshape(-1, classes), axis=-1)
@@ -117,7 +117,8 @@ def _epig(log_probs, target, weights):
 def _information(probs, mean, moved, share):
     """sum_s share_s KL(p(y | s) || p(y)) of each class of each point, per unit of p(y)."""
     shift = jnp.matmul(moved, probs, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
-    inverse = jnp.where(mean > 0, 1.0 / jnp.where(mean > 0, mean, 1.0), 0.0)
+    some = mean > maths.TINY
+    inverse = jnp.where(some, 1.0 / jnp.where(some, mean, 1.0), 0.0)
     return jnp.matmul(share, _divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
 
 
