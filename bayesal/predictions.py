@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +115,7 @@ def in_other_company(rows: int) -> np.ndarray:
     return np.arange(rows)[::-1] // 2
 
 
-def apart(first: Prediction, second: Prediction) -> float:
+def apart(first: Any, second: Any) -> float:
     """How far two predictions of the same draws and points lie apart at most: in probability, or in standard deviations.
 
     >>> round(apart(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.4, 0.6]))), 3)

@@ -105,7 +105,7 @@ def agreeing(prediction: Prediction) -> str | None:
     return f"all {len(values)} draws agree at every row (to {spread:.1g}), so BALD is 0 everywhere: dropout that is not switched on, a rate or a spread of 0, or copies of one net"
 
 
-def differs(first: Prediction, second: Prediction, what: str, advice: str) -> str | None:
+def differs(first: Any, second: Any, what: str, advice: str) -> str | None:
     """Whether two predictions that must be equal are."""
     apart = predictions.apart(first, second)
     return f"{what} differ by up to {apart:.2g}: {advice}" if apart > predictions.SAME else None
