@@ -111,7 +111,7 @@ def differs(first: Any, second: Any, what: str, advice: str) -> str | None:
     return f"{what} differ by up to {apart:.2g}: {advice}" if apart > predictions.SAME else None
 
 
-def _part(prediction: Prediction, rows: Any) -> Prediction:
+def _part(prediction: Any, rows: Any) -> Any:
     return jax.tree.map(lambda a: np.asarray(a)[:, rows], prediction)
 
 
