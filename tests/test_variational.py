@@ -44,14 +44,15 @@ def test_the_antithetic_pair_is_unbiased_and_less_noisy():
 
 def low_rank(rank=2):
     state = MeanField(MEAN, jax.tree.map(lambda a: -1.0 + 0.3 * a, MEAN))
-    return LowRank(*state, jax.tree.map(lambda a: 0.4 * jax.random.normal(jax.random.key(a.ndim), (rank, *a.shape)), MEAN))
+    return LowRank(*state, jax.tree.map(lambda a: jax.random.normal(jax.random.key(a.ndim), (rank, *a.shape)), MEAN))
 
 
 def covariance(state):
     """Of all weights, leaf after leaf, in float64."""
     flat = lambda tree, *lead: np.concatenate([np.asarray(a, np.float64).reshape(*lead, -1) for a in jax.tree.leaves(tree)], axis=-1)
-    factors = flat(state.factors, jax.tree.leaves(state.factors)[0].shape[0]) if isinstance(state, LowRank) else np.zeros((1, 1))
-    return flat(state.mean), np.diag(np.exp(2 * flat(state.log_std))) + factors.T @ factors
+    std = np.exp(flat(state.log_std))
+    factors = flat(state.factors, jax.tree.leaves(state.factors)[0].shape[0]) * std if isinstance(state, LowRank) else np.zeros((1, 1))
+    return flat(state.mean), np.diag(std**2) + factors.T @ factors
 
 
 def divergence(mean, cov, prior_mean, precision):
@@ -68,7 +69,7 @@ def test_kl_of_low_rank_is_that_of_the_whole_covariance(rank):
     assert_allclose(kl_to_prior(state, 0.7), divergence(mean, cov, 0.0 * mean, np.diag(prior**-2)), rtol=1e-5)
     flat = lambda tree: jnp.concatenate([a.reshape(rank, -1) for a in jax.tree.leaves(tree)], axis=1).T
     stds = jnp.concatenate([a.ravel() for a in jax.tree.leaves(state.log_std)])
-    found = dist.LowRankMultivariateNormal(jnp.asarray(mean, jnp.float32), flat(state.factors), jnp.exp(2 * stds))
+    found = dist.LowRankMultivariateNormal(jnp.asarray(mean, jnp.float32), flat(state.factors) * jnp.exp(stds)[:, None], jnp.exp(2 * stds))
     assert_allclose(
         kl_to_prior(state, 0.7), dist.kl_divergence(dist.MultivariateNormal(found.mean, found.covariance_matrix),
                                                     dist.MultivariateNormal(jnp.zeros(mean.size), jnp.diag(jnp.asarray(prior**2, jnp.float32)))), rtol=1e-4)  # fmt: skip
@@ -88,7 +89,7 @@ def test_samples_of_low_rank_have_its_covariance():
     flat = np.concatenate([np.asarray(a, np.float64).reshape(20_000, -1) for a in jax.tree.leaves(draws)], axis=1)
     mean, cov = covariance(state)
     error = 5 * np.sqrt((np.outer(np.diag(cov), np.diag(cov)) + cov**2) / 20_000)  # of an empirical covariance, five standard errors
-    assert (abs(np.cov(flat.T) - cov) < error).all() and abs(cov[0, 1]) > error[0, 1]
+    assert (abs(np.cov(flat.T) - cov) < error).all() and (abs(cov) > 3 * error).sum() > 2 * len(cov)  # many correlations are seen
     assert (abs(flat.mean(0) - mean) < 5 * np.sqrt(np.diag(cov) / 20_000)).all()
 
 
@@ -112,7 +113,7 @@ def test_low_rank_finds_the_correlated_posterior_that_mean_field_cannot():
         far[rank] = divergence(*covariance(fit(jax.random.key(0))), mean, precision)
     best = divergence(mean, np.diag(1 / np.diag(precision)), mean, precision)  # the best independent normals, in closed form
     assert best > 2 and abs(far[0] - best) < 0.02
-    assert far[3] < 0.02
+    assert far[3] < 0.05
 
 
 def exact_optimum(ones, zeros, kl_weight):

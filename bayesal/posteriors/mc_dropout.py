@@ -31,6 +31,8 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL) -> Posterior:
     """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key fixes the mask for every x.
 
+    What stands before the first dropout is the same for all draws, and is computed once for every chunk of rows, not once a draw.
+
     Args:
       network: a network with dropout.
       batch: rows of one minibatch.

@@ -75,12 +75,21 @@ def svi(
     """
     network = as_network(checks.function(model, "model", "a function of x that samples and gives outputs"))
     joint = _joint(model, likelihood, kl_weight)
+    blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
     _of_minibatches(checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(joint))
+
+    def prepared(key, x):
+        """An engine whose guide knows the shapes, and its beginning. A new guide every time: a guide keeps what it was traced with."""
+        from numpyro.infer import SVI, Trace_ELBO
+        from numpyro.optim import SGD
+
+        engine = SVI(joint, guide(joint), SGD(0.0), Trace_ELBO(particles))  # the steps are those of `training.sgd`
+        return engine, engine.init(key, x[None], *blank)
 
     def init(key, x):
         usable(network, x, likelihood)
         _global(model, x)
-        engine, state = _prepared(joint, guide, particles, key, x, likelihood)
+        engine, state = prepared(key, x)
         if state.mutable_state is not None:
             raise checks.WrongShape(
                 "model", "the model keeps state beside its parameters (running statistics of BatchNorm, or a Dropout layer's own keys), which changes "
@@ -89,7 +98,7 @@ def svi(
         return _guided(engine, network, params, x)
 
     def fit(key, state, labeled, hparams):
-        engine, _ = _prepared(joint, guide, particles, key, state.example, likelihood)
+        engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
 
         def loss(params, key, x, y, count):
             bound = engine.loss.loss(key, engine.constrain_fn(params), joint, engine.guide, x, y, count)
@@ -99,11 +108,10 @@ def svi(
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):
-        engine, _ = _prepared(joint, guide, particles, key, state.example, likelihood)
-        y, count = _blank(likelihood), jnp.int32(1)
+        engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
 
         def one(key):
-            return _sites(engine.guide, key, state.example[None], ("sample",), y, count, values=engine.constrain_fn(state.params))
+            return _sites(engine.guide, key, state.example[None], ("sample",), *blank, values=engine.constrain_fn(state.params))
 
         return jax.lax.map(one, jax.random.split(key, num))
 
@@ -122,19 +130,6 @@ def _joint(model, likelihood, kl_weight):
         numpyro.factor("labels", -losses.mean() * count / kl_weight)
 
     return joint
-
-
-def _blank(likelihood):
-    return jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32)
-
-
-def _prepared(joint, guide, particles, key, x, likelihood):
-    """An engine whose guide knows the shapes, and its beginning. A new guide every time: a guide remembers what it was traced with."""
-    from numpyro.infer import SVI, Trace_ELBO
-    from numpyro.optim import SGD
-
-    engine = SVI(joint, guide(joint), SGD(0.0), Trace_ELBO(particles))  # the steps are those of `training.sgd`
-    return engine, engine.init(key, x[None], _blank(likelihood), jnp.int32(1))
 
 
 def _guided(engine, network, params, x):

@@ -22,7 +22,10 @@ class MeanField(NamedTuple):
 
 
 class LowRank(NamedTuple):
-    """One normal over all weights, with covariance `diag(exp(2 log_std)) + sum_r f_r f_r^T`; every leaf of `factors` is `[rank, ...]`."""
+    """One normal over all weights, with covariance `S (I + sum_r f_r f_r^T) S`, S = diag(exp(log_std)); every leaf of `factors` is `[rank, ...]`.
+
+    Factors in units of the standard deviations: Adam's steps, which are of one size for all, would drown smaller ones in noise.
+    """
 
     mean: PyTree
     log_std: PyTree
@@ -34,11 +37,10 @@ def sample(key: Array, state: MeanField | LowRank) -> PyTree:
     key, factor_key = jax.random.split(key) if isinstance(state, LowRank) else (key, None)
     flat, unravel = ravel_pytree(state.mean)  # one stream of noise compiles several times faster than one per leaf
     noise = unravel(jax.random.normal(key, flat.shape, flat.dtype))
-    weights = jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, state.mean, state.log_std, noise)
-    if factor_key is None:
-        return weights
-    multiples = jax.random.normal(factor_key, jax.tree.leaves(state.factors)[0].shape[:1])
-    return jax.tree.map(lambda w, f: w + jnp.tensordot(multiples.astype(f.dtype), f, 1), weights, state.factors)
+    if isinstance(state, LowRank):
+        multiples = jax.random.normal(factor_key, jax.tree.leaves(state.factors)[0].shape[:1])
+        noise = jax.tree.map(lambda e, f: e + jnp.tensordot(multiples.astype(f.dtype), f, 1), noise, state.factors)
+    return jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, state.mean, state.log_std, noise)
 
 
 def prior_std(leaf: Array, scale: Any) -> Float[Array, ""]:
@@ -52,8 +54,7 @@ def prior_std(leaf: Array, scale: Any) -> Float[Array, ""]:
 def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
     """KL(q || prior) of the whole network, in nats; `>= 0`, and 0 only at the prior itself.
 
-    Factors add the trace of their squares; by the determinant lemma they add `log det(I + F diag(std)^-2 F^T)`, `[rank, rank]`, to the
-    entropy.
+    Factors add the trace of their squares, and by the determinant lemma half of `log det(I + F F^T)`, `[rank, rank]`, to the entropy.
     """
 
     def one(mean, log_std):
@@ -64,9 +65,8 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
     diagonal = sum(jax.tree.leaves(jax.tree.map(one, state.mean, state.log_std)))
     if isinstance(state, MeanField):
         return diagonal
-    squares = jax.tree.map(lambda m, f: jnp.sum(jnp.square(f / prior_std(m, scale))), state.mean, state.factors)
-    whitened = jax.tree.map(lambda s, f: (f * jnp.exp(-s)).reshape(f.shape[0], -1), state.log_std, state.factors)
-    gram = sum(jnp.matmul(f, f.T, precision="highest") for f in jax.tree.leaves(whitened))
+    squares = jax.tree.map(lambda m, s, f: jnp.sum(jnp.square(f * jnp.exp(s) / prior_std(m, scale))), state.mean, state.log_std, state.factors)
+    gram = sum(jnp.matmul(f, f.T, precision="highest") for f in (f.reshape(f.shape[0], -1) for f in jax.tree.leaves(state.factors)))
     root = jnp.linalg.cholesky(jnp.eye(gram.shape[0], dtype=gram.dtype) + gram)
     return diagonal + 0.5 * sum(jax.tree.leaves(squares)) - jnp.sum(jnp.log(jnp.diagonal(root)))
 
@@ -92,9 +92,8 @@ def spread(mean: PyTree, ratio: float) -> MeanField:
 
 def with_factors(key: Array, state: MeanField, rank: int) -> LowRank:
     """The same normal with `rank` factors, small and at random: at exactly 0 they would have no gradient."""
-    flat, unravel = ravel_pytree(state.log_std)
-    noise = jax.vmap(unravel)(jax.random.normal(key, (rank, flat.size), flat.dtype))
-    return LowRank(*state, jax.tree.map(lambda s, e: FIRST_FACTORS * jnp.exp(s) * e, state.log_std, noise))
+    flat, unravel = ravel_pytree(state.mean)
+    return LowRank(*state, jax.vmap(unravel)(FIRST_FACTORS * jax.random.normal(key, (rank, flat.size), flat.dtype)))
 
 
 def variational(
@@ -103,7 +102,9 @@ def variational(
 ) -> Posterior:  # fmt: skip
     """Variational inference by a normal over all weights, mean-field or of low rank. A draw is one set of weights.
 
-    Mean-field (`rank` 0) makes all weights independent. A positive `rank` adds so many directions in which they move together.
+    Mean-field (`rank` 0) makes all weights independent. A positive `rank` adds so many directions in which they move together: what a
+    regression with correlated features needs (its exact posterior is found, where mean-field is 2.6 nats off), and what digits do not
+    reward (100 labels, NLL 0.700 at rank 5, 0.695 at 0).
 
     The default is NOT the evidence bound: `kl_weight` 0.01 is a tempered ("cold") posterior, as if every label had been
     seen 100 times. With 100 labels the true bound (1.0) predicts no better than the prior: digits, `mlp(64, 10)`, 300 steps,

@@ -185,7 +185,7 @@ def quality(params):
     x, y = digits("mlp")
     net = network("mlp")
     log_probs = jax.vmap(lambda p: jax.vmap(lambda xi: jax.nn.log_softmax(net.apply(p, xi, None, 0.0)))(x[500:]))(params)
-    ours = statistics.mean(metrics.accuracy(one, y[500:]) for one in log_probs)
+    ours = statistics.mean(float(metrics.accuracy(one, y[500:])) for one in log_probs)
     theirs = "torch is missing"
     if torch:
         with torch.inference_mode():
