@@ -138,13 +138,6 @@ SELECTORS = {
 each = pytest.mark.parametrize("name", SELECTORS)
 
 
-@each
-def test_under_jit_broken_scores_are_counted_and_the_end_is_minus_one(name):  # TRAPS 4
-    values = jnp.array([jnp.nan, 2.0, jnp.inf, 1.0, -jnp.nan, -jnp.inf])
-    picked = jax.jit(SELECTORS[name])(values)
-    assert picked.indices.tolist() == [1, 3, -1, -1] and int(picked.nonfinite) == 3 and picked.scores[2:].tolist() == [-np.inf, -np.inf]
-
-
 def test_under_jit_what_is_not_bought_is_minus_one():
     buy = jax.jit(lambda g, p, b: select.per_cost(g, p, b))
     picked = buy(jnp.array([jnp.nan, 2.0, jnp.inf, 1.0, -1.0, -jnp.inf]), jnp.ones(6), jnp.int32(2))
