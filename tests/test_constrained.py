@@ -75,7 +75,9 @@ def test_copies_are_copies_wherever_they_lie():  # TRAPS 9, 25
     base = np.random.default_rng(0).normal(size=(4, 3)) + 1e4
     features = np.repeat(base, 3, axis=0).astype(np.float32)
     values = np.arange(N, dtype=np.float32)
-    assert select.suppress_duplicates(features, values, SIZE, radius=0.0).indices.tolist() == [11, 8, 5, 2, 10, 9]
+    for unit in (1.0, 1e-30, 1e30):
+        batch = select.suppress_duplicates(features * np.float32(unit), values, SIZE, radius=0.0)
+        assert batch.indices.tolist() == [11, 8, 5, 2, 10, 9]
 
 
 def test_identical_points_fall_back_to_the_ranking():  # TRAPS 26
