@@ -167,13 +167,13 @@ class Selection(NamedTuple):
     indices: Int[Array, " B"] | np.ndarray
     scores: Float[Array, " B"] | np.ndarray
     joint: Float[Array, " B"] | np.ndarray | None = None
+    about: About | None = None
+    ceiling: Float[Array, ""] | np.ndarray | None = None
     saturated: Bool[Array, " B"] | np.ndarray | None = None
     certified: Bool[Array, ""] | None = None
     constant: Bool[Array, ""] | None = None
     nonfinite: Int[Array, ""] | None = None
     evaluated: Float[Array, ""] | None = None
-    about: About | None = None
-    ceiling: Float[Array, ""] | np.ndarray | None = None
 
     def note(self) -> str:
         """What people should know of the batch: which picks came after its information was used up, and what ordered them. Else "".
@@ -182,7 +182,7 @@ class Selection(NamedTuple):
         >>> picked.note()[:71]
         'the first 1 of 3 picks use up 95 % of log K = 0.69 nats, the most that '
         """
-        if self.saturated is None or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any():
+        if self.about is None or self.saturated is None or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any():
             return ""
         most, cure = {
             About.DRAWS: (f"log K = {float(self.ceiling):.2f} nats, the most that K draws can tell apart", "More draws (`num_draws`) are the cure."),

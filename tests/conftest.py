@@ -17,7 +17,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 settings.register_profile("bayesal", max_examples=25, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=150, deadline=None, print_blob=True)  # for the laws of selectors: --hypothesis-profile thorough
+settings.register_profile("thorough", max_examples=100, deadline=None, print_blob=True)  # for the laws of selectors: --hypothesis-profile thorough
 settings.load_profile("bayesal")
 
 

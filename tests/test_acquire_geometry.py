@@ -69,16 +69,6 @@ def test_a_strategy_is_its_selector_with_the_other_rows_labeled(name, monkeypatc
     assert handed == options
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "badge" else pytest.mark.slow) for n in STRATEGIES])
-def test_the_end_of_the_pool_is_filled_with_minus_one_under_jit(name):
-    run = jax.jit(lambda available: STRATEGIES[name][0]()(KEY, Linear(), X, available, B).indices)
-    for last in ([], [7, 39]):
-        picks = run(jnp.asarray(np.isin(np.arange(N), last))).tolist()
-        assert sorted(picks[: len(last)]) == last and set(picks[len(last) :]) == {-1}
-    picks = run(X[:, 0] > 0).tolist()
-    assert len(set(picks)) == B and (X[jnp.array(picks), 0] > 0).all()
-
-
 def test_within_gives_rows_of_the_whole_pool():
     picked = acquire.within(12, scores.entropy, acquire.k_center())(KEY, Linear(), X, ALL, B)
     kept = np.argsort(-np.asarray(scores.entropy(Linear()(X))), kind="stable")[:12]

@@ -75,7 +75,9 @@ def test_copies_are_copies_wherever_they_lie():  # TRAPS 9, 25
     base = np.random.default_rng(0).normal(size=(4, 3)) + 1e4
     features = np.repeat(base, 3, axis=0).astype(np.float32)
     values = np.arange(N, dtype=np.float32)
-    assert select.suppress_duplicates(features, values, SIZE, radius=0.0).indices.tolist() == [11, 8, 5, 2, 10, 9]
+    for unit in (1.0, 1e-30, 1e30):
+        batch = select.suppress_duplicates(features * np.float32(unit), values, SIZE, radius=0.0)
+        assert batch.indices.tolist() == [11, 8, 5, 2, 10, 9]
 
 
 def test_identical_points_fall_back_to_the_ranking():  # TRAPS 26
@@ -136,13 +138,6 @@ SELECTORS = {
     "suppress_duplicates": lambda s, size=4, **how: select.suppress_duplicates(FEATURES[: len(s)], s, size, radius=0.5, **how),
 }
 each = pytest.mark.parametrize("name", SELECTORS)
-
-
-@each
-def test_under_jit_broken_scores_are_counted_and_the_end_is_minus_one(name):  # TRAPS 4
-    values = jnp.array([jnp.nan, 2.0, jnp.inf, 1.0, -jnp.nan, -jnp.inf])
-    picked = jax.jit(SELECTORS[name])(values)
-    assert picked.indices.tolist() == [1, 3, -1, -1] and int(picked.nonfinite) == 3 and picked.scores[2:].tolist() == [-np.inf, -np.inf]
 
 
 def test_under_jit_what_is_not_bought_is_minus_one():

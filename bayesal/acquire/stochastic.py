@@ -30,7 +30,7 @@ def softmax(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK) 
     Args:
       score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
       beta: see `select.softmax`.
-      chunk: rows scored at a time.
+      chunk: rows scored at a time; it bounds the memory and changes nothing else.
 
     >>> strategy = softmax(scores.margin, beta=8.0)
     """
@@ -41,9 +41,8 @@ def softrank(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK)
     """Points in proportion to `rank^-beta`, without replacement.
 
     Args:
-      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
+      score, chunk: see `softmax`.
       beta: see `select.softrank`.
-      chunk: rows scored at a time.
 
     >>> strategy = softrank(scores.entropy)
     """

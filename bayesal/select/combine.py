@@ -50,9 +50,7 @@ def z_score(
     sum_i w_i (s_i - mean) / std. A score that is the same for every point adds 0.
 
     Args:
-      scores: one or more, each one number per point; -inf may not be picked.
-      weights: one number >= 0 per score; all 1 if None.
-      available: points that count; all if None.
+      scores, weights, available: see `rank_sum`.
     Returns:
       Standard deviations (no unit); -inf where any score is, or where a point is not available.
     Raises:
@@ -74,8 +72,7 @@ def product(
 
     Args:
       scores: one or more, each >= 0; -inf may not be picked.
-      weights: one number >= 0 per score; all 1 if None.
-      available: points that count; all if None.
+      weights, available: see `rank_sum`.
     Returns:
       The unit of the scores, if they share one; -inf where any score is, or where a point is not available.
     Raises:
@@ -99,8 +96,7 @@ def pareto(*scores: Float[ArrayLike, " N"], available: Bool[ArrayLike, " N"] | N
     at a time: N^2 operations, memory O(256 N).
 
     Args:
-      scores: one or more, each one number per point; -inf may not be picked.
-      available: points that count; all if None.
+      scores, available: see `rank_sum`.
     Returns:
       In (-N, 1); -inf where any score is, or where a point is not available.
     Raises:

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Bool, Float, Int
 
 from bayesal import checks, maths
+from bayesal.select.edge import scaled
 from bayesal.types import ArrayLike, Selection
 
 
@@ -97,6 +98,8 @@ def _features(features, count):
 @functools.partial(jax.jit, static_argnames="size")
 def _suppress_duplicates(features, scores, available, radius, size):
     safe, nonfinite, constant = maths.maskable(scores, available, size)
+    features, unit = scaled(jnp.where((safe > -jnp.inf)[:, None] & jnp.isfinite(features), features, 0.0))  # no square overflows or vanishes
+    radius = radius / unit
 
     def pick(b, carry):
         left, near, indices = carry

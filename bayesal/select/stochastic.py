@@ -54,11 +54,9 @@ def softmax(
     does, and any real score will do. SoftmaxBALD is this with BALD scores in nats; published at beta = 8.
 
     Args:
-      key: fixes the choice.
+      key, size, available: see `power`.
       scores: higher is more worth labeling; -inf may not be picked.
-      size: how many to pick.
       beta: at least 0, in one over the unit of the scores; 0 is the uniform choice. It may be traced.
-      available: which points may be picked; all if None.
     Returns:
       Picks in the order drawn, with their own scores.
     Raises:
@@ -81,11 +79,8 @@ def softrank(
     matters. Equal scores share their mean rank, so that no row is preferred to its copy.
 
     Args:
-      key: fixes the choice.
-      scores: higher is more worth labeling; -inf may not be picked.
-      size: how many to pick.
+      key, scores, size, available: see `softmax`.
       beta: at least 0; 0 is the uniform choice. It may be traced.
-      available: which points may be picked; all if None.
     Returns:
       Picks in the order drawn, with their own scores.
     Raises:

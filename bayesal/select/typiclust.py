@@ -33,8 +33,9 @@ def typiclust(
     The available and the labeled points are clustered by k-means into as many clusters as there are labeled points plus `size`
     (at most 500). Each pick comes from the cluster with the fewest labeled and picked points, the largest of them if several,
     and is its available point of highest typicality, 1 / (mean distance to its 20 nearest neighbors in the cluster, or to all
-    others of a smaller one); a point alone has typicality 0, one of 21 copies inf. Copies of labeled points and picks wait until nothing else is left. Neighbors in a cluster of more than 1,000
-    points are looked for among 1,000 of them, drawn by the key. `scores` are the typicalities, in the order of picking.
+    others of a smaller one); a point alone has typicality 0, one of 21 copies inf. Copies of labeled points and of picks wait until nothing
+    else is left. Neighbors in a cluster of more than 1,000 points are looked for among 1,000 of them, drawn by the key. `scores` are the
+    typicalities, in the order of picking.
 
     Memory O(N D), time O(N D (clusters iterations + 1000)).
 
