@@ -18,6 +18,9 @@ from bayesal.types import Gaussian, HParams, Labeled
 NOISE = 0.5
 LINEAR = networks.from_functions(
     lambda key, x: {"kernel": 0.1 * jax.random.normal(key, (x.shape[0], 1))}, lambda w, x, key: x @ w["kernel"], embed=lambda w, x: x)
+AFFINE = networks.from_functions(
+    lambda key, x: {"kernel": 0.1 * jax.random.normal(key, (x.shape[0], 1)), "bias": jnp.zeros(1)}, lambda w, x, key: x @ w["kernel"] + w["bias"],
+    embed=lambda w, x: x)
 LOGISTIC = networks.from_functions(
     lambda key, x: {"kernel": 0.1 * jax.random.normal(key, (2, 1))}, lambda w, x, key: jnp.concatenate([jnp.zeros(1), x @ w["kernel"]]))
 
@@ -86,13 +89,13 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     x, y = regression()
     prior = np.full(2, 0.7 / 2**0.5)
     weights = {"kernel": jnp.array([[0.4], [-0.2]])}
-    likelihood = likelihoods.gaussian(noise=NOISE)
-    value, slope = jax.value_and_grad(hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), 0.7, likelihood, batch=16))(weights)
+    likelihood, energy = likelihoods.gaussian(noise=NOISE), lambda w: sampled.prior_energy(w, 0.7)
+    value, slope = jax.value_and_grad(hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), energy, likelihood, batch=16))(weights)
     w = np.array([0.4, -0.2])
     by_hand = np.sum((y - x @ w) ** 2) / (2 * NOISE**2) + len(y) * np.log(NOISE * np.sqrt(2 * np.pi)) + np.sum((w / prior) ** 2) / 2
     assert_allclose(value, by_hand, rtol=1e-5)
     assert_allclose(slope["kernel"][:, 0], -x.T @ (y - x @ w) / NOISE**2 + w / prior**2, rtol=1e-4)
-    padded = jax.value_and_grad(hmc.potential(lambda w, x: x @ w["kernel"], given(x, y, 200), 0.7, likelihood, batch=16))(weights)
+    padded = jax.value_and_grad(hmc.potential(lambda w, x: x @ w["kernel"], given(x, y, 200), energy, likelihood, batch=16))(weights)
     assert float(padded[0]) == float(value) and (padded[1]["kernel"] == slope["kernel"]).all()
 
 
@@ -112,7 +115,7 @@ def test_r_hat_is_that_of_numpyro_and_sees_chains_that_disagree():
 @pytest.fixture(scope="module")
 def last_layer():
     """NUTS on the last layer (here: of a network that is its own features), with capacity to spare."""
-    posterior = posteriors.nuts(LINEAR, on="last", warmup=300, samples=500, chains=4, likelihood=likelihoods.gaussian(noise=NOISE))
+    posterior = posteriors.nuts(AFFINE, on="last", warmup=300, samples=500, chains=4, likelihood=likelihoods.gaussian(noise=NOISE))
     x, y = regression()
     data = given(x, y, 64)
     run = jax.jit(lambda key, data: posterior.fit(key, posterior.init(key, data.x[0]), data, HParams(prior_scale=2.0, steps=20)))
@@ -122,8 +125,8 @@ def last_layer():
 def test_nuts_finds_the_closed_form_of_bayesian_linear_regression(last_layer):
     _, _, _, state, info = last_layer
     x, y = regression()
-    truth = closed_form(np.c_[x, np.ones(len(y))], y, [2.0 / 2**0.5, 2.0 / 2**0.5, 0.2])
-    samples = np.c_[np.asarray(state.params["kernel"])[:, :, 0], np.asarray(state.params["bias"])]
+    truth = closed_form(np.c_[x, np.ones(len(y))], y, [2.0 / 2**0.5, 2.0 / 2**0.5, 2.0])
+    samples = np.asarray(state.params)[:, :, 0]
     assert samples.shape == (2000, 3) and (np.asarray(info.failed_at) == -1).all()
     assert not faults(samples, *truth, worth=800)
     narrow, moved = planted(samples)
@@ -135,7 +138,7 @@ def test_nuts_finds_the_closed_form_of_bayesian_linear_regression(last_layer):
 def test_the_predictive_of_nuts_is_that_of_the_closed_form(last_layer):
     posterior, _, _, state, _ = last_layer
     x, y = regression()
-    mean, covariance = closed_form(np.c_[x, np.ones(len(y))], y, [2.0 / 2**0.5, 2.0 / 2**0.5, 0.2])
+    mean, covariance = closed_form(np.c_[x, np.ones(len(y))], y, [2.0 / 2**0.5, 2.0 / 2**0.5, 2.0])
     at = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
     draws = posterior.draw(jax.random.key(1), state, 2000)
     found = jax.vmap(lambda d: jax.vmap(lambda xi: posterior.apply(state, d, xi))(at))(draws)

@@ -68,6 +68,17 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
         "the last one. Let `embed` return what goes into the last layer, and the network return its result.")
 
 
+def fixed_outputs(network: Network, params: PyTree, x: ArrayLike, outputs: int) -> Float[Array, " R"]:
+    """The outputs after the last layer's own, which do not depend on x (see `last_layer`); float32.
+
+    >>> from bayesal import networks
+    >>> network = networks.shared_noise(networks.mlp(4, 1))
+    >>> fixed_outputs(network, network.init(jax.random.key(0), jnp.ones(4)), jnp.ones(4), 1)
+    Array([0.], dtype=float32)
+    """
+    return checks.as_float(network.apply(params, jnp.zeros_like(x), None, 0.0)[outputs:])
+
+
 def _probe(network, x):
     """Random parameters (as leaves), and the network's outputs and features with them at random examples."""
     random = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets and last layers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks, chunks, likelihoods, training
+from bayesal import checks, chunks, likelihoods, networks, training
+from bayesal.posteriors.edge import usable
+from bayesal.posteriors.laplace import prior_unit
 from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
 from bayesal.types import FitInfo, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
@@ -19,8 +22,8 @@ MORE = "build `nuts` with more `samples` or `chains`"
 class Chains(NamedTuple):
     """S = chains * samples sets of weights, chain after chain, and how the sampling went.
 
-    trunk: the trained network whose features the last layer takes; () where whole networks are sampled.
-    params: every leaf `[S, ...]`: whole networks, or last layers `{"kernel": [S, D, C], "bias": [S, C]}`.
+    trunk: the trained network whose features the last layer takes, and its outputs beside the layer's; () where whole networks are sampled.
+    params: every leaf `[S, ...]`: whole networks, or last layers `[S, D, C]`, a bias being the last row.
     divergences: transitions after warmup that lost the energy; more than a few mean a biased sample.
     acceptance: mean acceptance probability after warmup; 0.8 is aimed at.
     """
@@ -29,6 +32,13 @@ class Chains(NamedTuple):
     params: PyTree
     divergences: Int[Array, " chains"]
     acceptance: Float[Array, " chains"]
+
+
+class Trunk(NamedTuple):
+    """What the draws of a last layer share: a trained network, and its outputs that do not depend on x."""
+
+    params: PyTree
+    fixed: Float[Array, " R"]
 
 
 class Sizes(NamedTuple):
@@ -41,9 +51,10 @@ class Sizes(NamedTuple):
 
 
 def potential(
-    outputs: Callable[[PyTree, Array], Array], labeled: Labeled, scale: Any, likelihood: Likelihood = likelihoods.CATEGORICAL, batch: int = 32
-) -> Callable[[PyTree], Float[Array, ""]]:
-    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats, up to a constant.
+    outputs: Callable[[PyTree, Array], Array], labeled: Labeled, prior: Callable[[PyTree], Array],
+    likelihood: Likelihood = likelihoods.CATEGORICAL, batch: int = 32,
+) -> Callable[[PyTree], Float[Array, ""]]:  # fmt: skip
+    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats, up to a constant; `prior` is that of the prior.
 
     Rows are added `batch` at a time up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
     Its gradient is right; there is no second derivative.
@@ -59,7 +70,7 @@ def potential(
     def energy(params):
         here = jax.lax.stop_gradient(params)
         add = lambda block, total: jax.tree.map(jnp.add, total, jax.value_and_grad(part)(here, block))
-        value, slope = jax.lax.fori_loop(0, -(-labeled.count // batch), add, jax.value_and_grad(prior_energy)(here, scale))
+        value, slope = jax.lax.fori_loop(0, -(-labeled.count // batch), add, jax.value_and_grad(prior)(here))
         # a loop to a traced bound has no gradient of its own: the value as it is, and the slope found beside it
         return value + sum(jax.tree.leaves(jax.tree.map(lambda s, p, h: jnp.vdot(s, p - h), slope, params, here)))
 
@@ -116,27 +127,30 @@ def _last(params: PyTree, sizes: Sizes) -> PyTree:
     return jax.tree.map(lambda a: a[sizes.samples - 1 :: sizes.samples], params)
 
 
+def _warm(old: Chains, fresh: Chains) -> Chains:
+    trunk, params = training.shrink_and_perturb((old.trunk, old.params), (fresh.trunk, fresh.params))
+    return fresh._replace(trunk=trunk, params=params)
+
+
 def nuts(
     network: Network, *, on: str = "all", warmup: int = 300, samples: int = 50, chains: int = 4, thin: int = 1, batch: int = 32,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Posterior:
     """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other posteriors are measured against.
 
-    With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some hundred labels. With `on="last"` one network is
-    trained as `point` trains it, and a draw is a last layer on its features: an affine map of what `embed` gives to the network's
-    outputs (anything else that the network does after `embed` is left out), with a posterior that is log-concave for classes.
+    With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some hundred labels; the prior is that of
+    `variational`, `prior_scale / sqrt(fan-in)` for kernels, `prior_scale / 10` for vectors. With `on="last"` one network is trained as `point`
+    trains it, and a draw is the weights `[D, C]` of its last layer; features and prior are those of `laplace` (at `prior_scale`, not tuned).
 
-    The prior is that of `variational`: `prior_scale / sqrt(fan-in)` for kernels, `prior_scale / 10` for vectors. `HParams.steps` (with
-    `learning_rate`) are Adam's steps to the mode from which each chain starts, or of the network that gives the features; the lengths
-    of the chains are arguments. Chains start where the last fit ended, or from fresh weights. Dropout and `weight_decay` count only
-    for the features.
+    `HParams.steps` (with `learning_rate`) are Adam's steps to the mode at which each chain starts, or of the network that gives the
+    features; the lengths of the chains are arguments. Dropout and `weight_decay` count only for the features.
 
     `FitInfo` has one entry per chain: the mean energy per label, and as `failed_at` the first non-finite step of Adam, or `steps` if sampling
     had no finite beginning or every transition after warmup diverged. Some divergences are no failure: look at `state.divergences`,
     and at `r_hat` of predictions.
 
     Args:
-      network: what to sample; a network with `embed` for `on="last"`.
+      network: what to sample; for `on="last"` its outputs are a linear layer on its `embed`.
       on: "all" weights, or the "last" layer.
       warmup: transitions that adapt step size and metric, of each chain; not kept.
       samples: sets of weights kept from each chain: S = chains * samples in all, the most draws there are.
@@ -145,8 +159,8 @@ def nuts(
       batch: rows worked on at a time: a choice of speed alone.
       likelihood: what the outputs mean; default classes.
     Raises:
-      UnknownName: `on`. MissingEmbed: `on="last"` for a network without features.
-      WrongSize: counts below 1; (`draw`) more draws than samples.
+      UnknownName: `on`. MissingEmbed: `on="last"` for a network without features. WrongSize: counts below 1; (`draw`) more draws than samples.
+      WrongShape (`init`): outputs that are no vector; with `on="last"`, that are no linear layer on `embed(x)`.
     References:
       Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021, https://arxiv.org/abs/2104.14421 (of nets).
     """
@@ -160,11 +174,13 @@ def nuts(
 
 def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
     def init(key, x):
+        usable(network, x, likelihood)
         return _fresh((), jax.lax.map(lambda k: network.init(k, x), jax.random.split(key, sizes.chains)), sizes)
 
     def fit(key, state, labeled, hparams):
         loss = energy_per_label(network, hparams.prior_scale, likelihood)
-        energy = potential(lambda params, x: network.apply(params, x, None, 0.0), labeled, hparams.prior_scale, likelihood, batch)
+        prior = lambda params: prior_energy(params, hparams.prior_scale)
+        energy = potential(lambda params, x: network.apply(params, x, None, 0.0), labeled, prior, likelihood, batch)
 
         def one(key, start):
             mode_key, key = jax.random.split(key)
@@ -174,46 +190,53 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
         chains, failed_at = chunks.over_chains(one, jax.random.split(key, sizes.chains), _last(state.params, sizes))
         return _joined((), chains, labeled, failed_at, hparams.steps)
 
-    return of_samples(network, init, fit, lambda state: state.params, MORE, likelihood)
-
-
-def _affine(layer: PyTree, features: Float[Array, " D"]) -> Float[Array, " C"]:
-    return features @ layer["kernel"] + layer["bias"]
+    return of_samples(network, init, fit, MORE, likelihood, _warm)
 
 
 def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
     if network.embed is None:
         raise checks.MissingEmbed("network", "on='last' samples a layer on the network's features, and this network has no `embed`: give it one, or use on='all'.")
+    layer = functools.cache(lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype)))
+
+    def trained(params, x, outputs):
+        return Trunk(params, networks.fixed_outputs(network, params, x, outputs))
 
     def init(key, x):
+        usable(network, x, likelihood)
         net_key, key = jax.random.split(key)
-        params = network.init(net_key, x)
-        width = jax.eval_shape(network.embed, params, x).shape[0]
-        outputs = jax.eval_shape(lambda: network.apply(params, x, None, 0.0)).shape[0]
-        shape = (sizes.chains, width, outputs)
-        kernel = jax.random.normal(key, shape) / width**0.5  # the prior at scale 1: chains begin well apart
-        return _fresh(params, {"kernel": kernel, "bias": jnp.zeros((sizes.chains, outputs))}, sizes)
+        params, last = network.init(net_key, x), layer(x.shape, x.dtype)
+        rows, outputs = last.weights(params).shape
+        starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(key, (sizes.chains, rows, outputs))  # the prior at scale 1: well apart
+        return _fresh(trained(params, x, outputs), starts, sizes)
 
     def fit(key, state, labeled, hparams):
         net_key, key = jax.random.split(key)
-        trunk, info = training.sgd(net_key, state.trunk, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
-        features = Labeled(_features(network, trunk, labeled.x, batch), labeled.y, labeled.count)
-        energy = potential(_affine, features, hparams.prior_scale, likelihood, batch)
+        params, info = training.sgd(net_key, state.trunk.params, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
+        x, (_, rows, outputs) = labeled.x[0], state.params.shape
+        trunk, last = trained(params, x, outputs), layer(x.shape, x.dtype)
+        std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
+        prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
+        features = labeled._replace(x=_features(lambda xi: last.features(network.embed(params, xi)), labeled.x, batch))
+        energy = potential(lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed]), features, prior, likelihood, batch)
         one = lambda key, start: _chain(key, start, energy, sizes)
         chains = chunks.over_chains(one, jax.random.split(key, sizes.chains), _last(state.params, sizes))
         return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
 
-    embed = lambda state, x: network.embed(state.trunk, x)
-    head = lambda state, draw, features: likelihood.predict(_affine(draw, features))
+    def trunk(state, x):
+        return layer(x.shape, x.dtype).features(network.embed(state.trunk.params, x))
+
+    def head(state, draw, features):
+        return likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
+
     return Posterior(
-        init, fit, lambda key, state, num: pick(key, state.params, num, MORE), lambda state, draw, x: head(state, draw, embed(state, x)), embed,
-        trunk=embed, head=head, real=likelihood.real)
+        init, fit, lambda key, state, num: pick(key, state.params, num, MORE), lambda state, draw, x: head(state, draw, trunk(state, x)),
+        lambda state, x: network.embed(state.trunk.params, x), trunk=trunk, head=head, real=likelihood.real, warm=_warm)
 
 
-def _features(network: Network, params: PyTree, x: Array, batch: int) -> Float[Array, "M D"]:
+def _features(of_one: Callable[[Array], Array], x: Array, batch: int) -> Float[Array, "M D"]:
     """Features of all rows, in blocks of one shape: the same bits for any capacity."""
     rows = np.minimum(np.arange(-(-x.shape[0] // batch) * batch), x.shape[0] - 1).reshape(-1, batch)
-    blocks = jax.lax.map(lambda r: jax.vmap(lambda xi: network.embed(params, xi))(x[r]), jnp.asarray(rows))
+    blocks = jax.lax.map(lambda r: jax.vmap(of_one)(x[r]), jnp.asarray(rows))
     return blocks.reshape(-1, blocks.shape[-1])[: x.shape[0]]
 
 

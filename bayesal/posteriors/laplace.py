@@ -76,18 +76,15 @@ def laplace(
     def layer(shape, dtype):
         return networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
 
-    def fixed(params, x, outputs):
-        return network.apply(params, jnp.zeros_like(x), None, 0.0)[outputs:].astype(jnp.float32)
-
     def init(key, x):
         params, last = network.init(key, x), layer(x.shape, x.dtype)
         mean, one = last.weights(params), jnp.float32(1.0)
-        unit = _unit(mean.shape[0], last.bias)
-        return Laplace(params, mean, kept.factor(nothing(mean), one), unit, fixed(params, x, mean.shape[1]), one, jnp.float32(0.0), jnp.bool_(False))
+        fixed = networks.fixed_outputs(network, params, x, mean.shape[1])
+        return Laplace(params, mean, kept.factor(nothing(mean), one), prior_unit(mean.shape[0], last.bias), fixed, one, jnp.float32(0.0), jnp.bool_(False))
 
     def fit(key, state, labeled, hparams):
         params, info = training.sgd(key, state.params, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
-        trained = state._replace(params=params, fixed=fixed(params, labeled.x[0], state.mean.shape[1]))
+        trained = state._replace(params=params, fixed=networks.fixed_outputs(network, params, labeled.x[0], state.mean.shape[1]))
         features = jax.vmap(lambda xi: trunk(trained, xi))(labeled.x) * state.unit
         task = task_of(likelihood, features, labeled, trained.fixed)
         found = _approximate(trained, task, kept, jnp.asarray(hparams.prior_scale, jnp.float32), tune)
@@ -116,8 +113,8 @@ def laplace(
         warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)))
 
 
-def _unit(rows, bias):
-    """The prior's standard deviations at scale 1: 1/sqrt(fan-in), and 1 for the bias, whose only input is 1."""
+def prior_unit(rows: int, bias: bool) -> Float[Array, " D"]:
+    """A last layer's prior at scale 1: the standard deviations of its rows, 1/sqrt(fan-in), and 1 for the bias, whose only input is 1."""
     unit = jnp.full(rows, (rows - bias) ** -0.5, jnp.float32)
     return unit.at[-1].set(1.0) if bias else unit
 

@@ -56,17 +56,17 @@ def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
     return jax.tree.map(lambda a: a[rows], samples)
 
 
-def of_samples(network: Network, init: Any, fit: Any, samples: Any, more: str, likelihood: Likelihood) -> Posterior:
-    """The posterior whose draws are whole networks out of `samples(state)`; features are those of the last sample."""
+def of_samples(network: Network, init: Any, fit: Any, more: str, likelihood: Likelihood, warm: Any) -> Posterior:
+    """The posterior whose draws are whole networks out of `state.params`; features are those of the last sample."""
 
     def draw(key, state, num):
-        return pick(key, samples(state), num, more)
+        return pick(key, state.params, num, more)
 
     def apply(state, draw, x):
         del state
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     def embed(state, x):
-        return network.embed(jax.tree.map(lambda a: a[-1], samples(state)), x)
+        return network.embed(jax.tree.map(lambda a: a[-1], state.params), x)
 
-    return Posterior(init, fit, draw, apply, embed if network.embed else None, real=likelihood.real)
+    return Posterior(init, fit, draw, apply, embed if network.embed else None, real=likelihood.real, warm=warm)

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from bayesal import checks, likelihoods, training
+from bayesal.posteriors.edge import usable
 from bayesal.posteriors.sampled import copies, energy_per_label, of_samples
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
@@ -101,7 +102,7 @@ def sgmcmc(
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
-      WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots.
+      WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots. WrongShape (`init`): outputs that are no vector.
     References:
       Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020, https://arxiv.org/abs/2002.02405.
     """
@@ -114,6 +115,7 @@ def sgmcmc(
             raise checks.WrongSize(name, f"`{name}` = {value} is out of range: 0 <= explore < 1, 0 < friction <= 1, temperature >= 0, speed > 0.")
 
     def init(key, x):
+        usable(network, x, likelihood)
         return Snapshots(copies(network.init(key, x), cycles * samples))
 
     def fit(key, state, labeled, hparams):
@@ -127,4 +129,4 @@ def sgmcmc(
             observe=lambda seen, i, params: seen.put(where.slot(i), params), seen=Collected(state.params, jnp.zeros(cycles * samples, bool)))
         return Snapshots(seen.filled()), info
 
-    return of_samples(network, init, fit, lambda state: state.params, "build `sgmcmc` with more `cycles` or `samples`", likelihood)
+    return of_samples(network, init, fit, "build `sgmcmc` with more `cycles` or `samples`", likelihood, training.shrink_and_perturb)

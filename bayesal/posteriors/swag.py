@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from bayesal import checks, likelihoods, training
+from bayesal.posteriors.edge import usable
 from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 
@@ -86,7 +87,7 @@ def swag(
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
-      WrongSize: numbers outside these ranges.
+      WrongSize: numbers outside these ranges. WrongShape (`init`): outputs that are no vector.
     References:
       Maddox et al. 2019, https://arxiv.org/abs/1902.02476 (with SGD; here the steps are Adam's, as everywhere in this package).
     """
@@ -99,6 +100,7 @@ def swag(
         raise checks.WrongSize("rate", f"`rate` = {rate} must be positive and finite.")
 
     def init(key, x):
+        usable(network, x, likelihood)
         return begin(network.init(key, x), rank).moments
 
     def fit(key, state, labeled, hparams):
@@ -130,4 +132,5 @@ def swag(
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real)
+    warm = lambda old, fresh: fresh._replace(mean=training.shrink_and_perturb(old.mean, fresh.mean))  # widths begin anew
+    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
