@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import checks, maths
 from bayesal import scores as score_functions
 from bayesal.select import configurations as labels
-from bayesal.select.lazy import best_first, block_size
+from bayesal.select.lazy import Pool, best_first, block_size, held
 from bayesal.types import ArrayLike, Key, Selection
 
 USED_UP = 0.95  # share of log K from which on the batch has identified the draw and later gains are mostly noise
@@ -74,8 +74,13 @@ def batch_bald(
 
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
 def _batch_bald(key, log_probs, available, size, configurations):
-    bald, nonfinite, constant = maths.maskable(score_functions.bald(log_probs), available, size)
-    picked = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_here, log_probs))
+    return searched(key, held(log_probs), score_functions.bald(log_probs), available, size, configurations)
+
+
+def searched(key: Key, pool: Pool, bald: Float[Array, " N"], available: Bool[Array, " N"], size: int, configurations: int) -> Selection:
+    """`batch_bald` in a pool that is held, or predicted where it is looked at, whose BALD scores are known."""
+    bald, nonfinite, constant = maths.maskable(bald, available, size)
+    picked = greedy(key, pool, bald, size, configurations, functools.partial(_best_here, pool))
     possible = jnp.maximum((bald > -jnp.inf).sum() * max(size - 1, 1), 1)
     return Selection(
         picked.indices, picked.gains, joint=picked.joint, saturated=picked.saturated, nonfinite=nonfinite,
@@ -83,10 +88,10 @@ def _batch_bald(key, log_probs, available, size, configurations):
         evaluated=picked.evaluated.astype(jnp.float32) / possible.astype(jnp.float32))
 
 
-def _best_here(log_probs, rank, gain):
+def _best_here(pool, rank, gain):
     at = jnp.argmax(rank)
     row = jnp.where(rank[at] > -jnp.inf, at, -1)
-    return row, gain[at], jnp.exp(log_probs[:, at]), jnp.arange(rank.shape[0]) == row
+    return row, gain[at], jnp.exp(pool.at(at[None])[:, 0]), jnp.arange(rank.shape[0]) == row
 
 
 class Picked(NamedTuple):
@@ -100,26 +105,26 @@ class Picked(NamedTuple):
 
 
 def greedy(
-    key: Key, log_probs: Float[Array, "K N C"], bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
+    key: Key, pool: Pool, bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
 ) -> Picked:
     """The greedy loop over candidates held here, of which `best` says which one is picked.
 
     Args:
       key: fixes the sampled configurations.
-      log_probs: the candidates.
+      pool: the candidates.
       bald: their BALD scores, -inf where a point may not be picked.
       size: how many to pick.
       configurations: how many label configurations to keep.
       best: `(rank [N], gain [N]) -> (row or -1, its gain, its probabilities [K, C], mask of it among those held here)`: of these
         candidates, or of those of all devices.
     """
-    draws, rows, classes = log_probs.shape
+    draws, rows, classes = pool.shape
     exact = labels.exact_steps(classes, configurations)
     limit = jnp.log(jnp.float32(draws))
     block = block_size(configurations * classes, rows)
 
     def gains_of(state, few, at):
-        part = log_probs[:, at]  # most points are never looked at, so nothing is laid out anew for all of them
+        part = pool.at(at)  # most points are never looked at, so nothing is laid out anew for all of them
         probs, noise = jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
         head = jax.tree.map(lambda a: a[:FEW], state)
         gain = lax.cond(few, lambda: labels.information(head, probs, noise), lambda: labels.information(state, probs, noise))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import scores
 from bayesal.select.batch_bald import greedy
+from bayesal.select.lazy import held
 from bayesal.types import Key, Selection
 
 
@@ -28,7 +29,7 @@ def batch_bald_shard(
       configurations: see `select.batch_bald`.
     """
     bald, nonfinite = usable(scores.bald(log_probs), available)
-    picked = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
+    picked = greedy(key, held(log_probs), bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
     counts = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), picked.evaluated, nonfinite]), axis)
     low, high = lax.pmin(jnp.min(jnp.where(bald > -jnp.inf, bald, jnp.inf)), axis), picked.gains[0]
     return Selection(
