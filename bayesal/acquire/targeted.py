@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import checks, maths, scores, select
+from bayesal import checks, maths, select
 from bayesal.acquire.ranked import CHUNK
 from bayesal.acquire.screened import grown, outward, screen
 from bayesal.scores.epig import ceiling, checked_target, spread
@@ -46,7 +46,7 @@ def epig(targets: int | ArrayLike = 200, *, weights: Float[ArrayLike, " T"] | No
         safe, _, _ = maths.maskable(bound, available, size)
         gain, seen = highest(pool, *target, safe, size)
         picked = select.top(jnp.where(seen, gain, jnp.where(jnp.isfinite(bound), -jnp.inf, bound)), size, available=available)
-        return picked._replace(evaluated=jnp.sum(seen) / jnp.maximum(jnp.sum(safe > -jnp.inf), 1))
+        return picked._replace(evaluated=jnp.sum(seen, dtype=jnp.float32) / jnp.maximum(jnp.sum(safe > -jnp.inf, dtype=jnp.float32), 1.0))
 
     return strategy
 

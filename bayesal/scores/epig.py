@@ -57,7 +57,7 @@ def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Fl
     if targets == 0:
         raise checks.WrongSize("target_log_probs", "`target_log_probs` has T = 0 targets; pass at least one.")
     if weights is None:
-        return jnp.full(targets, 1.0 / targets)
+        return jnp.full(targets, 1.0 / targets, jnp.float32)
     weights = _not_negative(weights, "weights", targets, "[T targets]")
     return weights / weights.sum()
 

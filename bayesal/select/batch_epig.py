@@ -95,7 +95,7 @@ def searched(
     def pick(b, carry):
         state, taken, last, indices, gains, computed = carry
         config_key, label_key = jax.random.split(jax.random.fold_in(key, b))
-        state = labels.observe(config_key, state, last, indices[b - 1] >= 0, b, 0)
+        state = labels.observe_sampled(config_key, state, last, indices[b - 1] >= 0)
         told = targets.sampled(label_key, state, target, weights)
         open_ = jnp.where(taken, -jnp.inf, bald)
         limit = jnp.minimum(open_, screened(pool, told, step, points)) if step > 1 else open_
@@ -105,18 +105,18 @@ def searched(
             return gain, gain
 
         gain, _, seen = best_first(limit, jnp.zeros(rows, jnp.float32), 0.0, block, gains_of)
-        computed += jnp.sum(seen) + (jnp.sum(~taken) / step if step > 1 else 0.0)
+        computed += jnp.sum(seen, dtype=jnp.float32) + (jnp.sum(~taken, dtype=jnp.float32) / step if step > 1 else 0.0)
         return state, *_best(pool, gain, seen, taken, b, indices, gains), computed
 
     nothing = labels.Configurations(jnp.full((pairs, draws), 1.0 / draws, jnp.float32), jnp.full(pairs, 1.0 / pairs, jnp.float32))
     batch = _best(pool, gain, seen, bound == -jnp.inf, 0, jnp.full(size, -1, jnp.int32), jnp.zeros(size, jnp.float32))
-    *_, indices, gains, computed = lax.fori_loop(1, size, pick, (nothing, *batch, jnp.sum(seen).astype(jnp.float32)))
+    *_, indices, gains, computed = lax.fori_loop(1, size, pick, (nothing, *batch, jnp.sum(seen, dtype=jnp.float32)))
     most = jnp.sum(weights * maths.entropy(maths.log_mean_exp(target)))
     joint = jnp.minimum(jnp.cumsum(jnp.maximum(gains, 0.0)), most)
     before = jnp.concatenate([jnp.zeros(1, jnp.float32), joint[:-1]])
     return Selection(
         indices, gains, joint=joint, saturated=before > USED_UP * jnp.minimum(most, math.log(draws)), nonfinite=nonfinite,
-        constant=constant & (gains[0] <= 0.0), evaluated=computed / jnp.maximum(jnp.sum(bound > -jnp.inf) * size, 1))
+        constant=constant & (gains[0] <= 0.0), evaluated=computed / jnp.maximum(jnp.sum(bound > -jnp.inf, dtype=jnp.float32) * size, 1.0))
 
 
 def _best(pool: Pool, gain, seen, taken, b, indices, gains):

@@ -37,9 +37,9 @@ def sampled(key, state: labels.Configurations, target: Float[Array, "K T L"], we
     draws, targets, outcomes = target.shape
     count = state.weights.shape[0]
     probs, noise = jnp.exp(target).reshape(draws, -1), maths.surprise(target).reshape(draws, -1)
-    order_key, place_key, label_key = jax.random.split(key, 3)
-    places = jax.random.permutation(order_key, count).astype(jnp.float32) + jax.random.uniform(place_key, (count,), jnp.float32)
-    luck = jnp.stack([jnp.minimum(places / count, 1.0 - 1e-6), jax.random.uniform(label_key, (count,), jnp.float32)], axis=1)
+    order, within, label = jax.random.uniform(key, (3, count), jnp.float32)
+    places = (jnp.argsort(order).astype(jnp.float32) + within) / count  # in every count-th part of [0, 1) one, in random order
+    luck = jnp.stack([jnp.minimum(places, 1.0 - 1e-6), label], axis=1)
 
     def one(given):
         mine, luck = given
