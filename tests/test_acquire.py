@@ -183,6 +183,12 @@ def test_the_highest_epig_is_found_without_computing_all():
     assert float(picked.evaluated) < 0.6
 
 
+def test_weights_of_targets_reach_the_score():
+    region = np.array([1, 1, 0, 0, 0, 0, 0], np.float32)
+    picked = jax.jit(lambda: acquire.epig(X[:7], weights=region)(KEY, linear, X, ALL, 5))()
+    np.testing.assert_allclose(picked.scores, np.sort(scores.epig(linear(X), linear(X[:2])))[::-1][:5], rtol=1e-5)
+
+
 def test_broken_points_are_counted_and_never_picked():
     x = X.at[3].set(jnp.nan)
     for name in ("top", "batch_bald", "epig", "batch_epig"):

@@ -99,12 +99,11 @@ def test_the_first_pick_is_the_highest_epig_and_few_gains_are_computed(seed):
 
 @pytest.mark.slow
 def test_screening_leaves_out_what_a_full_sweep_does_not_pick(monkeypatch):
-    monkeypatch.setattr(module, "SURE", 1e6)  # nothing is left out
-    uniform, free = jnp.full(T, 1 / T, jnp.float32), jnp.ones(600, bool)
-    full = jax.jit(lambda key, p, q: module.searched(key, module.held(p), q, uniform, free, 4, 1000))
-    for seed in range(5):
-        log_p, log_q = problem(seed, rows=600)
-        picked, whole = select.batch_epig(KEY, log_p, log_q, 4), full(KEY, log_p, log_q)
+    uniform, free, problems = jnp.full(T, 1 / T, jnp.float32), jnp.ones(600, bool), [problem(seed, rows=600) for seed in range(5)]
+    lazy = [select.batch_epig(KEY, *given, 4) for given in problems]
+    monkeypatch.setattr(module, "SURE", 1e6)  # nothing is left out of programs traced from here on
+    full = jax.jit(lambda p, q: module.searched(KEY, module.held(p), q, uniform, free, 4, 1000))
+    for picked, whole in zip(lazy, (full(*given) for given in problems), strict=True):
         np.testing.assert_array_equal(picked.indices, whole.indices)
         np.testing.assert_allclose(picked.scores, whole.scores, rtol=1e-5)
         assert float(picked.evaluated) < 0.6 and float(whole.evaluated) > 0.75

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from bayesal import checks, chunks, maths
@@ -38,7 +39,7 @@ def epig(
     Array([0.2218, 0.    ], dtype=float32)
     """
     log_probs = checks.log_probs(log_probs, ndim=3)
-    return _epig(log_probs, *checked_target(target_log_probs, weights, log_probs.shape[0]))
+    return unchecked(log_probs, *checked_target(target_log_probs, weights, log_probs.shape[0]))
 
 
 def checked_target(
@@ -64,8 +65,11 @@ def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Fl
 
 def _not_negative(values, name, count, layout):
     values = checks.numbers(values, name, layout, shape=(count,))
-    if checks.concrete(values) and (bool((values < 0).any()) or not bool((values > 0).any())):
-        raise checks.OutOfRange(name, f"`{name}` must be 0 or more, and more than 0 somewhere; got values from {float(values.min()):g} to {float(values.max()):g}.")
+    if checks.concrete(values):
+        with jax.ensure_compile_time_eval():  # a strategy may close over them
+            host = np.asarray(values)
+        if (host < 0).any() or not (host > 0).any():
+            raise checks.OutOfRange(name, f"`{name}` must be 0 or more, and more than 0 somewhere; got values from {host.min():g} to {host.max():g}.")
     return values
 
 
@@ -98,7 +102,8 @@ def shifts(target: Float[Array, "K T L"]) -> tuple[Float[Array, "T*L K"], Float[
 
 
 @jax.jit
-def _epig(log_probs, target, weights):
+def unchecked(log_probs: Float[Array, "K N C"], target: Float[Array, "K T L"], weights: Float[Array, " T"]) -> Float[Array, " N"]:
+    """`epig` of arrays that have been checked, with weights that sum to 1."""
     draws, rows, classes = log_probs.shape
     targets, outcomes = target.shape[1:]
     if rows == 0:

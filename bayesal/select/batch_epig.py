@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from bayesal import checks, maths, scores
-from bayesal.scores.epig import ceiling, checked_target, spread
+from bayesal.scores.epig import ceiling, checked_target, spread, unchecked
 from bayesal.select import configurations as labels
 from bayesal.select import targets
 from bayesal.select.lazy import TABLE, Pool, best_first, block_size, held
@@ -140,7 +140,7 @@ def highest(
     """EPIG of every point that could be among the `size` highest, and where it was computed; -inf in `bound` rules a point out."""
 
     def exact(at):
-        gain = scores.epig(pool.at(at), target, weights=weights)
+        gain = unchecked(pool.at(at), target, weights)
         return gain, gain
 
     gain, _, seen = best_first(bound, jnp.zeros(bound.shape, jnp.float32), 0.0, block_size(1, bound.shape[0]), exact, size)
