@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float
 from bayesal import checks, chunks, maths
 from bayesal.predictives import with_its_numbers
 from bayesal.scores import bald
+from bayesal.select.lazy import certified
 from bayesal.select.sharded import batch_bald_shard
 from bayesal.types import ArrayLike, Key, Score, Selection
 
@@ -171,7 +172,7 @@ def batch_bald(
     _enough(size, int(choices))
     dealt = jnp.pad(ranked.indices, (0, -kept % place.size), constant_values=-1)
     inner = _greedy(checks.key(key), bound, pool.x, dealt, size, checks.at_least(1, configurations, "configurations"), place)
-    selection = inner._replace(certified=jnp.min(inner.scores) >= left_out, nonfinite=ranked.nonfinite)
+    selection = certified(inner, left_out)._replace(nonfinite=ranked.nonfinite)
     checks.not_constant(selection)
     return selection
 

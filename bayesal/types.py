@@ -161,7 +161,8 @@ class Selection(NamedTuple):
                gains: up to their sampling error). None: nothing was screened.
     constant:  whether all available points had the same score, so that the ranking says nothing.
     nonfinite: how many available points had a NaN or +inf score; none of them is picked.
-    evaluated: share of the candidates' gains that had to be computed.
+    evaluated: share of the candidates' gains that had to be computed; a gain estimated from part of the configurations counts as that part.
+    gap:       how much larger, in nats, the gain of a point that a screening left out could be than that of a pick; 0 where certified.
     """
 
     indices: Int[Array, " B"] | np.ndarray
@@ -174,6 +175,7 @@ class Selection(NamedTuple):
     constant: Bool[Array, ""] | None = None
     nonfinite: Int[Array, ""] | None = None
     evaluated: Float[Array, ""] | None = None
+    gap: Float[Array, ""] | None = None
 
     def note(self) -> str:
         """What people should know of the batch: which picks came after its information was used up, and what ordered them. Else "".

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import acquire, checks, scores
+from bayesal import acquire, checks, scores, select
 
 N, K, C, F = 60, 8, 3, 4
 X = jnp.asarray(np.random.default_rng(0).normal(size=(N, F)).astype(np.float32))
@@ -24,6 +24,8 @@ def linear(x):
 STRATEGIES = {
     "top": acquire.top(scores.bald),
     "batch_bald": acquire.batch_bald(configurations=100, candidates=20),
+    "grown_batch_bald": acquire.batch_bald(configurations=100, candidates=5, grow=True),
+    "epig": acquire.epig(X[:7]),
     "batch_epig": acquire.batch_epig(X[:7], configurations=80, candidates=20),
 }
 run = {name: jax.jit(lambda key, x, available, s=s: s(key, linear, x, available, 5)) for name, s in STRATEGIES.items()}
@@ -88,9 +90,62 @@ def test_a_batch_that_left_too_much_out_is_not_certified():
     assert bool(whole.certified) and not bool(part.certified)
 
 
+def test_the_gap_is_what_is_missing_to_a_certificate():
+    bald = np.sort(np.asarray(scores.bald(linear(X))))[::-1]
+    picked = run["batch_bald"](KEY, X, ALL)
+    assert not bool(picked.certified) and float(picked.gap) == pytest.approx(bald[20] - float(picked.scores[-1]), abs=1e-6)
+    whole = acquire.batch_bald(configurations=100, candidates=N)(KEY, linear, X, ALL, 5)
+    assert bool(whole.certified) and float(whole.gap) == 0.0
+
+
+def test_a_grown_batch_is_the_whole_pools():
+    available = jnp.arange(N) % 5 > 0
+    grown = run["grown_batch_bald"](KEY, X, available)
+    whole = select.batch_bald(KEY, linear(X), 5, available=available, configurations=100)
+    np.testing.assert_array_equal(grown.indices, whole.indices)
+    np.testing.assert_allclose(grown.scores, whole.scores, atol=1e-6)
+    assert bool(grown.certified) and float(grown.gap) == 0.0
+
+
+@pytest.mark.slow
+def test_a_grown_batch_about_targets_is_the_whole_pools():
+    available = jnp.arange(N) % 5 > 0
+    strategy = acquire.batch_epig(X[:7], configurations=80, candidates=5, grow=True)
+    grown = jax.jit(lambda key, x, available: strategy(key, linear, x, available, 5))(KEY, X, available)
+    whole = select.batch_epig(jax.random.split(KEY)[1], linear(X), linear(X[:7]), 5, available=available, configurations=80)
+    np.testing.assert_array_equal(grown.indices, whole.indices)
+    np.testing.assert_allclose(grown.scores, whole.scores, atol=1e-6)
+    assert bool(grown.certified) and float(grown.gap) == 0.0
+
+
+def test_what_is_certified_does_not_grow():
+    x = jnp.concatenate([X[:52] * 0.01, X[52:] * 2.0])  # eight points that tell something
+    plain, grown = (jax.jit(lambda x, grow=grow: acquire.batch_bald(configurations=100, candidates=8, grow=grow)(KEY, linear, x, ALL, 3))(x)
+                    for grow in (False, True))
+    assert bool(plain.certified) and float(plain.gap) == 0.0
+    np.testing.assert_array_equal(plain.indices, grown.indices)
+    np.testing.assert_array_equal(plain.evaluated, grown.evaluated)  # of the candidates, not of the pool
+
+
+def test_the_highest_epig_is_found_without_computing_all():
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(900, F)).astype(np.float32)) * jnp.linspace(0.05, 1.5, 900)[:, None]
+    available = jnp.arange(900) % 4 > 0
+    picked = acquire.epig(X[:7])(KEY, linear, x, available, 10)
+    every = np.where(available, scores.epig(linear(x), linear(X[:7])), -np.inf)
+    np.testing.assert_allclose(picked.scores, np.sort(every)[::-1][:10], rtol=1e-5)
+    np.testing.assert_allclose(every[np.asarray(picked.indices)], picked.scores, rtol=1e-5)
+    assert float(picked.evaluated) < 0.6
+
+
+def test_weights_of_targets_reach_the_score():
+    region = np.array([1, 1, 0, 0, 0, 0, 0], np.float32)
+    picked = jax.jit(lambda: acquire.epig(X[:7], weights=region)(KEY, linear, X, ALL, 5))()
+    np.testing.assert_allclose(picked.scores, np.sort(scores.epig(linear(X), linear(X[:2])))[::-1][:5], rtol=1e-5)
+
+
 def test_broken_points_are_counted_and_never_picked():
     x = X.at[3].set(jnp.nan)
-    for name in ("top", "batch_bald"):
+    for name in ("top", "batch_bald", "epig", "batch_epig"):
         selection = run[name](KEY, x, ALL)
         assert 3 not in np.asarray(selection.indices)
         assert (np.asarray(selection.indices) >= 0).all()

@@ -1,13 +1,17 @@
 """Strategies that look closely at part of the pool, and say whether the rest could have mattered."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks, maths, scores, select
 from bayesal.acquire.ranked import CHUNK, pool_scores
-from bayesal.types import Score, Strategy
+from bayesal.select.batch_bald import searched
+from bayesal.select.lazy import certified, predicted
+from bayesal.types import Score, Selection, Strategy
 
 
 class Screened(NamedTuple):
@@ -20,11 +24,11 @@ class Screened(NamedTuple):
     nonfinite: Int[Array, ""]
 
 
-def screen(predictive, x, available, candidates, score, chunk) -> Screened:
-    """The `candidates` available points with the highest score."""
-    safe, nonfinite, constant = maths.maskable(pool_scores(predictive, x, score, chunk), available, candidates)
-    kept = min(candidates, x.shape[0])
-    if kept == x.shape[0]:
+def screen(worth: Float[Array, " N"], available: Bool[Array, " N"], candidates: int) -> Screened:
+    """The `candidates` available points that are worth most."""
+    safe, nonfinite, constant = maths.maskable(worth, available, candidates)
+    kept = min(candidates, worth.shape[0])
+    if kept == worth.shape[0]:
         return Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite)
     rows = maths.rank(safe, kept + 1)
     left_out = safe[rows[kept]]
@@ -47,7 +51,7 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
     checks.function(then, "then", "a strategy, such as acquire.batch_bald()")
 
     def strategy(key, predictive, x, available, size):
-        kept = screen(predictive, x, available, max(candidates, size), score, chunk)
+        kept = screen(pool_scores(predictive, x, score, chunk), available, max(candidates, size))
         inner = then(key, predictive, x[kept.rows], kept.available, size)
         whole = kept.left_out == -jnp.inf
         return outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified)
@@ -63,23 +67,35 @@ def outward(selection, kept: Screened):
         nonfinite=kept.nonfinite if selection.nonfinite is None else kept.nonfinite + selection.nonfinite)
 
 
-def batch_bald(*, configurations: int = 1000, candidates: int = 1000, chunk: int = CHUNK) -> Strategy:
+def grown(found: Selection, whole: Callable[[], Selection]) -> Selection:
+    """What was found, if it is certified; else what is found in the whole pool."""
+    search = lambda: whole()._replace(certified=jnp.bool_(True), gap=jnp.float32(0.0))
+    return lax.cond(found.certified, lambda: found, search)
+
+
+def batch_bald(*, configurations: int = 1000, candidates: int = 1000, grow: bool = False, chunk: int = CHUNK) -> Strategy:
     """BatchBALD among the `candidates` points with the highest BALD scores.
 
     `Selection.certified` says whether the batch is provably the whole pool's: a gain never exceeds the BALD score, so it is
-    if the smallest gain in the batch is at least the highest BALD score left out.
+    if the smallest gain in the batch is at least the highest BALD score left out. If not, `Selection.gap` is how much is missing.
 
     Args:
       configurations: see `select.batch_bald`.
       candidates: how many points enter the joint computation; it holds K * candidates * C numbers.
+      grow: search the whole pool where the candidates do not certify the batch. Points come in the order of their BALD scores, until
+        no score beats the best gain; they are predicted anew whenever they are looked at, and nothing more is held.
       chunk: rows scored at a time.
     """
     checks.at_least(1, candidates, "candidates"), checks.at_least(1, chunk, "chunk"), checks.at_least(1, configurations, "configurations")
 
     def strategy(key, predictive, x, available, size):
-        kept = screen(predictive, x, available, max(candidates, size), scores.bald, chunk)
+        bald = pool_scores(predictive, x, scores.bald, chunk)
+        kept = screen(bald, available, max(candidates, size))
         inner = select.batch_bald(
             key, predictive(x[kept.rows]), size, available=kept.available, configurations=configurations)
-        return outward(inner, kept)._replace(certified=jnp.min(inner.scores) >= kept.left_out)
+        found = certified(outward(inner, kept), kept.left_out)
+        if not grow or kept.rows.shape[0] == x.shape[0]:
+            return found
+        return grown(found, lambda: searched(key, predicted(predictive, x), bald, available, size, configurations))
 
     return strategy

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from bayesal import checks, maths, scores, select
 from bayesal.backend import arrays, records, sources
+from bayesal.select.lazy import certified
 from bayesal.types import Key, Score, Selection
 
 
@@ -201,7 +202,7 @@ def _pick(key, source, rule, worth, size, chunk, candidates) -> Selection:
     order = np.argsort(-worth, kind="stable")
     rows, left_out = order[:kept], worth[order[kept]]
     inner = rule.joint(key, sources.read_rows(source, rows, chunk), size, available=worth[rows] > -np.inf)
-    return inner._replace(indices=rows[np.asarray(inner.indices)], certified=jnp.min(inner.scores) >= left_out)
+    return certified(inner, left_out)._replace(indices=rows[np.asarray(inner.indices)])
 
 
 def _ranking(selection: Selection, worth: np.ndarray, facts: _Facts) -> records.Ranking:

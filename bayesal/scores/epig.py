@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from bayesal import checks, chunks, maths
@@ -37,28 +38,38 @@ def epig(
     >>> epig(draws, draws[:, :1]).round(4)
     Array([0.2218, 0.    ], dtype=float32)
     """
-    log_probs, target = checks.log_probs(log_probs, ndim=3), checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
-    if target.shape[0] != log_probs.shape[0]:
+    log_probs = checks.log_probs(log_probs, ndim=3)
+    return unchecked(log_probs, *checked_target(target_log_probs, weights, log_probs.shape[0]))
+
+
+def checked_target(
+    target: Float[ArrayLike, "K T L"], weights: Float[ArrayLike, " T"] | None, draws: int
+) -> tuple[Float[Array, "K T L"], Float[Array, " T"]]:
+    """Predictions at targets by the pool's draws, and weights that sum to 1."""
+    target = checks.log_probs(target, "target_log_probs", ndim=3)
+    if target.shape[0] != draws:
         raise checks.WrongShape(
-            "target_log_probs", f"`target_log_probs` has K = {target.shape[0]} draws, and `log_probs` has {log_probs.shape[0]}. Both must come from the "
+            "target_log_probs", f"`target_log_probs` has K = {target.shape[0]} draws, and `log_probs` has {draws}. Both must come from the "
             "same draws (the same functions): predict pool and targets with one predictive.")
-    return _epig(log_probs, target, checked_weights(weights, target.shape[1]))
+    return target, _checked_weights(weights, target.shape[1])
 
 
-def checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Float[Array, " T"]:
-    """Weights that sum to 1."""
+def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Float[Array, " T"]:
     if targets == 0:
         raise checks.WrongSize("target_log_probs", "`target_log_probs` has T = 0 targets; pass at least one.")
     if weights is None:
-        return jnp.full(targets, 1.0 / targets)
+        return jnp.full(targets, 1.0 / targets, jnp.float32)
     weights = _not_negative(weights, "weights", targets, "[T targets]")
     return weights / weights.sum()
 
 
 def _not_negative(values, name, count, layout):
     values = checks.numbers(values, name, layout, shape=(count,))
-    if checks.concrete(values) and (bool((values < 0).any()) or not bool((values > 0).any())):
-        raise checks.OutOfRange(name, f"`{name}` must be 0 or more, and more than 0 somewhere; got values from {float(values.min()):g} to {float(values.max()):g}.")
+    if checks.concrete(values):
+        with jax.ensure_compile_time_eval():  # a strategy may close over them
+            host = np.asarray(values)
+        if (host < 0).any() or not (host > 0).any():
+            raise checks.OutOfRange(name, f"`{name}` must be 0 or more, and more than 0 somewhere; got values from {host.min():g} to {host.max():g}.")
     return values
 
 
@@ -91,7 +102,8 @@ def shifts(target: Float[Array, "K T L"]) -> tuple[Float[Array, "T*L K"], Float[
 
 
 @jax.jit
-def _epig(log_probs, target, weights):
+def unchecked(log_probs: Float[Array, "K N C"], target: Float[Array, "K T L"], weights: Float[Array, " T"]) -> Float[Array, " N"]:
+    """`epig` of arrays that have been checked, with weights that sum to 1."""
     draws, rows, classes = log_probs.shape
     targets, outcomes = target.shape[1:]
     if rows == 0:
@@ -114,16 +126,43 @@ def _epig(log_probs, target, weights):
     return jnp.minimum(information, math.log(min(classes, outcomes, draws)))
 
 
+def spread(target: Float[Array, "K T L"], weights: Float[Array, " T"]) -> Float[Array, "K K"]:
+    """What all target labels change about the draws' weights, as one matrix: sum_t,l w_t p(l) m m', m the shift by label l of target t."""
+    moved, q = shifts(target)
+    share = q * jnp.repeat(weights, target.shape[2])
+    return jnp.matmul((moved * share[:, None]).T, moved, precision=jax.lax.Precision.HIGHEST)
+
+
+def ceiling(log_probs: Float[Array, "K n C"], spread: Float[Array, "K K"]) -> Float[Array, " n"]:
+    """What EPIG cannot exceed, at a cost that does not depend on the targets; where information is small, about twice of EPIG.
+
+    KL(a || b) <= log(1 + chi2(a || b)), by Jensen: log of a's mean of a/b. So I(y; y_t) <= log(1 + X_t), and once more by Jensen
+    sum_t w_t I(y; y_t) <= log(1 + sum_t w_t X_t), where that sum is sum_c P_c' M P_c / p(c), M the `spread` and P_c the draws' probabilities.
+    """
+    draws, rows, classes = log_probs.shape
+    probs = jnp.exp(log_probs).reshape(draws, -1)
+    mean = jnp.mean(probs, axis=0)
+    far = probs - mean[None]  # M takes no notice of the mean, but rounding would
+    form = jnp.sum(far * jnp.matmul(spread, far, precision=jax.lax.Precision.HIGHEST), axis=0)
+    form = jnp.maximum(form, 0.0) + 2e-6 * jnp.trace(spread) * jnp.sum(jnp.square(far), axis=0)  # no rounding error makes it too low
+    chi2 = jnp.where(mean > 0, form / jnp.where(mean > 0, mean, 1.0), 0.0).reshape(rows, classes).sum(axis=1)
+    return 1.0001 * jnp.log1p(chi2)
+
+
 def _information(probs, mean, moved, share):
     """sum_s share_s KL(p(y | s) || p(y)) of each class of each point, per unit of p(y)."""
     shift = jnp.matmul(moved, probs, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
     some = mean > maths.TINY
     inverse = jnp.where(some, 1.0 / jnp.where(some, mean, 1.0), 0.0)
-    return jnp.matmul(share, _divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(share, divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
 
 
-def _divergence(ratio):
-    """(1 + r) log(1 + r) - r >= 0; near 0, where its parts cancel, r^2/2 - r^3/6 + r^4/12 - r^5/20 + r^6/30."""
+def divergence(ratio: Float[Array, "..."]) -> Float[Array, "..."]:
+    """(1 + r) log(1 + r) - r >= 0, whose mean is a KL; near 0, where its parts cancel, r^2/2 - r^3/6 + r^4/12 - r^5/20 + r^6/30.
+
+    >>> float(divergence(jnp.float32(-1.0)))
+    1.0
+    """
     series = ratio * ratio * (1 / 2 - ratio * (1 / 6 - ratio * (1 / 12 - ratio * (1 / 20 - ratio / 30))))
     up = jnp.where(ratio < -1.0 + 1e-7, 1e-30, 1.0 + ratio)  # rounding may say that a label takes more than there is
     return jnp.where(jnp.abs(ratio) < 0.1, series, up * jnp.log(up) - (up - 1.0))

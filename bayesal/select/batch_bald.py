@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import checks, maths
 from bayesal import scores as score_functions
 from bayesal.select import configurations as labels
-from bayesal.select.lazy import TIE_BREAK, best_first, block_size, share
+from bayesal.select.lazy import TIE_BREAK, Pool, best_first, block_size, held, share
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
@@ -71,40 +71,45 @@ def batch_bald(
 
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
 def _batch_bald(key, log_probs, available, size, configurations):
-    bald, nonfinite, constant = maths.maskable(score_functions.bald(log_probs), available, size)
-    picked, evaluated = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_here, log_probs))
+    return searched(key, held(log_probs), score_functions.bald(log_probs), available, size, configurations)
+
+
+def searched(key: Key, pool: Pool, bald: Float[Array, " N"], available: Bool[Array, " N"], size: int, configurations: int) -> Selection:
+    """`batch_bald` in a pool that is held, or predicted where it is looked at, whose BALD scores are known."""
+    bald, nonfinite, constant = maths.maskable(bald, available, size)
+    picked, evaluated = greedy(key, pool, bald, size, configurations, functools.partial(_best_here, pool))
     return picked._replace(
         nonfinite=nonfinite, evaluated=share(evaluated, (bald > -jnp.inf).sum(), size),
         constant=constant & (picked.scores[0] <= 0.0))  # equal but positive scores still have different joint gains
 
 
-def _best_here(log_probs, rank, gain):
+def _best_here(pool, rank, gain):
     at = jnp.argmax(rank)
     row = jnp.where(rank[at] > -jnp.inf, at, -1)
-    return row, gain[at], jnp.exp(log_probs[:, at]), jnp.arange(rank.shape[0]) == row
+    return row, gain[at], jnp.exp(pool.at(at[None])[:, 0]), jnp.arange(rank.shape[0]) == row
 
 
 def greedy(
-    key: Key, log_probs: Float[Array, "K N C"], bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
+    key: Key, pool: Pool, bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
 ) -> tuple[Selection, Int[Array, ""]]:
     """The greedy loop over candidates held here, of which `best` says which one is picked; and how many gains were computed.
 
     Args:
       key: fixes the sampled configurations.
-      log_probs: the candidates.
+      pool: the candidates.
       bald: their BALD scores, -inf where a point may not be picked.
       size: how many to pick.
       configurations: how many label configurations to keep.
       best: `(rank [N], gain [N]) -> (row or -1, its gain, its probabilities [K, C], mask of it among those held here)`: of these
         candidates, or of those of all devices.
     """
-    draws, rows, classes = log_probs.shape
+    draws, rows, classes = pool.shape
     exact = labels.exact_steps(classes, configurations)
     limit = jnp.log(jnp.float32(draws))
     block = block_size(configurations * classes, rows)
 
     def gains_of(state, few, at):
-        part = log_probs[:, at]  # most points are never looked at, so nothing is laid out anew for all of them
+        part = pool.at(at)  # most points are never looked at, so nothing is laid out anew for all of them
         probs, noise = jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
         head = jax.tree.map(lambda a: a[:FEW], state)
         gain = lax.cond(few, lambda: labels.information(head, probs, noise), lambda: labels.information(state, probs, noise))

@@ -1,18 +1,22 @@
 """Batch EPIG: the batch whose labels, together, tell most about the labels of targets."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, maths
-from bayesal import scores as score_functions
-from bayesal.scores.epig import checked_weights
+from bayesal import checks, maths, scores
+from bayesal.scores.epig import ceiling, checked_target, spread, unchecked
 from bayesal.select import configurations as labels
-from bayesal.select.lazy import TIE_BREAK, best_first, block_size, share
+from bayesal.select import targets
+from bayesal.select.lazy import TABLE, TIE_BREAK, Pool, best_first, block_size, held
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
+
+STEP, FEWEST = 8, 64  # candidates are screened with one pair in 8, if those are at least 64
+SURE = 3.0  # standard errors above the screened gain that a candidate's gain is taken not to exceed
 
 
 def batch_epig(
@@ -23,20 +27,23 @@ def batch_epig(
     *,
     weights: Float[ArrayLike, " T"] | None = None,
     available: Bool[ArrayLike, " N"] | None = None,
-    configurations: int = 2000,
+    configurations: int = 1000,
 ) -> Selection:
     """Greedy batch EPIG: picks the points with the largest gain of information about the targets, in nats, one after another.
 
     sum_t w_t I(y_1..y_B; y_t);  0 <= I <= sum_t w_t BALD(t) <= log K, the `ceiling`. The first pick is the highest EPIG, exactly. Later gains
-    are I(y; y_t | y_1..y_b) = BALD(x | y_1..y_b) - BALD(x | y_1..y_b, y_t), from the same configurations of labels, sampled from every
-    draw in equal number, each with one sampled target label: memory O(S * (K + C)) for any batch and any number of targets.
+    I(y; y_t | y_1..y_b) are means of KL(p(y | s, y_t) || p(y | s)) over pairs of a label configuration s of the picks and a target's label
+    y_t: configurations sampled from every draw in equal number, target labels by how much they tell. Memory is O(S * (K + C)) for any
+    batch, and T * L for each configuration looked at together.
 
-    A gain never exceeds the point's BALD score given the picks (data processing), and those only fall, so candidates whose
-    bound cannot beat the best gain found are not evaluated. Gains themselves may rise along a batch: two labels can tell
-    together what neither tells alone.
+    Not all gains are computed. First pick: EPIG never exceeds log(1 + chi2), a bound that costs the same for any number of targets, so only points
+    whose bound beats the best EPIG found are evaluated: certain. Later picks: a gain never exceeds BALD (data processing), which
+    rules out little, and gains may rise along a batch (two labels can tell together what neither tells alone), so earlier ones bound nothing. So
+    every candidate is screened with an eighth of the pairs, and those within three standard errors of the best are evaluated with all:
+    statistical, not certain. `evaluated` counts a screened gain as an eighth.
 
     When the picks so far have used up 95 % of the ceiling (`saturated`), the draws hold next to nothing more about the targets: later gains are
-    mostly noise. They still order the picks, near ties by plain EPIG.
+    mostly noise. They still order the picks, near ties by the bound on plain EPIG.
 
     Args:
       key: fixes the sampled configurations.
@@ -56,75 +63,101 @@ def batch_epig(
     Array([0], dtype=int32)
     """
     log_probs = checks.log_probs(log_probs, ndim=3)
-    if log_probs.shape[0] < 2:
+    draws, rows, _ = log_probs.shape
+    if draws < 2:
         raise checks.WrongSize(
             "log_probs", "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every point. Pass at least 2 draws.")
-    target = checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
-    weights = checked_weights(weights, target.shape[1])
-    available = checks.available_rows(available, log_probs.shape[1])
+    target, weights = checked_target(target_log_probs, weights, draws)
+    available = checks.available_rows(available, rows)
     size = checks.batch_size(size, available)
-    first = score_functions.epig(log_probs, target, weights=weights)
-    selection = _batch_epig(checks.key(key), log_probs, target, weights, first, available, size, checks.at_least(1, configurations, "configurations"))
+    selection = _batch_epig(checks.key(key), log_probs, target, weights, available, size, checks.at_least(1, configurations, "configurations"))
     checks.not_constant(selection)
     return selection
 
 
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
-def _batch_epig(key, log_probs, target, weights, epig, available, size, configurations):
-    draws, rows, classes = log_probs.shape
-    bald = maths.maskable(score_functions.bald(log_probs), available, size)[0]
-    epig, nonfinite, constant = maths.maskable(epig, available, size)
-    told_key, key = jax.random.split(key)
-    each = max(1, configurations // draws)
-    told = _target_labels(told_key, target, weights, each)
-    ceiling = jnp.sum(weights * score_functions.bald(target))
-    block = block_size(2 * draws * each * classes, rows)
+def _batch_epig(key, log_probs, target, weights, available, size, configurations):
+    return searched(key, held(log_probs), target, weights, available, size, configurations)
 
-    def gains_of(state, at):
-        part = log_probs[:, at]
-        probs, noise = jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
-        alone = labels.information(state, probs, noise)
-        left = labels.information(_given(state, told), probs, noise)
-        return jnp.clip(alone - left, 0.0, bald[at]), jnp.clip(alone, 0.0, bald[at])
+
+def searched(
+    key: Key, pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], available: Bool[Array, " N"], size: int, configurations: int,
+    chunk: int = TABLE,
+) -> Selection:  # fmt: skip
+    """`batch_epig` in a pool that is held, or predicted when it is looked at, `chunk` rows at a time: once for a pick."""
+    draws, rows, classes = pool.shape
+    pairs = draws * max(1, configurations // draws)
+    step = max(1, min(STEP, pairs // FEWEST))
+    points = max(1, min(rows, chunk, TABLE // (classes * max(draws, pairs // step))))
+    block = block_size(2 * pairs * classes, rows)
+    bound, bald = bounds(pool, target, weights, points)
+    bound, nonfinite, constant = maths.maskable(bound, available, size)
+    gain, seen = highest(pool, target, weights, bound, 1)
 
     def pick(b, carry):
-        state, bound, taken, indices, gains, joint, evaluated = carry
-        last = indices[b - 1]
-        state = labels.observe(jax.random.fold_in(key, b), state, jnp.exp(log_probs[:, jnp.maximum(last, 0)]), last >= 0, b, 0)
-        tie = jnp.where(joint[b - 1] > USED_UP * ceiling, TIE_BREAK, 0.0) * jnp.maximum(epig, 0.0)
-        gain, bound, seen = best_first(jnp.where(taken, -jnp.inf, bound), tie, jnp.float32(0.1), block, functools.partial(gains_of, state))
-        rank = jnp.where(seen, gain + tie, -jnp.inf)
-        best = jnp.argmax(rank)
-        some = rank[best] > -jnp.inf
-        gains = gains.at[b].set(jnp.where(some, gain[best], -jnp.inf))
-        joint = joint.at[b].set(jnp.minimum(joint[b - 1] + jnp.maximum(gains[b], 0.0), ceiling))
-        return state, bound, taken.at[best].set(True), indices.at[b].set(jnp.where(some, best, -1)), gains, joint, evaluated + seen.sum(dtype=jnp.int32)
+        state, taken, last, indices, gains, joint, computed = carry
+        config_key, label_key = jax.random.split(jax.random.fold_in(key, b))
+        state = labels.observe_sampled(config_key, state, last, indices[b - 1] >= 0)
+        told = targets.sampled(label_key, state, target, weights)
+        open_ = jnp.where(taken, -jnp.inf, bald)
+        limit = jnp.minimum(open_, screened(pool, told, step, points)) if step > 1 else open_
+        tie = jnp.where(joint[b - 1] > USED_UP * most, TIE_BREAK, 0.0) * jnp.maximum(bound, 0.0)
 
-    first = jnp.argmax(epig)
-    some = epig[first] > -jnp.inf
-    start = labels.Configurations(
-        jnp.full((draws * each, draws), 1.0 / draws, jnp.float32), jnp.full(draws * each, 1.0 / (draws * each), jnp.float32))
-    zeros = jnp.zeros(size, jnp.float32)
-    carry = (start, bald, (jnp.arange(rows) == first) | (epig == -jnp.inf), jnp.full(size, -1, jnp.int32).at[0].set(jnp.where(some, first, -1)),
-             zeros.at[0].set(epig[first]), zeros.at[0].set(jnp.clip(epig[first], 0.0, ceiling)), jnp.int32(0))
-    *_, indices, gains, joint, evaluated = lax.fori_loop(1, size, pick, carry)
+        def gains_of(at):
+            gain = jnp.clip(jnp.mean(targets.revealed(told, pool.at(at)), axis=0), 0.0, bald[at])
+            return gain, gain
+
+        gain, _, seen = best_first(limit, tie, 0.0, block, gains_of)
+        row, taken, last = _best(pool, jnp.where(seen, gain + tie, -jnp.inf), taken)
+        gains = gains.at[b].set(jnp.where(row >= 0, gain[row], -jnp.inf))
+        joint = joint.at[b].set(jnp.minimum(joint[b - 1] + jnp.maximum(gains[b], 0.0), most))
+        computed += jnp.sum(seen, dtype=jnp.float32) + (jnp.sum(open_ > -jnp.inf, dtype=jnp.float32) / step if step > 1 else 0.0)
+        return state, taken, last, indices.at[b].set(row), gains, joint, computed
+
+    most = jnp.sum(weights * scores.bald(target))
+    start = labels.Configurations(jnp.full((pairs, draws), 1.0 / draws, jnp.float32), jnp.full(pairs, 1.0 / pairs, jnp.float32))
+    row, taken, last = _best(pool, jnp.where(seen, gain, -jnp.inf), bound == -jnp.inf)
+    first, zeros = jnp.where(row >= 0, gain[row], -jnp.inf), jnp.zeros(size, jnp.float32)
+    carry = (start, taken, last, jnp.full(size, -1, jnp.int32).at[0].set(row), zeros.at[0].set(first), zeros.at[0].set(jnp.clip(first, 0.0, most)),
+             jnp.sum(seen, dtype=jnp.float32))
+    *_, indices, gains, joint, computed = lax.fori_loop(1, size, pick, carry)
     return Selection(
-        indices, gains, joint=joint, saturated=labels.used_up(joint, ceiling), about=About.TARGETS, ceiling=ceiling, nonfinite=nonfinite,
-        constant=constant & (epig[first] <= 0.0), evaluated=share(evaluated, (epig > -jnp.inf).sum(), size))
+        indices, gains, joint=joint, saturated=labels.used_up(joint, most), about=About.TARGETS, ceiling=most, nonfinite=nonfinite,
+        constant=constant & (first <= 0.0), evaluated=computed / jnp.maximum(jnp.sum(bound > -jnp.inf, dtype=jnp.float32) * size, 1.0))
 
 
-def _target_labels(key, target: Float[Array, "K T L"], weights: Float[Array, " T"], each: int) -> Float[Array, "S K"]:
-    """Likelihood, under every draw, of one target label for each configuration: targets by weight, labels from the configuration's draw."""
-    draws = target.shape[0]
-    which_key, order_key, label_key = jax.random.split(key, 3)
-    places = (jax.random.permutation(order_key, draws * each).astype(jnp.float32) + jax.random.uniform(which_key, dtype=jnp.float32)) / (draws * each)
-    which = labels.inverse_cdf(weights, jnp.minimum(places, 1.0 - 1e-6))
-    own = jnp.arange(draws * each) // each
-    label = jax.random.categorical(label_key, target[own, which])
-    return jnp.exp(target[:, which, label]).T
+def _best(pool: Pool, rank, taken):
+    """The best row, or -1 if there is none; what is taken with it; its prediction [K, C]."""
+    best = jnp.argmax(rank)
+    return jnp.where(rank[best] > -jnp.inf, best, -1), taken.at[best].set(True), jnp.exp(pool.at(best[None])[:, 0])
 
 
-def _given(state: labels.Configurations, likelihood: Float[Array, "S K"]) -> labels.Configurations:
-    weights = state.weights * likelihood
-    total = weights.sum(axis=1, keepdims=True)
-    return state._replace(weights=jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), state.weights))
+def bounds(pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], points: int) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """What EPIG cannot exceed, and BALD, which no gain can exceed."""
+    matrix = spread(target, weights)
+    return pool.over(lambda part: (ceiling(part, matrix), scores.bald(part)), points)
+
+
+def highest(
+    pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], bound: Float[Array, " N"], size: int
+) -> tuple[Float[Array, " N"], Bool[Array, " N"]]:
+    """EPIG of every point that could be among the `size` highest, and where it was computed; -inf in `bound` rules a point out."""
+
+    def exact(at):
+        gain = unchecked(pool.at(at), target, weights)
+        return gain, gain
+
+    gain, _, seen = best_first(bound, jnp.zeros(bound.shape, jnp.float32), 0.0, block_size(1, bound.shape[0]), exact, size)
+    return gain, seen
+
+
+def screened(pool: Pool, pairs: targets.Pairs, step: int, points: int) -> Float[Array, " N"]:
+    """What a gain is taken not to exceed: its mean over one pair in `step`, plus standard errors against the mean over all."""
+    few, count = targets.every(pairs, step), pairs.worth.shape[0]
+    error = SURE * math.sqrt(1 / few.worth.shape[0] - 1 / count)
+
+    def most(part):
+        values = targets.revealed(few, part)
+        return jnp.mean(values, axis=0) + error * jnp.std(values, axis=0)
+
+    return pool.over(most, points)

@@ -75,6 +75,13 @@ def observe(key, state: Configurations, probs: Float[Array, "K C"], real, observ
     return jax.tree.map(lambda a, b: jnp.where(real, a, b), new, state)
 
 
+def observe_sampled(key, state: Configurations, probs: Float[Array, "K C"], real) -> Configurations:
+    """`observe` for configurations that are sampled from the first point on."""
+    draws = probs.shape[0]
+    new = extended(places(key, draws, state.weights.shape[0] // draws)[0], state, probs)
+    return jax.tree.map(lambda a, b: jnp.where(real, a, b), new, state)
+
+
 def enumerated(state: Configurations, probs: Float[Array, "K C"]) -> Configurations:
     """Every configuration with every label: row s becomes rows s * C ... s * C + C - 1."""
     rows, classes = state.weights.shape[0], probs.shape[1]

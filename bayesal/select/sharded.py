@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from bayesal import maths, scores
 from bayesal.select.batch_bald import greedy
-from bayesal.select.lazy import share
+from bayesal.select.lazy import held, share
 from bayesal.types import Key, Selection
 
 
@@ -29,7 +29,7 @@ def batch_bald_shard(
       configurations: see `select.batch_bald`.
     """
     bald, nonfinite = maths.rankable(scores.bald(log_probs), available)
-    picked, evaluated = greedy(key, log_probs, bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
+    picked, evaluated = greedy(key, held(log_probs), bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
     candidates, evaluated, nonfinite = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), evaluated, nonfinite]), axis)
     low, high = lax.pmin(jnp.min(jnp.where(bald > -jnp.inf, bald, jnp.inf)), axis), picked.scores[0]
     return picked._replace(

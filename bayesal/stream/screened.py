@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesal import checks, select
 from bayesal.scores import bald
+from bayesal.select.lazy import certified
 from bayesal.stream.ranked import CHUNK, Candidates, Progress, best, checked_mask, log_probs_of, measured, rows_at_a_time
 from bayesal.stream.sources import Source, opened
 from bayesal.types import ArrayLike, Key, Selection
@@ -55,10 +56,9 @@ def batch_bald(
     while True:
         log_probs = _log_probs(predictive, kept.x, chunk, shape)
         inner = select.batch_bald(key, log_probs, size, available=np.arange(shape) < len(kept.rows), configurations=configurations)
-        certified = float(np.min(inner.scores)) >= kept.left_out
-        if certified or not grow:
-            return inner._replace(
-                indices=kept.rows[np.asarray(inner.indices)], certified=jnp.asarray(certified), nonfinite=jnp.asarray(kept.nonfinite))
+        found = certified(inner, kept.left_out)
+        if bool(found.certified) or not grow:
+            return found._replace(indices=kept.rows[np.asarray(inner.indices)], nonfinite=jnp.asarray(kept.nonfinite))
         shape *= 2
         kept = _grown(kept, shape, pool, np.concatenate(every), mask)
 
