@@ -33,6 +33,7 @@ run = {name: jax.jit(lambda key, x, available, s=s: s(key, linear, x, available,
 
 @settings(max_examples=8)
 @given(st.sampled_from([5, 20]), st.integers(0, 10_000))
+@pytest.mark.slow
 def test_within_speaks_of_the_whole_pool(candidates, seed):
     available = jnp.asarray(np.random.default_rng(seed).random(N) < 0.8)
     seen = {}

@@ -169,6 +169,7 @@ def test_float64_keeps_its_digits_on_the_way_in():
     assert choose(probs=tiny, size=1, method="entropy").ranking.total[0] == 0
 
 
+@pytest.mark.slow
 def test_half_precision():  # TRAPS 5
     z = np.random.default_rng(5).normal(size=(K, N, C)).astype(np.float32)
     exact = choose(logits=z, size=10, method="bald")

@@ -148,6 +148,7 @@ def test_anything_else_is_refused_by_name(spoil, error, argument):
     assert caught.value.argument == argument
 
 
+@pytest.mark.slow
 def test_far_more_classes_and_targets_than_a_joint_table_could_hold():  # TRAPS 6, 33
     log_p = jax.nn.log_softmax(jax.random.normal(KEY, (8, 40, 300)) * 3)
     picked = select.batch_epig(KEY, log_p, jnp.tile(log_p, (1, 5, 1)), 5, configurations=64)

@@ -50,7 +50,8 @@ def test_a_prior_of_no_weight_is_no_prior(linear):
     assert_allclose(one.params, plain.fit(jax.random.key(1), start.params, DATA, short)[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("priors", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("priors", [False, True])
 def test_members_on_eight_devices_are_those_of_one(priors):
     network, x = networks.mlp(4, 3, (8,)), jax.random.normal(jax.random.key(3), (20, 4))
     data = Labeled(x, jnp.arange(20, dtype=jnp.int32) % 3, jnp.int32(20))

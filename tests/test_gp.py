@@ -127,6 +127,7 @@ def test_with_every_label_inducing_the_process_is_exact(points):
     assert_allclose(found.variance[0], np.diag(cov), atol=5e-3)
 
 
+@pytest.mark.slow
 def test_few_inducing_points_bound_the_evidence_from_below():
     losses = []
     for points in (8, 24):

@@ -255,7 +255,7 @@ def test_an_ensemble_has_exactly_its_members():
 
 
 @pytest.mark.parametrize(("kind", "strategy"), [
-    ("point", STRATEGY), ("rate_0", STRATEGY), ("rate_0", BATCH_BALD), ("one_draw", STRATEGY)],
+    ("point", STRATEGY), ("rate_0", STRATEGY), pytest.param("rate_0", BATCH_BALD, marks=pytest.mark.slow), ("one_draw", STRATEGY)],
     ids=["point", "rate_0", "rate_0_batch_bald", "one_draw"])  # fmt: skip
 def test_a_ranking_that_says_nothing_is_refused(kind, strategy):
     posterior = {"point": posteriors.point(MLP)}.get(kind, POSTERIOR)
@@ -511,6 +511,7 @@ def test_a_candidate_that_diverges_never_wins():
     assert int(report.chosen) == 0
 
 
+@pytest.mark.slow
 def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
     """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by."""
     learner = build(
@@ -528,6 +529,7 @@ def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
     assert same(first, HParams(*(jnp.asarray(v) for v in SHORT)))  # the incumbent is candidate 0
 
 
+@pytest.mark.slow
 def test_calibration_leaves_the_fit_alone(state):
     calibrated = build(calibrate=TEMPERATURE)
     other = calibrated.tell(calibrated.init(KEY, X), X, np.arange(10), Y[:10])

@@ -66,6 +66,7 @@ def test_equal_mass_bins_hold_equally_many_and_keep_ties_together():  # TRAPS 24
 
 
 @given(st.integers(0, 2**31))
+@pytest.mark.slow
 def test_the_order_of_points_and_the_names_of_classes_do_not_matter(seed):
     log_p, _ = oracles.random_log_probs(seed, (40, 3))
     rng = np.random.default_rng(seed)

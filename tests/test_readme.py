@@ -39,6 +39,7 @@ def test_a_network_of_ones_own():
     assert out.split("\n")[:2] == ["(10,) True", "(10,) True"]
 
 
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("notebook", [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] * path.name.startswith("02")) for path in sorted((ROOT / "notebooks").glob("*.py"))])
 def test_notebooks_run(notebook):
     run("import matplotlib; matplotlib.use('Agg')\n" + notebook.read_text())

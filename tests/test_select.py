@@ -128,6 +128,7 @@ def test_the_first_pick_is_the_highest_bald(seed):  # TRAPS 19
     assert bald[int(picked.indices[0])] == bald.max() and abs(float(picked.scores[0]) - bald.max()) < 1e-6
 
 
+@pytest.mark.slow
 def test_copies_come_after_every_original():  # TRAPS 9
     bits = np.stack([np.arange(8) & 1, np.arange(8) // 2 & 1, np.arange(8) // 4 & 1], axis=1)  # three independent questions
     sure = np.array([4.0, 3.5, 3.0])[None, :, None] * np.where(bits[..., None] == np.arange(2), 1.0, -1.0)
@@ -150,6 +151,7 @@ def test_sampled_configurations_come_close_to_the_enumeration():  # TRAPS 7
     assert np.abs(errors).max() < 0.05, errors
 
 
+@pytest.mark.slow
 def test_two_hundred_picks_of_a_thousand_classes():  # TRAPS 6
     log_p, _ = oracles.random_log_probs(0, (4, 204, 1000), scale=1.0)
     picked = select.batch_bald(jax.random.key(0), log_p, 200, configurations=8)
@@ -245,6 +247,7 @@ def test_equal_scores_are_fine_where_nothing_is_chosen():
         select.top(np.zeros(4, np.float32), 3)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_classes_times_configurations():  # TRAPS 6
     args = (jax.random.key(0), jnp.zeros((20, 200, 1000)), jnp.ones(200, bool))
     pool = 20 * 200 * 1000 * 4

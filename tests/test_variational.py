@@ -61,7 +61,7 @@ def divergence(mean, cov, prior_mean, precision):
     return 0.5 * (np.trace(precision @ cov) + gap @ precision @ gap - len(mean) - np.linalg.slogdet(cov)[1] - np.linalg.slogdet(precision)[1])
 
 
-@pytest.mark.parametrize("rank", [1, 2, 20])  # 20 is more than there are weights
+@pytest.mark.parametrize("rank", [pytest.param(1, marks=pytest.mark.slow), 2, 20])  # 20 is more than there are weights
 def test_kl_of_low_rank_is_that_of_the_whole_covariance(rank):
     state = low_rank(rank)
     mean, cov = covariance(state)
@@ -138,6 +138,7 @@ def test_the_fit_finds_the_exact_optimum_of_one_logit(kl_weight):
     assert_allclose([state.mean[0], jnp.exp(state.log_std[0])], exact_optimum(24, 8, kl_weight), atol=0.03)
 
 
+@pytest.mark.slow
 def test_digits_are_learned_and_draws_disagree():
     x, y = load_digits(return_X_y=True)
     x, y = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y, jnp.int32)
