@@ -290,7 +290,7 @@ def test_a_file_that_ends_or_changes_while_it_is_read_is_refused(tmp_path, mappe
     with pytest.raises(checks.BadPool, match=r"ends early.*row \d+ is not there"):
         stream.scores(*spoilt(cut), scores.bald, chunk=10)
     touched = lambda: os.utime(path, ns=(1, 1))
-    for call in (lambda p, s: stream.scores(p, s, scores.bald, chunk=10), lambda p, s: stream.candidates(p, s, 3)):
+    for call in (lambda p, s: stream.scores(p, s, scores.bald, chunk=10), lambda p, s: stream.candidates(p, s, 3, chunk=10)):  # one part is read ahead
         with pytest.raises(checks.BadPool, match="changed"):
             call(*spoilt(touched))
 
