@@ -27,7 +27,7 @@ class Explanation(NamedTuple):
     joint:      information in the batch up to and including it, about the same; at most `ceiling`.
     share:      `joint / ceiling`. Near 1 there is next to nothing left to learn from these draws; NaN where there is no ceiling.
     saturated:  whether the picks before it had used up 95 % of the ceiling, so that its gain is mostly noise.
-    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" (of a batch about targets: by EPIG) once a greedy batch is saturated; or
+    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" (of a batch about targets: by a bound on EPIG) once a greedy batch is saturated; or
                 "own score" where the selector reports no joint information.
     nearest:    row of the nearest labeled point by Euclidean distance, or -1.
     distance:   how far that is, or NaN.

@@ -145,7 +145,7 @@ class About(enum.StrEnum):
     @property
     def fallback(self) -> str:
         """What orders near ties of gains once the information is used up."""
-        return {About.DRAWS: "BALD", About.TARGETS: "EPIG"}[self]
+        return {About.DRAWS: "BALD", About.TARGETS: "a bound on EPIG"}[self]
 
 
 class Selection(NamedTuple):

@@ -83,7 +83,7 @@ def test_the_screened_limit_is_rarely_too_low():
     for key in oracles.keys(3):
         pairs = targets.sampled(key, state, jnp.asarray(log_q), jnp.full(T, 1 / T, jnp.float32))
         gain = np.asarray(targets.revealed(pairs, jnp.asarray(log_p))).mean(0)
-        limit = np.asarray(module.screened(pool, pairs, module.STEP, 200))
+        limit = np.asarray(module.screened(pool, pairs, configurations.STEP, 200))
         low.append(np.mean(limit < gain))
         assert np.median(limit / gain) < 2.0  # a limit that bites
     assert np.mean(low) < 0.01

@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import jax
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesal import checks, scores, select
+from bayesal.select import configurations
 from bayesal.select.batch_bald import _batch_bald as batch_bald_program
+
+module = importlib.import_module("bayesal.select.batch_bald")
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -120,6 +124,39 @@ def test_lazy_evaluation_finds_what_a_full_sweep_finds():
     assert 0 < float(picked.evaluated) < 0.8  # and left blocks out
 
 
+def test_a_screening_by_few_configurations_is_an_estimate_with_its_error():
+    log_p, _ = oracles.random_log_probs(5, (20, 40, 3), scale=1.5)
+    probs, noise = np.exp(log_p).transpose(1, 2, 0), -(np.exp(log_p) * log_p).sum(-1).T
+    weights = np.random.default_rng(0).dirichlet(np.full(20, 0.3), 20 * 12).astype(np.float32)
+    state = configurations.Configurations(jnp.asarray(weights), jnp.full(240, 1 / 240, jnp.float32))
+    few = configurations.thinned(state, 20, 4)
+    assert (np.asarray(few.weights) == weights.reshape(20, 12, 20)[:, :4].reshape(80, 20)).all()  # as many of each draw
+    gain, error = configurations.estimate(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32))
+    mixed = np.einsum("nck,sk->nsc", np.float64(probs), np.float64(few.weights))
+    each = -(mixed * np.log(mixed)).sum(-1) - np.float64(noise) @ np.float64(few.weights).T
+    np.testing.assert_allclose(gain, each.mean(1), atol=1e-5)
+    np.testing.assert_allclose(error, each.std(1) / 80**0.5, atol=1e-5)
+    np.testing.assert_allclose(gain, configurations.information(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("draws", "count", "few"), [(100, 1000, 1), (10, 1000, 12), (6, 243, 11), (100, 10_000, 12), (8, 64, 0), (100, 100, 0)])
+def test_a_screening_takes_an_eighth_if_that_is_enough(draws, count, few):
+    assert configurations.screening(draws, count) == few
+
+
+@pytest.mark.slow
+def test_screened_batches_are_those_of_a_full_sweep(monkeypatch):
+    problems = [oracles.random_log_probs(seed, (20, 400, 4), scale=1.5)[0] for seed in range(8)]
+    lazy = [select.batch_bald(jax.random.key(0), log_p, 8, configurations=640) for log_p in problems]
+    monkeypatch.setattr(configurations, "screening", lambda *given: 0)
+    monkeypatch.setattr(module, "SLACK", 1e3)  # nothing is left out of programs traced from here on
+    full = jax.jit(lambda log_p: batch_bald_program.__wrapped__(jax.random.key(0), log_p, jnp.ones(400, bool), 8, 640))
+    for picked, whole in zip(lazy, map(full, problems), strict=True):
+        np.testing.assert_array_equal(picked.indices, whole.indices)
+        np.testing.assert_allclose(picked.scores, whole.scores, rtol=1e-5)
+        assert float(picked.evaluated) < 0.75 and float(whole.evaluated) > 0.9
+
+
 @given(st.integers(0, 2**31))
 def test_the_first_pick_is_the_highest_bald(seed):  # TRAPS 19
     log_p, _ = oracles.random_log_probs(seed, (6, 12, 3), scale=3.0)
@@ -133,9 +170,9 @@ def test_copies_come_after_every_original():  # TRAPS 9
     bits = np.stack([np.arange(8) & 1, np.arange(8) // 2 & 1, np.arange(8) // 4 & 1], axis=1)  # three independent questions
     sure = np.array([4.0, 3.5, 3.0])[None, :, None] * np.where(bits[..., None] == np.arange(2), 1.0, -1.0)
     log_p = np.repeat(oracles.log_softmax(sure).astype(np.float32), 4, axis=1)
-    for configurations in (4, 64):  # sampled, enumerated
+    for count in (4, 64):  # sampled, enumerated
         for seed in range(20):
-            picked = select.batch_bald(jax.random.key(seed), log_p, 3, configurations=configurations)
+            picked = select.batch_bald(jax.random.key(seed), log_p, 3, configurations=count)
             assert [i // 4 for i in picked.indices.tolist()] == [0, 1, 2]
     assert {i // 4 for i in select.top(scores.bald(log_p), 3).indices.tolist()} == {0}  # what ranking alone does
 
@@ -251,6 +288,6 @@ def test_equal_scores_are_fine_where_nothing_is_chosen():
 def test_memory_does_not_grow_with_classes_times_configurations():  # TRAPS 6
     args = (jax.random.key(0), jnp.zeros((20, 200, 1000)), jnp.ones(200, bool))
     pool = 20 * 200 * 1000 * 4
-    for configurations in (1000, 4000):
-        used = batch_bald_program.lower(*args, 5, configurations).compile().memory_analysis().temp_size_in_bytes
-        assert used < 5 * pool, (configurations, used / pool)
+    for count in (1000, 4000):
+        used = batch_bald_program.lower(*args, 5, count).compile().memory_analysis().temp_size_in_bytes
+        assert used < 5 * pool, (count, used / pool)

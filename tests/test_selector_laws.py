@@ -370,7 +370,7 @@ def used_up_information_is_said(t: Trial):  # TRAPS 7, 8
         return
     assert joint.size == 0 or joint[-1] <= picked.ceiling + 1e-6
     before = np.concatenate([[0.0], joint[:-1]])
-    assert np.array_equal(picked.saturated, before > 0.95 * picked.ceiling) and ["EPIG", "BALD"][picked.about is About.DRAWS] == picked.about.fallback
+    assert np.array_equal(picked.saturated, before > 0.95 * picked.ceiling) and ["a bound on EPIG", "BALD"][picked.about is About.DRAWS] == picked.about.fallback
     late = picked.saturated & real
     assert (f"first {late.argmax()} of {real.sum()} " in picked.note() and picked.about.fallback in picked.note()) if late.any() else picked.note() == ""
 

@@ -145,7 +145,8 @@ def ceiling(log_probs: Float[Array, "K n C"], spread: Float[Array, "K K"]) -> Fl
     far = probs - mean[None]  # M takes no notice of the mean, but rounding would
     form = jnp.sum(far * jnp.matmul(spread, far, precision=jax.lax.Precision.HIGHEST), axis=0)
     form = jnp.maximum(form, 0.0) + 2e-6 * jnp.trace(spread) * jnp.sum(jnp.square(far), axis=0)  # no rounding error makes it too low
-    chi2 = jnp.where(mean > 0, form / jnp.where(mean > 0, mean, 1.0), 0.0).reshape(rows, classes).sum(axis=1)
+    never = mean == 0  # NaN is not 0, and stays
+    chi2 = jnp.where(never, 0.0, form / jnp.where(never, 1.0, mean)).reshape(rows, classes).sum(axis=1)
     return 1.0001 * jnp.log1p(chi2)
 
 

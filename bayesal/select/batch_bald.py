@@ -12,12 +12,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from bayesal import checks, maths
 from bayesal import scores as score_functions
 from bayesal.select import configurations as labels
-from bayesal.select.lazy import TIE_BREAK, Pool, best_first, block_size, held, share
+from bayesal.select.lazy import BLOCK, SURE, TIE_BREAK, Pool, best_first, block_size, held, share
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
@@ -91,7 +91,7 @@ def _best_here(pool, rank, gain):
 
 def greedy(
     key: Key, pool: Pool, bald: Float[Array, " N"], size: int, configurations: int, best: Callable[[Array, Array], tuple]
-) -> tuple[Selection, Int[Array, ""]]:
+) -> tuple[Selection, Float[Array, ""]]:
     """The greedy loop over candidates held here, of which `best` says which one is picked; and how many gains were computed.
 
     Args:
@@ -106,11 +106,20 @@ def greedy(
     draws, rows, classes = pool.shape
     exact = labels.exact_steps(classes, configurations)
     limit = jnp.log(jnp.float32(draws))
-    block = block_size(configurations * classes, rows)
+    each = labels.screening(draws, configurations)
+    block, wide = block_size(configurations * classes, rows), block_size(max(each, 1) * draws * classes, rows, 4 * BLOCK)
+
+
+    def laid_out(at):
+        part = pool.at(at)  # most points are never looked at, so nothing is laid out anew for all of them
+        return jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
+
+    def screen(state, bound, at):
+        gain, error = labels.estimate(labels.thinned(state, draws, each), *laid_out(at))
+        return gain - SURE * error, jnp.clip(gain + SURE * error, 0.0, bound[at])
 
     def gains_of(state, few, at):
-        part = pool.at(at)  # most points are never looked at, so nothing is laid out anew for all of them
-        probs, noise = jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
+        probs, noise = laid_out(at)
         head = jax.tree.map(lambda a: a[:FEW], state)
         gain = lax.cond(few, lambda: labels.information(head, probs, noise), lambda: labels.information(state, probs, noise))
         gain = jnp.clip(gain, 0.0, bald[at])
@@ -124,15 +133,19 @@ def greedy(
         tie = jnp.where(joint[b - 1] > USED_UP * limit, TIE_BREAK, 0.0) * jnp.maximum(bald, 0.0)
         # the last turn (b = size) only observes: it has no candidates, and writes out of bounds, which is dropped
         open_ = jnp.where(taken | (b == size), -jnp.inf, bound)
+        if each:
+            _, lower, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state, bound))
+            open_, slack = jnp.where(looked, lower, open_), 0.0  # what was not looked at has a bound too low for the slack
+            evaluated += looked.sum(dtype=jnp.float32) * each * draws / configurations
         gain, bound, seen = best_first(open_, tie, slack, block, functools.partial(gains_of, state, classes**b <= FEW))
         row, won, last, here = best(jnp.where(seen, gain + tie, -jnp.inf), gain)
         gains = gains.at[b].set(jnp.where(row >= 0, jnp.minimum(won, gains[b - 1]), -jnp.inf))
-        return state, bound, taken | here, last, indices.at[b].set(row), gains, joint, evaluated + seen.sum(dtype=jnp.int32)
+        return state, bound, taken | here, last, indices.at[b].set(row), gains, joint, evaluated + seen.sum(dtype=jnp.float32)
 
     row, won, last, here = best(bald, bald)
     carry = (
         labels.nothing_observed(draws, classes, configurations, exact), bald, here | (bald == -jnp.inf), last,
-        jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size, jnp.float32).at[0].set(won), jnp.zeros(size, jnp.float32), jnp.int32(0))
+        jnp.full(size, -1, jnp.int32).at[0].set(row), jnp.zeros(size, jnp.float32).at[0].set(won), jnp.zeros(size, jnp.float32), jnp.float32(0.0))
     *_, indices, gains, joint, evaluated = lax.fori_loop(1, size + 1, pick, carry)
     joint = _both(joint, jnp.cumsum(jnp.maximum(gains, 0.0)), limit)
     return Selection(indices, gains, joint=joint, saturated=labels.used_up(joint, limit), about=About.DRAWS, ceiling=limit), evaluated

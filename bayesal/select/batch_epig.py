@@ -12,11 +12,8 @@ from bayesal import checks, maths, scores
 from bayesal.scores.epig import ceiling, checked_target, spread, unchecked
 from bayesal.select import configurations as labels
 from bayesal.select import targets
-from bayesal.select.lazy import TABLE, TIE_BREAK, Pool, best_first, block_size, held
+from bayesal.select.lazy import SURE, TABLE, TIE_BREAK, Pool, best_first, block_size, held
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
-
-STEP, FEWEST = 8, 64  # candidates are screened with one pair in 8, if those are at least 64
-SURE = 3.0  # standard errors above the screened gain that a candidate's gain is taken not to exceed
 
 
 def batch_epig(
@@ -87,7 +84,7 @@ def searched(
     """`batch_epig` in a pool that is held, or predicted when it is looked at, `chunk` rows at a time: once for a pick."""
     draws, rows, classes = pool.shape
     pairs = draws * max(1, configurations // draws)
-    step = max(1, min(STEP, pairs // FEWEST))
+    step = max(1, min(labels.STEP, pairs // labels.FEWEST))
     points = max(1, min(rows, chunk, TABLE // (classes * max(draws, pairs // step))))
     block = block_size(2 * pairs * classes, rows)
     bound, bald = bounds(pool, target, weights, points)

@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal.types import USED_UP
 
+STEP, FEWEST = 8, 64  # gains are screened with one configuration in 8, if those are at least 64
+
 # gains are differences of entropies: the reduced precision that accelerators multiply with by default would reorder them
 product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -48,6 +50,28 @@ def information(state: Configurations, probs: Float[Array, "n C K"], noise: Floa
     terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
     total = product(terms, state.share).reshape(probs.shape[:2]).sum(axis=1)
     return total - product(noise, product(state.share, state.weights))
+
+
+def screening(draws: int, configurations: int) -> int:
+    """How many configurations of each draw are enough to see which gains need all of them; 0: there are too few to save by it."""
+    each = configurations // draws
+    few = max(each // STEP, -(-FEWEST // draws))
+    return few if 2 * few <= each else 0
+
+
+def thinned(state: Configurations, draws: int, few: int) -> Configurations:
+    """So many configurations of each draw, of sampled ones."""
+    each = state.weights.shape[0] // draws
+    weights = state.weights[: draws * each].reshape(draws, each, draws)[:, :few].reshape(draws * few, draws)
+    return Configurations(weights, jnp.full(draws * few, 1.0 / (draws * few), jnp.float32))
+
+
+def estimate(state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """`information` from sampled configurations of equal share, and its standard error."""
+    mixed = product(probs.reshape(-1, probs.shape[-1]), state.weights.T)
+    total = (-mixed * jnp.log(jnp.maximum(mixed, 1e-30))).reshape(*probs.shape[:2], -1).sum(axis=1)
+    each = total - product(noise, state.weights.T)  # [n, S]
+    return each.mean(axis=1), each.std(axis=1) / each.shape[1] ** 0.5
 
 
 def joint(state: Configurations) -> Float[Array, ""]:

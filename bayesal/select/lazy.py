@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import checks, chunks
 from bayesal.types import PyTree, Selection
 
+SURE = 3.0  # standard errors above a screened gain that the gain is taken not to exceed
 BLOCK = 128  # candidates whose gains are computed at a time, at most
 TABLE = 2**21  # numbers that the gains of a block are computed from, at most
 TIE_BREAK = 0.01  # weight of a point's own score beside its gain once a batch is saturated: gains near 0 must not decide by row number
@@ -42,14 +43,14 @@ def predicted(predictive: Callable[[Array], Float[Array, "K n C"]], x: Array) ->
     return Pool(lambda rows: of(x[rows]), over, (draws, x.shape[0], classes))
 
 
-def block_size(per_candidate: int, rows: int) -> int:
+def block_size(per_candidate: int, rows: int, most: int = BLOCK) -> int:
     """How many candidates to look at together, if one takes a table of so many numbers."""
-    return max(1, min(BLOCK, rows, TABLE // per_candidate))
+    return max(1, min(most, rows, TABLE // per_candidate))
 
 
-def share(evaluated: Int[Array, ""], candidates: Int[Array, ""], size: int) -> Float[Array, ""]:
+def share(evaluated: Float[Array, ""] | Int[Array, ""], candidates: Int[Array, ""], size: int) -> Float[Array, ""]:
     """Which share of the candidates' gains, over all picks after the first, was computed."""
-    return evaluated.astype(jnp.float32) / jnp.maximum(candidates * max(size - 1, 1), 1).astype(jnp.float32)
+    return evaluated / jnp.maximum(candidates * max(size - 1, 1), 1).astype(jnp.float32)
 
 
 def best_first(

@@ -30,10 +30,10 @@ def batch_bald_shard(
     """
     bald, nonfinite = maths.rankable(scores.bald(log_probs), available)
     picked, evaluated = greedy(key, held(log_probs), bald, size, configurations, functools.partial(_best_of_all, log_probs, axis))
-    candidates, evaluated, nonfinite = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), evaluated, nonfinite]), axis)
+    counts = lax.psum(jnp.stack([(bald > -jnp.inf).sum(), jnp.round(evaluated).astype(jnp.int32), nonfinite]), axis)
     low, high = lax.pmin(jnp.min(jnp.where(bald > -jnp.inf, bald, jnp.inf)), axis), picked.scores[0]
     return picked._replace(
-        nonfinite=nonfinite, evaluated=share(evaluated, candidates, size), constant=(candidates > size) & (low == high) & (high <= 0.0))
+        nonfinite=counts[2], evaluated=share(counts[1], counts[0], size), constant=(counts[0] > size) & (low == high) & (high <= 0.0))
 
 
 def _best_of_all(log_probs, axis, rank, gain):
