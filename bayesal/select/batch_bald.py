@@ -37,7 +37,8 @@ def batch_bald(
     I(y_1..y_B; w) = H[y_1..y_B] - sum_b mean_k H[p_k(y_b)];  0 <= I <= log K. The first pick is the highest BALD score.
     Exact while C^(b-1) <= configurations, then estimated from configurations sampled from every draw in equal number. A
     gain never exceeds the point's BALD score, nor its gain at an earlier step, so only candidates whose bound beats the best
-    gain found are evaluated. Reported gains never increase along the batch and `joint` never exceeds log K.
+    gain found are looked at: once configurations are sampled, first with an eighth of them, then, if three standard errors above
+    that could still be the best, with all. Reported gains never increase along the batch and `joint` never exceeds log K.
 
     When the picks so far have used up 95 % of log K (`saturated`), later gains are mostly noise: they still order the picks,
     near ties by plain BALD. More draws are the cure.
