@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 from bayesal import checks, likelihoods, networks, training
 from bayesal.posteriors.curvature import STRUCTURES, Structure, Task, nothing, settle, task_of
 from bayesal.posteriors.fisher import has_mean, last_good, mean_and_slope
-from bayesal.types import Gaussian, Likelihood, Network, Posterior, PyTree
+from bayesal.posteriors.recursive import learn
+from bayesal.types import FitInfo, Gaussian, HParams, Likelihood, Network, Posterior, PyTree
 
 
 class Laplace(NamedTuple):
@@ -49,10 +50,13 @@ def laplace(
     With a linear network and normal noise everything is exact: Bayesian linear regression. For real labels `posterior.marginal` is the mean
     and variance over all draws in closed form.
 
+    `posterior.online` takes up more labels with the features and the prior of the last fit (see `recursive.learn`): exactly for one mean
+    with known or shared normal noise, and else approximately. It needs one output, or structure="full".
+
     Args:
       network: its outputs are a linear layer on its `embed`.
-      structure: "kron", a covariance of the features times one of the outputs; "full", (D C)^2 numbers and (D C)^3 operations, the same as
-        "kron" for one output; "diag", variances alone.
+      structure: "kron", a covariance of the features times one of the outputs (see `curvature.Curvature`); "full", (D C)^2 numbers and
+        (D C)^3 operations, the same as "kron" for one output and for two classes; "diag", variances alone.
       tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
@@ -90,6 +94,14 @@ def laplace(
         found = _approximate(trained, task, kept, jnp.asarray(hparams.prior_scale, jnp.float32), tune)
         return last_good(found, state, info, hparams)
 
+    def online(state, labeled):
+        features = jax.vmap(lambda xi: trunk(state, xi))(labeled.x) * state.unit
+        task = task_of(likelihood, features, labeled, state.fixed)
+        weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
+        found = state._replace(mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain)
+        info = FitInfo(task.nll(weights) / jnp.maximum(labeled.count, 1), jnp.int32(-1))
+        return last_good(found, state, info, HParams(steps=0))
+
     def draw(key, state, num):
         noise = jax.random.normal(key, (num, *state.mean.shape), jnp.float32)
         return state.mean + state.unit[:, None] * jax.vmap(lambda z: kept.root(state.factor, z))(noise)
@@ -110,7 +122,8 @@ def laplace(
     return Posterior(
         init, fit, draw, lambda state, draw, x: head(state, draw, trunk(state, x)), lambda state, x: network.embed(state.params, x),
         trunk=trunk, head=head, real=likelihood.real, marginal=marginal if has_mean(likelihood) else None,
-        warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)))
+        warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)),
+        online=online if structure == "full" or structure == "kron" and likelihood.outputs else None)
 
 
 def prior_unit(rows: int, bias: bool) -> Float[Array, " D"]:
