@@ -80,7 +80,7 @@ def test_neither_order_nor_batches_matter():
 
 def test_five_hundred_labels_one_at_a_time_lose_no_digits():
     x, y = straight(7, 500, 3)
-    x = (x + [30.0, 0.0, 0.0]).astype(np.float32)  # a feature far from 0: precisions from 1 to 1e6
+    x = (x + np.array([30.0, 0.0, 0.0])).astype(np.float32)  # a feature far from 0: precisions from 1 to 1e6
 
     @jax.jit
     def run(state, x, y):

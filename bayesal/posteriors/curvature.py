@@ -48,14 +48,14 @@ class Structure(NamedTuple):
     factor:  `(Curvature, delta) -> factor`, a pytree.
     root:    `(factor, noise [D, C]) -> [D, C]`, linear: what makes unit noise into weights of that precision.
     log_det: `(factor) -> ` logarithm of the precision's determinant.
-    absorb:  `(factor, upper [P, P]) -> factor` of the precision that is `upper.T @ upper` in the units of that noise, outputs before features;
-             None where no factor of this structure has it.
+    turn:    `(factor, matrix [P, P], growth) -> factor` that first puts the noise (outputs before features) through the matrix, which adds
+             `growth` to the logarithm; None where no factor of this structure can.
     """
 
     factor: Callable[[Curvature, Any], Any]
     root: Callable[[Any, Float[Array, "D C"]], Float[Array, "D C"]]
     log_det: Callable[[Any], Float[Array, ""]]
-    absorb: Callable[[Any, Float[Array, "P P"]], Any] | None = None
+    turn: Callable[[Any, Float[Array, "P P"], Float[Array, ""]], Any] | None = None
 
 
 class Task(NamedTuple):
@@ -129,7 +129,7 @@ def curvature(task: Task, weights: Float[Array, "D C"], left: Float[Array, "D D"
 
 
 class Kron(NamedTuple):
-    """A normal of independent parts along `left (x) right`."""
+    """A normal of independent parts along `left (x) right`, which are bases of determinant 1 (or -1)."""
 
     left: Float[Array, "D D"]
     right: Float[Array, "C C"]
@@ -141,13 +141,18 @@ def _kron(curvature: Curvature, delta) -> Kron:
     return Kron(left, curvature.right, jax.lax.rsqrt(energy[:, None] * curvature.power[None] + delta))
 
 
-def _kron_absorb(factor: Kron, upper) -> Kron:
+def _kron_turn(factor: Kron, matrix, growth) -> Kron:
     if factor.right.shape != (1, 1):
         raise checks.WrongType(
             "update", f"a Kronecker product cannot take up the labels of a layer of {factor.right.shape[0]} outputs one after the other: build the posterior with "
             "structure='full', or pass update='fresh'.")
-    _, singular, rows = jnp.linalg.svd(upper / factor.std.T)
-    return Kron(factor.left @ rows.T, factor.right, 1.0 / singular[:, None])
+    std = _even(factor.std, growth)
+    return Kron(factor.left * factor.std.T @ matrix / std, factor.right, jnp.full_like(factor.std, std))
+
+
+def _even(std, growth):
+    """One standard deviation for all, of the same product once the precision's determinant has grown."""
+    return jnp.exp(jnp.mean(jnp.log(std)) - 0.5 * growth / std.size)
 
 
 def _kron_root(factor: Kron, noise):
@@ -155,32 +160,35 @@ def _kron_root(factor: Kron, noise):
 
 
 class Full(NamedTuple):
-    """A normal of any covariance: a Cholesky factor of its precision, as seen from the unit ball of the Kronecker product's diagonal."""
+    """A normal of any covariance: noise goes through `inner`, of determinant 1 (or -1), and then into a Kronecker product."""
 
     kron: Kron
-    lower: Float[Array, "P P"]
+    inner: Float[Array, "P P"]
 
 
 def _full(curvature: Curvature, delta) -> Full:
-    """With one output of known noise the factor is 1, so ill-conditioned features cost no digits."""
-    kron = Kron(curvature.left, curvature.right, jax.lax.rsqrt(curvature.products() + delta))
-    rows, columns = kron.std.shape
+    """With one output of known noise `inner` is 1, so ill-conditioned features cost no digits."""
+    std = jax.lax.rsqrt(curvature.products() + delta)
+    rows, columns = std.shape
     seen = curvature.features @ curvature.left
     fisher = jnp.einsum("ec,med,df->mcf", curvature.right, curvature.fisher, curvature.right)
     block = lambda f: jnp.einsum("ma,mdb->adb", seen, f[:, :, None] * seen[:, None])  # one output against all: [D, C, D]
     blocks = jax.lax.map(block, jnp.moveaxis(fisher, 1, 0)).reshape(columns * rows, columns * rows)
-    std = kron.std.T.ravel()
-    precision = (blocks + delta * jnp.eye(std.size, dtype=jnp.float32)) * std[:, None] * std[None]
-    return Full(kron, jax.lax.linalg.cholesky(0.5 * (precision + precision.T), symmetrize_input=False))
+    each = std.T.ravel()
+    precision = (blocks + delta * jnp.eye(each.size, dtype=jnp.float32)) * each[:, None] * each[None]
+    lower = jax.lax.linalg.cholesky(0.5 * (precision + precision.T), symmetrize_input=False)
+    inner = jax.lax.linalg.triangular_solve(lower, jnp.eye(each.size, dtype=jnp.float32), left_side=True, lower=True, transpose_a=True)
+    size = jnp.exp(jnp.mean(jnp.log(jnp.diagonal(inner))))
+    return Full(Kron(curvature.left, curvature.right, size * std), inner / size)
 
 
 def _full_root(factor: Full, noise):
-    white = jax.lax.linalg.triangular_solve(factor.lower, noise.T.reshape(-1, 1), left_side=True, lower=True, transpose_a=True)
-    return _kron_root(factor.kron, white.reshape(noise.shape[::-1]).T)
+    return _kron_root(factor.kron, (factor.inner @ noise.T.ravel()).reshape(noise.shape[::-1]).T)
 
 
-def _full_absorb(factor: Full, upper) -> Full:
-    return factor._replace(lower=factor.lower @ upper.T)  # both are triangles
+def _full_turn(factor: Full, matrix, growth) -> Full:
+    size = jnp.exp(-0.5 * growth / matrix.shape[0])
+    return Full(factor.kron._replace(std=size * factor.kron.std), factor.inner @ matrix / size)
 
 
 def _diagonal(curvature: Curvature, delta) -> Float[Array, "D C"]:
@@ -189,8 +197,8 @@ def _diagonal(curvature: Curvature, delta) -> Float[Array, "D C"]:
 
 _log_of = lambda std: -2.0 * jnp.sum(jnp.log(std))
 STRUCTURES = {
-    "full": Structure(_full, _full_root, lambda f: _log_of(f.kron.std) + 2.0 * jnp.sum(jnp.log(jnp.diagonal(f.lower))), _full_absorb),
-    "kron": Structure(_kron, _kron_root, lambda f: _log_of(f.std), _kron_absorb),
+    "full": Structure(_full, _full_root, lambda f: _log_of(f.kron.std), _full_turn),
+    "kron": Structure(_kron, _kron_root, lambda f: _log_of(f.std), _kron_turn),
     "diag": Structure(_diagonal, lambda std, noise: std * noise, _log_of),
 }
 

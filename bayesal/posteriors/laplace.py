@@ -96,10 +96,7 @@ def laplace(
 
     def online(state, labeled):
         features = jax.vmap(lambda xi: trunk(state, xi))(labeled.x) * state.unit
-        task = task_of(likelihood, features, labeled, state.fixed)
-        weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
-        found = state._replace(mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain)
-        info = FitInfo(task.nll(weights) / jnp.maximum(labeled.count, 1), jnp.int32(-1))
+        found, info = _added(state, task_of(likelihood, features, labeled, state.fixed), kept)
         return last_good(found, state, info, HParams(steps=0))
 
     def draw(key, state, num):
@@ -123,7 +120,7 @@ def laplace(
         init, fit, draw, lambda state, draw, x: head(state, draw, trunk(state, x)), lambda state, x: network.embed(state.params, x),
         trunk=trunk, head=head, real=likelihood.real, marginal=marginal if has_mean(likelihood) else None,
         warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)),
-        online=online if structure == "full" or structure == "kron" and likelihood.outputs else None)
+        online=online if structure == "full" or (kept.turn and likelihood.outputs) else None)
 
 
 def prior_unit(rows: int, bias: bool) -> Float[Array, " D"]:
@@ -139,3 +136,10 @@ def _approximate(state: Laplace, task: Task, kept: Structure, prior_scale: Float
     energy = delta * jnp.sum(jnp.square(weights)) - weights.size * jnp.log(delta)
     evidence = -task.nll(weights) - 0.5 * (energy + kept.log_det(factor))
     return state._replace(mean=state.unit[:, None] * weights, factor=factor, prior_scale=delta**-0.5, evidence=evidence, determined=determined)
+
+
+def _added(state: Laplace, task: Task, kept: Structure) -> tuple[Laplace, FitInfo]:
+    """The state after more labels, its parameters and its prior as they were."""
+    weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
+    loss = task.nll(weights) / jnp.maximum(task.valid.sum(), 1)
+    return state._replace(mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain), FitInfo(loss, jnp.int32(-1))
