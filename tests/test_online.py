@@ -12,6 +12,7 @@ from test_laplace import CENTER, LINEAR, NOISE, SCALE, UNTRAINED, YES_OR_NO, Exa
 
 import bayesal
 from bayesal import acquire, checkpoint, checks, gaussian, likelihoods, networks, posteriors, retune
+from bayesal.posteriors.curvature import STRUCTURES
 from bayesal.types import HParams, Labeled
 
 NORMAL = likelihoods.gaussian(noise=NOISE, center=CENTER, scale=SCALE)
@@ -66,6 +67,8 @@ def test_sequential_is_batch(posterior, structure, first):
     assert_allclose(state.mean[:, 0], truth.mean, rtol=2e-5)
     assert_allclose(covariance(state, structure), truth.covariance, rtol=1e-4, atol=1e-6 * truth.covariance.max())
     assert_allclose(state.evidence, truth.evidence, rtol=1e-5)
+    in_units = truth.covariance / np.outer(units(3), units(3))
+    assert_allclose(STRUCTURES[structure].log_det(state.factor), -np.linalg.slogdet(in_units)[1], rtol=1e-4)
 
 
 def test_neither_order_nor_batches_matter():

@@ -72,9 +72,7 @@ def laplace(
     >>> posterior.draw(jax.random.key(1), state, 5).shape  # eight features and the bias, three classes
     (5, 9, 3)
     """
-    if structure not in STRUCTURES:
-        raise checks.UnknownName("structure", f"`structure` = {structure!r} is not known; there are {', '.join(map(repr, STRUCTURES))}.")
-    kept = STRUCTURES[structure]
+    kept = _structure(structure)
 
     @functools.cache
     def layer(shape, dtype):
@@ -96,8 +94,7 @@ def laplace(
 
     def online(state, labeled):
         features = jax.vmap(lambda xi: trunk(state, xi))(labeled.x) * state.unit
-        found, info = _added(state, task_of(likelihood, features, labeled, state.fixed), kept)
-        return last_good(found, state, info, HParams(steps=0))
+        return _added(state, task_of(likelihood, features, labeled, state.fixed), kept)
 
     def draw(key, state, num):
         noise = jax.random.normal(key, (num, *state.mean.shape), jnp.float32)
@@ -123,6 +120,12 @@ def laplace(
         online=online if structure == "full" or (kept.turn and likelihood.outputs) else None)
 
 
+def _structure(name: str) -> Structure:
+    if name not in STRUCTURES:
+        raise checks.UnknownName("structure", f"`structure` = {name!r} is not known; there are {', '.join(map(repr, STRUCTURES))}.")
+    return STRUCTURES[name]
+
+
 def prior_unit(rows: int, bias: bool) -> Float[Array, " D"]:
     """A last layer's prior at scale 1: the standard deviations of its rows, 1/sqrt(fan-in), and 1 for the bias, whose only input is 1."""
     unit = jnp.full(rows, (rows - bias) ** -0.5, jnp.float32)
@@ -142,4 +145,5 @@ def _added(state: Laplace, task: Task, kept: Structure) -> tuple[Laplace, FitInf
     """The state after more labels, its parameters and its prior as they were."""
     weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
     loss = task.nll(weights) / jnp.maximum(task.valid.sum(), 1)
-    return state._replace(mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain), FitInfo(loss, jnp.int32(-1))
+    found = state._replace(mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain)
+    return last_good(found, state, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))
