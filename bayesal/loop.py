@@ -119,6 +119,7 @@ def learner(
       update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway between that and the last round's fit (see
         `training.shrink_and_perturb`), so that fewer `steps` will do. Candidates of the retuner are always fitted fresh. "online": only the
         first labels are fitted; later ones are added to what is known (`Posterior.online`), at a cost that does not grow with the labels.
+        Learners that differ only in `update` take each other's states: add every round, and fit afresh now and then.
     Raises:
       WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
     """

@@ -186,6 +186,9 @@ def test_the_loop_fits_once_and_then_adds_and_compiles_once(tmp_path):
     truth = exact(np.float64(POOL[rows]), TOLD[rows], 1.0)
     assert_allclose(state.posterior.mean[:, 0], truth.mean, rtol=1e-4)
     assert_allclose(covariance(state.posterior), truth.covariance, rtol=1e-3, atol=1e-6)
+    spare = np.setdiff1d(np.arange(60), rows)[:1]
+    anew, added = (one.tell(state, POOL, spare, TOLD[spare], unasked=True) for one in (build(update="fresh"), learner))  # they take the same states
+    assert_allclose(anew.posterior.mean, added.posterior.mean, rtol=1e-4)
     checkpoint.save(tmp_path / "state", state)
     resumed = checkpoint.restore(tmp_path / "state", learner.init(jax.random.key(0), POOL))
     picks = np.asarray(learner.ask(state, POOL).indices)
