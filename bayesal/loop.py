@@ -121,7 +121,8 @@ def learner(
         first labels are fitted; later ones are added to what is known (`Posterior.online`), at a cost that does not grow with the labels.
         Learners that differ only in `update` take each other's states: add every round, and fit afresh now and then.
     Raises:
-      WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
+      WrongSize: sizes that cannot be. UnknownName: no such update. WrongType: a network for a posterior, a factory for a strategy, an update
+        that the posterior cannot do or that leaves a retuner or a calibrator nothing to do.
     """
     _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams)
     size = checks.at_least(1, size, "size")

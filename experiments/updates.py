@@ -107,7 +107,7 @@ def summarize(config: Config, records: list[dict], folder: runs.Folder) -> None:
     last = lambda name, field: np.array([r[field] for r in records if r["strategy"] == name and r["round"] == config.rounds])
     middle = lambda name, field: float(np.median([r[field] for r in records if r["strategy"] == name and r["round"] > 1]))
     for name in config.strategies:
-        found = {field: [float(last(name, field).mean()), float(last(name, field).std(ddof=1) / config.seeds**0.5)] for field in ("rmse", "nll")}
+        found = {field: [float(last(name, field).mean()), float(last(name, field).std(ddof=config.seeds > 1) / config.seeds**0.5)] for field in ("rmse", "nll")}
         seconds = {field: middle(name, field) for field in ("tell_seconds", "tell_cpu_seconds")}
         share = {f"{field}_of_fresh": value / middle("fresh", field) for field, value in seconds.items()} if "fresh" in config.strategies else {}
         folder.write({"kind": "summary", "strategy": name, **found, **seconds, **share})
