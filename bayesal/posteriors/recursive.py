@@ -11,6 +11,7 @@ from bayesal.posteriors.curvature import NEWTON, Structure, Task, shortened
 from bayesal.posteriors.fisher import fisher_root
 
 LEAST = 1e-20  # information below which a label tells nothing
+GAIN = 1e-6  # a step that gains less (in nats, and relative to all) was the last: the next would gain the square of it
 
 
 def learn(
@@ -40,17 +41,19 @@ def learn(
         return rows, jnp.where(task.valid[:, None], targets, 0.0).ravel()
 
     def step(carry):
-        number, z, _ = carry
+        number, z, value, _ = carry
         rows, targets = linear(z)
-        new = shortened(objective, objective(z), z, z - _nearest(rows, targets + rows @ z))
-        return number + 1, new, jnp.max(jnp.abs(new - z)) > 1e-6 * jnp.max(jnp.abs(new))
+        new = shortened(objective, value, z, z - _nearest(rows, targets + rows @ z))
+        after = objective(new)
+        return number + 1, new, after, value - after > GAIN * (1.0 + jnp.abs(after))
 
-    start = jnp.int32(0), jnp.zeros(weights.size, jnp.float32), jnp.bool_(True)
-    z = jax.lax.while_loop(lambda carry: carry[2] & (carry[0] < NEWTON), step, start)[1]
+    nowhere = jnp.zeros(weights.size, jnp.float32)
+    start = jnp.int32(0), nowhere, objective(nowhere), jnp.bool_(True)
+    z, value = jax.lax.while_loop(lambda carry: carry[3] & (carry[0] < NEWTON), step, start)[1:3]
     rows = linear(z)[0]
     q, triangle = jnp.linalg.qr(_above_one(rows), mode="complete")
     growth = 2.0 * jnp.sum(jnp.log(jnp.abs(jnp.diagonal(triangle))))  # of the precision's logarithm: 1 + rows^T rows is its factor
-    return weights + makes(z), kept.turn(factor, q[: z.size, rows.shape[0] :], growth), -objective(z) - 0.5 * growth
+    return weights + makes(z), kept.turn(factor, q[: z.size, rows.shape[0] :], growth), -value - 0.5 * growth
 
 
 def _moves(task: Task, kept: Structure, weights: Float[Array, "D C"], factor: Any) -> Float[Array, "M C P"]:
