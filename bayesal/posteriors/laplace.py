@@ -50,8 +50,8 @@ def laplace(
     With a linear network and normal noise everything is exact: Bayesian linear regression. For real labels `posterior.marginal` is the mean
     and variance over all draws in closed form.
 
-    `posterior.online` takes up more labels with the features and the prior of the last fit (see `recursive.learn`): exactly for one mean
-    with known or shared normal noise, and else approximately. It needs one output, or structure="full".
+    `posterior.online` takes up more labels with the features, the prior and any learned noise of the last fit (see `recursive.learn`): exactly
+    for one mean whose normal noise is known or shared, and else approximately. It needs one output, or structure="full".
 
     Args:
       network: its outputs are a linear layer on its `embed`.
