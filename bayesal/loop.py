@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import calibrate as calibration
-from bayesal import checks, folds
+from bayesal import checks, folds, updates
 from bayesal import retune as retuning
 from bayesal.predictives import Predictive
 from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Selection, Strategy
@@ -117,20 +117,24 @@ def learner(
       hparams: where to start; default `HParams()`.
       num_folds: folds of the labeled set for retuning and calibration; at least 2.
       update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway between that and the last round's fit (see
-        `training.shrink_and_perturb`), so that fewer `steps` will do. Candidates of the retuner are always fitted fresh.
+        `training.shrink_and_perturb`), so that fewer `steps` will do. Candidates of the retuner are always fitted fresh. "online": only the
+        first labels are fitted; later ones are added to what is known (`Posterior.online`), at a cost that does not grow with the labels.
+        Learners that differ only in `update` take each other's states: add every round, and fit afresh now and then.
     Raises:
-      WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
+      WrongSize: sizes that cannot be. UnknownName: no such update. WrongType: a network for a posterior, a factory for a strategy, an update
+        that the posterior cannot do or that leaves a retuner or a calibrator nothing to do.
     """
-    _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams, update)
+    _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams)
     size = checks.at_least(1, size, "size")
     capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
     draws = _draws(posterior, num_draws)
     retune = retune or retuning.keep()
+    updates.possible(posterior, retune, calibrate, update)
     start = HParams() if hparams is None else hparams
     start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
     asked: OrderedDict = OrderedDict()
 
-    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update == "warm")
+    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update)
 
     def init(key, x):
         checks.pool(x)
@@ -151,23 +155,19 @@ def learner(
             pool, known = asked.get(_fingerprint(state), (lambda: None, None))
             checks.were_asked(rows, np.asarray(known if pool() is x else ask(state, x).indices))
         ledger = state.ledger.append(rows, values)
-        new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), parts.telling())
+        new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), state.ledger.count, parts.telling())
         _trained(new, x)
         return new
 
     return Learner(init, ask, tell)
 
 
-def _kinds(posterior, strategy, calibrate, hparams, update) -> None:
+def _kinds(posterior, strategy, calibrate, hparams) -> None:
     checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
     if posterior.real and calibrate is not None:
         raise checks.WrongType("calibrate", "this calibrator is for classes, and the posterior's labels are real numbers: pass calibrate=None.")
     checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
     checks.hparams(hparams)
-    if update not in ("fresh", "warm"):
-        raise checks.UnknownName("update", f"`update` = {update!r} is not known: begin each fit 'fresh' or 'warm'.")
-    if update == "warm" and posterior.warm is None:
-        raise checks.WrongType("update", "this posterior cannot begin where an earlier fit ended: pass update='fresh'.")
 
 
 def _room(state: LearnerState, rows: int, capacity: int) -> int:
@@ -218,15 +218,15 @@ class Parts(NamedTuple):
     capacity: int
     draws: int
     num_folds: int
-    warm: bool
+    update: str
 
     def asking(self) -> "Parts":
         """What `ask` depends on."""
-        return self._replace(retune=None, calibrate=None, num_folds=0, warm=False)
+        return self._replace(retune=None, calibrate=None, num_folds=0, update="fresh")
 
     def telling(self) -> "Parts":
-        """What `tell` depends on: not the strategy."""
-        return self._replace(strategy=None, size=0)
+        """What `tell` depends on: not the strategy, and the size only where labels are added so many at a time."""
+        return self._replace(strategy=None, size=self.size if self.update == "online" else 0)
 
 
 def _round_key(state: LearnerState, purpose: int) -> Key:
@@ -239,7 +239,7 @@ def _first_state(key, x, hparams, parts):
     state = LearnerState(key, jnp.int32(0), ledger, None, hparams, jnp.float32(1.0), None)
     try:
         state = state._replace(posterior=_initialize(_round_key(state, 0), x[:1], parts.posterior))
-        report = jax.eval_shape(lambda s, x: _refit(s, x, parts.telling()).report, state, x)
+        report = jax.eval_shape(lambda s, x: _refit(s, x, s.ledger.count, parts.telling()).report, state, x)
     except checks.BayesalError:
         raise
     except jax.errors.TracerBoolConversionError as error:
@@ -273,8 +273,8 @@ def _choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
-    """Retune and calibrate on out-of-fold predictions, and fit on all labels."""
+def _refit(state: LearnerState, x: Array, known: Int[Array, ""], parts: Parts) -> LearnerState:
+    """Retune and calibrate on out-of-fold predictions, and fit on all labels, or add those from the `known`-th on."""
     posterior = parts.posterior
     keys = jax.random.split(_round_key(state, 3), 6)
     labeled = Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
@@ -289,10 +289,14 @@ def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
         states = (trial(hparams) if tuning.trial is None else tuning.trial).states
         predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
         fitted = parts.calibrate(predicted, labeled.y, valid)
-    start = posterior.init(keys[4], x[0])
-    if parts.warm:
-        start = jax.tree.map(lambda warm, fresh: jnp.where(state.round > 0, warm, fresh), posterior.warm(state.posterior, start), start)
-    new, info = posterior.fit(keys[5], start, labeled, hparams)
+    start = lambda: updates.begin(parts.update, posterior, state.posterior, posterior.init(keys[4], x[0]), state.round)
+    fit = lambda: posterior.fit(keys[5], start(), labeled, hparams)
+    if parts.update == "online":
+        take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])
+        add = lambda: updates.add(posterior, state.posterior, take, known, state.ledger.count, parts.size)
+        new, info = jax.lax.cond(state.round > 0, add, fit)
+    else:
+        new, info = fit()
     report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
     return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
 

@@ -114,6 +114,8 @@ class Posterior(NamedTuple):
     real:  whether labels are real numbers; otherwise they are classes.
     marginal: `(State, x) -> Gaussian`, mean and variance over all draws there could be, in closed form for ONE example; or None.
     warm: `(fitted State, fresh State) -> State`, where a fit begins that keeps what an earlier one has learned; or None.
+    online: `(fitted State, Labeled) -> (State, FitInfo)`, what is known after more labels: those given are new ones, and its cost does not
+            depend on those seen before; or None.
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -127,6 +129,7 @@ class Posterior(NamedTuple):
     real: bool = False
     marginal: Callable[[PyTree, Array], Gaussian] | None = None
     warm: Callable[[PyTree, PyTree], PyTree] | None = None
+    online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
 
 
 @jax.tree_util.register_static

@@ -174,6 +174,31 @@ def plot_learning_curves(records, *, level=(0.9, 0.95), references=None, ax=None
     return ax
 
 
+def plot_panels(records, panels, *, logarithmic=()):
+    """One panel for each field against labels: median and interquartile band over seeds, a line for each strategy. Returns the figure.
+
+    panels: field of a record -> what its axis says; fields in `logarithmic` get such an axis.
+    """
+    import matplotlib.pyplot as plt
+
+    if not records:
+        raise ValueError("`records` is empty: there is nothing to draw.")
+    names = sorted({r["strategy"] for r in records})
+    paint, seeds = colors(names), len({r["seed"] for r in records})
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.8), layout="constrained", squeeze=False)
+    for ax, (field, title) in zip(axes[0], panels.items(), strict=True):
+        _plain(ax)
+        for name in names:
+            x, (low, middle, high) = _over_seeds([r for r in records if r["strategy"] == name], lambda r: (r["labels"], r[field]))  # noqa: B023 - read at once
+            ax.fill_between(x, low, high, color=paint[name], alpha=0.18, lw=0)
+            ax.plot(x, middle, color=paint[name], lw=2.2, label=name, solid_capstyle="round")
+        ax.set(xlabel="labels", yscale="log" if field in logarithmic else "linear")
+        ax.set_title(title, loc="left", fontsize=11, color=INK)
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    figure.suptitle(f"Median and interquartile band over {seeds} seed{'s' * (seeds != 1)}", fontsize=9, color=GRAY)
+    return figure
+
+
 def wilson(successes, count, z=1.959964):
     """The Wilson 95 % interval of a share, as (low, high); the whole of [0, 1] where count is 0."""
     successes, count = np.asarray(successes, dtype=np.float64), np.asarray(count, dtype=np.float64)

@@ -93,6 +93,7 @@ POSTERIORS = [
     Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False, slow=True),  # as many draws as samples: always the same
     Case("nuts", posteriors.nuts(MLP, warmup=30, samples=3, chains=2), redraws=False, samples=True, slow=True),
     Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
+    Case("sngp", posteriors.laplace(networks.sngp(FEATURES, CLASSES, depth=1, frequencies=16), structure="full"), settled=last_layer, near=1e-4, slow=True),
     Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5, slow=True),
 ]
 DROPOUT = POSTERIORS[1].posterior

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from experiments import digits, mnist, runs
+from experiments import digits, mnist, runs, updates
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -83,3 +83,17 @@ def test_the_demo_leaves_records_and_pictures(tmp_path):
     assert len(records) == 4 * 5 and sum(line["kind"] == "round" for line in lines) == 20
     for name in ("learning_curves", "reliability", "bald_histogram", "picks", "hparams", "batch_information"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_updates_leave_records_and_a_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "uci_regression.npz", kin8nm_x=rng.normal(size=(200, 8)), kin8nm_y=rng.normal(size=200))
+    config = updates.Config(seeds=1, rounds=3, first=10, size=4, pool=60, test=50, hidden=8, frequencies=8, steps=10, warm_steps=5)
+    records = updates.main(config, tmp_path, tmp_path / "out")
+    assert len(records) == 4 * 4 and [r["labels"] for r in records[:4]] == [10, 14, 18, 22]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [line["strategy"] for line in lines if line["kind"] == "summary"] == ["fresh", "warm", "online", "online_waves"]
+    assert (tmp_path / "out" / "updates.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="BAYESAL_DATA"):
+        updates.load(None)

@@ -193,3 +193,13 @@ def test_a_picture_is_drawn_where_asked_and_saved(tmp_path):
     figure = pictures.plot_picks(*made_up_picks(0, 2), title="t")
     for name, picture in (("a.png", ax), ("deep/b.png", figure)):
         assert pictures.save(picture, tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_panels_have_one_line_per_strategy_and_their_axes():
+    records = [{"strategy": s, "seed": seed, "labels": n, "error": 1.0 / n, "seconds": 0.1 * n} for s in ("fresh", "online") for seed in range(2) for n in (10, 20)]
+    figure = pictures.plot_panels(records, {"error": "test RMSE", "seconds": "seconds"}, logarithmic=("seconds",))
+    left, right = figure.axes
+    assert [line.get_label() for line in left.lines] == ["fresh", "online"] and (left.get_yscale(), right.get_yscale()) == ("linear", "log")
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [1.0, 2.0])
+    with pytest.raises(ValueError, match="empty"):
+        pictures.plot_panels([], {"error": "x"})

@@ -18,7 +18,7 @@ LAYERS = (
     {"scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
     {"calibrate", "posteriors", "retune"},
-    {"folds", "acquire", "explain", "preference", "stream", "shards"},
+    {"folds", "acquire", "explain", "preference", "stream", "shards", "updates"},
     {"loop", "backend", "testing"},
     {"checkpoint", "adapters"},
     {"__init__"},

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 from bayesal import checks, likelihoods, networks, training
 from bayesal.posteriors.curvature import STRUCTURES, Structure, Task, nothing, settle, task_of
 from bayesal.posteriors.fisher import has_mean, last_good, mean_and_slope
-from bayesal.types import Gaussian, Likelihood, Network, Posterior, PyTree
+from bayesal.posteriors.recursive import learn
+from bayesal.types import FitInfo, Gaussian, HParams, Likelihood, Network, Posterior, PyTree
 
 
 class Laplace(NamedTuple):
@@ -49,10 +50,13 @@ def laplace(
     With a linear network and normal noise everything is exact: Bayesian linear regression. For real labels `posterior.marginal` is the mean
     and variance over all draws in closed form.
 
+    `posterior.online` takes up more labels with the features, the prior and any learned noise of the last fit (see `recursive.learn`): exactly
+    for one mean whose normal noise is known or shared, and else approximately. It needs one output, or structure="full".
+
     Args:
       network: its outputs are a linear layer on its `embed`.
-      structure: "kron", a covariance of the features times one of the outputs; "full", (D C)^2 numbers and (D C)^3 operations, the same as
-        "kron" for one output; "diag", variances alone.
+      structure: "kron", a covariance of the features times one of the outputs (see `curvature.Curvature`); "full", (D C)^2 numbers and
+        (D C)^3 operations, the same as "kron" for one output and for two classes; "diag", variances alone.
       tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
@@ -68,9 +72,7 @@ def laplace(
     >>> posterior.draw(jax.random.key(1), state, 5).shape  # eight features and the bias, three classes
     (5, 9, 3)
     """
-    if structure not in STRUCTURES:
-        raise checks.UnknownName("structure", f"`structure` = {structure!r} is not known; there are {', '.join(map(repr, STRUCTURES))}.")
-    kept = STRUCTURES[structure]
+    kept = _structure(structure)
 
     @functools.cache
     def layer(shape, dtype):
@@ -89,6 +91,10 @@ def laplace(
         task = task_of(likelihood, features, labeled, trained.fixed)
         found = _approximate(trained, task, kept, jnp.asarray(hparams.prior_scale, jnp.float32), tune)
         return last_good(found, state, info, hparams)
+
+    def online(state, labeled):
+        features = jax.vmap(lambda xi: trunk(state, xi))(labeled.x) * state.unit
+        return _added(state, task_of(likelihood, features, labeled, state.fixed), kept)
 
     def draw(key, state, num):
         noise = jax.random.normal(key, (num, *state.mean.shape), jnp.float32)
@@ -110,7 +116,14 @@ def laplace(
     return Posterior(
         init, fit, draw, lambda state, draw, x: head(state, draw, trunk(state, x)), lambda state, x: network.embed(state.params, x),
         trunk=trunk, head=head, real=likelihood.real, marginal=marginal if has_mean(likelihood) else None,
-        warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)))
+        warm=lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params)),
+        online=online if structure == "full" or (kept.turn and likelihood.outputs) else None)
+
+
+def _structure(name: str) -> Structure:
+    if name not in STRUCTURES:
+        raise checks.UnknownName("structure", f"`structure` = {name!r} is not known; there are {', '.join(map(repr, STRUCTURES))}.")
+    return STRUCTURES[name]
 
 
 def prior_unit(rows: int, bias: bool) -> Float[Array, " D"]:
@@ -126,3 +139,11 @@ def _approximate(state: Laplace, task: Task, kept: Structure, prior_scale: Float
     energy = delta * jnp.sum(jnp.square(weights)) - weights.size * jnp.log(delta)
     evidence = -task.nll(weights) - 0.5 * (energy + kept.log_det(factor))
     return state._replace(mean=state.unit[:, None] * weights, factor=factor, prior_scale=delta**-0.5, evidence=evidence, determined=determined)
+
+
+def _added(state: Laplace, task: Task, kept: Structure) -> tuple[Laplace, FitInfo]:
+    """The state after more labels, its parameters and its prior as they were."""
+    weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
+    loss = task.nll(weights) / jnp.maximum(task.valid.sum(), 1)
+    found = state._replace(mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain)
+    return last_good(found, state, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))
