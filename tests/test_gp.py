@@ -61,6 +61,14 @@ def test_the_posterior_is_that_of_linear_algebra(plain):
     assert_allclose(evidence(plain.factor[0], plain.root[0], plain.target[0]), log_evidence, rtol=1e-4)
 
 
+def test_the_marginal_is_that_of_linear_algebra(plain):
+    mean, cov, _ = by_hand()
+    found = jax.jit(jax.vmap(REGRESSION.marginal, (None, 0)))(plain, AT)
+    assert_allclose(found.mean, 5 + 2 * mean, atol=1e-3)
+    assert_allclose(found.variance, 4 * (np.diag(cov) + FIRST_NOISE), atol=1e-3)
+    assert posteriors.gp_classification(2).marginal is None
+
+
 def test_draws_have_the_posteriors_moments(plain):
     mean, cov, _ = by_hand()
     draws = REGRESSION.draw(jax.random.key(2), plain, 3000)
@@ -125,6 +133,9 @@ def test_with_every_label_inducing_the_process_is_exact(points):
     found = inducing.latent(of, state, jnp.asarray(AT)[:, None])
     assert_allclose(found.mean[0], mean, atol=5e-3)
     assert_allclose(found.variance[0], np.diag(cov), atol=5e-3)
+    label = jax.vmap(sparse.marginal, (None, 0))(state, jnp.asarray(AT))
+    assert_allclose(label.mean, 5 + 2 * mean, atol=1e-2)
+    assert_allclose(label.variance, 4 * (np.diag(cov) + FIRST_NOISE), atol=2e-2)
 
 
 @pytest.mark.slow

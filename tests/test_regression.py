@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesal
-from bayesal import acquire, calibrate, checks, folds, gaussian, likelihoods, metrics, networks, posteriors, predictions, retune, scores
-from bayesal.types import Gaussian, HParams, Labeled, Mixture
+from bayesal import acquire, calibrate, checks, folds, gaussian, likelihoods, metrics, networks, posteriors, predictions, retune, scores, select
+from bayesal.types import About, Gaussian, HParams, Labeled, Mixture
 
 MIXTURE = Mixture(jnp.log(jnp.array([0.2, 0.8])), jnp.array([-1.0, 2.0]), jnp.array([0.5, 0.1]))
 HPARAMS = HParams(*(jnp.float32(v) for v in (1e-2, 1e-4, 0.1, 1.0)), jnp.int32(150))
@@ -157,6 +157,15 @@ def test_the_loop_runs_on_real_labels(state):
     prediction = bayesal.predictive(POSTERIOR, state, 20).mean(X)
     assert prediction.mean.shape == prediction.variance.shape == (200,)
     assert metrics.rmse(prediction, Y) < 0.8 * Y.std()
+
+
+def test_a_batch_by_its_determinant_is_that_of_all_predictions_in_any_chunks(state):
+    model, free = bayesal.predictive(POSTERIOR, state, 8), jnp.ones(200, bool).at[jnp.arange(40)].set(False)
+    every = model(X)
+    whole = select.log_det_gaussian(every.mean, every.variance.mean(0), 5, available=free)
+    picked = jax.jit(lambda model: acquire.log_det_gaussian(chunk=32)(jax.random.key(0), model, jnp.asarray(X), free, 5))(model)
+    assert picked.indices.tolist() == whole.indices.tolist() and picked.about is About.FUNCTION
+    assert_allclose(picked.scores, whole.scores, rtol=1e-3)
 
 
 def test_labels_that_are_no_numbers_are_refused(state):

@@ -65,6 +65,7 @@ def gp_regression(
     Length, variance and noise maximize the marginal likelihood (under a weak normal prior on their logarithms), by `HParams.steps` steps
     of Adam at ten times `HParams.learning_rate`. The predicted variance is that of the noise; how draws disagree is the rest.
     The prior part of a draw has `waves` random frequencies (relative error of a covariance about `1/sqrt(waves)`); what the labels add to it is exact.
+    So small variances among many labels are least accurate in draws (up to 19 % off, with 1,024 waves); `posterior.marginal` has them in closed form.
     Memory grows with the square of the labeled set's capacity; with `inducing` points it does not, and above a few thousand labels they are needed.
 
     Args:
@@ -209,9 +210,21 @@ class Process(NamedTuple):
         def head(state, draw, seen):
             return self.predict(state, draw["waves"] @ seen["waves"] + draw["labels"] @ seen["labels"])
 
+        closed = functools.partial(latent, kernel=self.kernel, signs=self.signs, amplitude=self.amplitude)
         return Posterior(
             functools.partial(start, self), functools.partial(_fit, self), functools.partial(_draw, self), lambda state, draw, x: head(state, draw, trunk(state, x)),
-            lambda state, x: _parts(self, x).reshape(-1), None, trunk, head, real)
+            lambda state, x: _parts(self, x).reshape(-1), None, trunk, head, real, marginal(self, closed) if real else None)
+
+
+def marginal(of: Process, closed: Callable[[Any, Array], Gaussian]) -> Callable[[Any, Array], Gaussian]:
+    """`Posterior.marginal` of regression, from the closed form of the latent outputs: what draws' waves approximate, exactly."""
+
+    def one(state, x):
+        at = jax.tree.map(lambda a: a[:, 0], closed(state, _parts(of, x)[None]))
+        label, slope = of.predict(state, at.mean), jax.grad(lambda value: of.predict(state, value).mean)(at.mean)
+        return Gaussian(label.mean, label.variance + jnp.sum(jnp.square(slope) * at.variance))
+
+    return one
 
 
 def _parts(of: Process, x: ArrayLike) -> Float[Array, "P D"]:

@@ -42,7 +42,9 @@ def posterior(of: gp.Process, points: int, real: bool) -> Posterior:
       Titsias 2009; k-center: Gonzalez 1985; draws: Wilson et al. 2020, https://arxiv.org/abs/2002.09309
     """
     exact = of.posterior(real)
-    return exact._replace(init=functools.partial(_init, of, points), fit=functools.partial(_fit, of), draw=functools.partial(_draw, of))
+    return exact._replace(
+        init=functools.partial(_init, of, points), fit=functools.partial(_fit, of), draw=functools.partial(_draw, of),
+        marginal=gp.marginal(of, functools.partial(latent, of)) if real else None)
 
 
 def _init(of, points, key, x) -> InducingState:
