@@ -10,7 +10,21 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesal
-from bayesal import acquire, calibrate, checks, folds, gaussian, likelihoods, metrics, networks, posteriors, predictions, retune, scores, select
+from bayesal import (
+    acquire,
+    calibrate,
+    checks,
+    folds,
+    gaussian,
+    likelihoods,
+    metrics,
+    networks,
+    posteriors,
+    predictions,
+    retune,
+    scores,
+    select,
+)
 from bayesal.types import About, Gaussian, HParams, Labeled, Mixture
 
 MIXTURE = Mixture(jnp.log(jnp.array([0.2, 0.8])), jnp.array([-1.0, 2.0]), jnp.array([0.5, 0.1]))
