@@ -80,8 +80,9 @@ def brier_parts(
     References:
       Murphy 1973; the parts within bins: Stephenson et al. 2008.
 
-    >>> brier_parts(jnp.log(jnp.array([[0.5, 0.5], [0.5, 0.5]])), jnp.array([0, 1]))
-    BrierParts(reliability=0.0, resolution=0.0, uncertainty=0.5, within=0.0)
+    >>> parts = brier_parts(jnp.log(jnp.array([[0.75, 0.25], [0.75, 0.25]])), jnp.array([0, 1]))
+    >>> [round(part, 4) for part in parts]
+    [0.125, 0.0, 0.5, 0.0]
     """
     log_probs, labels, weights = (np.asarray(a) for a in edge.classes(log_probs, labels, weights))
     forecast, weight = np.exp(log_probs.astype(np.float64)), weights.astype(np.float64) / weights.sum(dtype=np.float64)
@@ -134,8 +135,8 @@ def joint_nll(prediction: Prediction, labels: ArrayLike, groups: Int[ArrayLike, 
       Osband et al. 2021, Epistemic neural networks, https://arxiv.org/abs/2107.08924
 
     >>> either = jnp.log(jnp.array([[[0.9, 0.1], [0.9, 0.1]], [[0.1, 0.9], [0.1, 0.9]]]))  # two points with the same, unknown label
-    >>> joint_nll(either, jnp.array([0, 0]), jnp.array([[0, 1]])).round(4)  # -log (0.81 + 0.01) / 2; two coins have -log 0.25 = 1.3863
-    Array(0.8916, dtype=float32)
+    >>> round(float(joint_nll(either, jnp.array([0, 0]), jnp.array([[0, 1]]))), 4)  # -log (0.81 + 0.01) / 2; two coins have -log 0.25 = 1.3863
+    0.8916
     """
     if isinstance(prediction, Gaussian | Mixture):
         labels, _ = edge.real(prediction, labels)

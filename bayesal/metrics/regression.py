@@ -57,8 +57,8 @@ def pit(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Arra
     References:
       Dawid 1984; Gneiting et al. 2007.
 
-    >>> pit(Gaussian(jnp.zeros(3), jnp.ones(3)), jnp.array([-1.0, 0.0, 1.0])).round(4)
-    Array([0.1587, 0.5   , 0.8413], dtype=float32)
+    >>> pit(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))
+    Array([0.5], dtype=float32)
     """
     y, _ = edge.real(prediction, y)
     return _pit(prediction, y)
@@ -96,8 +96,8 @@ def crps(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: 
     References:
       Gneiting & Raftery 2007; mixtures: Grimit et al. 2006.
 
-    >>> crps(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1)).round(4)  # 2 phi(0) - 1 / sqrt(pi)
-    Array(0.2337, dtype=float32)
+    >>> round(float(crps(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))), 4)  # 2 phi(0) - 1 / sqrt(pi)
+    0.2337
     """
     y, weights = edge.real(prediction, y, weights)
     return edge.mean(_crps(prediction, y), weights)
