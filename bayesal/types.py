@@ -59,6 +59,13 @@ class Mixture(NamedTuple):
     variance: Float[Array, "*B J"]
 
 
+class Scaling(NamedTuple):
+    """What calibration does to log-probabilities class by class: divide by a temperature, add a bias, normalize again."""
+
+    temperature: Float[Array, " C"]
+    bias: Float[Array, " C"]
+
+
 # What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of normals. See `predictions`.
 Prediction = jax.Array | Gaussian | Mixture
 
