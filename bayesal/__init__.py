@@ -12,7 +12,7 @@ _NAMES = {
     "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "adapters", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "preference", "retune",
+    "acquire", "adapters", "backend", "calibrate", "checkpoint", "checks", "conformal", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "preference", "retune",
     "scores", "select", "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})

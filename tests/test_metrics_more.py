@@ -87,9 +87,9 @@ def test_the_squared_error_has_the_true_square_as_its_mean(chance):
     assert mean_over_labels(one_bin, [0.8] * 6, [chance] * 6) == pytest.approx((chance - 0.8) ** 2, abs=1e-6)
 
 
-def test_debiasing_removes_most_of_the_luck():
+def test_debiasing_removes_luck_and_nothing_else():
     of = lambda debiased: mean_over_labels(lambda x, y: metrics.ece(x, y, bins=1, debiased=debiased), [0.7] * 8, [0.7] * 8)
-    assert of(False) > 0.12 and abs(of(True)) < 0.5 * of(False)  # the true error is 0
+    assert of(False) > 0.12 and 0 < of(True) < 0.65 * of(False)  # the true error is 0
     far = lambda debiased: mean_over_labels(lambda x, y: metrics.ece(x, y, bins=1, debiased=debiased), [0.99] * 8, [0.5] * 8)
     assert far(True) == pytest.approx(0.49, abs=0.01) and far(False) == pytest.approx(0.49, abs=0.01)  # where luck does not matter, nothing changes
 

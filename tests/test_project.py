@@ -17,7 +17,7 @@ LAYERS = (
     {"likelihoods", "predictives"},
     {"scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
-    {"calibrate", "posteriors", "retune"},
+    {"calibrate", "conformal", "posteriors", "retune"},
     {"folds", "acquire", "explain", "preference", "stream", "shards"},
     {"loop", "backend", "testing"},
     {"checkpoint", "adapters"},

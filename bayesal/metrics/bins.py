@@ -89,7 +89,8 @@ def ece(
 
     By the luck of few labels a bin's gap g is never 0, so that a perfectly calibrated net has an error too, of about sqrt(bins / N).
     `debiased` takes away what that luck would add if the gap were as measured: E|g + s z| - |g| for a standard normal z and the bin's
-    noise s. It is nearly unbiased, and may fall below 0 (`squared_ece` is unbiased exactly).
+    noise s. Where the true gap is above 2 s that is all there is; where it is 0, E|g| falls by 40 % (`squared_ece` has no bias at all). It
+    may be negative.
 
     Args:
       log_probs: averaged log-probabilities.
