@@ -169,6 +169,7 @@ class Selection(NamedTuple):
     constant:  whether all available points had the same score, so that the ranking says nothing.
     nonfinite: how many available points had a NaN or +inf score; none of them is picked.
     evaluated: share of the candidates' gains that had to be computed.
+    audit:     which picks were drawn at random for an audit (their scores are NaN); None where there is none.
     """
 
     indices: Int[Array, " B"] | np.ndarray
@@ -181,6 +182,7 @@ class Selection(NamedTuple):
     constant: Bool[Array, ""] | None = None
     nonfinite: Int[Array, ""] | None = None
     evaluated: Float[Array, ""] | None = None
+    audit: Bool[Array, " B"] | None = None
 
     def note(self) -> str:
         """What people should know of the batch: which picks came after its information was used up, and what ordered them. Else "".

@@ -18,7 +18,7 @@ LAYERS = (
     {"scores", "gaussian", "metrics", "training", "networks"},
     {"select"},
     {"calibrate", "conformal", "posteriors", "retune"},
-    {"folds", "acquire", "explain", "preference", "stream", "shards"},
+    {"audits", "folds", "acquire", "explain", "preference", "stream", "shards"},
     {"loop", "backend", "testing"},
     {"checkpoint", "adapters"},
     {"__init__"},
