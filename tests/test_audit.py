@@ -1,0 +1,158 @@
+"""A share of every batch at random: drawn, marked, and the only labels that calibrate."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from laws import DROPOUT, HPARAMS, TEMPERATURE, TOP, problem, same
+
+import bayesal
+from bayesal import acquire, audits, calibrate, checks
+
+X, Y = problem()
+SHORT = HPARAMS._replace(steps=jnp.int32(20))
+KEY = jax.random.key(0)
+
+
+def build(**options):
+    return bayesal.learner(DROPOUT, **({"strategy": TOP, "size": 4, "capacity": 40, "num_draws": 6, "hparams": SHORT, "audit": 0.25} | options))
+
+
+LEARNER = build()
+
+
+@pytest.fixture(scope="module")
+def states():
+    """After the first labels, and after two more rounds."""
+    found = [LEARNER.tell(LEARNER.init(KEY, X), X, np.arange(10), Y[:10])]
+    for _ in range(2):
+        picks = np.asarray(LEARNER.ask(found[-1], X).indices)
+        found.append(LEARNER.tell(found[-1], X, picks, Y[picks]))
+    return found
+
+
+def front(state):
+    """The audit by hand: walk along the random order for as long as rows have labels."""
+    known = set(np.asarray(state.ledger.indices)[: int(state.ledger.count)].tolist())
+    out = []
+    for row in np.argsort(np.asarray(audits.lots(state.key, len(X)))).tolist():
+        if row not in known:
+            return out, row
+        out.append(row)
+    return out, None
+
+
+def test_a_batch_begins_with_its_audit_and_the_rest_is_the_strategys(states):
+    selection = LEARNER.ask(states[0], X)
+    picks = np.asarray(selection.indices)
+    assert np.asarray(selection.audit).tolist() == [True, False, False, False]
+    assert picks[0] == front(states[0])[1] and np.isnan(selection.scores[0])
+    alone = np.asarray(build(audit=0.0).ask(states[0], X).indices)
+    assert picks[1:].tolist() == [row for row in alone.tolist() if row != picks[0]][:3]
+    assert build(audit=0.0).ask(states[0], X).audit is None
+    assert same(selection, LEARNER.ask(states[0], X))
+
+
+def test_the_ledger_says_which_labels_are_the_audit(states):
+    for state in states:
+        rows = np.asarray(state.ledger.indices)[np.asarray(bayesal.audited(state, X))]
+        assert sorted(rows.tolist()) == sorted(front(state)[0])
+    assert int(np.sum(bayesal.audited(states[-1], X))) >= 2
+
+
+def test_other_keys_audit_other_rows(states):
+    other = build()
+    state = other.tell(other.init(jax.random.key(1), X), X, np.arange(10), Y[:10])
+    assert int(other.ask(state, X).indices[0]) != int(LEARNER.ask(states[0], X).indices[0])
+
+
+def test_a_partial_answer_leaves_the_audit_to_be_asked_again(states):
+    picks = np.asarray(LEARNER.ask(states[0], X).indices)
+    state = LEARNER.tell(states[0], X, picks[1:], Y[picks[1:]])
+    assert int(LEARNER.ask(state, X).indices[0]) == picks[0]
+
+
+def test_every_row_is_audited_equally_often_whatever_is_labeled_besides():
+    """Rows 0-9 of 30 are labeled for another reason; over many keys the audit holds them as often as any other."""
+    free = jnp.arange(30) >= 10
+
+    def one(key):
+        lot = audits.lots(key, 30)
+        state = free
+        for _ in range(4):
+            state = state.at[audits.draw(lot, state, 2)].set(False)
+        return jnp.where(~state, audits.fair(lot, state, jnp.arange(30)), False)
+
+    held = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(KEY, 4000)))
+    size, share = held.sum(1), held.mean(0)
+    assert size.min() >= 8 and size.mean() > 11
+    # what a mean over the audit would estimate, for the indicator of the ten rows: a third
+    estimate = held[:, :10].sum(1) / size
+    assert abs(estimate.mean() - 1 / 3) < 4.5 * estimate.std() / np.sqrt(4000) + 0.005
+    assert abs(share[:10].mean() - share[10:].mean()) < 0.02
+
+
+def test_calibration_sees_the_audit_alone():
+    seen = {}
+
+    def spy(prediction, labels, weights):
+        jax.debug.callback(lambda w: seen.update(weights=np.asarray(w)), weights)
+        return TEMPERATURE(prediction, labels, weights)
+
+    learner = build(calibrate=spy)
+    state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
+    assert not bool(state.report.calibration.determined)  # hardly any label is the audit's yet
+    picks = np.asarray(learner.ask(state, X).indices)
+    state = jax.block_until_ready(learner.tell(state, X, picks, Y[picks]))
+    jax.effects_barrier()
+    assert (seen["weights"] == np.asarray(bayesal.audited(state, X))).all() and 0 < seen["weights"].sum() < 14
+    assert np.isfinite(float(state.temperature))
+
+
+def test_a_vector_calibrates_a_learner_and_keeps_its_structure():
+    learner = build(audit=0.0, calibrate=calibrate.vector())
+    start = learner.init(KEY, X)
+    state = learner.tell(start, X, np.arange(10), Y[:10])
+    shapes = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+    assert shapes(start) == shapes(state) and np.isfinite(state.temperature.temperature).all()
+    assert float(np.ptp(state.temperature.bias)) > 0
+    log_probs = bayesal.predictive(DROPOUT, state, 6).mean(X)
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1.0, atol=1e-5)
+    assert len(learner.ask(state, X).indices) == 4
+
+
+def test_a_small_pool_is_audited_to_its_end():
+    x, y = X[:13], Y[:13]
+    learner = build(capacity=13)
+    state = learner.tell(learner.init(KEY, x), x, np.arange(5), y[:5])
+    sizes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while int(state.ledger.count) < 13:
+            picks = np.asarray(learner.ask(state, x).indices)
+            assert len(set(picks.tolist())) == len(picks) and picks.min() >= 0
+            sizes.append(len(picks))
+            state = learner.tell(state, x, picks, y[picks])
+    assert sizes == [4, 4] and bayesal.audited(state, x).all()
+
+
+def test_scores_of_a_greedy_batch_go_on_after_the_audit(states):
+    selection = build(strategy=acquire.batch_bald(configurations=50, candidates=16)).ask(states[0], X)
+    assert len(selection.joint) == len(selection.saturated) == 4 and float(selection.joint[0]) == 0.0 and not bool(selection.saturated[0])
+
+
+@pytest.mark.parametrize(("options", "error"), [({"audit": 1.0}, checks.OutOfRange), ({"audit": -0.1}, checks.OutOfRange), ({"audit": 0.5, "size": 1}, checks.WrongSize)])
+def test_audits_that_cannot_be(options, error):
+    with pytest.raises(error, match="`audit`") as caught:
+        build(**options)
+    assert caught.value.argument == "audit"
+
+
+def test_calibrators_of_the_other_kind_are_refused():
+    with pytest.raises(checks.WrongType, match=r"calibrate\.temperature") as caught:
+        build(calibrate=calibrate.variance())
+    assert caught.value.argument == "calibrate"
+    with pytest.raises(checks.WrongType, match="`calibrate`"):
+        build(calibrate=0.5)
