@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import calibrate as calibration
 from bayesal import audits, checks, folds
+from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.predictives import Predictive
 from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Scaling, Selection, Strategy

@@ -26,7 +26,8 @@ def temper(prediction: Prediction, temperature: Float[Array, ""] | Scaling) -> P
     if isinstance(prediction, Gaussian | Mixture):
         return prediction._replace(variance=prediction.variance * temperature)
     if isinstance(temperature, Scaling):
-        return jax.nn.log_softmax(prediction / temperature.temperature + temperature.bias, axis=-1)
+        over, plus = (jnp.expand_dims(a, range(prediction.ndim - 1)) for a in temperature)
+        return jax.nn.log_softmax(prediction / over + plus, axis=-1)
     return jax.nn.log_softmax(prediction / temperature, axis=-1)
 
 
@@ -79,9 +80,10 @@ def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Arr
     Array([-0.1054, -0.5108], dtype=float32)
     """
     if isinstance(prediction, Gaussian):
-        return _normal(prediction.mean, prediction.variance, y)
+        return _normal(prediction.mean, prediction.variance, jnp.broadcast_to(y, prediction.mean.shape))
     if isinstance(prediction, Mixture):
-        return jax.nn.logsumexp(prediction.log_weight + _normal(prediction.mean, prediction.variance, y[..., None]), axis=-1)
+        y = jnp.broadcast_to(y[..., None], prediction.mean.shape)
+        return jax.nn.logsumexp(prediction.log_weight + _normal(prediction.mean, prediction.variance, y), axis=-1)
     labels = jnp.broadcast_to(y, prediction.shape[:-1])
     return jnp.take_along_axis(prediction, labels[..., None], axis=-1)[..., 0]
 

@@ -186,10 +186,7 @@ def test_intervals_cover_as_often_as_promised(kind):
     std = rng.uniform(0.1, 2.0, rows)
     y = (std * rng.standard_t(3, rows)).astype(np.float32)  # tails that no normal prediction has
     prediction = Gaussian(jnp.zeros(rows), jnp.asarray(std**2, jnp.float32))
-    if kind == "quantiles":
-        scores = conformal.outside(-std, std, y)
-    else:
-        scores = conformal.residual(prediction, y, scaled=kind == "scaled")
+    scores = conformal.outside(-std, std, y) if kind == "quantiles" else conformal.residual(prediction, y, scaled=kind == "scaled")
     assert within(counts(np.asarray(scores)[:, None], np.zeros(rows, int), 0.1), HELD_OUT, NEW, 0.1)
 
 

@@ -1,5 +1,6 @@
 """Real labels from end to end: predictions, likelihoods, metrics, and the loop."""
 
+import dataclasses
 import math
 
 import jax
@@ -138,7 +139,8 @@ def wave(rows, seed=0):
 X, Y = wave(200)
 POSTERIOR = posteriors.mc_dropout(networks.mlp(1, 2, (32,)), likelihood=likelihoods.gaussian())
 RETUNED = bayesal.learner(
-    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS, retune=retune.population(2, steps=(100, 150)))
+    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS, retune=retune.population(2, steps=(100, 150)),
+    calibrate=calibrate.variance())
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,13 @@ def test_the_loop_runs_on_real_labels(state):
     prediction = bayesal.predictive(POSTERIOR, state, 20).mean(X)
     assert prediction.mean.shape == prediction.variance.shape == (200,)
     assert metrics.rmse(prediction, Y) < 0.8 * Y.std()
+
+
+def test_real_labels_are_calibrated_out_of_fold(state):
+    fitted = state.report.calibration
+    assert float(state.temperature) == float(fitted.temperature) != 1.0 and float(fitted.nll_after) <= float(fitted.nll_before)
+    plain = dataclasses.replace(bayesal.predictive(POSTERIOR, state, 8), temperature=jnp.float32(1.0))(X)
+    assert_allclose(bayesal.predictive(POSTERIOR, state, 8)(X).variance, plain.variance * state.temperature, rtol=1e-5)
 
 
 def test_labels_that_are_no_numbers_are_refused(state):

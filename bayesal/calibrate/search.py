@@ -18,7 +18,7 @@ HALVINGS = 20  # of an interval of 1/12 of the range: to 1e-6 of log T
 
 
 class Temperature(NamedTuple):
-    """A fitted temperature. NLLs are means per label, in nats, of the averaged tempered prediction.
+    """A fitted temperature. NLLs are means per label, in nats, of the averaged tempered prediction (0 over no labels).
 
     temperature: one number, or a `Scaling` with a temperature and a bias per class.
     determined: whether the data alone have an optimum inside the bounds. Where not (all correct, all wrong, constant
@@ -106,7 +106,5 @@ def search(look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, "
         return jnp.where(rising, low, middle), jnp.where(rising, middle, high), middle, loss
 
     *_, log_t, loss = jax.lax.fori_loop(0, HALVINGS, halve, (low, high, low, losses[0]))
-    before = losses[GRID // 2]  # the grid's middle is T = 1
-    none = count == 0
-    return Temperature(
-        jnp.where(none, 1.0, jnp.exp(log_t)), jnp.where(none, jnp.nan, before), jnp.where(none, jnp.nan, loss), determined, impossible)
+    # the grid's middle is T = 1
+    return Temperature(jnp.where(count > 0, jnp.exp(log_t), 1.0), losses[GRID // 2], loss, determined, impossible)

@@ -48,19 +48,21 @@ def vector(*, prior_std: float = 1.0, class_std: float = 0.3) -> Calibrator:
 
 def _scaled(log_probs, values):
     log_t, apart, bias = values
-    return log_probs * jnp.exp(-(log_t + apart)) + bias
+    return log_probs * jnp.exp(-(log_t + apart))[None, None] + bias[None, None]
+
+
+def _of_label(logits, labels):
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), labels[None, :, None], axis=-1)[..., 0]
 
 
 def _step(values, log_probs, labels, share_of, costs):
     """One step of Newton's method with the Gauss-Newton matrix, which has no negative curvature: conjugate gradients, then a line search."""
-    of_label = lambda logits: jnp.take_along_axis(jax.nn.log_softmax(logits), labels[None, :, None], axis=-1)[..., 0]
-
     def loss(values):
         prior = sum(0.5 * cost * jnp.sum(jnp.square(v)) for cost, v in zip(costs, values, strict=True))
-        return prior - maths.tree_sum(share_of * maths.log_mean_exp(of_label(_scaled(log_probs, values))), axis=0)
+        return prior - maths.tree_sum(share_of * maths.log_mean_exp(_of_label(_scaled(log_probs, values), labels)), axis=0)
 
     logits, back = jax.vjp(functools.partial(_scaled, log_probs), values)
-    probs, likely = jax.nn.softmax(logits), of_label(logits)
+    probs, likely = jax.nn.softmax(logits), _of_label(logits, labels)
     share = (jnp.exp(likely - maths.log_mean_exp(likely)[None]) / likely.shape[0] * share_of[None])[..., None]
 
     def curvature(direction):
@@ -87,7 +89,6 @@ def _fit(log_probs, labels, weights, prior_std, class_std):
     values = jax.lax.fori_loop(0, STEPS, lambda _, values: _step(values, log_probs, labels, share_of, costs), start)
     log_t, apart, bias = values
     apart = jnp.clip(log_t + apart, -BOUND, BOUND)
-    logits = log_probs * jnp.exp(-apart) + bias
-    likely = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[None, :, None], axis=-1)[..., 0]
+    likely = _of_label(_scaled(log_probs, (0.0, apart, bias)), labels)
     after = -maths.tree_sum(share_of * maths.log_mean_exp(likely), axis=0)
-    return one._replace(temperature=Scaling(jnp.exp(apart), bias), nll_after=jnp.where(count > 0, after, jnp.nan))
+    return one._replace(temperature=Scaling(jnp.exp(apart), bias), nll_after=after)
