@@ -12,8 +12,8 @@ _NAMES = {
     "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "adapters", "backend", "calibrate", "checkpoint", "checks", "conformal", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "preference", "retune",
-    "scores", "select", "shards", "stream", "testing", "types")
+    "acquire", "adapters", "backend", "calibrate", "checkpoint", "checks", "conformal", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "preference",
+    "retune", "scores", "select", "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})
 __version__ = "0.1.0"

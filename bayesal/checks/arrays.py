@@ -177,7 +177,7 @@ def weights(values: Any, count: int, name: str = "weights") -> jax.Array:
     """Weights `[N]` of at least 0, one per point, not all 0; None means all 1. A weight of 0 leaves its point out."""
     if values is None:
         return jnp.ones(count, jnp.float32)
-    if getattr(values, "dtype", None) == bool:
+    if getattr(values, "dtype", None) == np.bool_:
         values = as_float(values)  # a mask
     found = numbers(values, name, "one per point", shape=(count,))
     if concrete(found):
