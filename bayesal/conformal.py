@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from bayesal import checks, predictions
 from bayesal.types import ArrayLike, Gaussian, Key, Mixture
@@ -29,7 +29,7 @@ def _share(value: Any, name: str = "miscoverage") -> Fraction:
     return Fraction(str(float(value)))  # 0.1 is a tenth, as it was typed
 
 
-def limit(scores: Float[ArrayLike, " n"], miscoverage: float) -> float:
+def limit(scores: Real[ArrayLike, " n"], miscoverage: float) -> float:
     """The k-th smallest of n held-out scores, k = ceil((n + 1) (1 - miscoverage)); inf if k > n: with so few labels only the full set will do.
 
     The chance that a new point's score lies at or below it is k / (n + 1) if none are tied, and more if some are. For fixed held-out
@@ -57,7 +57,7 @@ def limit(scores: Float[ArrayLike, " n"], miscoverage: float) -> float:
     return float(np.sort(host)[place - 1]) if place <= len(host) else float("inf")
 
 
-def limits(scores: Float[ArrayLike, " n"], labels: Int[ArrayLike, " n"], classes: int, miscoverage: float) -> Float[np.ndarray, " C"]:
+def limits(scores: Real[ArrayLike, " n"], labels: Int[ArrayLike, " n"], classes: int, miscoverage: float) -> Float[np.ndarray, " C"]:
     """A limit for every class, from the held-out labels of that class (Mondrian): each class is covered by itself, the rare ones too.
 
     A class with fewer than 1 / miscoverage - 1 labels has inf, and stands in every set.

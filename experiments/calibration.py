@@ -32,9 +32,9 @@ class Config:
     """Arms share pools and first labels, seed by seed. Audits are shares in percent."""
 
     seeds: int = 10
-    rounds: int = 10
+    rounds: int = 8
     size: int = 10
-    draws: int = 50
+    draws: int = 32
     test: int = 500
     hidden: int = 64
     steps: int = 150

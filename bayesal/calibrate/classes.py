@@ -16,7 +16,7 @@ FLOOR = -1e4  # log-probabilities below this are as good as 0, at any T
 
 
 def fit_temperature(
-    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 1.0
+    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5
 ) -> Temperature:
     """The temperature T that makes the averaged prediction of tempered draws most likely.
 
@@ -29,7 +29,8 @@ def fit_temperature(
       labels: their classes.
       weights: how many points of the population each label stands for, for labels that are no fair sample (`sampled_weights`,
         `matched_weights`); only their ratios matter, and N becomes the number of labels that unequal ones are worth.
-      prior_std: standard deviation of log T under the prior.
+      prior_std: standard deviation of log T under the prior. With 10-20 labels 0.5 costs less than 0.25 or 1 where T is wrong by up to a factor
+        of 2 either way, and a third of what 1 costs where it is right already.
     Returns:
       A `Temperature`; T in [0.05, 20] always.
     References:
@@ -54,7 +55,7 @@ def held_out(log_probs: Any, labels: Any, weights: Any) -> tuple[Array, Array, A
     return log_probs, jnp.asarray(labels), checks.weights(weights, count)
 
 
-def temperature(*, prior_std: float = 1.0) -> Calibrator:
+def temperature(*, prior_std: float = 0.5) -> Calibrator:
     """The calibrator of a learner: `fit_temperature` on out-of-fold predictions."""
     return Calibrator(functools.partial(_fit, prior_std=width(prior_std)))
 

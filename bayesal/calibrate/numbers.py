@@ -12,7 +12,7 @@ from bayesal.calibrate.search import BOUND, Calibrator, Temperature, search, wid
 from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
-def fit_variance(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 2.0) -> Temperature:
+def fit_variance(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 1.0) -> Temperature:
     """The number T by which every draw's variance is multiplied so that the averaged density of the labels is highest.
 
     Minimizes -sum_i w_i log mean_k N(y_i; m_k(x_i), T v_k(x_i)) plus a prior on log T, normal with mean 0 and `prior_std`, that
@@ -23,7 +23,7 @@ def fit_variance(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, w
       prediction: of K draws at N held-out points: a `Gaussian` [K, N] or a `Mixture` [K, N, J], as a `Predictive` gives.
       y: their labels.
       weights: see `fit_temperature`.
-      prior_std: standard deviation of log T; of 2, standard deviations that are off by a factor of e are one of its standard deviations away.
+      prior_std: standard deviation of log T: half of it is that of the logarithm of the standard deviations themselves.
     Returns:
       A `Temperature`; T in [1/400, 400] always.
     References:
@@ -43,7 +43,7 @@ def fit_variance(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, w
     return _fit(prediction, jnp.asarray(y), checks.weights(weights, count), width(prior_std))
 
 
-def variance(*, prior_std: float = 2.0) -> Calibrator:
+def variance(*, prior_std: float = 1.0) -> Calibrator:
     """The calibrator of a learner of real labels: `fit_variance` on out-of-fold predictions."""
     return Calibrator(functools.partial(_fit, prior_std=width(prior_std)), real=True)
 

@@ -16,7 +16,7 @@ SHARES = (1.0, 0.5, 0.25, 0.0625, 0.0)  # of a step that are tried: with none am
 
 
 def fit_vector(
-    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 1.0, class_std: float = 0.3
+    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5, class_std: float = 0.3
 ) -> Temperature:
     """A temperature T_c and a bias b_c per class that make the averaged prediction of scaled draws most likely.
 
@@ -41,7 +41,7 @@ def fit_vector(
     return _fit(log_probs, labels, weights, width(prior_std), width(class_std, "class_std"))
 
 
-def vector(*, prior_std: float = 1.0, class_std: float = 0.3) -> Calibrator:
+def vector(*, prior_std: float = 0.5, class_std: float = 0.3) -> Calibrator:
     """The calibrator of a learner: `fit_vector` on out-of-fold predictions."""
     return Calibrator(functools.partial(_fit, prior_std=width(prior_std), class_std=width(class_std, "class_std")))
 

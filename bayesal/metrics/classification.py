@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from bayesal import checks, maths, predictions
 from bayesal.metrics import edge
 from bayesal.metrics.bins import numbers_of_bins
-from bayesal.types import ArrayLike, Gaussian, Key, Mixture, Prediction
+from bayesal.types import ArrayLike, Gaussian, Key, Mixture
 
 
 def accuracy(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> Float[Array, ""]:
@@ -121,7 +121,7 @@ def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "g
     return jnp.where(jax.random.bernoulli(which_key, shape=(groups, size)), first, second)
 
 
-def joint_nll(prediction: Prediction, labels: ArrayLike, groups: Int[ArrayLike, "G t"]) -> Float[Array, ""]:
+def joint_nll(prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, groups: Int[ArrayLike, "G t"]) -> Float[Array, ""]:
     """Mean over groups of `-log mean_k prod_i p_k(y_i | x_i)`, in nats per group of t labels; of classes in [0, inf].
 
     Draws that are wrong together and draws that are wrong each on its own have the same marginal likelihood; this tells them apart. With

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from bayesal import checks
 from bayesal.metrics import edge
@@ -36,7 +36,7 @@ class RiskCoverage(NamedTuple):
     excess: float
 
 
-def risk_coverage(confidence: Float[ArrayLike, " N"], loss: ArrayLike) -> RiskCoverage:
+def risk_coverage(confidence: Real[ArrayLike, " N"], loss: ArrayLike) -> RiskCoverage:
     """What is lost if only the most confident points are answered: mean loss against their share.
 
     risk(i) = mean loss of the i most confident points; area = mean_i risk(i). The order of equally confident points is no merit and no
@@ -64,7 +64,7 @@ def risk_coverage(confidence: Float[ArrayLike, " N"], loss: ArrayLike) -> RiskCo
     return RiskCoverage(place / len(loss), risk, float(risk.mean()), float(max(risk.mean() - best.mean(), 0.0)))
 
 
-def auroc(scores: Float[ArrayLike, " N"], positive: Bool[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> float:
+def auroc(scores: Real[ArrayLike, " N"], positive: Bool[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> float:
     """Chance that a positive point scores above a negative one, ties counting half; in [0, 1], 0.5 by luck.
 
     sum over pairs w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum over pairs w_i w_j, i positive and j negative.
