@@ -208,12 +208,12 @@ def test_a_weight_of_two_is_a_label_twice(name):
     log_p, y = held_out(9, rows=40, scale=4.0)
     weights = np.tile([2.0, 0.0], 20)
     twice = FITS[name](log_p[:, np.repeat(np.arange(0, 40, 2), 2)], np.repeat(y[::2], 2))
-    once = FITS[name](log_p, y, weights=weights, prior_std=math.sqrt(2))  # worth 20 labels, so half the prior balances the same data
+    once = FITS[name](log_p, y, weights=weights, prior_std=math.sqrt(0.5))  # worth 20 labels, so half the prior balances the same data
     assert float(calibrate.labels_worth(jnp.asarray(weights))) == 20.0
     assert float(once.nll_before) == pytest.approx(float(twice.nll_before), rel=1e-5)
     if name == "temperature":
         faded = ((1 - 20 / 500) / (1 - 40 / 500)) ** 2  # the prior of 20 labels has faded less
-        once = FITS[name](log_p, y, weights=weights, prior_std=math.sqrt(2 * faded))
+        once = FITS[name](log_p, y, weights=weights, prior_std=math.sqrt(0.5 * faded))
         assert float(once.temperature) == pytest.approx(float(twice.temperature), rel=1e-3)
 
 
@@ -277,15 +277,15 @@ def test_a_vector_is_at_the_optimum_of_its_own_loss():
     """Slopes of loss plus prior vanish: computed in float64, by differences."""
     log_p, y = held_out(12, rows=60, scale=3.0)
     fitted = calibrate.fit_vector(log_p, y).temperature
-    prior = (1 - 60 / 500) ** 2
+    prior, apart_by = (1 - 60 / 500) ** 2 / 0.25, (1 - 60 / 1500) ** 2 / 0.01
 
     def loss(log_t, apart, bias):
         p = np.exp(oracles.log_softmax(log_p.astype(np.float64) * np.exp(-(log_t + apart)) + bias)).mean(0)
-        return -np.log(p[np.arange(60), y]).mean() + (0.5 * prior * log_t**2 + 0.5 * (np.square(apart).sum() + np.square(bias).sum()) / 0.09) / 60
+        return -np.log(p[np.arange(60), y]).mean() + (0.5 * prior * log_t**2 + 0.5 * apart_by * (np.square(apart).sum() + np.square(bias).sum())) / 60
 
     whole = np.log(np.asarray(fitted.temperature, np.float64))
     # the best split of log T_c into one log T and what sets classes apart
-    log_t = whole.sum() / 0.09 / (prior + len(whole) / 0.09)
+    log_t = whole.sum() * apart_by / (prior + len(whole) * apart_by)
     at = [log_t, whole - log_t, np.asarray(fitted.bias, np.float64)]
     for i in range(3):
         for direction in np.eye(3) if i else [1.0]:

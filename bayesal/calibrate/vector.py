@@ -8,21 +8,23 @@ from jaxtyping import Float, Int
 
 from bayesal import maths
 from bayesal.calibrate.classes import held_out, nll_and_slope, possible
-from bayesal.calibrate.search import BOUND, Calibrator, Temperature, labels_worth, search, strength, width
+from bayesal.calibrate.search import BOUND, FADE, Calibrator, Temperature, labels_worth, search, strength, width
 from bayesal.types import ArrayLike, Scaling
 
 STEPS = 12  # of Newton's method; six are enough for most sets
+LEAST = 1 / 16  # of the prior's weight on what sets classes apart is never lost
 SHARES = (1.0, 0.5, 0.25, 0.0625, 0.0)  # of a step that are tried: with none among them the loss never rises
 
 
 def fit_vector(
-    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5, class_std: float = 0.3
+    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5, class_std: float = 0.1
 ) -> Temperature:
     """A temperature T_c and a bias b_c per class that make the averaged prediction of scaled draws most likely.
 
     Draws become softmax(log p_k / T + b), all by the same T and b, and are then averaged. log T_c = log T + d_c, and d_c and b_c are normal
-    under the prior with mean 0 and `class_std`: with few labels only T moves, and where a class has hundreds of its own the prior says
-    nothing. The prior on log T is that of `fit_temperature`. Unlike a temperature it may change which class is most probable.
+    under the prior with mean 0 and `class_std`, which grows to four times as much with hundreds of labels per class: the prior's weight fades as
+    (1 - N / 500 C)^2 to a sixteenth, and no further, so that a class without labels keeps a finite bias. With few labels only T
+    moves; the prior on log T is that of `fit_temperature`. Unlike a temperature it may change which class is most probable.
 
     Args:
       log_probs, labels, weights, prior_std: see `fit_temperature`.
@@ -41,7 +43,7 @@ def fit_vector(
     return _fit(log_probs, labels, weights, width(prior_std), width(class_std, "class_std"))
 
 
-def vector(*, prior_std: float = 0.5, class_std: float = 0.3) -> Calibrator:
+def vector(*, prior_std: float = 0.5, class_std: float = 0.1) -> Calibrator:
     """The calibrator of a learner: `fit_vector` on out-of-fold predictions."""
     return Calibrator(functools.partial(_fit, prior_std=width(prior_std), class_std=width(class_std, "class_std")))
 
@@ -57,6 +59,7 @@ def _of_label(logits, labels):
 
 def _step(values, log_probs, labels, share_of, costs):
     """One step of Newton's method with the Gauss-Newton matrix, which has no negative curvature: conjugate gradients, then a line search."""
+
     def loss(values):
         prior = sum(0.5 * cost * jnp.sum(jnp.square(v)) for cost, v in zip(costs, values, strict=True))
         return prior - maths.tree_sum(share_of * maths.log_mean_exp(_of_label(_scaled(log_probs, values), labels)), axis=0)
@@ -82,13 +85,14 @@ def _fit(log_probs, labels, weights, prior_std, class_std):
     log_probs, weights, impossible = possible(log_probs, labels, weights)
     one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)
     count, classes = labels_worth(weights), log_probs.shape[-1]
-    cost = 1.0 / (class_std**2 * jnp.maximum(count, 1.0))
+    fade = jnp.maximum(jnp.square(jnp.maximum(1.0 - count / (FADE * classes), 0.0)), LEAST)
+    cost = fade / (class_std**2 * jnp.maximum(count, 1.0))
     costs = (strength(count, one.determined, prior_std), cost, cost)
     share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
     start = (jnp.log(one.temperature), jnp.zeros(classes), jnp.zeros(classes))
     values = jax.lax.fori_loop(0, STEPS, lambda _, values: _step(values, log_probs, labels, share_of, costs), start)
     log_t, apart, bias = values
-    apart = jnp.clip(log_t + apart, -BOUND, BOUND)
-    likely = _of_label(_scaled(log_probs, (0.0, apart, bias)), labels)
+    each = jnp.clip(log_t + apart, -BOUND, BOUND)
+    likely = _of_label(_scaled(log_probs, (0.0, each, bias)), labels)
     after = -maths.tree_sum(share_of * maths.log_mean_exp(likely), axis=0)
-    return one._replace(temperature=Scaling(jnp.exp(apart), bias), nll_after=after)
+    return one._replace(temperature=Scaling(jnp.exp(each), bias), nll_after=after)
