@@ -28,22 +28,26 @@ def plain(log_probs, labels, log_t):
     return jax.value_and_grad(loss)(log_t)
 
 
+def measure(rows):
+    """All ways over so many points."""
+    random = np.random.default_rng(0)
+    log_probs = jax.nn.log_softmax(jnp.asarray(3 * random.normal(size=(DRAWS, rows, CLASSES)), jnp.float32))
+    labels, weights = jnp.asarray(random.integers(0, CLASSES, rows), jnp.int32), jnp.ones(rows)
+    bald, fit, vector = jax.jit(scores.bald), calibrate.temperature(), calibrate.vector()
+    look, written = jax.jit(calibrate.nll_and_slope(log_probs, labels, weights)), jax.jit(plain)
+    times = timed({
+        "scores.bald": lambda: bald(log_probs), "one step": lambda: look(jnp.float32(0.3)), "one step, as written": lambda: written(log_probs, labels, jnp.float32(0.3)),
+        "calibrate.temperature": lambda: fit(log_probs, labels, weights), "calibrate.vector": lambda: vector(log_probs, labels, weights)}, 7)  # fmt: skip
+    show(f"temperature N={rows:>6}", times, "scores.bald")
+    steps = GRID + HALVINGS
+    print(f"{'':<26}a fit takes {steps} steps: {times['calibrate.temperature'][1] / steps / times['scores.bald'][1]:.2f} passes of bald each\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="N = 1,000 alone")
     for rows in (1_000,) if parser.parse_args().quick else (1_000, 10_000):
-        random = np.random.default_rng(0)
-        log_probs = jax.nn.log_softmax(jnp.asarray(3 * random.normal(size=(DRAWS, rows, CLASSES)), jnp.float32))
-        labels, weights = jnp.asarray(random.integers(0, CLASSES, rows), jnp.int32), jnp.ones(rows)
-        bald, fit, vector = jax.jit(scores.bald), calibrate.temperature(), calibrate.vector()
-        look, written = jax.jit(calibrate.nll_and_slope(log_probs, labels, weights)), jax.jit(plain)
-        ways = {
-            "scores.bald": lambda: bald(log_probs), "one step": lambda: look(jnp.float32(0.3)), "one step, as written": lambda: written(log_probs, labels, jnp.float32(0.3)),
-            "calibrate.temperature": lambda: fit(log_probs, labels, weights), "calibrate.vector": lambda: vector(log_probs, labels, weights)}  # fmt: skip
-        times = timed(ways, 7)
-        show(f"temperature N={rows:>6}", times, "scores.bald")
-        steps = GRID + HALVINGS
-        print(f"{'':<26}a fit takes {steps} steps: {times['calibrate.temperature'][1] / steps / times['scores.bald'][1]:.2f} passes of bald each\n")
+        measure(rows)
 
 
 if __name__ == "__main__":
