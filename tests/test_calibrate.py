@@ -90,6 +90,12 @@ def test_sets_that_determine_nothing_are_finite_and_flagged(case):  # TRAPS 23
         assert 0.2 < float(fitted.temperature) < 5.0
 
 
+def test_one_class_held_out_is_no_reason_to_fail():
+    log_p = held_out(2)[0]
+    fitted = calibrate.fit_temperature(log_p, np.full(500, 1))
+    assert T_LIMITS[0] <= float(fitted.temperature) <= T_LIMITS[1] and float(fitted.nll_after) <= float(fitted.nll_before)
+
+
 def test_all_wrong_is_softened():  # TRAPS 23
     log_p = np.repeat(held_out(3)[0][:1], 4, axis=0)
     fitted = calibrate.fit_temperature(log_p, log_p[0].argmin(-1))

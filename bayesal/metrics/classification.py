@@ -45,8 +45,13 @@ def brier(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, w
     Array(0.5, dtype=float32)
     """
     log_probs, labels, weights = edge.classes(log_probs, labels, weights)
+    return edge.mean(_squares(log_probs, labels), weights)
+
+
+@jax.jit
+def _squares(log_probs, labels):
     error = jnp.exp(log_probs) - jax.nn.one_hot(labels, log_probs.shape[1])
-    return edge.mean(maths.tree_sum(jnp.square(error), axis=1), weights)
+    return maths.tree_sum(jnp.square(error), axis=1)
 
 
 class BrierParts(NamedTuple):
@@ -147,8 +152,13 @@ def joint_nll(prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, gro
     labels = jnp.asarray(labels)
     if checks.concrete(groups):
         groups = _rows(groups, labels.shape[0])
+    return _joint(prediction, labels, jnp.asarray(groups))
+
+
+@jax.jit
+def _joint(prediction, labels, groups):
     each = predictions.log_likelihood(prediction, labels)  # [K, N]
-    joint = maths.log_mean_exp(maths.tree_sum(each[:, jnp.asarray(groups)], axis=-1))
+    joint = maths.log_mean_exp(maths.tree_sum(each[:, groups], axis=-1))
     return -maths.tree_sum(joint, axis=0) / joint.shape[0]
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -35,6 +36,7 @@ def some(values: Any, name: str) -> None:
         raise checks.WrongSize(name, f"`{name}` is empty: a mean over no points is not a number. Pass at least one point.")
 
 
+@jax.jit  # once for each shape: outside jit a long sum is compiled again in every call
 def mean(values: Float[Array, " N"], weights: Float[Array, " N"]) -> Float[Array, ""]:
     """`sum w v / sum w`; a point without weight adds nothing, whatever its value."""
     return maths.tree_sum(jnp.where(weights > 0, values * weights, 0.0), axis=0) / maths.tree_sum(weights, axis=0)

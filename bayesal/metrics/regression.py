@@ -34,8 +34,13 @@ def density_nll(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, we
     0.9189
     """
     y, weights = edge.real(prediction, y, weights)
+    return -edge.mean(_density(prediction, y), weights)
+
+
+@jax.jit
+def _density(prediction, y):
     log_p = predictions.log_likelihood(prediction, y)
-    return -edge.mean(maths.log_mean_exp(log_p) if log_p.ndim > 1 else log_p, weights)
+    return maths.log_mean_exp(log_p) if log_p.ndim > 1 else log_p
 
 
 def _components(prediction):
