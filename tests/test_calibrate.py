@@ -211,16 +211,16 @@ FITS = {"temperature": calibrate.fit_temperature, "vector": calibrate.fit_vector
 
 @pytest.mark.parametrize("name", FITS)
 def test_a_weight_of_two_is_a_label_twice(name):
-    log_p, y = held_out(9, rows=40, scale=4.0)
-    weights = np.tile([2.0, 0.0], 20)
-    twice = FITS[name](log_p[:, np.repeat(np.arange(0, 40, 2), 2)], np.repeat(y[::2], 2))
-    once = FITS[name](log_p, y, weights=weights, prior_std=math.sqrt(0.5))  # worth 20 labels, so half the prior balances the same data
-    assert float(calibrate.labels_worth(jnp.asarray(weights))) == 20.0
+    log_p, y = held_out(9, rows=60, scale=4.0)
+    weights = np.tile(np.float32([2.0, 0.0]), 30)
+    twice = FITS[name](log_p[:, np.repeat(np.arange(0, 60, 2), 2)], np.repeat(y[::2], 2))
+    assert float(calibrate.labels_worth(jnp.asarray(weights))) == 30.0
+    faded = lambda per: ((1 - 30 / per) / (1 - 60 / per)) ** 2  # the prior of 30 labels has faded less, and balances half the data
+    stds = {"prior_std": 0.5 * math.sqrt(2 * faded(500))} | ({"class_std": 0.1 * math.sqrt(2 * faded(1500))} if name == "vector" else {})
+    once = FITS[name](log_p, y, weights=weights, **stds)
     assert float(once.nll_before) == pytest.approx(float(twice.nll_before), rel=1e-5)
-    if name == "temperature":
-        faded = ((1 - 20 / 500) / (1 - 40 / 500)) ** 2  # the prior of 20 labels has faded less
-        once = FITS[name](log_p, y, weights=weights, prior_std=math.sqrt(0.5 * faded))
-        assert float(once.temperature) == pytest.approx(float(twice.temperature), rel=1e-3)
+    for a, b in zip(jax.tree.leaves(once.temperature), jax.tree.leaves(twice.temperature), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
 
 
 def test_weights_move_the_optimum_to_their_population():
@@ -269,7 +269,7 @@ BIAS = np.array([0.8, -0.8, 0.4, -0.4, 0.0])
 
 
 def test_a_vector_finds_biases_that_no_temperature_can():
-    log_p, y = of_truth(1, 4000, 2.0, bias=BIAS)
+    log_p, y = of_truth(1, 10_000, 2.0, bias=BIAS)
     fitted, plain = calibrate.fit_vector(log_p, y), calibrate.fit_temperature(log_p, y)
     bias = np.asarray(fitted.temperature.bias)
     np.testing.assert_allclose(bias - bias.mean(), BIAS, atol=0.2)
@@ -300,12 +300,12 @@ def test_a_vector_is_at_the_optimum_of_its_own_loss():
 
 
 def test_few_labels_leave_classes_together():
-    log_p, y = of_truth(2, 12, 2.0, bias=BIAS)
+    log_p, y = of_truth(2, 20, 2.0, bias=BIAS)
     scaling = calibrate.fit_vector(log_p, y).temperature
     assert np.ptp(np.log(scaling.temperature)) < 0.3 and np.abs(scaling.bias).max() < 0.4
 
 
-@pytest.mark.parametrize("case", [*DEGENERATE, "one class", "nothing weighs"])
+@pytest.mark.parametrize("case", ["all correct", "all wrong and certain", "constant", "one class", "nothing weighs"])
 def test_a_vector_is_finite_whatever_was_held_out(case):  # TRAPS 23
     if case in DEGENERATE:
         log_p, y = DEGENERATE[case]()

@@ -101,7 +101,7 @@ def nll_and_slope(
     return look
 
 
-@functools.partial(jax.jit, static_argnames="prior_std")
+@jax.jit
 def _fit(log_probs, labels, weights, prior_std):
     log_probs, weights, impossible = possible(log_probs, labels, weights)
     return search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)

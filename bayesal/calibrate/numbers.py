@@ -75,7 +75,7 @@ def density_and_slope(
     return look
 
 
-@functools.partial(jax.jit, static_argnames="prior_std")
+@jax.jit
 def _fit(prediction, y, weights, prior_std):
     weights = weights.astype(jnp.float32)
     return search(density_and_slope(prediction, y, weights), weights, jnp.int32(0), prior_std, 2 * BOUND)

@@ -78,13 +78,13 @@ def labels_worth(weights: Float[Array, " N"]) -> Float[Array, ""]:
     return jnp.where(squares > 0, jnp.square(total) / jnp.where(squares > 0, squares, 1.0), 0.0)
 
 
-def strength(count: Float[Array, ""], determined: Bool[Array, ""], prior_std: float) -> Float[Array, ""]:
+def strength(count: Float[Array, ""], determined: Bool[Array, ""], prior_std: Any) -> Float[Array, ""]:
     """What half a squared log T costs, per label: `1 / (std^2 N)`, faded as `(1 - N/500)^2` where the data have an optimum of their own."""
     fade = jnp.square(jnp.maximum(1.0 - count / FADE, 0.0))
     return jnp.where(determined, fade, 1.0) / (prior_std**2 * jnp.maximum(count, 1.0))
 
 
-def search(look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, " N"], impossible: Int[Array, ""], prior_std: float, bound: float) -> Temperature:
+def search(look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, " N"], impossible: Int[Array, ""], prior_std: Any, bound: float) -> Temperature:
     """The log T of least loss plus prior within the bound: a grid, then bisection on the slope.
 
     `look(log_t)` gives the mean loss and its slope.

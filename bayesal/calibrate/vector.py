@@ -64,23 +64,26 @@ def _step(values, log_probs, labels, share_of, costs):
         prior = sum(0.5 * cost * jnp.sum(jnp.square(v)) for cost, v in zip(costs, values, strict=True))
         return prior - maths.tree_sum(share_of * maths.log_mean_exp(_of_label(_scaled(log_probs, values), labels)), axis=0)
 
-    logits, back = jax.vjp(functools.partial(_scaled, log_probs), values)
-    probs, likely = jax.nn.softmax(logits), _of_label(logits, labels)
-    share = (jnp.exp(likely - maths.log_mean_exp(likely)[None]) / likely.shape[0] * share_of[None])[..., None]
+    def back(of_logits, direction):
+        """What a change of the logits [K, N, C] means for the values, and the prior's part."""
+        (moved,) = pull(share * of_logits)
+        return jax.tree.map(lambda m, cost, d: m + cost * d, moved, costs, direction)
 
     def curvature(direction):
         _, ahead = jax.jvp(functools.partial(_scaled, log_probs), (values,), (direction,))
-        (bent,) = back(share * probs * (ahead - jnp.sum(probs * ahead, axis=-1, keepdims=True)))
-        return jax.tree.map(lambda b, cost, d: b + cost * d, bent, costs, direction)
+        return back(probs * (ahead - jnp.sum(probs * ahead, axis=-1, keepdims=True)), direction)
 
-    downhill = jax.tree.map(jnp.negative, jax.grad(loss)(values))
-    step, _ = jax.scipy.sparse.linalg.cg(curvature, downhill, maxiter=30, tol=1e-4)
+    logits, pull = jax.vjp(functools.partial(_scaled, log_probs), values)
+    probs, likely = jax.nn.softmax(logits), _of_label(logits, labels)
+    share = (jnp.exp(likely - maths.log_mean_exp(likely)[None]) / likely.shape[0] * share_of[None])[..., None]
+    uphill = back(probs - jax.nn.one_hot(labels, probs.shape[-1])[None], values)
+    step, _ = jax.scipy.sparse.linalg.cg(curvature, jax.tree.map(jnp.negative, uphill), maxiter=30, tol=1e-4)
     ahead = lambda t: jax.tree.map(lambda v, s: v + t * s, values, step)
     shares = jnp.array(SHARES)
     return ahead(shares[jnp.argmin(jax.lax.map(lambda t: loss(ahead(t)), shares))])
 
 
-@functools.partial(jax.jit, static_argnames=("prior_std", "class_std"))
+@jax.jit
 def _fit(log_probs, labels, weights, prior_std, class_std):
     log_probs, weights, impossible = possible(log_probs, labels, weights)
     one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)
