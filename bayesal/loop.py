@@ -133,8 +133,8 @@ def learner(
       num_folds: folds of the labeled set for retuning and calibration; at least 2.
       update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway between that and the last round's fit (see
         `training.shrink_and_perturb`), so that fewer `steps` will do. Candidates of the retuner are always fitted fresh.
-      audit: share of every batch, to the nearest whole number and one point at least, that is drawn at random instead of by the strategy. Then
-        `calibrate` is fitted on those labels alone (see `audited`), which are the only fair sample of the pool.
+      audit: share of every batch, to the nearest whole number and one point at least, that is drawn at random instead of by the strategy: the
+        only fair sample of the pool (see `audited`), on which the temperature of all labels is corrected (see `calibrate.corrected`).
     Raises:
       WrongSize: sizes that cannot be. WrongType: a network for a posterior, a factory for a strategy.
     """
@@ -315,7 +315,8 @@ def _refit(state: LearnerState, x: Array, parts: Parts) -> LearnerState:
     if parts.calibrate is not None:
         states = (trial(hparams) if tuning.trial is None else tuning.trial).states
         predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
-        fitted = parts.calibrate(predicted, labeled.y, audited(state, x) if parts.audits else valid)
+        known = (parts.calibrate, predicted, labeled.y, valid)
+        fitted = calibration.corrected(*known, audited(state, x)) if parts.audits else known[0](*known[1:])
     start = posterior.init(keys[4], x[0])
     if parts.warm:
         start = jax.tree.map(lambda warm, fresh: jnp.where(state.round > 0, warm, fresh), posterior.warm(state.posterior, start), start)

@@ -2,12 +2,12 @@
 
     python -m experiments.calibration            # seven arms, ten seeds
 
-Actively chosen labels are a biased sample. After every round four temperatures are fitted on out-of-fold predictions of the labels so far: on all
+Actively chosen labels are a biased sample. After every round temperatures are fitted on out-of-fold predictions of the labels so far: on all
 of them alike (`plain`), weighted so that their confidence is spread as the pool's (`matched`), weighted by the chance with which each was picked
-(`sampled`, where it was by chance), and on the audit's alone (`audit`, in the arms where a share of each batch is drawn at random). Beside them
-stands no temperature at all (`none`). Judged on the rows of the pool without a label, against the temperature that those rows themselves would
-choose (`best`): estimated less true NLL and ECE at T = 1, log T less that of the best, and NLL and ECE after. Picks are made at T = 1, so that
-all calibrations of an arm see the same labels.
+(`sampled`, where it was by chance), and, in the arms where a share of each batch is drawn at random, on that audit alone (`audit`) and on all labels
+with a correction by the audit (`corrected`: what `learner(audit=...)` does). Beside them stands no temperature at all (`none`). Judged on the rows of
+the pool without a label, against the temperature that those rows themselves would choose (`best`): estimated less true NLL and ECE at T = 1, log T
+less that of the best, and NLL and ECE after. Picks are made at T = 1, so that all calibrations of an arm see the same labels.
 """
 
 import argparse
@@ -45,6 +45,7 @@ class Config:
 
 STRATEGIES = {"bald": acquire.top(scores.bald), "margin": acquire.top(scores.margin), "power": acquire.power(scores.bald, beta=1.0), "uniform": acquire.uniform()}
 FIT = calibrate.temperature()
+CORRECTED = jax.jit(functools.partial(calibrate.corrected, FIT))
 FIGURES = ("log_t", "nll_bias", "ece_bias", "nll", "ece")
 
 
@@ -111,6 +112,8 @@ class Judge:
         record["best"] = {"log_t": float(jnp.log(best)), **dict(zip(("nll", "ece"), judged(tempered(draws, best), labels, free), strict=True))}
         for way, weights in self.weights(state, known, np.asarray(flat), np.asarray(flat_pool)).items():
             fitted = FIT(held_out, state.ledger.labels, jnp.asarray(weights))
+            if way == "corrected":  # its weights are the audit's
+                fitted = CORRECTED(held_out, state.ledger.labels, jnp.asarray(known), jnp.asarray(weights))
             found = dict(zip(("nll", "ece"), judged(tempered(draws, fitted.temperature), labels, free), strict=True))
             estimate = judged(flat, own, weights) if weights.any() else (np.nan, np.nan)
             record[way] = {"log_t": float(jnp.log(fitted.temperature) - jnp.log(best)), "nll_bias": estimate[0] - truth[0], "ece_bias": estimate[1] - truth[1],
@@ -128,7 +131,7 @@ class Judge:
         if self.by_chance:
             ways["sampled"] = padded(calibrate.sampled_weights(np.array(self.chances), len(flat_pool)))
         if self.audited:
-            ways["audit"] = np.asarray(bayesal.audited(state, self.data.pool)).astype(np.float32)
+            ways["audit"] = ways["corrected"] = np.asarray(bayesal.audited(state, self.data.pool)).astype(np.float32)
         return ways
 
 
@@ -180,7 +183,7 @@ def report(records: list[dict], folder: runs.Folder) -> None:
     for column in ("arm", "way", "NLL, est. - true", "ECE, est. - true", "log T - best", "NLL - none", "ECE - none", "NLL - best"):
         table.add_column(column, justify="left" if column in ("arm", "way") else "right", overflow="fold")
     for arm in dict.fromkeys(r["strategy"] for r in records):
-        for way in ("none", "plain", "matched", "sampled", "audit", "best"):
+        for way in ("none", "plain", "matched", "sampled", "audit", "corrected", "best"):
             found = {f: per_seed(records, arm, way, f) for f in FIGURES}
             if not len(found["nll"]):
                 continue
