@@ -1,5 +1,6 @@
-"""A share of every batch at random: drawn, marked, and the only labels that calibrate."""
+"""A share of every batch at random: drawn, marked, and what corrects the temperature."""
 
+import math
 import warnings
 
 import jax
@@ -10,37 +11,38 @@ import pytest
 from laws import DROPOUT, HPARAMS, TEMPERATURE, TOP, problem, same
 
 import bayesal
-from bayesal import audits, calibrate, checks
-from bayesal.types import Scaling, Selection
+from bayesal import audits, calibrate, checks, predictions
+from bayesal.types import Gaussian, Scaling, Selection
 
 X, Y = problem()
 SHORT = HPARAMS._replace(steps=jnp.int32(20))
 KEY = jax.random.key(0)
 
 
-SEEN = []
-
-
-def spy(prediction, labels, weights):
-    """A temperature that keeps what its labels count."""
-    jax.debug.callback(lambda w: SEEN.append(np.asarray(w)), weights)
-    return TEMPERATURE(prediction, labels, weights)
-
-
 def build(**options):
     return bayesal.learner(DROPOUT, **({"strategy": TOP, "size": 4, "capacity": 40, "num_draws": 6, "hparams": SHORT, "audit": 0.25} | options))
 
 
-LEARNER = build(calibrate=calibrate.Calibrator(spy))
+LEARNER = build(calibrate=TEMPERATURE)
+SEEN = []  # what was a fair sample, as `tell` found it
 
 
 @pytest.fixture(scope="module")
 def states():
     """After the first labels, and after two more rounds."""
-    found = [LEARNER.tell(LEARNER.init(KEY, X), X, np.arange(10), Y[:10])]
+    corrected = calibrate.corrected
+
+    def spy(calibrator, prediction, labels, weights, audit):
+        jax.debug.callback(lambda a, w: SEEN.append((np.asarray(a), np.asarray(w))), audit, weights)
+        return corrected(calibrator, prediction, labels, weights, audit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "corrected", spy)  # while `tell` is traced
+        found = [LEARNER.tell(LEARNER.init(KEY, X), X, np.arange(10), Y[:10])]
     for _ in range(2):
         picks = np.asarray(LEARNER.ask(found[-1], X).indices)
         found.append(LEARNER.tell(found[-1], X, picks, Y[picks]))
+    jax.effects_barrier()
     return found
 
 
@@ -103,14 +105,52 @@ def test_a_mean_over_the_audit_is_that_of_the_pool_whatever_is_labeled_besides()
     assert abs(with_the_next.mean() - 1 / 3) > 4.5 * share.std() / np.sqrt(4000)
 
 
-def test_calibration_sees_the_audit_alone(states):
-    jax.effects_barrier()
-    assert len(SEEN) >= 3
+def test_calibration_knows_the_audit(states):
     for state in states:
-        assert any((weights == np.asarray(bayesal.audited(state, X))).all() for weights in SEEN)
+        want = np.asarray(bayesal.audited(state, X)), np.arange(40) < int(state.ledger.count)
+        assert any(all((a == b).all() for a, b in zip(seen, want, strict=True)) for seen in SEEN)
         assert np.isfinite(float(state.temperature))
-    assert not bool(states[0].report.calibration.determined)  # hardly any of the first labels is the audit's
     assert 0 < int(np.sum(bayesal.audited(states[-1], X))) < 18
+
+
+LOG_P = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(5), (4, 60, 3)))
+LABELS = jnp.argmax(LOG_P.mean(0) + 2 * jax.random.gumbel(jax.random.key(6), (60, 3)), axis=-1).astype(jnp.int32)
+VALID, NONE = jnp.ones(60, bool), jnp.zeros(60, bool)
+
+
+@pytest.mark.parametrize("calibrator", [TEMPERATURE, calibrate.vector()], ids=["temperature", "vector"])
+def test_a_correction_is_one_temperature_on_top(calibrator):
+    alone, found = calibrator(LOG_P, LABELS, VALID), calibrate.corrected(calibrator, LOG_P, LABELS, VALID, jnp.arange(60) < 30)
+    first = predictions.temper(LOG_P, alone.temperature)
+    second = calibrate.temperature(prior_std=0.25)(first, LABELS, jnp.arange(60) < 30)
+    assert abs(float(jnp.log(second.temperature))) > 0.01
+    np.testing.assert_allclose(predictions.temper(LOG_P, found.temperature), predictions.temper(first, second.temperature), atol=2e-5)
+    assert float(found.nll_after) == pytest.approx(float(-jnp.mean(predictions.log_likelihood(predictions.average(predictions.temper(LOG_P, found.temperature)), LABELS)[:30])), rel=1e-4)
+    for a, b in zip(jax.tree.leaves(calibrate.corrected(calibrator, LOG_P, LABELS, VALID, NONE).temperature), jax.tree.leaves(alone.temperature), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)  # nothing is fair yet
+
+
+def test_the_more_the_audit_holds_the_less_the_first_fit_matters():
+    """Chosen labels are all right, so that they want T near 0; the audit's follow softmax(log p / 3)."""
+
+    def gap(rows):
+        log_p = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(rows), (1, 2 * rows, 3)))
+        fair = jnp.arange(2 * rows) < rows
+        drawn = jax.random.categorical(jax.random.key(rows + 1), log_p[0] / 3)
+        labels = jnp.where(fair, drawn, jnp.argmax(log_p[0], axis=-1)).astype(jnp.int32)
+        all_alike, found = (f.temperature for f in (TEMPERATURE(log_p, labels, fair | True), calibrate.corrected(TEMPERATURE, log_p, labels, fair | True, fair)))
+        return abs(math.log(float(found) / 3)), abs(math.log(float(all_alike) / 3))
+
+    few, many = gap(16), gap(2000)
+    assert few[0] < few[1] and many[0] < 0.1 < many[1]
+
+
+def test_a_correction_of_real_labels():
+    draws = Gaussian(jnp.zeros((2, 40)), jnp.ones((2, 40)))
+    y = jnp.where(jnp.arange(40) < 20, 3.0, 0.1) * jnp.tile(jnp.array([1.0, -1.0]), 20)
+    found = calibrate.corrected(calibrate.variance(), draws, y, jnp.ones(40, bool), jnp.arange(40) >= 20)
+    alone = calibrate.variance()(draws, y, jnp.ones(40, bool))
+    assert 1 / 401 < float(found.temperature) < float(alone.temperature)
 
 
 def test_a_state_has_room_for_the_scaling_of_a_vector():
