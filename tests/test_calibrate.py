@@ -295,7 +295,7 @@ def test_a_vector_is_at_the_optimum_of_its_own_loss():
     at = [log_t, whole - log_t, np.asarray(fitted.bias, np.float64)]
     for i in range(3):
         for direction in np.eye(3) if i else [1.0]:
-            move = lambda e, i=i, direction=direction: [v + e * direction * (j == i) for j, v in enumerate(at)]
+            move = lambda e, i=i, direction=direction: [v + e * direction if j == i else v for j, v in enumerate(at)]
             assert abs(loss(*move(1e-4)) - loss(*move(-1e-4))) / 2e-4 < 2e-4
 
 
