@@ -27,7 +27,7 @@ def corrected(
     Args:
       calibrator, prediction, labels, weights: as of a `Calibrator`.
       audit: which labels are a fair sample, or what each of them counts.
-      prior_std: standard deviation of the factor's logarithm under the prior (for real labels of half of it, as everywhere).
+      prior_std: standard deviation of the factor's logarithm under the prior; for real labels, of half of it.
     Returns:
       A `Temperature`; its NLLs are over the audit's labels, before and after the correction; T as bounded as without it.
 
