@@ -145,6 +145,13 @@ def arms(config: Config) -> tuple[bayesal.Posterior, dict[str, tuple[bayesal.Lea
     return posterior, found
 
 
+def rounded(value: object) -> object:
+    """Five digits are plenty."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def main(config: Config, out: Path) -> list[dict]:
     """Every arm and seed, one after another, and what follows from them."""
     posterior, learners = arms(config)
@@ -155,7 +162,7 @@ def main(config: Config, out: Path) -> list[dict]:
         for name, (learner, by_chance, audited) in learners.items():
             judge = Judge(config, posterior, data, by_chance, audited)
             for record in runs.run(name, learner, posterior, data, first, seed, config.rounds, config.draws, judge):
-                record.pop("scores", None)
+                record = {k: rounded(v) for k, v in record.items() if k not in ("scores", "asked", "hparams")}
                 folder.write(record)
                 records.append(record)
         screen.say(f"seed {seed} of {config.seeds} done")
