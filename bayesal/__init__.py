@@ -7,13 +7,13 @@ import importlib
 from typing import Any
 
 _NAMES = {
-    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop", "grow": "loop",
+    "learner": "loop", "Learner": "loop", "LearnerState": "loop", "Ledger": "loop", "predictive": "loop", "grow": "loop", "audited": "loop",
     "Predictive": "predictives", "Gaussian": "types", "HParams": "types", "Labeled": "types", "Likelihood": "types", "Mixture": "types", "Network": "types",
     "Posterior": "types", "Selection": "types",
 }
 _PARTS = (
-    "acquire", "adapters", "backend", "calibrate", "checkpoint", "checks", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "preference", "retune",
-    "scores", "select", "shards", "stream", "testing", "types")
+    "acquire", "adapters", "backend", "calibrate", "checkpoint", "checks", "conformal", "explain", "gaussian", "likelihoods", "metrics", "networks", "posteriors", "predictions", "preference",
+    "retune", "scores", "select", "shards", "stream", "testing", "types")
 
 __all__ = sorted({*_NAMES, *_PARTS})
 __version__ = "0.1.0"

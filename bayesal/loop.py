@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from bayesal import audits, checks, folds, updates
 from bayesal import calibrate as calibration
-from bayesal import checks, folds, updates
 from bayesal import retune as retuning
 from bayesal.predictives import Predictive
-from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Selection, Strategy
+from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Scaling, Selection, Strategy
 
 TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
 REMEMBERED = 16  # answers of `ask` that `tell` can look up instead of asking again
@@ -60,7 +60,7 @@ class LearnerState(NamedTuple):
     ledger: Ledger
     posterior: PyTree
     hparams: HParams
-    temperature: Float[Array, ""]
+    temperature: Float[Array, ""] | Scaling
     report: Report | None
 
 
@@ -88,6 +88,20 @@ def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None 
     return Predictive(posterior, state.posterior, draws, state.temperature)
 
 
+def audited(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
+    """Which entries of the ledger are the audit: labels of a uniform random sample of the whole pool, chosen for no other reason.
+
+    The pool `x` is put in a random order that depends on the state's first key alone, and `ask` takes its audit from the front of what has no
+    label. The audit is that order's front up to the first row without a label: who labels a row for another reason does not
+    know the order, so the rows there are a fair sample of the pool, those that were chosen actively too.
+
+    >>> # metrics.nll(out_of_fold, state.ledger.labels, weights=bayesal.audited(state, pool))   # what the pool's would be
+    """
+    rows = x.shape[0]
+    fair = audits.fair(audits.lots(state.key, rows), state.ledger.available(rows), state.ledger.indices)
+    return fair & (jnp.arange(fair.shape[0]) < state.ledger.count)
+
+
 def learner(
     posterior: Posterior,
     strategy: Strategy,
@@ -100,6 +114,7 @@ def learner(
     hparams: HParams | None = None,
     num_folds: int = 3,
     update: str = "fresh",
+    audit: float = 0.0,
 ) -> Learner:
     """An active learner: which points to label next, and a model of what is known so far.
 
@@ -113,13 +128,15 @@ def learner(
       capacity: the most labels there will be; choose it generously (memory, not time), or `grow` later.
       num_draws: draws per prediction; default 50, or the members of an ensemble.
       retune: default `retune.keep()`.
-      calibrate: for example `calibrate.temperature()`; None leaves T = 1.
+      calibrate: for example `calibrate.temperature()`, and `calibrate.variance()` for real labels; None leaves T = 1.
       hparams: where to start; default `HParams()`.
       num_folds: folds of the labeled set for retuning and calibration; at least 2.
       update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway between that and the last round's fit (see
         `training.shrink_and_perturb`), so that fewer `steps` will do. Candidates of the retuner are always fitted fresh. "online": only the
         first labels are fitted; later ones are added to what is known (`Posterior.online`), at a cost that does not grow with the labels.
         Learners that differ only in `update` take each other's states: add every round, and fit afresh now and then.
+      audit: share of every batch, to the nearest whole number and one point at least, that is drawn at random instead of by the strategy: the
+        only fair sample of the pool (see `audited`), on which the temperature of all labels is corrected (see `calibrate.corrected`).
     Raises:
       WrongSize: sizes that cannot be. UnknownName: no such update. WrongType: a network for a posterior, a factory for a strategy, an update
         that the posterior cannot do or that leaves a retuner or a calibrator nothing to do.
@@ -134,7 +151,7 @@ def learner(
     start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
     asked: OrderedDict = OrderedDict()
 
-    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update)
+    parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update, audits.per_batch(audit, size))
 
     def init(key, x):
         checks.pool(x)
@@ -164,8 +181,11 @@ def learner(
 
 def _kinds(posterior, strategy, calibrate, hparams) -> None:
     checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
-    if posterior.real and calibrate is not None:
-        raise checks.WrongType("calibrate", "this calibrator is for classes, and the posterior's labels are real numbers: pass calibrate=None.")
+    if calibrate is not None:
+        checks.function(calibrate, "calibrate", "a calibrator, such as calibrate.temperature()")
+        if (real := getattr(calibrate, "real", False)) != posterior.real:
+            kinds = ("real labels", "classes: pass calibrate.temperature()") if real else ("classes", "real numbers: pass calibrate.variance()")
+            raise checks.WrongType("calibrate", f"this calibrator is for {kinds[0]}, and the posterior's labels are {kinds[1]}, or calibrate=None.")
     checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
     checks.hparams(hparams)
 
@@ -219,6 +239,7 @@ class Parts(NamedTuple):
     draws: int
     num_folds: int
     update: str
+    audits: int
 
     def asking(self) -> "Parts":
         """What `ask` depends on."""
@@ -226,7 +247,7 @@ class Parts(NamedTuple):
 
     def telling(self) -> "Parts":
         """What `tell` depends on: not the strategy, and the size only where labels are added so many at a time."""
-        return self._replace(strategy=None, size=self.size if self.update == "online" else 0)
+        return self._replace(strategy=None, size=self.size if self.update == "online" else 0, audits=min(self.audits, 1))
 
 
 def _round_key(state: LearnerState, purpose: int) -> Key:
@@ -252,7 +273,8 @@ def _first_state(key, x, hparams, parts):
             "pool, or build the network for that shape.") from error
     checks.parameters(state.posterior)
     blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan if jnp.issubdtype(a.dtype, jnp.floating) else -1, a.dtype), report)
-    return state._replace(report=blank._replace(calibration=calibration.unfitted()))
+    unfitted = calibration.unfitted(report.calibration.temperature)
+    return state._replace(temperature=unfitted.temperature, report=blank._replace(calibration=unfitted))
 
 
 @functools.partial(jax.jit, static_argnames="posterior")
@@ -269,7 +291,12 @@ def _predict(state: LearnerState, x: Array, parts: Parts) -> Prediction:
 @functools.partial(jax.jit, static_argnames="parts")
 def _choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
     bound = predictive(parts.posterior, state, parts.draws)
-    return parts.strategy(_round_key(state, 2), bound, x, state.ledger.available(x.shape[0]), min(parts.size, x.shape[0]))
+    free, size = state.ledger.available(x.shape[0]), min(parts.size, x.shape[0])
+    if not parts.audits:
+        return parts.strategy(_round_key(state, 2), bound, x, free, size)
+    drawn = audits.draw(audits.lots(state.key, x.shape[0]), free, parts.audits)
+    others = free.at[drawn].set(False, mode="drop", wrap_negative_indices=False)
+    return audits.before(drawn, parts.strategy(_round_key(state, 2), bound, x, others, max(size - parts.audits, 1)))
 
 
 @functools.partial(jax.jit, static_argnames="parts")
@@ -288,7 +315,8 @@ def _refit(state: LearnerState, x: Array, known: Int[Array, ""], parts: Parts) -
     if parts.calibrate is not None:
         states = (trial(hparams) if tuning.trial is None else tuning.trial).states
         predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
-        fitted = parts.calibrate(predicted, labeled.y, valid)
+        judged = (parts.calibrate, predicted, labeled.y, valid)
+        fitted = calibration.corrected(*judged, audited(state, x)) if parts.audits else judged[0](*judged[1:])
     start = lambda: updates.begin(parts.update, posterior, state.posterior, posterior.init(keys[4], x[0]), state.round)
     fit = lambda: posterior.fit(keys[5], start(), labeled, hparams)
     if parts.update == "online":
@@ -347,7 +375,7 @@ def _edge(selection: Selection, state: LearnerState, room: int) -> Selection:
         warnings.warn(f"round {round}: {broken} available points have NaN or +inf scores and were not considered.", stacklevel=3)
     cut = lambda a: None if a is None else a[:kept]
     selection = selection._replace(
-        indices=selection.indices[:kept], scores=selection.scores[:kept], joint=cut(selection.joint), saturated=cut(selection.saturated))
+        indices=selection.indices[:kept], scores=selection.scores[:kept], joint=cut(selection.joint), saturated=cut(selection.saturated), audit=cut(selection.audit))
     if note := selection.note():
         warnings.warn(f"round {round}: {note}", stacklevel=3)
     return selection

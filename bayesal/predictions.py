@@ -11,20 +11,23 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from bayesal import checks, maths
-from bayesal.types import Gaussian, Mixture, Prediction
+from bayesal.types import Gaussian, Mixture, Prediction, Scaling
 
 SAME = 1e-3  # how far two predictions of one draw at one point may lie `apart`
 
-def temper(prediction: Prediction, temperature: Float[Array, ""]) -> Prediction:
+def temper(prediction: Prediction, temperature: Float[Array, ""] | Scaling) -> Prediction:
     """Each draw's own prediction to the power 1/T, normalized again: log-probabilities over T, variances times T.
 
-    The components of a mixture are tempered one by one, and keep their weights.
+    The components of a mixture are tempered one by one, and keep their weights. A `Scaling` has a T and a bias for every class.
 
     >>> temper(Gaussian(jnp.array(1.0), jnp.array(2.0)), jnp.float32(3.0)).variance
     Array(6., dtype=float32)
     """
     if isinstance(prediction, Gaussian | Mixture):
         return prediction._replace(variance=prediction.variance * temperature)
+    if isinstance(temperature, Scaling):
+        over, plus = (jnp.expand_dims(a, range(prediction.ndim - 1)) for a in temperature)
+        return jax.nn.log_softmax(prediction / over + plus, axis=-1)
     return jax.nn.log_softmax(prediction / temperature, axis=-1)
 
 
@@ -77,9 +80,10 @@ def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Arr
     Array([-0.1054, -0.5108], dtype=float32)
     """
     if isinstance(prediction, Gaussian):
-        return _normal(prediction.mean, prediction.variance, y)
+        return _normal(prediction.mean, prediction.variance, jnp.broadcast_to(y, prediction.mean.shape))
     if isinstance(prediction, Mixture):
-        return jax.nn.logsumexp(prediction.log_weight + _normal(prediction.mean, prediction.variance, y[..., None]), axis=-1)
+        y = jnp.broadcast_to(y[..., None], prediction.mean.shape)
+        return jax.nn.logsumexp(prediction.log_weight + _normal(prediction.mean, prediction.variance, y), axis=-1)
     labels = jnp.broadcast_to(y, prediction.shape[:-1])
     return jnp.take_along_axis(prediction, labels[..., None], axis=-1)[..., 0]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesal import checks, chunks, predictions
-from bayesal.types import ArrayLike, Gaussian, Posterior, Prediction, PyTree
+from bayesal.types import ArrayLike, Gaussian, Posterior, Prediction, PyTree, Scaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Predictive:
     """`predictive(x) -> [K, n, C]`: tempered, normalized log-probabilities of the same K functions for every x.
 
     Of real labels: a `Gaussian` with means and variances [K, n] (or a `Mixture`, [K, n, J]) in place of log-probabilities.
-    Draws are tempered jointly: each draw's log-probabilities are divided by the temperature and normalized again.
+    Draws are tempered jointly: each draw's log-probabilities are divided by the temperature (or scaled class by class) and normalized again.
     Float32 tempering can merge near ties: predict classes at `temperature=1` (`dataclasses.replace(predictive, temperature=...)`).
     """
 
     posterior: Posterior
     state: PyTree
     draws: PyTree
-    temperature: Float[Array, ""]
+    temperature: Float[Array, ""] | Scaling
 
     def __call__(self, x: ArrayLike) -> Prediction:
         return _predict(self, jnp.asarray(x))

@@ -59,6 +59,13 @@ class Mixture(NamedTuple):
     variance: Float[Array, "*B J"]
 
 
+class Scaling(NamedTuple):
+    """What calibration does to log-probabilities class by class: divide by a temperature, add a bias, normalize again."""
+
+    temperature: Float[Array, " C"]
+    bias: Float[Array, " C"]
+
+
 # What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of normals. See `predictions`.
 Prediction = jax.Array | Gaussian | Mixture
 
@@ -166,6 +173,7 @@ class Selection(NamedTuple):
     nonfinite: how many available points had a NaN or +inf score; none of them is picked.
     evaluated: share of the candidates' gains that had to be computed; a gain estimated from part of the configurations counts as that part.
     gap:       how much larger, in nats, the gain of a point that a screening left out could be than that of a pick; 0 where certified.
+    audit:     which picks were drawn at random for an audit (their scores are NaN); None where there is none.
     """
 
     indices: Int[Array, " B"] | np.ndarray
@@ -179,6 +187,7 @@ class Selection(NamedTuple):
     nonfinite: Int[Array, ""] | None = None
     evaluated: Float[Array, ""] | None = None
     gap: Float[Array, ""] | None = None
+    audit: Bool[Array, " B"] | None = None
 
     def note(self) -> str:
         """What people should know of the batch: which picks came after its information was used up, and what ordered them. Else "".

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import jax
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import calibrate, checks, metrics
+from bayesal import calibrate, checks, metrics, predictions
+from bayesal.types import Gaussian, Mixture
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -88,6 +90,12 @@ def test_sets_that_determine_nothing_are_finite_and_flagged(case):  # TRAPS 23
         assert 0.2 < float(fitted.temperature) < 5.0
 
 
+def test_one_class_held_out_is_no_reason_to_fail():
+    log_p = held_out(2)[0]
+    fitted = calibrate.fit_temperature(log_p, np.full(500, 1))
+    assert T_LIMITS[0] <= float(fitted.temperature) <= T_LIMITS[1] and float(fitted.nll_after) <= float(fitted.nll_before)
+
+
 def test_all_wrong_is_softened():  # TRAPS 23
     log_p = np.repeat(held_out(3)[0][:1], 4, axis=0)
     fitted = calibrate.fit_temperature(log_p, log_p[0].argmin(-1))
@@ -140,6 +148,21 @@ BAD = {
     "float labels": (checks.WrongLabel, "labels", lambda x, y: (x, y.astype(float))),
     "too few labels": (checks.WrongLabel, "labels", lambda x, y: (x, y[1:])),
 }
+WEIGHTS = {
+    "negative": (checks.OutOfRange, np.array([1.0, -1.0, 1, 1, 1, 1])), "all zero": (checks.WrongSize, np.zeros(6)), "too few": (checks.WrongShape, np.ones(5)),
+    "nan": (checks.NonFinite, np.full(6, np.nan))}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", WEIGHTS)
+def test_weights_that_cannot_be(bad):
+    error, weights = WEIGHTS[bad]
+    log_p, y = held_out(0, rows=6)
+    normal = Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6)))
+    for call in (lambda: calibrate.fit_temperature(log_p, y, weights=weights), lambda: calibrate.fit_vector(log_p, y, weights=weights),
+                 lambda: calibrate.fit_variance(normal, np.zeros(6), weights=weights)):
+        with pytest.raises(error, match="`weights`") as caught:
+            call()
+        assert caught.value.argument == "weights"
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -163,7 +186,7 @@ def test_a_prior_has_a_width(prior_std):
 @pytest.mark.parametrize("log_t", [-2.0, 0.0, 1.5])
 def test_the_slope_is_the_losss_own(log_t):
     log_p, y = held_out(7)
-    loss, slope = calibrate.nll_and_slope(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(len(y), bool), jnp.float32(log_t))
+    loss, slope = calibrate.nll_and_slope(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(len(y)))(jnp.float32(log_t))
     at = lambda t: oracles.tempered_nll(log_p, y, math.exp(t))
     assert float(loss) == pytest.approx(at(log_t), rel=1e-5)
     assert float(slope) == pytest.approx((at(log_t + 1e-4) - at(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5)
@@ -179,3 +202,238 @@ def test_labels_of_probability_zero_are_left_out_and_counted():
     assert int(fitted.impossible) == 5 and int(clean.impossible) == 0
     np.testing.assert_allclose(fitted.temperature, clean.temperature, rtol=1e-3)
     np.testing.assert_allclose(fitted.nll_after, clean.nll_after, rtol=1e-4)
+
+
+# --- weights and priors --------------------------------------------------------------------------------------------------
+
+FITS = {"temperature": calibrate.fit_temperature, "vector": calibrate.fit_vector}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_weight_of_two_is_a_label_twice(name):
+    log_p, y = held_out(9, rows=60, scale=4.0)
+    weights = np.tile(np.float32([2.0, 0.0]), 30)
+    twice = FITS[name](log_p[:, np.repeat(np.arange(0, 60, 2), 2)], np.repeat(y[::2], 2))
+    assert float(calibrate.labels_worth(jnp.asarray(weights))) == 30.0
+    faded = lambda per: ((1 - 30 / per) / (1 - 60 / per)) ** 2  # the prior of 30 labels has faded less, and balances half the data
+    stds = {"prior_std": 0.5 * math.sqrt(2 * faded(500))} | ({"class_std": 0.1 * math.sqrt(2 * faded(1500))} if name == "vector" else {})
+    once = FITS[name](log_p, y, weights=weights, **stds)
+    assert float(once.nll_before) == pytest.approx(float(twice.nll_before), rel=1e-5)
+    for a, b in zip(jax.tree.leaves(once.temperature), jax.tree.leaves(twice.temperature), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
+
+
+def test_weights_move_the_optimum_to_their_population():
+    (easy, right), (hard, wrong) = held_out(10, rows=300, wrong=0.0), held_out(11, rows=300, wrong=0.9)
+    log_p, y = np.concatenate([easy, hard], axis=1), np.concatenate([right, wrong])
+    at = lambda weight: float(calibrate.fit_temperature(log_p, y, weights=np.repeat([1.0, weight], 300)).temperature)
+    assert at(0.01) < at(0.3) < at(1.0) < at(10.0)
+    grid = np.exp(np.linspace(-3, 3, 1201))
+    weighted = [oracles.tempered_nll(easy, right, t) + 0.3 * oracles.tempered_nll(hard, wrong, t) for t in grid]
+    assert at(0.3) == pytest.approx(grid[int(np.argmin(weighted))], rel=0.02)
+
+
+def of_truth(seed, rows, t, classes=5, bias=None):
+    """One draw whose labels follow softmax(log p / t + bias): the truth is known."""
+    rng = np.random.default_rng(seed)
+    log_p = oracles.log_softmax(2.5 * rng.normal(size=(1, rows, classes))).astype(np.float32)
+    true = np.exp(oracles.log_softmax(log_p[0].astype(np.float64) / t + (0 if bias is None else bias)))
+    return log_p, (true.cumsum(1) > rng.random((rows, 1))).argmax(1)
+
+
+@pytest.mark.parametrize("t", [0.5, 1.0, 3.0])
+def test_ten_thousand_labels_find_the_truth(t):
+    log_p, y = of_truth(0, 10_000, t)
+    assert float(calibrate.fit_temperature(log_p, y).temperature) == pytest.approx(t, rel=0.05)
+    scaling = calibrate.fit_vector(log_p, y).temperature
+    np.testing.assert_allclose(scaling.temperature, t, rtol=0.15)
+    np.testing.assert_allclose(scaling.bias, 0.0, atol=0.15)
+
+
+def test_twenty_labels_of_a_calibrated_net_do_it_little_harm_and_of_an_overconfident_one_much_good():
+    test_p, test_y = of_truth(99, 4000, 1.0)
+    hot_p, hot_y = of_truth(98, 4000, 4.0)
+    harm, good = {}, {}
+    for name, fit in FITS.items():
+        of = lambda log_p, y, fitted: float(metrics.nll(predictions.average(predictions.temper(jnp.asarray(log_p), fitted)), y))
+        fits = lambda t, fit=fit: [fit(*of_truth(seed, 20, t)).temperature for seed in range(20)]
+        harm[name] = np.mean([of(test_p, test_y, fitted) for fitted in fits(1.0)]) - float(metrics.nll(test_p[0], test_y))
+        good[name] = float(metrics.nll(hot_p[0], hot_y)) - np.mean([of(hot_p, hot_y, fitted) for fitted in fits(4.0)])
+        assert 0 <= harm[name] < 0.05 and good[name] > 0.3
+    assert harm["vector"] < harm["temperature"] + 0.02  # what sets classes apart is held by its prior
+
+
+# --- vector scaling ------------------------------------------------------------------------------------------------------
+
+BIAS = np.array([0.8, -0.8, 0.4, -0.4, 0.0])
+
+
+def test_a_vector_finds_biases_that_no_temperature_can():
+    log_p, y = of_truth(1, 10_000, 2.0, bias=BIAS)
+    fitted, plain = calibrate.fit_vector(log_p, y), calibrate.fit_temperature(log_p, y)
+    bias = np.asarray(fitted.temperature.bias)
+    np.testing.assert_allclose(bias - bias.mean(), BIAS, atol=0.2)
+    assert float(fitted.nll_after) < float(plain.nll_after) - 0.03 and float(fitted.nll_before) == float(plain.nll_before)
+    scaled = predictions.temper(jnp.asarray(log_p), fitted.temperature)
+    np.testing.assert_allclose(np.exp(scaled).sum(-1), 1.0, atol=1e-5)
+    assert float(metrics.nll(predictions.average(scaled), y)) == pytest.approx(float(fitted.nll_after), rel=1e-4)
+
+
+def test_a_vector_is_at_the_optimum_of_its_own_loss():
+    """Slopes of loss plus prior vanish: computed in float64, by differences."""
+    log_p, y = held_out(12, rows=60, scale=3.0)
+    fitted = calibrate.fit_vector(log_p, y).temperature
+    prior, apart_by = (1 - 60 / 500) ** 2 / 0.25, (1 - 60 / 1500) ** 2 / 0.01
+
+    def loss(log_t, apart, bias):
+        p = np.exp(oracles.log_softmax(log_p.astype(np.float64) * np.exp(-(log_t + apart)) + bias)).mean(0)
+        return -np.log(p[np.arange(60), y]).mean() + (0.5 * prior * log_t**2 + 0.5 * apart_by * (np.square(apart).sum() + np.square(bias).sum())) / 60
+
+    whole = np.log(np.asarray(fitted.temperature, np.float64))
+    # the best split of log T_c into one log T and what sets classes apart
+    log_t = whole.sum() * apart_by / (prior + len(whole) * apart_by)
+    at = [log_t, whole - log_t, np.asarray(fitted.bias, np.float64)]
+    for i in range(3):
+        for direction in np.eye(3) if i else [1.0]:
+            move = lambda e, i=i, direction=direction: [v + e * direction if j == i else v for j, v in enumerate(at)]
+            assert abs(loss(*move(1e-4)) - loss(*move(-1e-4))) / 2e-4 < 2e-4
+
+
+def test_few_labels_leave_classes_together():
+    log_p, y = of_truth(2, 20, 2.0, bias=BIAS)
+    scaling = calibrate.fit_vector(log_p, y).temperature
+    assert np.ptp(np.log(scaling.temperature)) < 0.3 and np.abs(scaling.bias).max() < 0.4
+
+
+@pytest.mark.parametrize("case", ["all correct", "all wrong and certain", "constant", "one class", "nothing weighs"])
+def test_a_vector_is_finite_whatever_was_held_out(case):  # TRAPS 23
+    if case in DEGENERATE:
+        log_p, y = DEGENERATE[case]()
+    else:
+        log_p, y = held_out(2)[0], np.full(500, 2)
+    weights = jnp.full(len(y), float(case != "nothing weighs"))
+    fitted = calibrate.vector()(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), weights)
+    assert np.isfinite(fitted.temperature.temperature).all() and np.isfinite(fitted.temperature.bias).all()
+    assert (np.asarray(fitted.temperature.temperature) >= T_LIMITS[0]).all() and (np.asarray(fitted.temperature.temperature) <= T_LIMITS[1]).all()
+    if case == "nothing weighs":
+        np.testing.assert_allclose(fitted.temperature.temperature, 1.0, atol=1e-5)
+        assert not bool(fitted.determined) and float(fitted.nll_after) == 0.0
+
+
+@pytest.mark.parametrize("calibrator", [calibrate.temperature(), calibrate.variance()], ids=["temperature", "variance"])
+def test_no_labels_leave_everything_as_it_is(calibrator):
+    prediction = Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6))) if calibrator.real else jnp.asarray(held_out(0, rows=6)[0])
+    fitted = calibrator(prediction, jnp.zeros(6, jnp.float32 if calibrator.real else jnp.int32), jnp.zeros(6, bool))
+    assert float(fitted.temperature) == 1.0 and not bool(fitted.determined) and float(fitted.nll_before) == 0.0
+
+
+# --- variances of real labels --------------------------------------------------------------------------------------------
+
+
+def residuals(seed, rows, ratio):
+    rng = np.random.default_rng(seed)
+    variance = rng.uniform(0.1, 3.0, (1, rows)).astype(np.float32)
+    mean = rng.normal(size=(1, rows)).astype(np.float32)
+    y = mean[0] + np.sqrt(ratio * variance[0]) * rng.normal(size=rows)
+    return Gaussian(jnp.asarray(mean), jnp.asarray(variance)), y.astype(np.float32)
+
+
+@pytest.mark.parametrize("ratio", [0.01, 1.0, 50.0])
+def test_of_one_draw_and_many_labels_it_is_the_mean_squared_standardized_residual(ratio):
+    prediction, y = residuals(0, 600, ratio)
+    closed = np.mean((y.astype(np.float64) - np.asarray(prediction.mean[0])) ** 2 / np.asarray(prediction.variance[0]))
+    fitted = calibrate.fit_variance(prediction, y)
+    assert float(fitted.temperature) == pytest.approx(closed, rel=1e-3) and bool(fitted.determined)
+    assert float(fitted.nll_after) == pytest.approx(float(metrics.density_nll(predictions.temper(prediction, fitted.temperature), y)), rel=1e-4)
+
+
+def test_of_several_draws_it_minimizes_the_mixtures_loss():
+    rng = np.random.default_rng(1)
+    draws = Gaussian(jnp.asarray(rng.normal(size=(5, 600)), jnp.float32), jnp.full((5, 600), 0.2))
+    y = (2.0 * rng.normal(size=600)).astype(np.float32)
+    at = lambda t: float(metrics.density_nll(predictions.temper(draws, jnp.float32(t)), y))
+    fitted = calibrate.fit_variance(draws, y)
+    assert float(fitted.nll_before) == pytest.approx(at(1.0), rel=1e-5)
+    assert float(fitted.nll_after) <= min(at(t) for t in np.exp(np.linspace(-5, 5, 101))) + 1e-5
+    split = Mixture(jnp.log(jnp.full((5, 600, 2), 0.5)), *(jnp.stack([a, a], axis=-1) for a in draws))  # the same density
+    assert float(calibrate.fit_variance(split, y).temperature) == pytest.approx(float(fitted.temperature), rel=1e-3)
+
+
+@pytest.mark.parametrize("log_t", [-2.0, 0.0, 1.5])
+def test_the_slope_of_the_density_is_its_losss_own(log_t):
+    rng = np.random.default_rng(2)
+    draws = Gaussian(jnp.asarray(rng.normal(size=(5, 30)), jnp.float32), jnp.full((5, 30), 0.5))
+    y = rng.normal(size=30)
+
+    def loss(log_t):
+        m, v = np.asarray(draws.mean, np.float64), np.asarray(draws.variance, np.float64) * math.exp(log_t)
+        return -np.log((np.exp(-((y - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v)).mean(0)).mean()
+
+    value, slope = calibrate.density_and_slope(draws, jnp.asarray(y, jnp.float32), jnp.ones(30))(jnp.float32(log_t))
+    assert float(value) == pytest.approx(loss(log_t), rel=1e-5)
+    assert float(slope) == pytest.approx((loss(log_t + 1e-4) - loss(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5)
+
+
+def test_few_real_labels_are_held_by_the_prior_and_perfect_ones_stay_finite():
+    prediction, y = residuals(3, 15, 1.0)
+    tight, loose = (float(calibrate.fit_variance(prediction, y, prior_std=s).temperature) for s in (0.05, 50.0))
+    assert abs(math.log(tight)) < abs(math.log(loose))
+    exact = calibrate.fit_variance(prediction, np.asarray(prediction.mean[0]))
+    assert not bool(exact.determined) and 1 / 401 < float(exact.temperature) < 1
+    far = calibrate.fit_variance(prediction, np.full(15, 1e6, np.float32))
+    assert not bool(far.determined) and float(far.temperature) < 401 and np.isfinite(far.nll_after)
+
+
+def test_padding_of_real_labels_changes_nothing():  # TRAPS 21
+    prediction, y = residuals(4, 30, 3.0)
+    padded = Gaussian(*(jnp.pad(a, ((0, 0), (0, 10)), constant_values=np.nan) for a in prediction))
+    got = calibrate.variance()(padded, jnp.pad(jnp.asarray(y), (0, 10), constant_values=np.nan), jnp.arange(40) < 30)
+    want = calibrate.fit_variance(prediction, y)
+    np.testing.assert_allclose(got.temperature, want.temperature, rtol=1e-5)
+    np.testing.assert_allclose(got.nll_after, want.nll_after, rtol=1e-5)
+
+
+def test_predictions_of_real_labels_that_are_refused():
+    for prediction in (jnp.zeros((2, 3)), Gaussian(jnp.zeros(3), jnp.ones(3))):
+        with pytest.raises(checks.WrongType, match="`prediction`"):
+            oracles.as_users_do(calibrate.fit_variance)(prediction, np.zeros(3))
+    with pytest.raises(checks.WrongLabel, match="`y`"):
+        calibrate.fit_variance(Gaussian(jnp.zeros((1, 2)), jnp.ones((1, 2))), np.array([0.0, np.inf]))
+    with pytest.raises(checks.WrongSize, match="`class_std`"):
+        calibrate.vector(class_std=0.0)
+
+
+# --- weights for labels that are no fair sample --------------------------------------------------------------------------
+
+
+def test_sampled_weights_are_without_bias_by_enumeration():
+    loss, preference = [3.0, -1.0, 0.5, 2.0], [0.1, 0.5, 1.0, 2.0]
+    mean, total = 0.0, 0.0
+    for order in itertools.permutations(range(4), 2):
+        left, chance, q = preference[:], 1.0, []
+        for pick in order:
+            q.append(left[pick] / sum(left))
+            chance *= q[-1]
+            left[pick] = 0.0
+        weights = np.asarray(calibrate.sampled_weights(np.array(q), 4), np.float64)
+        mean += chance * sum(w * loss[i] for w, i in zip(weights, order, strict=True)) / 2
+        total += chance * weights.sum() / 2
+    assert mean == pytest.approx(sum(loss) / 4, rel=1e-5) and total == pytest.approx(1.0, rel=1e-5)
+
+
+def test_uniform_draws_and_whole_pools_have_equal_weights():
+    np.testing.assert_allclose(calibrate.sampled_weights(1 / np.arange(50, 20, -1), 50), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(calibrate.sampled_weights(np.array([0.9, 0.2, 1.0]), 3), 1.0, rtol=1e-5)
+    for bad, error in ((np.array([0.5, 1.5]), checks.OutOfRange), (np.array([0.0]), checks.OutOfRange), (np.full(9, 0.5), checks.WrongSize)):
+        with pytest.raises(error):
+            calibrate.sampled_weights(bad, 8)
+
+
+def test_matched_weights_give_labels_the_pools_shares():
+    pool = np.linspace(0.0, 1.0, 101)
+    labeled = np.r_[np.full(30, 0.1), np.full(6, 0.4), np.full(3, 0.9)]
+    weights = np.asarray(calibrate.matched_weights(labeled, pool, strata=4))
+    shares = [weights[labeled == v].sum() / 39 for v in (0.1, 0.4, 0.9)]
+    np.testing.assert_allclose(shares, [26 / 101, 25 / 101, 25 / 101], rtol=1e-5)  # nobody stands for the third quarter
+    np.testing.assert_allclose(calibrate.matched_weights(pool, pool, strata=7), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(calibrate.matched_weights(pool, np.zeros(5), strata=4)[:1], 101.0, rtol=1e-5)  # one value: one stratum, and the rest

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from experiments import digits, mnist, runs, updates
+from experiments import calibration, digits, mnist, runs, updates
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -63,6 +63,30 @@ def test_labels_needed_per_seed_and_their_spread():
                for n, a in zip((20, 30, 40), curve, strict=True)]
     assert runs.needed(records, 0.9) == {"bald": [30.0, np.inf]}
     assert runs.spread([30.0, np.inf]) == "30 (30-never)" and runs.spread([30.0, 40.0, 50.0]) == "40 (30-50)"
+
+
+def test_chances_of_picks_are_shares_of_what_is_left():
+    assert calibration.chances(np.array([1.0, 3.0, -1.0, 4.0]), np.array([True, True, True, False]), np.array([1, 0])) == [0.75, 1.0]
+    np.testing.assert_allclose(calibration.chances(np.ones(4), np.ones(4, bool), np.array([2, 0, 1])), [1 / 4, 1 / 3, 1 / 2])
+
+
+def test_figures_are_means_over_rounds_after_the_first_and_intervals_over_seeds():
+    records = [{"strategy": "bald", "seed": s, "round": r, "plain": {"nll": v}} for s, r, v in ((0, 0, 9.0), (0, 1, 1.0), (0, 2, 3.0), (1, 1, np.nan), (1, 2, 4.0))]
+    found = calibration.per_seed(records, "bald", "plain", "nll")
+    assert found.tolist() == [2.0, 4.0]
+    mean, half = calibration.interval(found)
+    assert mean == 3.0 and half == pytest.approx(12.706 * 2**0.5 / 2**0.5, rel=1e-3)  # t of one degree of freedom
+
+
+@pytest.mark.slow
+def test_the_calibration_experiment_leaves_records_and_summaries(tmp_path):
+    records = calibration.main(calibration.Config(seeds=2, rounds=1, draws=4, hidden=8, steps=10, folds=2), tmp_path)
+    assert len(records) == 2 * 2 * 7
+    written = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    ways = {(r["strategy"], r["way"]) for r in written if r["kind"] == "summary"}
+    assert {("bald", "plain"), ("power", "sampled"), ("margin + audit", "audit")} <= ways
+    for r in records:  # nothing that was fitted is better on the rest than what was fitted on it
+        assert r["best"]["nll"] <= min(r["plain"]["nll"], r["none"]["nll"]) + 0.02
 
 
 def test_test_images_never_enter_the_pool():

@@ -1,5 +1,6 @@
 """Real labels from end to end: predictions, likelihoods, metrics, and the loop."""
 
+import dataclasses
 import math
 
 import jax
@@ -152,7 +153,8 @@ def wave(rows, seed=0):
 X, Y = wave(200)
 POSTERIOR = posteriors.mc_dropout(networks.mlp(1, 2, (32,)), likelihood=likelihoods.gaussian())
 RETUNED = bayesal.learner(
-    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS, retune=retune.population(2, steps=(100, 150)))
+    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS, retune=retune.population(2, steps=(100, 150)),
+    calibrate=calibrate.variance())
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +182,13 @@ def test_a_batch_by_its_determinant_is_that_of_all_predictions_in_any_chunks(sta
     picked = jax.jit(lambda model: acquire.log_det_gaussian(chunk=32)(jax.random.key(0), model, jnp.asarray(X), free, 5))(model)
     assert picked.indices.tolist() == whole.indices.tolist() and picked.about is About.FUNCTION
     assert_allclose(picked.scores, whole.scores, rtol=1e-3)
+
+
+def test_real_labels_are_calibrated_out_of_fold(state):
+    fitted = state.report.calibration
+    assert float(state.temperature) == float(fitted.temperature) != 1.0 and float(fitted.nll_after) <= float(fitted.nll_before)
+    plain = dataclasses.replace(bayesal.predictive(POSTERIOR, state, 8), temperature=jnp.float32(1.0))(X)
+    assert_allclose(bayesal.predictive(POSTERIOR, state, 8)(X).variance, plain.variance * state.temperature, rtol=1e-5)
 
 
 def test_labels_that_are_no_numbers_are_refused(state):

@@ -18,6 +18,7 @@ from bayesal.checks.arrays import (
     positive,
     scores,
     unnormalized,
+    weights,
 )
 from bayesal.checks.errors import (
     BadCheckpoint,
@@ -49,5 +50,5 @@ __all__ = [
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "concrete",
     "features", "function", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
-    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "unnormalized", "were_asked",
+    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "unnormalized", "weights", "were_asked",
 ]

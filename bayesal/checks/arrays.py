@@ -173,6 +173,23 @@ def positive(values: Any, count: int, name: str) -> jax.Array:
     return as_float(values)
 
 
+def weights(values: Any, count: int, name: str = "weights") -> jax.Array:
+    """Weights `[N]` of at least 0, one per point, not all 0; None means all 1. A weight of 0 leaves its point out."""
+    if values is None:
+        return jnp.ones(count, jnp.float32)
+    if getattr(values, "dtype", None) == np.bool_:
+        values = as_float(values)  # a mask
+    found = numbers(values, name, "one per point", shape=(count,))
+    if concrete(found):
+        with jax.ensure_compile_time_eval():
+            host = np.asarray(found)
+        if len(bad := np.flatnonzero(host < 0)):
+            raise OutOfRange(name, f"`{name}` is negative at {len(bad)} points: {listed(bad)}. A weight says how many points of the population one stands for.", bad)
+        if count and not host.any():
+            raise WrongSize(name, f"`{name}` is 0 at all {count} points: nothing is left to average. Give at least one point a weight.")
+    return found
+
+
 def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
     """Scores `[N]`: real numbers, or -inf for what may not be picked; in float32, and what orders them.
 
