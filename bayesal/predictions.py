@@ -80,15 +80,16 @@ def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Arr
     Array([-0.1054, -0.5108], dtype=float32)
     """
     if isinstance(prediction, Gaussian):
-        return _normal(prediction.mean, prediction.variance, jnp.broadcast_to(y, prediction.mean.shape))
+        return _normal(prediction.mean, prediction.variance, y)
     if isinstance(prediction, Mixture):
-        y = jnp.broadcast_to(y[..., None], prediction.mean.shape)
-        return jax.nn.logsumexp(prediction.log_weight + _normal(prediction.mean, prediction.variance, y), axis=-1)
+        log_density = _normal(prediction.mean, prediction.variance, y[..., None])
+        return jax.nn.logsumexp(jnp.broadcast_to(prediction.log_weight, log_density.shape) + log_density, axis=-1)
     labels = jnp.broadcast_to(y, prediction.shape[:-1])
     return jnp.take_along_axis(prediction, labels[..., None], axis=-1)[..., 0]
 
 
 def _normal(mean, variance, y):
+    mean, variance, y = jnp.broadcast_arrays(mean, variance, y)
     return -0.5 * (jnp.square(y - mean) / variance + jnp.log(variance) + math.log(2 * math.pi))
 
 

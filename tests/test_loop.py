@@ -423,7 +423,7 @@ def test_nan_in_the_pool_is_never_picked(state):
     assert isinstance(error.value, checks.NonFinite) and error.value.argument == "x"
 
 
-@pytest.mark.parametrize(("about", "most", "rest"), [(About.DRAWS, "log K = 0.40 nats", "BALD"), (About.TARGETS, "0.40 nats", "EPIG")])
+@pytest.mark.parametrize(("about", "most", "rest"), [(About.DRAWS, "log K = 0.40 nats", "BALD"), (About.TARGETS, "0.40 nats", "a bound on EPIG")])
 def test_used_up_information_is_warned_about_in_words(state, about, most, rest):  # TRAPS 8
     used_up = lambda key, predictive, x, available, size: bayesal.Selection(
         jnp.arange(20, 20 + size), jnp.ones(size), joint=jnp.ones(size), saturated=jnp.arange(size) >= 2, about=about, ceiling=jnp.float32(0.4))

@@ -29,8 +29,8 @@ def fit_temperature(
       labels: their classes.
       weights: how many points of the population each label stands for, for labels that are no fair sample (`sampled_weights`,
         `matched_weights`); only their ratios matter, and N becomes the number of labels that unequal ones are worth.
-      prior_std: standard deviation of log T under the prior. With 10-20 labels 0.5 costs less than 0.25 or 1 where T is wrong by up to a factor
-        of 2 either way, and a third of what 1 costs where it is right already.
+      prior_std: standard deviation of log T under the prior. In simulations with 10 labels 0.5 costs less than 1 for true T of 0.5 to 1.5, and more at
+        T = 3; from 50 labels on they are level.
     Returns:
       A `Temperature`; T in [0.05, 20] always.
     References:
