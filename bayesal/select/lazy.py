@@ -50,7 +50,7 @@ def block_size(per_candidate: int, rows: int, most: int = BLOCK) -> int:
 
 def share(evaluated: Float[Array, ""] | Int[Array, ""], candidates: Int[Array, ""], size: int) -> Float[Array, ""]:
     """Which share of the candidates' gains, over all picks after the first, was computed."""
-    return evaluated / jnp.maximum(candidates * max(size - 1, 1), 1).astype(jnp.float32)
+    return evaluated.astype(jnp.float32) / jnp.maximum(candidates * max(size - 1, 1), 1).astype(jnp.float32)
 
 
 def best_first(

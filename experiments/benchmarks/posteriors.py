@@ -21,7 +21,9 @@ NETS = {"mlp(64, 10)": (networks.mlp(64, 10), (64,), 300), "cnn, 28x28": (networ
 POSTERIORS = {
     "point": posteriors.point, "mc_dropout": posteriors.mc_dropout, "ensemble of 5": lambda net: posteriors.ensemble(net, members=5),
     "variational": posteriors.variational, "laplace, kron": posteriors.laplace, "laplace, full": lambda net: posteriors.laplace(net, structure="full"),
-    "laplace, diag": lambda net: posteriors.laplace(net, structure="diag"), "laplace_all": posteriors.laplace_all}  # fmt: skip
+    "laplace, diag": lambda net: posteriors.laplace(net, structure="diag"), "laplace_all": posteriors.laplace_all,
+    "swag": posteriors.swag, "sgmcmc": posteriors.sgmcmc, "gp": lambda net: posteriors.gp_classification(10),
+    "nuts, last layer": lambda net: posteriors.nuts(net, on="last", warmup=100, samples=13)}  # fmt: skip
 
 
 def in_turns(ways):
