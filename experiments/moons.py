@@ -4,10 +4,12 @@
 
 Sixty points, one small net with two hidden layers for all methods that have one. The yardstick is a long run of NUTS on all its weights; above
 each map stands the total variation distance between the method's averaged prediction and the yardstick's, averaged over a grid much wider
-than the data. The method `nuts` is a second, shorter run with other keys: its distance is the noise of the measure. Gaussian processes have
-another prior over functions than the net: their distance says that, not that they are wrong. The upper map shows BALD (nats), the lower
-the probability of class 1. A prior three times as wide as the default lets the net bend: on 2,000 fresh points NUTS then loses 0.17 nats (as
-wide: 0.44, and a nearly straight boundary). Mean-field and svi maximize the true evidence bound, "cold" is the default `kl_weight`. All methods are fitted with `keys` different keys; distances are means over them, maps those of the first.
+than the data. The method `nuts` is another, shorter run: its distance is the noise of the measure. Gaussian processes have another prior over
+functions than the net: their distance says that, not that they are wrong. The upper map shows BALD (nats), the lower the probability of class 1.
+
+The prior is three times as wide as the default, which lets the net bend: on 2,000 fresh points NUTS then loses 0.17 nats (at the default 0.44,
+with a nearly straight boundary). `variational` and `svi` maximize the true evidence bound here; "cold" is the default `kl_weight`.
+All methods are fitted with `keys` different keys; distances are means over them, maps those of the first.
 """
 
 import argparse
