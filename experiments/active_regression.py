@@ -24,12 +24,12 @@ class Config:
 
     strategies: tuple[str, ...] = ("uniform", "bald", "variance", "epig")
     sets: str = "kin8nm,power,wine_red"
-    seeds: int = 10
+    seeds: int = 5
     pool: int = 1_400
     test: int = 1_000
     first: int = 20
     size: int = 5
-    rounds: int = 16
+    rounds: int = 12
     members: int = 10
     hidden: int = 50
     steps: int = 400

@@ -37,7 +37,7 @@ class Config:
     learning_rate: float = 1e-2
 
 
-STRATEGIES = {"uniform": acquire.uniform(), "bald": preference.bald(), "epig": acquire.epig(200)}
+STRATEGIES = {"uniform": acquire.uniform(), "bald": preference.bald(), "epig": acquire.epig(100)}
 
 
 def load(folder: str | None) -> dict[str, np.ndarray]:

@@ -35,8 +35,8 @@ class Config:
     """One table: every method on the same splits of every set."""
 
     methods: tuple[str, ...] = ()
-    sets: str = "wine_red,kin8nm,power,protein"
-    splits: int = 20
+    sets: str = "wine_red,power,kin8nm"
+    splits: int = 10
     rows: int = 0
     hidden: int = 50
     epochs: int = 40
