@@ -23,13 +23,13 @@ class Config:
     """One experiment; a seed is one of the literature's splits."""
 
     strategies: tuple[str, ...] = ("uniform", "bald", "variance", "epig")
-    sets: str = "kin8nm,power,wine_red"
+    sets: str = "kin8nm,power"
     seeds: int = 5
-    pool: int = 1_400
+    pool: int = 1_000
     test: int = 1_000
     first: int = 20
     size: int = 5
-    rounds: int = 12
+    rounds: int = 10
     members: int = 10
     hidden: int = 50
     steps: int = 400

@@ -142,6 +142,7 @@ def picture(maps, x, y, axis, columns=8):
     """BALD above P(class 1) for every method, in as many bands as needed."""
     import matplotlib.pyplot as plt
 
+    columns = min(columns, len(maps))
     bands = -(-len(maps) // columns)
     figure, axes = plt.subplots(2 * bands, columns, figsize=(2.0 * columns + 0.6, 4.5 * bands), squeeze=False, sharex=True, sharey=True, layout="constrained")
     highest, shown = max(m["bald"].max() for m in maps.values()), {}

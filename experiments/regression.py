@@ -36,7 +36,7 @@ class Config:
 
     methods: tuple[str, ...] = ()
     sets: str = "wine_red,power,kin8nm"
-    splits: int = 10
+    splits: int = 5
     rows: int = 0
     hidden: int = 50
     epochs: int = 40

@@ -127,6 +127,7 @@ def test_splits_are_the_literatures_and_figures_in_the_labels_unit(numbers):
     assert_allclose([found["nll"], found["nll_moments"]], by_hand, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_regression_table_leaves_records_and_a_picture(numbers, tmp_path):
     config = regression.Config(methods=("point",), sets="toy", splits=2, hidden=4, epochs=40, batch=10, draws=3)
     records = regression.main(config, str(tmp_path), tmp_path / "out")
@@ -136,6 +137,7 @@ def test_the_regression_table_leaves_records_and_a_picture(numbers, tmp_path):
     assert summary["rmse"][0] < 60 and (tmp_path / "out" / "regression.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_active_regression_pairs_its_strategies(numbers, tmp_path):
     config = active_regression.Config(strategies=("uniform", "epig"), sets="toy", seeds=2, pool=40, test=6, first=10, size=2, rounds=1, members=2, hidden=4, steps=3)
     records = active_regression.main(config, str(tmp_path), tmp_path / "out")
@@ -151,6 +153,7 @@ def test_a_paired_interval_is_students():
     assert runs.paired(np.array([0.5])) == [0.5, 0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
     np.savez(tmp_path / "mnist.npz", **tiny)
     records = ensembles.main(ensembles.Config(members=(1, 2), labels=20, test=8, steps=2, batch=4), str(tmp_path), tmp_path / "out")
@@ -158,6 +161,7 @@ def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
     assert records[1]["nll"] <= records[0]["nll"] + 1e-6  # averaging probabilities never loses in the mean (Jensen)
 
 
+@pytest.mark.slow
 def test_preferences_are_judged_by_worth_and_drawn(tmp_path):
     random = np.random.default_rng(0)
     grade = random.integers(3, 9, 40)
