@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import stats
 
 from bayesal.types import FitInfo, Gaussian, Labeled
 from experiments import active_regression, digits, ensembles, mnist, moons, preference, regression, runs
@@ -159,6 +160,12 @@ def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
     records = ensembles.main(ensembles.Config(members=(1, 2), labels=20, test=8, steps=2, batch=4), str(tmp_path), tmp_path / "out")
     assert [(r["members"], r["groups"]) for r in records] == [(1, 2), (2, 1)] and lines(tmp_path / "out", "members") == records
     assert records[1]["nll"] <= records[0]["nll"] + 1e-6  # averaging probabilities never loses in the mean (Jensen)
+
+
+def test_normal_scores_are_quantiles_of_ranks():
+    train = np.array([[1.0], [2.0], [2.0], [50.0]])
+    found = preference.normal_scores(np.array([[2.0], [50.0], [99.0], [-9.0]]), train)
+    assert_allclose(stats.norm.cdf(found)[:, 0], [0.5, 8 / 10, 9 / 10, 1 / 10])  # (2 * rank + 1) / (2 n + 2): middle ranks 2, 3.5, 4, 0
 
 
 @pytest.mark.slow
