@@ -26,7 +26,7 @@ class Config:
     sets: str = "kin8nm,power"
     seeds: int = 5
     pool: int = 1_000
-    test: int = 1_000
+    test: int = 800
     first: int = 20
     size: int = 5
     rounds: int = 10

@@ -30,7 +30,7 @@ class Config:
     members: tuple[int, ...] = (1, 2, 5, 10)
     labels: int = 60_000
     test: int = 10_000
-    steps: int = 1_000
+    steps: int = 800
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4

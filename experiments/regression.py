@@ -35,7 +35,7 @@ class Config:
     """One table: every method on the same splits of every set."""
 
     methods: tuple[str, ...] = ()
-    sets: str = "wine_red,power,kin8nm"
+    sets: str = "wine_red,power"
     splits: int = 5
     rows: int = 0
     hidden: int = 50
