@@ -6,6 +6,7 @@
     preference.worth(state.posterior, items).mean                       # higher is better liked
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -130,6 +131,7 @@ def worth(state: GPState, items: ArrayLike, *, kernel: Kernel = RBF, features: C
     return _worth(state, jnp.asarray(items), kernel, features)
 
 
+@functools.partial(jax.jit, static_argnames=("kernel", "features"))
 def _worth(state, items, kernel, features):
     vectors = _vectors(items, features)
     both = jnp.stack([vectors, jnp.broadcast_to(state.offset, vectors.shape)], axis=1)

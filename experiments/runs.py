@@ -14,23 +14,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 import bayesal
 from bayesal import metrics
 
 
-def arguments(description: str, config: type, strategies: dict, out: str) -> tuple[Any, str | None, Path]:
-    """The command line of an experiment on data of one's own: its configuration, the data's folder, and where results go."""
+def arguments(description: str, config: type, choices: dict, out: str) -> tuple[Any, str | None, Path]:
+    """The command line of an experiment on data of one's own: its configuration, the data's folder, and where results go.
+
+    The configuration's first field holds some of the `choices` (none: all of them): its strategies, or methods.
+    """
+    first, *rest = dataclasses.fields(config)
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("BAYESAL_DATA"))
     parser.add_argument("--out", type=Path, default=Path(out))
-    parser.add_argument("--strategies", nargs="+", choices=list(strategies), default=list(config.strategies))
-    for field in dataclasses.fields(config)[1:]:
+    parser.add_argument(f"--{first.name}", nargs="+", choices=list(choices), default=list(first.default or choices))
+    for field in rest:
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     given = vars(parser.parse_args())
     folder, where = given.pop("data"), given.pop("out")
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ".cache/jax"))
-    return config(**given | {"strategies": tuple(given["strategies"])}), folder, where
+    return config(**given | {first.name: tuple(given[first.name])}), folder, where
 
 
 class Data(NamedTuple):
@@ -75,11 +80,12 @@ def versions() -> dict[str, str]:
 
 def run(
     name: str, learner: bayesal.Learner, posterior: bayesal.Posterior, data: Data, first: np.ndarray, seed: int, rounds: int, num_draws: int,
-    keep: Callable[[dict, bayesal.LearnerState, Any], None] | None = None,
+    keep: Callable[[dict, bayesal.LearnerState, Any], None] | None = None, judge: Callable[..., dict] | None = None,
 ) -> Iterator[dict]:
     """One run: the first labels, then `rounds` times ask and tell; a record after every fit.
 
-    `keep(record, state, selection)` may look at a round's state and at what is asked next (None after the last).
+    `keep(record, state, selection)` may look at a round's state and at what is asked next (None after the last);
+    `judge(posterior, state, data, num_draws)` gives a round's figures on the test set (default: `evaluate`, for classes).
     """
     init, ask, tell = learner
     began = time.perf_counter()
@@ -87,7 +93,7 @@ def run(
     tell_seconds = time.perf_counter() - began
     for round in range(rounds + 1):
         record = {"kind": "round", "strategy": name, "seed": seed, "round": round, "labels": int(state.ledger.count)}
-        record |= evaluate(posterior, state, data, num_draws) | {"tell_seconds": tell_seconds}
+        record |= (judge or evaluate)(posterior, state, data, num_draws) | {"tell_seconds": tell_seconds}
         selection = None
         if round < rounds:
             began = time.perf_counter()
@@ -141,3 +147,19 @@ def spread(values: list[float]) -> str:
     low, middle, high = (float(np.quantile(values, q, method="inverted_cdf")) for q in (0.25, 0.5, 0.75))
     text = lambda v: "never" if np.isinf(v) else f"{v:.0f}"
     return text(middle) if low == high else f"{text(middle)} ({text(low)}-{text(high)})"
+
+
+def paired(gaps: np.ndarray) -> list[float]:
+    """Mean of one difference per seed, and its 95 % interval by Student's t; the mean alone, three times, for one seed.
+
+    >>> [round(v, 3) for v in paired(np.array([1.0, 2.0, 3.0]))]
+    [2.0, -0.484, 4.484]
+    """
+    middle = float(np.mean(gaps))
+    half = float(stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else 0.0
+    return [middle, middle - half, middle + half]
+
+
+def said(gap: list[float]) -> str:
+    """A difference and its interval, as `paired` gives them."""
+    return f"{gap[0]:+.3f} ({gap[1]:+.3f} to {gap[2]:+.3f})"

@@ -6,6 +6,10 @@ Every annotation in bayesal is checked on every call by jaxtyping and beartype. 
 sentence of their own are called through `oracles.as_users_do`, without the annotation in front of them.
 """
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see the Makefile; it is read when SciPy is first imported
+
 import jax
 from jaxtyping import install_import_hook
 

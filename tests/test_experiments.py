@@ -4,10 +4,14 @@ import gzip
 import json
 import struct
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
 
-from experiments import calibration, digits, mnist, runs, updates
+from bayesal.types import FitInfo, Gaussian, Labeled
+from experiments import active_regression, calibration, digits, ensembles, mnist, moons, preference, regression, runs, updates
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -96,6 +100,115 @@ def test_test_images_never_enter_the_pool():
         pool = {bytes(np.asarray(x)) for x in data.pool}
         # scikit-learn's digits hold a few identical images; all others of the test set are absent from the pool
         assert sum(bytes(np.asarray(x)) in pool for x in data.test) <= 2
+
+
+def lines(folder, kind=None):
+    """The records of a results folder, of one kind or all."""
+    found = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    return [record for record in found if kind in (None, record["kind"])]
+
+
+def test_moons_measure_a_method_beside_a_yardstick_and_draw_it(tmp_path):
+    x, y = moons.moons(20)
+    assert_allclose(np.hypot(*(x[y == 0] + [0.5, 0.25]).T), 1, atol=0.6)  # around one half circle each
+    config = moons.Config(points=20, side=6, draws=10, steps=3, keys=2)
+    axis = np.linspace(-3, 3, 6)
+    grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2), jnp.float32)
+    data = Labeled(jnp.asarray(x), jnp.asarray(y), jnp.int32(20))
+    record, found = moons.measured("mc_dropout", config, data, grid, np.zeros(36), runs.Folder(tmp_path, config))
+    assert lines(tmp_path, "method") == [record] and len(record["tv"]) == 2
+    assert_allclose(record["tv"][0], found["p"].mean(), rtol=1e-5)  # to a yardstick that never says class 1
+    moons.picture({"yardstick": found, "mc_dropout": found}, x, y, axis).savefig(tmp_path / "moons.png")
+    assert (tmp_path / "moons.png").stat().st_size > 5_000
+
+
+def test_a_fit_that_failed_or_predicts_nan_is_no_figure():
+    for log_probs, failed_at, match in ((jnp.zeros(2), 7, "step 7"), (jnp.array([0.0, jnp.nan]), -1, "1 predictions are NaN")):
+        with pytest.raises(FloatingPointError, match=match):
+            moons.predicted(lambda *_, log_probs=log_probs, failed_at=failed_at: (log_probs, FitInfo(jnp.float32(0), jnp.int32(failed_at))), None, None, None)
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    """A folder with one small regression set whose label has a unit far from 1."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 3)) * [1, 10, 100] + 5
+    arrays = {"toy_x": x, "toy_y": 1000 + 50 * np.sin(x[:, 0]) + random.normal(size=60)}
+    np.savez(tmp_path / "uci_regression.npz", **arrays)
+    return arrays
+
+
+def test_splits_are_the_literatures_and_figures_in_the_labels_unit(numbers):
+    first, second = regression.splits(numbers["toy_x"], numbers["toy_y"], 2)
+    random = np.random.RandomState(1)
+    random.permutation(60)
+    assert_allclose(second.answers, numbers["toy_y"][random.permutation(60)[54:]])
+    assert_allclose(first.train.x.mean(0), 0, atol=1e-5) and assert_allclose(first.train.x.std(0), 1, rtol=1e-5)
+    draws = Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6)))  # two draws that know nothing: as wide as the training part
+    found = regression.judged(draws, first)
+    away = first.answers - first.center
+    assert_allclose(found["rmse"], np.sqrt(np.mean(away**2)), rtol=1e-5)
+    by_hand = np.mean(0.5 * (away / first.scale) ** 2 + 0.5 * np.log(2 * np.pi * first.scale**2))
+    assert_allclose([found["nll"], found["nll_moments"]], by_hand, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_regression_table_leaves_records_and_a_picture(numbers, tmp_path):
+    config = regression.Config(methods=("point",), sets="toy", splits=2, hidden=4, epochs=40, batch=10, draws=3)
+    records = regression.main(config, str(tmp_path), tmp_path / "out")
+    assert len(records) == 2 and lines(tmp_path / "out", "split") == records
+    summary, = lines(tmp_path / "out", "summary")
+    assert_allclose(summary["rmse"], [np.mean([r["rmse"] for r in records]), abs(records[0]["rmse"] - records[1]["rmse"]) / 2])
+    assert summary["rmse"][0] < 60 and (tmp_path / "out" / "regression.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_active_regression_pairs_its_strategies(numbers, tmp_path):
+    config = active_regression.Config(strategies=("uniform", "epig"), sets="toy", seeds=2, pool=40, test=6, first=10, size=2, rounds=1, members=2, hidden=4, steps=3)
+    records = active_regression.main(config, str(tmp_path), tmp_path / "out")
+    assert len(records) == 2 * 2 * 2
+    begun = [r for r in records if r["labels"] == 10 and r["seed"] == 1]
+    assert len(begun) == 2 and begun[0]["rmse"] == begun[1]["rmse"]  # the same first fit
+    assert {r["strategy"]: r["to_uniform"] for r in lines(tmp_path / "out", "summary") if r["labels"] == 12}["uniform"] == [0, 0, 0]
+    assert (tmp_path / "out" / "active_regression.png").exists()
+
+
+def test_a_paired_interval_is_students():
+    assert_allclose(runs.paired(np.array([1.0, 2.0, 3.0])), [2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5], rtol=1e-6)
+    assert runs.paired(np.array([0.5])) == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.slow
+def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
+    np.savez(tmp_path / "mnist.npz", **tiny)
+    records = ensembles.main(ensembles.Config(members=(1, 2), labels=20, test=8, steps=2, batch=4), str(tmp_path), tmp_path / "out")
+    assert [(r["members"], r["groups"]) for r in records] == [(1, 2), (2, 1)] and lines(tmp_path / "out", "members") == records
+    assert records[1]["nll"] <= records[0]["nll"] + 1e-6  # averaging probabilities never loses in the mean (Jensen)
+
+
+def test_normal_scores_are_quantiles_of_ranks():
+    train = np.array([[1.0], [2.0], [2.0], [50.0]])
+    found = preference.normal_scores(np.array([[2.0], [50.0], [99.0], [-9.0]]), train)
+    assert_allclose(stats.norm.cdf(found)[:, 0], [0.5, 8 / 10, 9 / 10, 1 / 10])  # (2 * rank + 1) / (2 n + 2): middle ranks 2, 3.5, 4, 0
+
+
+@pytest.mark.slow
+def test_preferences_are_judged_by_worth_and_drawn(tmp_path):
+    random = np.random.default_rng(0)
+    grade = random.integers(3, 9, 40)
+    items = np.stack([grade + 0.1 * random.normal(size=40), 10 * random.normal(size=40)], axis=1).astype(np.float32)
+    rows = {"train": random.integers(0, 30, (200, 2)), "test": random.integers(30, 40, (60, 2))}
+    rows = {part: pairs[grade[pairs[:, 0]] != grade[pairs[:, 1]]] for part, pairs in rows.items()}
+    arrays = {f"{part}_pairs": pairs for part, pairs in rows.items()} | {f"{part}_first_wins": grade[pairs[:, 0]] > grade[pairs[:, 1]] for part, pairs in rows.items()}
+    np.savez(tmp_path / "wine_preference.npz", item_x=items, item_grade=grade, is_test_item=np.arange(40) >= 30, **arrays)
+    config = preference.Config(strategies=("uniform", "bald"), seeds=2, candidates=60, first=40, rounds=2, every=2, judged=10, steps=5)
+    records = preference.main(config, str(tmp_path), tmp_path / "out")
+    assert [r["labels"] for r in records] == [40, 42] * 4
+    assert all(r["tau"] > 0.4 and r["pairs_right"] > 0.7 for r in records)  # forty answers about a worth that one measurement tells
+    at_end = [r["tau"] for r in records if r["labels"] == 42]
+    gaps = [r["to_uniform"] for r in lines(tmp_path / "out", "summary") if (r["strategy"], r["labels"]) == ("bald", 42)]
+    assert_allclose(gaps[0], runs.paired(np.array([at_end[1] - at_end[0], at_end[3] - at_end[2]])))
+    assert (tmp_path / "out" / "preference.png").stat().st_size > 5_000
 
 
 @pytest.mark.slow

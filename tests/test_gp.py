@@ -182,6 +182,22 @@ def test_the_mode_and_the_evidence_are_laplaces():
     assert_allclose(kernel @ solved, f, atol=1e-3)
 
 
+def test_the_evidence_has_the_slope_of_laplaces():
+    points = np.random.default_rng(5).normal(size=(6, 2))
+    kernel = 4 * exact(points, points, 1.0) + 1e-3 * np.eye(6)
+    y = np.array([1, 0, 1, 1, 0, 0])
+    data = Labeled(jnp.zeros((6, 2, 2)), jnp.asarray(y), jnp.int32(6))
+
+    def log_evidence(size):  # the mode moves with it
+        prior = size * jnp.asarray(kernel, jnp.float32)
+        found = probit_sites(None, data, jnp.ones(6, bool), prior)
+        factor = jnp.linalg.cholesky(jnp.eye(6) + found.root[0][:, None] * prior * found.root[0][None])
+        return evidence(factor, found.root[0], found.target[0]) + found.correction
+
+    by_hand = [newton_by_hand(size * kernel, 2.0 * y - 1)[2] for size in (1 - 1e-4, 1 + 1e-4)]
+    assert_allclose(jax.grad(log_evidence)(1.0), (by_hand[1] - by_hand[0]) / 2e-4, rtol=1e-3)
+
+
 ITEMS = RANDOM.normal(size=(40, 2)).astype(np.float32)
 WORTH = ITEMS[:, 0] - 0.5 * ITEMS[:, 1] ** 2
 PREFERENCE = posteriors.preference(waves=128)

@@ -54,14 +54,16 @@ def probit_sites(params, labeled, valid, prior) -> Sites:
         precision = jnp.maximum(slope * (slope + f), 1e-6)
         return jnp.where(valid, jnp.sqrt(precision), 0.0), jnp.where(valid, f + slope / precision, 0.0)
 
-    def solved(f):
+    def solved(prior, f):
         root, target = sites(f)
         factor = jnp.linalg.cholesky(jnp.eye(root.shape[0]) + root[:, None] * prior * root[None])
         return root * jax.scipy.linalg.cho_solve((factor, True), root * target)  # K^-1 times the new f
 
-    f, _ = jax.lax.scan(lambda f, _: (prior @ solved(f), None), jnp.zeros(sign.shape), None, length=NEWTON)
+    held = jax.lax.stop_gradient(prior)
+    f, _ = jax.lax.scan(lambda f, _: (held @ solved(held, f), None), jnp.zeros(sign.shape), None, length=NEWTON - 1)
+    f = prior @ solved(prior, f)  # at the mode a step's slope does not depend on the steps before: theirs need not be known
     root, target = sites(f)
-    inverse = solved(f)
+    inverse = solved(prior, f)
     # what `evidence` says of the sites is replaced by what Laplace's method says of the labels
     of_sites = jnp.sum(jnp.where(valid, jnp.log(jnp.where(valid, root, 1.0)) - 0.5 * jnp.log(2 * jnp.pi), 0.0)) - 0.5 * jnp.sum(target * inverse)
     of_labels = jnp.sum(jnp.where(valid, log_ndtr(sign * f), 0.0)) - 0.5 * jnp.sum(f * inverse)
