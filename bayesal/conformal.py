@@ -3,7 +3,7 @@
 A nonconformity score says how badly a label fits a prediction, higher = worse. Scores of held-out labels give a limit, and a new point's set
 is every label that scores at or below it. If held-out and new points are exchangeable (drawn alike, and held-out ones not trained on), the
 chance that the set holds the truth is at least 1 - miscoverage, and at most 1/(n + 1) more where no scores are tied. Labels chosen actively are
-not exchangeable with the pool: take an audit's (`learner(audit=...)`). Probabilities have no unit, residuals the label's.
+not exchangeable with the pool, and those that a net was trained on not with any: keep some apart, drawn at random. Probabilities have no unit, residuals the label's.
 
 >>> probs = jnp.array([[0.8, 0.1, 0.1]] * 9 + [[0.3, 0.6, 0.1]])  # ten held-out points, all of class 0
 >>> most = limit(of_label(improbability(jnp.log(probs)), jnp.zeros(10, int)), 0.2)
@@ -114,13 +114,20 @@ def adaptive(log_probs: Float[ArrayLike, "N C"], key: Key | None = None, *, pena
     return jnp.take_along_axis(scores, jnp.argsort(order, axis=-1), axis=-1)
 
 
+def _of_classes(scores):
+    """Scores of every class; inf is one, NaN is none."""
+    finite = jnp.where(jnp.isinf(scores), 0.0, scores) if hasattr(scores, "dtype") and jnp.issubdtype(scores.dtype, jnp.floating) else scores
+    checks.numbers(finite, "scores", "[N, C]", ndim=2)
+    return checks.as_float(scores)
+
+
 def of_label(scores: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"]) -> Float[Array, " N"]:
     """Each point's score of its own label.
 
     >>> of_label(jnp.array([[0.1, 0.9], [0.4, 0.6]]), jnp.array([1, 0]))
     Array([0.9, 0.4], dtype=float32)
     """
-    scores = checks.numbers(scores, "scores", "[N, C]", ndim=2)
+    scores = _of_classes(scores)
     if checks.concrete(labels):
         labels = checks.labels(labels, scores.shape[1], scores.shape[0])
     return jnp.take_along_axis(scores, jnp.asarray(labels)[:, None], axis=1)[:, 0]
@@ -137,7 +144,7 @@ def sets(scores: Float[ArrayLike, "N C"], most: float | Float[ArrayLike, " C"], 
     >>> sets(jnp.array([[0.2, 0.4], [0.6, 0.9]]), 0.3, least=1).tolist()
     [[True, False], [True, False]]
     """
-    scores = checks.numbers(scores, "scores", "[N, C]", ndim=2)
+    scores = _of_classes(scores)
     rank = jnp.argsort(jnp.argsort(scores, axis=-1, stable=True), axis=-1)
     return (scores <= jnp.broadcast_to(jnp.asarray(most, jnp.float32), scores.shape)) | (rank < least)
 

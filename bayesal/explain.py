@@ -13,7 +13,7 @@ from bayesal.select import configurations as labels
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 CONFIGURATIONS = 2000  # sampled label configurations behind the gains of a selection that reports none
-BY_GAIN, BY_SCORE = "gain", "own score"
+BY_GAIN, BY_SCORE, BY_CHANCE = "gain", "own score", "chance"
 
 
 class Explanation(NamedTuple):
@@ -28,7 +28,8 @@ class Explanation(NamedTuple):
     share:      `joint / ceiling`. Near 1 there is next to nothing left to learn from these draws; NaN where there is no ceiling.
     saturated:  whether the picks before it had used up 95 % of the ceiling, so that its gain is mostly noise.
     ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" (of a batch about targets: by a bound on EPIG) once a greedy batch is saturated; or
-                "own score" where the selector reports no joint information.
+                "own score" where the selector reports no joint information; "chance" for an audit's picks, which the gains of the others do
+                not count.
     nearest:    row of the nearest labeled point by Euclidean distance, or -1.
     distance:   how far that is, or NaN.
     displaced:  the available point with the highest BALD that was left when this pick was made and that it beat although its own BALD is
@@ -134,6 +135,8 @@ def explain(
     chosen = log_probs[:, picks]
     parts = scores.decompose(chosen)
     gain, joint, saturated, ordered_by, about, ceiling = _gains(selection, kept, chosen, bald[picks], key)
+    if selection.audit is not None:
+        ordered_by = np.where(np.asarray(selection.audit)[kept], BY_CHANCE, ordered_by)
     nearest, distance = _nearest(picks, features, labeled, count)
     displaced = _displaced(picks, bald, mask)
     share = joint / ceiling if ceiling else np.zeros_like(joint)
@@ -177,7 +180,7 @@ def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
         key, log_p = now  # [K, C]
         probs = jnp.exp(log_p)
         gain = labels.information(state, probs.T[None], maths.entropy(log_p)[None])[0]
-        return labels.observe(key, state, probs, True, 1, 0), jnp.maximum(gain, 0.0)
+        return labels.observe_sampled(key, state, probs, True), jnp.maximum(gain, 0.0)
 
     return jax.lax.scan(one, start, (jax.random.split(key, log_probs.shape[1]), jnp.moveaxis(log_probs, 1, 0)))[1]
 

@@ -94,8 +94,6 @@ def audited(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
     The pool `x` is put in a random order that depends on the state's first key alone, and `ask` takes its audit from the front of what has no
     label. The audit is that order's front up to the first row without a label: who labels a row for another reason does not
     know the order, so the rows there are a fair sample of the pool, those that were chosen actively too.
-
-    >>> # metrics.nll(out_of_fold, state.ledger.labels, weights=bayesal.audited(state, pool))   # what the pool's would be
     """
     rows = x.shape[0]
     fair = audits.fair(audits.lots(state.key, rows), state.ledger.available(rows), state.ledger.indices)
@@ -173,7 +171,7 @@ def learner(
             checks.were_asked(rows, np.asarray(known if pool() is x else ask(state, x).indices))
         ledger = state.ledger.append(rows, values)
         new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), state.ledger.count, parts.telling())
-        _trained(new, x)
+        _trained(new, x, update if int(state.round) else "fresh")
         return new
 
     return Learner(init, ask, tell)
@@ -381,7 +379,7 @@ def _edge(selection: Selection, state: LearnerState, room: int) -> Selection:
     return selection
 
 
-def _trained(new: LearnerState, x: ArrayLike) -> None:
+def _trained(new: LearnerState, x: ArrayLike, update: str) -> None:
     failed, round = np.asarray(new.report.fit.failed_at).ravel(), int(new.round) - 1
     if (failed >= 0).any():
         rows = _labeled_rows(new)
@@ -389,6 +387,10 @@ def _trained(new: LearnerState, x: ArrayLike) -> None:
         bad = rows[~np.isfinite(values.astype(np.float32)).all(axis=1)]
         if len(bad):
             raise checks.NonFinite("x", f"round {round}: labeled rows {checks.listed(bad)} of the pool hold NaN or inf, so no net can be fitted. Clean the pool, or leave these rows out.", bad)
+        if update == "online":
+            raise checks.TrainingFailed(
+                "update", f"round {round}: adding these labels gave numbers that are not finite; look for extreme labels or features, or begin anew with "
+                "update='fresh'. The state that was passed in is unchanged.")
         raise checks.TrainingFailed(
             "hparams", f"round {round}: the loss became non-finite at step {failed[failed >= 0].min()}; lower `learning_rate`, look for NaN in the "
             "pool, or let the retuner choose. The state that was passed in is unchanged.")

@@ -172,7 +172,8 @@ class Selection(NamedTuple):
     constant:  whether all available points had the same score, so that the ranking says nothing.
     nonfinite: how many available points had a NaN or +inf score; none of them is picked.
     evaluated: share of the candidates' gains that had to be computed; a gain estimated from part of the configurations counts as that part.
-    gap:       how much larger, in nats, the gain of a point that a screening left out could be than that of a pick; 0 where certified.
+    gap:       how much larger, in nats, the gain of a point that a screening left out could be than that of a pick; 0 where certified, inf where nothing
+               bounds it.
     audit:     which picks were drawn at random for an audit (their scores are NaN); None where there is none.
     """
 

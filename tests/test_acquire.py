@@ -138,6 +138,18 @@ def test_the_highest_epig_is_found_without_computing_all():
     assert float(picked.evaluated) < 0.6
 
 
+def test_copies_of_the_best_point_are_no_constant_ranking():
+    x = jnp.concatenate([jnp.tile(X[:1], (256, 1)), 1e-3 * jax.random.normal(KEY, (300, X.shape[1]))])
+    picked = jax.jit(lambda: acquire.epig(X[:3])(KEY, linear, x, jnp.ones(556, bool), 5))()
+    assert not bool(picked.constant) and (np.asarray(picked.indices) < 256).all()
+
+
+def test_nothing_bounds_what_an_outer_screening_left_out():
+    inner = acquire.batch_bald(configurations=80, candidates=30)
+    picked = jax.jit(lambda: acquire.within(20, scores.entropy, inner)(KEY, linear, X, jnp.ones(len(X), bool), 4))()
+    assert not bool(picked.certified) and float(picked.gap) == np.inf
+
+
 def test_weights_of_targets_reach_the_score():
     region = np.array([1, 1, 0, 0, 0, 0, 0], np.float32)
     picked = jax.jit(lambda: acquire.epig(X[:7], weights=region)(KEY, linear, X, ALL, 5))()

@@ -89,6 +89,14 @@ def test_the_screened_limit_is_rarely_too_low():
     assert np.mean(low) < 0.01
 
 
+def test_labels_that_cannot_be_are_worth_nothing(monkeypatch):
+    monkeypatch.setattr(configurations, "inverse_cdf", lambda probs, places: jnp.zeros(places.shape, jnp.int32))  # as rounding of sums may lead to
+    _, log_q = problem(1, rows=20)
+    state = configurations.Configurations(jnp.full((40, K), 1 / K, jnp.float32), jnp.full(40, 1 / 40, jnp.float32))
+    pairs = targets.sampled(KEY, state, jnp.asarray(log_q), jnp.ones(T, jnp.float32).at[0].set(0.0) / (T - 1))
+    assert (np.asarray(pairs.worth) == 0).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_first_pick_is_the_highest_epig_and_few_gains_are_computed(seed):
     log_p, log_q = problem(seed, rows=600)

@@ -87,6 +87,11 @@ def test_used_up_draws_are_said_and_so_is_what_ordered_the_rest():  # TRAPS 8
         assert np.all(np.diff(why.joint) >= 0) and why.joint[-1] <= math.log(K) + 1e-6 and np.all(why.gain >= 0)
 
 
+def test_picks_of_an_audit_came_by_chance():
+    why = explain(LOG_P, GREEDY._replace(audit=jnp.arange(SIZE) < 1))
+    assert why.ordered_by.tolist() == ["chance", "gain", "gain", "gain"]
+
+
 def test_the_nearest_labeled_point_by_hand():
     features = np.zeros((N, 2))
     features[:, 0] = np.arange(N)

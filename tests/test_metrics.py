@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesal import checks, metrics
+from bayesal.types import Gaussian
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -131,3 +132,15 @@ def test_bins_are_a_positive_int(bins):
 def test_jax_arrays_are_as_good_as_numpy():
     log_p, y = binary([0.9, 0.4]), np.array([0, 1])
     assert float(metrics.nll(jnp.asarray(log_p), jnp.asarray(y, jnp.int32))) == float(metrics.nll(log_p, y))
+
+
+def test_predictions_without_noise_are_steps():
+    sure = Gaussian(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.zeros((2, 2)))
+    y = np.array([1.0, 0.0], np.float32)
+    np.testing.assert_allclose(metrics.pit(sure, y), [0.5, 0.5])
+    np.testing.assert_allclose(metrics.crps(sure, y), ((1.0 - 0.5) + 0.0) / 2)  # E|Y - y| - E|Y - Y'| / 2 by hand
+
+
+def test_one_prediction_a_label_has_no_joint_beyond_its_own():
+    with pytest.raises(checks.WrongShape, match="`prediction`"):
+        metrics.joint_nll(Gaussian(jnp.zeros(4), jnp.ones(4)), np.zeros(4, np.float32), np.array([[0, 1]]))

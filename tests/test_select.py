@@ -139,9 +139,16 @@ def test_a_screening_by_few_configurations_is_an_estimate_with_its_error():
     np.testing.assert_allclose(gain, configurations.information(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("draws", "count", "few"), [(100, 1000, 1), (10, 1000, 12), (6, 243, 11), (100, 10_000, 12), (8, 64, 0), (100, 100, 0)])
+@pytest.mark.parametrize(("draws", "count", "few"), [(100, 1000, 1), (10, 1000, 12), (6, 243, 0), (100, 10_000, 12), (8, 64, 0), (100, 100, 0)])
 def test_a_screening_takes_an_eighth_if_that_is_enough(draws, count, few):
     assert configurations.screening(draws, count) == few
+
+
+@pytest.mark.parametrize(("classes", "size"), [(10, 16), (2, 36)])
+def test_powers_of_the_classes_do_not_overflow_along_a_long_batch(classes, size):
+    log_p, _ = oracles.random_log_probs(0, (50, 100, classes), scale=1.0)
+    gains = np.asarray(select.batch_bald(jax.random.key(0), log_p, size, configurations=1000).scores)
+    assert (gains[1:] > 0.5 * gains[:-1]).all(), gains  # a gain summed over a part of the configurations falls to an eighth
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
         kept = screen(pool_scores(predictive, x, score, chunk), available, max(candidates, size))
         inner = then(key, predictive, x[kept.rows], kept.available, size)
         whole = kept.left_out == -jnp.inf
-        return outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified)
+        gap = None if inner.gap is None else jnp.where(whole, inner.gap, jnp.inf)  # of the points left out nothing is known
+        return outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified, gap=gap)
 
     return strategy
 

@@ -43,10 +43,11 @@ def epig(targets: int | ArrayLike = 200, *, weights: Float[ArrayLike, " T"] | No
         target = checked_target(_targets(key, predictive, x, targets), weights, pool.shape[0])
         matrix = spread(*target)
         bound = pool.over(lambda part: ceiling(part, matrix), chunk)
-        safe, _, _ = maths.maskable(bound, available, size)
+        safe, nonfinite, constant = maths.maskable(bound, available, size)
         gain, seen = highest(pool, *target, safe, size)
-        picked = select.top(jnp.where(seen, gain, jnp.where(jnp.isfinite(bound), -jnp.inf, bound)), size, available=available)
-        return picked._replace(evaluated=jnp.sum(seen, dtype=jnp.float32) / jnp.maximum(jnp.sum(safe > -jnp.inf, dtype=jnp.float32), 1.0))
+        picked = select.top(jnp.where(seen, gain, -jnp.inf), size, available=available)
+        evaluated = jnp.sum(seen, dtype=jnp.float32) / jnp.maximum(jnp.sum(safe > -jnp.inf, dtype=jnp.float32), 1.0)
+        return picked._replace(nonfinite=nonfinite, constant=constant & (picked.scores[0] <= 0.0), evaluated=evaluated)
 
     return strategy
 

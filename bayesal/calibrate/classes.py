@@ -62,15 +62,16 @@ def temperature(*, prior_std: float = 0.5) -> Calibrator:
 
 def possible(
     log_probs: Float[Array, "K N C"], labels: Int[Array, " N"], weights: Bool[Array, " N"] | Float[Array, " N"]
-) -> tuple[Float[Array, "K N C"], Float[Array, " N"], Int[Array, ""]]:
-    """What can be fitted: finite log-probabilities, weights without labels of probability 0 under every draw, and how many there were."""
+) -> tuple[Float[Array, "K N C"], Int[Array, " N"], Float[Array, " N"], Int[Array, ""]]:
+    """What can be fitted: finite log-probabilities, labels, weights without labels of probability 0 under every draw, and how many there were."""
     weights = weights.astype(jnp.float32)
+    labels = jnp.where(weights > 0, labels, 0)  # padding may hold anything
     of_label = jnp.take_along_axis(log_probs, labels[None, :, None], axis=-1)[..., 0]
     impossible = (weights > 0) & (jnp.max(of_label, axis=0) == -jnp.inf)
     weights = jnp.where(impossible, 0.0, weights)
     log_probs = jnp.where(weights[None, :, None] > 0, log_probs, 0.0)  # padding may hold anything, and 0 * NaN is NaN
     # a class that is ruled out stays so at every T, with finite slopes
-    return jnp.maximum(log_probs, FLOOR), weights, impossible.sum()
+    return jnp.maximum(log_probs, FLOOR), labels, weights, impossible.sum()
 
 
 def nll_and_slope(
@@ -103,5 +104,5 @@ def nll_and_slope(
 
 @jax.jit
 def _fit(log_probs, labels, weights, prior_std):
-    log_probs, weights, impossible = possible(log_probs, labels, weights)
+    log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
     return search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)

@@ -85,7 +85,7 @@ def _step(values, log_probs, labels, share_of, costs):
 
 @jax.jit
 def _fit(log_probs, labels, weights, prior_std, class_std):
-    log_probs, weights, impossible = possible(log_probs, labels, weights)
+    log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
     one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)
     count, classes = labels_worth(weights), log_probs.shape[-1]
     fade = jnp.maximum(jnp.square(jnp.maximum(1.0 - count / (FADE * classes), 0.0)), LEAST)

@@ -132,7 +132,7 @@ def classwise_ece(
     log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, bins: int = 15, equal_mass: bool = False, debiased: bool = False,
     weights: ArrayLike | None = None,
 ) -> float:  # fmt: skip
-    """Calibration error of every class's probability, not only of the predicted one's; in [0, 1].
+    """Calibration error of every class's probability, not only of the predicted one's; in [0, 1], but for `debiased`.
 
     mean over classes c of sum over bins of (points in the bin / N) * |share of label c - mean p(c)|; every point is in a bin of every class.
 

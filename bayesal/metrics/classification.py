@@ -145,6 +145,8 @@ def joint_nll(prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, gro
     """
     if isinstance(prediction, Gaussian | Mixture):
         labels, _ = edge.real(prediction, labels)
+        if prediction.mean.ndim != (2 if isinstance(prediction, Gaussian) else 3):
+            raise checks.WrongShape("prediction", "`prediction` must be of draws, [K, N]: one prediction for each label has no joint beyond its own.")
     else:
         prediction = checks.log_probs(prediction, "prediction", ndim=3)
         if checks.concrete(labels):

@@ -27,7 +27,7 @@ class RiskCoverage(NamedTuple):
     coverage: 1/N, 2/N, ..., 1.
     risk:     mean loss of that share; where the next of several equally confident points is taken, the mean over their orders.
     area:     mean of `risk`: the area under the curve. In the loss's unit.
-    excess:   `area` less that of the best possible order, by the losses themselves; at least 0.
+    excess:   `area` less that of the best possible order, by the losses themselves; at least 0 (NaN where a loss is inf).
     """
 
     coverage: Float[np.ndarray, " N"]
@@ -61,7 +61,8 @@ def risk_coverage(confidence: Real[ArrayLike, " N"], loss: ArrayLike) -> RiskCov
     shared = (np.bincount(group, loss, len(values)) / count)[np.repeat(np.arange(len(values)), count)]
     place = np.arange(1, len(loss) + 1)
     risk, best = np.cumsum(shared) / place, np.cumsum(np.sort(loss)) / place
-    return RiskCoverage(place / len(loss), risk, float(risk.mean()), float(max(risk.mean() - best.mean(), 0.0)))
+    excess = max(risk.mean() - best.mean(), 0.0) if np.isfinite(loss).all() else np.nan
+    return RiskCoverage(place / len(loss), risk, float(risk.mean()), float(excess))
 
 
 def auroc(scores: Real[ArrayLike, " N"], positive: Bool[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> float:

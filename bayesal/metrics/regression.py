@@ -45,6 +45,7 @@ def _density(prediction, y):
 
 def _components(prediction):
     """Weights, means and standard deviations [J, N] of the one mixture that all draws and their components are."""
+    prediction = type(prediction)(*jnp.broadcast_arrays(*prediction))
     if isinstance(prediction, Gaussian):
         mean, variance = (jnp.atleast_2d(a) for a in prediction)
         return jnp.full_like(mean, 1.0 / mean.shape[0]), mean, jnp.sqrt(variance)
@@ -72,7 +73,9 @@ def pit(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Arra
 @jax.jit
 def _pit(prediction, y):
     weight, mean, std = _components(prediction)
-    return jnp.clip(maths.tree_sum(weight * jax.scipy.special.ndtr((y[None] - mean) / std), axis=0), 0.0, 1.0)
+    away, wide = y[None] - mean, std > 0
+    below = jnp.where(wide, jax.scipy.special.ndtr(away / jnp.where(wide, std, 1.0)), jnp.heaviside(away, jnp.float32(0.5)))
+    return jnp.clip(maths.tree_sum(weight * below, axis=0), 0.0, 1.0)
 
 
 def interval_coverage(
@@ -123,5 +126,6 @@ def _crps(prediction, y):
 
 def _absolute(mean, std):
     """E|N(mean, std^2)|."""
-    z = mean / std
-    return std * math.sqrt(2 / math.pi) * jnp.exp(-0.5 * jnp.square(z)) + mean * jax.scipy.special.erf(z / math.sqrt(2))
+    z = mean / jnp.where(std > 0, std, 1.0)
+    spread = std * math.sqrt(2 / math.pi) * jnp.exp(-0.5 * jnp.square(z)) + mean * jax.scipy.special.erf(z / math.sqrt(2))
+    return jnp.where(std > 0, spread, jnp.abs(mean))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks
+from bayesal import checks, maths
 from bayesal.networks.adapters import from_functions
 from bayesal.networks.reference import pixels
 from bayesal.types import Network
@@ -14,6 +14,7 @@ SQUARINGS = 4  # of a Gram matrix: the bound of its norm is then at most `size *
 TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 
 
+@maths.precise
 def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
     """A number that the largest singular value does not exceed, and that exceeds it by a factor of `B ** (1 / 64)` at most (7 % for B = 64).
 

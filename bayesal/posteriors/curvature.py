@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, likelihoods
+from bayesal import checks, likelihoods, maths
 from bayesal.posteriors.fisher import fisher_root
 from bayesal.types import Labeled, Likelihood
 
@@ -116,6 +116,7 @@ def shares(fisher: Float[Array, "M C C"], mean: Float[Array, "C C"]) -> Float[Ar
     return jnp.where(size > 0, jnp.maximum(found, 0.0), 1.0)
 
 
+@maths.precise
 def curvature(task: Task, weights: Float[Array, "D C"], left: Float[Array, "D D"], seen: Float[Array, "M D"]) -> Curvature:
     """The curvature at these weights; `left` is the features' frame, `seen` the features in it."""
     fisher = task.fisher(weights)
@@ -141,6 +142,7 @@ def _kron(curvature: Curvature, delta) -> Kron:
     return Kron(left, curvature.right, jax.lax.rsqrt(energy[:, None] * curvature.power[None] + delta))
 
 
+@maths.precise
 def _kron_turn(factor: Kron, matrix, growth) -> Kron:
     if factor.right.shape != (1, 1):
         raise checks.WrongType(
@@ -155,6 +157,7 @@ def _even(std, growth):
     return jnp.exp(jnp.mean(jnp.log(std)) - 0.5 * growth / std.size)
 
 
+@maths.precise
 def _kron_root(factor: Kron, noise):
     return factor.left @ (factor.std * noise) @ factor.right.T
 
@@ -166,6 +169,7 @@ class Full(NamedTuple):
     inner: Float[Array, "P P"]
 
 
+@maths.precise
 def _full(curvature: Curvature, delta) -> Full:
     """With one output of known noise `inner` is 1, so ill-conditioned features cost no digits."""
     std = jax.lax.rsqrt(curvature.products() + delta)
@@ -182,10 +186,12 @@ def _full(curvature: Curvature, delta) -> Full:
     return Full(Kron(curvature.left, curvature.right, size * std), inner / size)
 
 
+@maths.precise
 def _full_root(factor: Full, noise):
     return _kron_root(factor.kron, (factor.inner @ noise.T.ravel()).reshape(noise.shape[::-1]).T)
 
 
+@maths.precise
 def _full_turn(factor: Full, matrix, growth) -> Full:
     size = jnp.exp(-0.5 * growth / matrix.shape[0])
     return Full(factor.kron._replace(std=size * factor.kron.std), factor.inner @ matrix / size)
@@ -262,6 +268,7 @@ class Search(NamedTuple):
     begin: Float[Array, "D C"]
 
 
+@maths.precise
 def settle(
     task: Task, outputs: int, otherwise: Float[Array, ""], tune: bool
 ) -> tuple[Float[Array, "D C"], Float[Array, ""], Bool[Array, ""], Curvature]:

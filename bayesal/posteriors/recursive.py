@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import likelihoods
+from bayesal import likelihoods, maths
 from bayesal.posteriors.curvature import NEWTON, Structure, Task, shortened
 from bayesal.posteriors.fisher import fisher_root
 
@@ -14,6 +14,7 @@ LEAST = 1e-20  # information below which a label tells nothing
 GAIN = 1e-6  # a step that gains less (in nats, and relative to all) was the last: the next would gain the square of it
 
 
+@maths.precise
 def learn(
     task: Task, kept: Structure, weights: Float[Array, "D C"], factor: Any
 ) -> tuple[Float[Array, "D C"], Any, Float[Array, ""]]:

@@ -110,14 +110,13 @@ def greedy(
     each = labels.screening(draws, configurations)
     block, wide = block_size(configurations * classes, rows), block_size(max(each, 1) * draws * classes, rows, 4 * BLOCK)
 
-
     def laid_out(at):
         part = pool.at(at)  # most points are never looked at, so nothing is laid out anew for all of them
         return jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
 
-    def screen(state, bound, at):
+    def screen(state, at):
         gain, error = labels.estimate(labels.thinned(state, draws, each), *laid_out(at))
-        return gain - SURE * error, jnp.clip(gain + SURE * error, 0.0, bound[at])
+        return gain - SURE * error, jnp.clip(gain + SURE * error, 0.0, bald[at])  # sampled anew: an earlier gain may have been too low
 
     def gains_of(state, few, at):
         probs, noise = laid_out(at)
@@ -135,10 +134,11 @@ def greedy(
         # the last turn (b = size) only observes: it has no candidates, and writes out of bounds, which is dropped
         open_ = jnp.where(taken | (b == size), -jnp.inf, bound)
         if each:
-            _, lower, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state, bound))
+            _, lower, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state))
             open_, slack = jnp.where(looked, lower, open_), 0.0  # what was not looked at has a bound too low for the slack
             evaluated += looked.sum(dtype=jnp.float32) * each * draws / configurations
-        gain, bound, seen = best_first(open_, tie, slack, block, functools.partial(gains_of, state, classes**b <= FEW))
+        few = (b <= exact) & (classes ** jnp.minimum(b, exact) <= FEW)  # no power beyond the enumeration: it would overflow
+        gain, bound, seen = best_first(open_, tie, slack, block, functools.partial(gains_of, state, few))
         row, won, last, here = best(jnp.where(seen, gain + tie, -jnp.inf), gain)
         gains = gains.at[b].set(jnp.where(row >= 0, jnp.minimum(won, gains[b - 1]), -jnp.inf))
         return state, bound, taken | here, last, indices.at[b].set(row), gains, joint, evaluated + seen.sum(dtype=jnp.float32)

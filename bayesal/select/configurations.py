@@ -56,7 +56,7 @@ def screening(draws: int, configurations: int) -> int:
     """How many configurations of each draw are enough to see which gains need all of them; 0: there are too few to save by it."""
     each = configurations // draws
     few = max(each // STEP, -(-FEWEST // draws))
-    return few if 2 * few <= each else 0
+    return few if 4 * few <= each else 0
 
 
 def thinned(state: Configurations, draws: int, few: int) -> Configurations:

@@ -37,6 +37,7 @@ def held(log_probs: Float[Array, "K N C"]) -> Pool:
 
 def predicted(predictive: Callable[[Array], Float[Array, "K n C"]], x: Array) -> Pool:
     """A pool whose rows are predicted whenever they are looked at: nothing of size K * N * C is held."""
+    x = jnp.asarray(x)
     of = lambda part: checks.log_probs(predictive(part), ndim=3)
     draws, _, classes = jax.eval_shape(of, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)).shape
     over = lambda function, points: chunks.over_rows(lambda part: function(of(part)), x, points)

@@ -50,7 +50,8 @@ def sampled(key, state: labels.Configurations, target: Float[Array, "K T L"], we
         which = labels.inverse_cdf(each, luck[:1])[0]
         label = labels.inverse_cdf(mass[which], luck[1:])[0]
         at = which * outcomes + label
-        return at, weights[which] * likely[at] * each.sum() / mass[which, label]
+        here = mass[which, label]  # rounding of sums may lead to a label that cannot be: it tells nothing
+        return at, jnp.where(here > 0, weights[which] * likely[at] * each.sum() / jnp.where(here > 0, here, 1.0), 0.0)
 
     at, worth = lax.map(one, (state.weights, luck), batch_size=max(1, TABLE // (targets * outcomes)))
     likelihood = probs[:, at].T
