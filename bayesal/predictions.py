@@ -23,6 +23,7 @@ def temper(prediction: Prediction, temperature: Float[Array, ""] | Scaling) -> P
     >>> temper(Gaussian(jnp.array(1.0), jnp.array(2.0)), jnp.float32(3.0)).variance
     Array(6., dtype=float32)
     """
+    prediction = jax.tree.map(checks.as_float, prediction)  # a net may answer in half precision
     if isinstance(prediction, Gaussian | Mixture):
         return prediction._replace(variance=prediction.variance * temperature)
     if isinstance(temperature, Scaling):
