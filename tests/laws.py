@@ -88,8 +88,8 @@ POSTERIORS = [
     Case("low_rank", posteriors.variational(MLP, rank=2), slow=True),
     Case("svi", posteriors.svi(lifted, GUIDE, kl_weight=0.1), slow=True, embeds=False),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
-    Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True),
-    Case("swag", posteriors.swag(MLP)),
+    Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True, slow=True),
+    Case("swag", posteriors.swag(MLP), slow=True),
     Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False, slow=True),  # as many draws as samples: always the same
     Case("nuts", posteriors.nuts(MLP, warmup=30, samples=3, chains=2), redraws=False, samples=True, slow=True),
     Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),

@@ -75,6 +75,7 @@ def whole_and_part(x, candidates, size=4):
     return run(len(x)), run(candidates)
 
 
+@pytest.mark.slow
 def test_a_certified_batch_is_the_whole_pools():
     # a few informative points, many dull ones: the gains of the former stay above the scores of the latter
     x = jnp.concatenate([X[:40] * 0.01, X[40:] * 2.0])
@@ -91,6 +92,7 @@ def test_a_batch_that_left_too_much_out_is_not_certified():
     assert bool(whole.certified) and not bool(part.certified)
 
 
+@pytest.mark.slow
 def test_the_gap_is_what_is_missing_to_a_certificate():
     bald = np.sort(np.asarray(scores.bald(linear(X))))[::-1]
     picked = run["batch_bald"](KEY, X, ALL)
@@ -201,6 +203,7 @@ def test_a_chunk_has_rows(make):
     assert error.value.argument == "chunk"
 
 
+@pytest.mark.slow
 def test_targets_are_drawn_from_the_pool_by_the_key():
     drawn = jax.jit(lambda key: acquire.epig(10)(key, linear, X, ALL, 5))
     every = acquire.epig(N)(KEY, linear, X, ALL, 5)  # more or less than all of the pool: all of it

@@ -131,6 +131,7 @@ def test_a_correction_is_one_temperature_on_top(calibrator):
         np.testing.assert_allclose(a, b, rtol=1e-6)  # nothing is fair yet
 
 
+@pytest.mark.slow
 def test_the_more_the_audit_holds_the_less_the_first_fit_matters():
     """Chosen labels are all right, so that they want T near 0; the audit's follow softmax(log p / 3)."""
 

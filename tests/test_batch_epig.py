@@ -59,6 +59,7 @@ def sampled(copies):
     return log_p, log_q, weights.astype(np.float64), targets.sampled(KEY, state, jnp.asarray(log_q), jnp.full(T, 1 / T, jnp.float32))
 
 
+@pytest.mark.slow
 def test_sampled_gains_are_right_on_average_and_have_no_tail():
     log_p, log_q, weights, pairs = sampled(1000)
     p, q = np.exp(log_p.astype(np.float64)), np.exp(log_q.astype(np.float64))
@@ -75,6 +76,7 @@ def test_sampled_gains_are_right_on_average_and_have_no_tail():
     assert np.all(values <= np.repeat(told, 1000)[:, None] * (1 + 2e-3))  # data processing
 
 
+@pytest.mark.slow
 def test_the_screened_limit_is_rarely_too_low():
     log_p, log_q = problem(7, rows=600)
     state = configurations.Configurations(jnp.full((1000, K), 1 / K, jnp.float32), jnp.full(1000, 1e-3, jnp.float32))

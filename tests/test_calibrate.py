@@ -210,6 +210,7 @@ FITS = {"temperature": calibrate.fit_temperature, "vector": calibrate.fit_vector
 
 
 @pytest.mark.parametrize("name", FITS)
+@pytest.mark.slow
 def test_a_weight_of_two_is_a_label_twice(name):
     log_p, y = held_out(9, rows=60, scale=4.0)
     weights = np.tile(np.float32([2.0, 0.0]), 30)
@@ -242,6 +243,7 @@ def of_truth(seed, rows, t, classes=5, bias=None):
 
 
 @pytest.mark.parametrize("t", [0.5, 1.0, 3.0])
+@pytest.mark.slow
 def test_ten_thousand_labels_find_the_truth(t):
     log_p, y = of_truth(0, 10_000, t)
     assert float(calibrate.fit_temperature(log_p, y).temperature) == pytest.approx(t, rel=0.05)
@@ -250,6 +252,7 @@ def test_ten_thousand_labels_find_the_truth(t):
     np.testing.assert_allclose(scaling.bias, 0.0, atol=0.15)
 
 
+@pytest.mark.slow
 def test_twenty_labels_of_a_calibrated_net_do_it_little_harm_and_of_an_overconfident_one_much_good():
     test_p, test_y = of_truth(99, 4000, 1.0)
     hot_p, hot_y = of_truth(98, 4000, 4.0)

@@ -108,6 +108,7 @@ def lines(folder, kind=None):
     return [record for record in found if kind in (None, record["kind"])]
 
 
+@pytest.mark.slow
 def test_moons_measure_a_method_beside_a_yardstick_and_draw_it(tmp_path):
     x, y = moons.moons(20)
     assert_allclose(np.hypot(*(x[y == 0] + [0.5, 0.25]).T), 1, atol=0.6)  # around one half circle each

@@ -104,6 +104,7 @@ def test_the_nearest_labeled_point_by_hand():
         assert without.nearest.tolist() == [-1, -1, -1] and np.isnan(without.distance).all()
 
 
+@pytest.mark.slow
 def test_a_single_draw_and_an_unfilled_batch():
     one = explain(LOG_P[:1], select.top(scores.entropy(LOG_P[:1]), SIZE))
     for zero in (one.epistemic, one.gain, one.joint, one.share):

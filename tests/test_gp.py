@@ -122,6 +122,7 @@ def test_far_from_all_labels_nothing_is_known(plain):
 
 
 @pytest.mark.parametrize("points", [24, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_with_every_label_inducing_the_process_is_exact(points):
     sparse = posteriors.gp_regression(center=5.0, scale=2.0, waves=64, inducing=points)
     state, _ = jax.jit(sparse.fit)(jax.random.key(1), sparse.init(jax.random.key(0), X[0]), padded(X, Y, 30), NO_STEPS)
@@ -166,6 +167,7 @@ def newton_by_hand(kernel, sign):
     return f, weight, log_evidence
 
 
+@pytest.mark.slow
 def test_the_mode_and_the_evidence_are_laplaces():
     points = RANDOM.normal(size=(6, 2))
     kernel = 4 * exact(points, points, 1.0) + 1e-3 * np.eye(6)
@@ -182,6 +184,7 @@ def test_the_mode_and_the_evidence_are_laplaces():
     assert_allclose(kernel @ solved, f, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_evidence_has_the_slope_of_laplaces():
     points = np.random.default_rng(5).normal(size=(6, 2))
     kernel = 4 * exact(points, points, 1.0) + 1e-3 * np.eye(6)

@@ -570,6 +570,7 @@ def test_everything_runs_where_jax_defaults_to_float64():
 # --- warm beginnings -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_warm_fit_begins_halfway_between_the_last_one_and_a_fresh_one(state, asked):
     still = SHORT._replace(steps=jnp.int32(0))  # no steps: what is found is where it began
     fresh = build(hparams=still).tell(state._replace(hparams=still), X, asked, Y[asked], unasked=True)

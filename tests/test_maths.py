@@ -21,6 +21,7 @@ def test_tree_sum_is_the_sum(count):
     np.testing.assert_allclose(maths.tree_sum(jnp.asarray(x), axis=0), x.astype(np.float64).sum(0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tree_sum_error_grows_with_log_n():  # TRAPS 35
     n = 1_000_000
     total = float(maths.tree_sum(jnp.full((n,), 0.1, jnp.float32), axis=0))

@@ -105,6 +105,7 @@ def test_no_new_labels_change_nothing_and_what_is_not_finite_keeps_the_last_good
     assert int(info.failed_at) == 0 and same(kept, state)
 
 
+@pytest.mark.slow
 def test_noise_that_was_learned_stays_and_so_does_the_prior():
     posterior = posteriors.laplace(networks.shared_noise(LINEAR), likelihood=likelihoods.gaussian())
     first = fit(posterior, X[:10], Y[:10], HParams(steps=50, learning_rate=0.1))
@@ -129,6 +130,7 @@ def chances(state, x):
     return np.asarray(jax.vmap(lambda xi: jnp.exp(SOFTMAX.apply(state, state.mean, xi)))(jnp.asarray(x, jnp.float32)))
 
 
+@pytest.mark.slow
 def test_classes_from_the_prior_are_laplaces_approximation_to_all():
     x, y = clouds(BATCH)
     state, batch = add(SOFTMAX, fit(SOFTMAX, x[:0], y[:0]), x, y, [np.arange(BATCH)]), fit(SOFTMAX, x, y)

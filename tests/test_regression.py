@@ -239,12 +239,14 @@ def fits():
     return out
 
 
+@pytest.mark.slow
 def test_every_head_learns_the_curve(fits):
     for name, prediction in fits.items():
         moments = predictions.moments(prediction)
         assert metrics.rmse(moments, np.sin(2 * X[:, 0])) < 0.12, name
 
 
+@pytest.mark.slow
 def test_noise_is_learned_where_it_is(fits):
     quiet = X[:, 0] < -0.3
     loud = X[:, 0] > 0.3

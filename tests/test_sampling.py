@@ -177,6 +177,7 @@ def on_a_grid(x, y, prior, points=301, reach=6.0):
     return mean, (grid - mean).T @ ((grid - mean) * p[:, None])
 
 
+@pytest.mark.slow
 def test_nuts_on_all_weights_agrees_with_a_grid_on_logistic_regression():
     random = np.random.default_rng(1)
     x = random.normal(size=(30, 2))
@@ -437,6 +438,7 @@ def mcmc():
     return mcmc
 
 
+@pytest.mark.slow
 def test_mcmc_of_numpyro_becomes_draws(mcmc):
     x = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
     every = posteriors.from_numpyro(mcmc, lambda sample, x: x @ sample["w"], key=jax.random.key(0), num_draws=20)
@@ -455,6 +457,7 @@ def test_mcmc_of_numpyro_becomes_draws(mcmc):
         read.posterior.fit(jax.random.key(0), read.state, None, None)
 
 
+@pytest.mark.slow
 def test_a_guide_of_numpyro_is_drawn_from():
     x = jax.random.normal(jax.random.key(0), (12, 2))
     guide = numpyro.infer.autoguide.AutoNormal(numbers)
@@ -470,6 +473,7 @@ def test_a_guide_of_numpyro_is_drawn_from():
         posteriors.from_numpyro(guide, lambda sample, x: x, key=key)
 
 
+@pytest.mark.slow
 def test_sites_are_read_and_what_cannot_be_is_refused(mcmc):
     sample, x = {"w": jnp.array([1.0, -1.0])}, jnp.array([0.5, 0.2])
     assert_allclose(jax.nn.log_softmax(posteriors.numpyro_site(yes_or_no)(sample, x)), jax.nn.log_softmax(jnp.array([0.0, 0.3])), atol=1e-5)

@@ -88,6 +88,7 @@ def data():
     return random.normal(size=(40, 2)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_variance_returns_to_the_prior_far_from_all_labels(data):
     y, noise = np.float32(np.sin(data[:, 0])), 0.1
     found = {}
@@ -99,6 +100,7 @@ def test_the_variance_returns_to_the_prior_far_from_all_labels(data):
     assert not (np.abs(found["plain"][1] - 1.0) < 0.15).any()
 
 
+@pytest.mark.slow
 def test_classes_are_equally_probable_far_from_all_labels_and_not_with_a_plain_network(data):
     y = (data[:, 0] > 0).astype(np.int32)
     found = {}
