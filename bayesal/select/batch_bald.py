@@ -114,9 +114,9 @@ def greedy(
         part = pool.at(at)  # most points are never looked at, so nothing is laid out anew for all of them
         return jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
 
-    def screen(state, at):
+    def screen(state, bound, at):
         gain, error = labels.estimate(labels.thinned(state, draws, each), *laid_out(at))
-        return gain - SURE * error, jnp.clip(gain + SURE * error, 0.0, bald[at])  # sampled anew: an earlier gain may have been too low
+        return gain - SURE * error, jnp.clip(gain + SURE * error, 0.0, (1.0 + SLACK) * bound[at])
 
     def gains_of(state, few, at):
         probs, noise = laid_out(at)
@@ -134,7 +134,7 @@ def greedy(
         # the last turn (b = size) only observes: it has no candidates, and writes out of bounds, which is dropped
         open_ = jnp.where(taken | (b == size), -jnp.inf, bound)
         if each:
-            _, lower, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state))
+            _, lower, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state, bound))
             open_, slack = jnp.where(looked, lower, open_), 0.0  # what was not looked at has a bound too low for the slack
             evaluated += looked.sum(dtype=jnp.float32) * each * draws / configurations
         few = (b <= exact) & (classes ** jnp.minimum(b, exact) <= FEW)  # no power beyond the enumeration: it would overflow
