@@ -24,7 +24,8 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN) -m experiments.digits $(ARGS)
 
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=1  # most of the time is compiling; `test-all` optimizes as users' programs do
+# Most of the time is compiling; `test-all` optimizes as users' programs do.
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=1
 test: $(VENV)/.test
 	@$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 

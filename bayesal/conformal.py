@@ -128,9 +128,8 @@ def of_label(scores: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"]) -> F
     Array([0.9, 0.4], dtype=float32)
     """
     scores = _of_classes(scores)
-    if checks.concrete(labels):
-        labels = checks.labels(labels, scores.shape[1], scores.shape[0])
-    return jnp.take_along_axis(scores, jnp.asarray(labels)[:, None], axis=1)[:, 0]
+    labels = checks.class_labels(labels, scores.shape[1], scores.shape[0])
+    return jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
 
 
 def sets(scores: Float[ArrayLike, "N C"], most: float | Float[ArrayLike, " C"], *, least: int = 0) -> Bool[Array, "N C"]:

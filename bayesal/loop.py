@@ -313,8 +313,7 @@ def _refit(state: LearnerState, x: Array, known: Int[Array, ""], parts: Parts) -
     if parts.calibrate is not None:
         states = (trial(hparams) if tuning.trial is None else tuning.trial).states
         predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
-        judged = (parts.calibrate, predicted, labeled.y, valid)
-        fitted = calibration.corrected(*judged, audited(state, x)) if parts.audits else judged[0](*judged[1:])
+        fitted = calibration.corrected(parts.calibrate, predicted, labeled.y, valid, audited(state, x)) if parts.audits else parts.calibrate(predicted, labeled.y, valid)
     start = lambda: updates.begin(parts.update, posterior, state.posterior, posterior.init(keys[4], x[0]), state.round)
     fit = lambda: posterior.fit(keys[5], start(), labeled, hparams)
     if parts.update == "online":

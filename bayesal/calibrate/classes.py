@@ -50,9 +50,7 @@ def held_out(log_probs: Any, labels: Any, weights: Any) -> tuple[Array, Array, A
     count = log_probs.shape[1]
     if count == 0:
         raise checks.WrongSize("labels", "`labels` is empty: a temperature needs at least one held-out label.")
-    if checks.concrete(labels):
-        labels = checks.labels(labels, log_probs.shape[2], count)
-    return log_probs, jnp.asarray(labels), checks.weights(weights, count)
+    return log_probs, checks.class_labels(labels, log_probs.shape[2], count), checks.weights(weights, count)
 
 
 def temperature(*, prior_std: float = 0.5) -> Calibrator:

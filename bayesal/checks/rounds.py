@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal.checks.errors import NonFinite, UnknownName, WrongIndex, WrongLabel, WrongShape, WrongSize
-from bayesal.checks.values import a, listed
+from bayesal.checks.values import a, concrete, listed
 from bayesal.types import HParams
 
 
@@ -29,6 +29,11 @@ def labels(values: Any, classes: int, count: int | None = None, name: str = "lab
             name, f"`{name}` must lie in [0, {classes}); positions {listed(bad)} hold {listed(host[bad])}. Labels count from 0, and the "
             "network's last layer has one output per class.", bad)
     return host.astype(np.int32)
+
+
+def class_labels(values: Any, classes: int, count: int) -> jax.Array:
+    """`labels` as a JAX array; under jit, where their values cannot be looked at, as they are."""
+    return jnp.asarray(labels(values, classes, count) if concrete(values) else values)
 
 
 def real_labels(values: Any, count: int | None = None, name: str = "labels") -> np.ndarray:

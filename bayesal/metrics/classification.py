@@ -149,9 +149,7 @@ def joint_nll(prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, gro
             raise checks.WrongShape("prediction", "`prediction` must be of draws, [K, N]: one prediction for each label has no joint beyond its own.")
     else:
         prediction = checks.log_probs(prediction, "prediction", ndim=3)
-        if checks.concrete(labels):
-            labels = checks.labels(labels, prediction.shape[2], prediction.shape[1])
-    labels = jnp.asarray(labels)
+        labels = checks.class_labels(labels, prediction.shape[2], prediction.shape[1])
     if checks.concrete(groups):
         groups = _rows(groups, labels.shape[0])
     return _joint(prediction, labels, jnp.asarray(groups))

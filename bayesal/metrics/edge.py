@@ -13,10 +13,9 @@ from bayesal.types import Gaussian, Mixture
 def classes(log_probs: Any, labels: Any, weights: Any = None) -> tuple[Array, Array, Array]:
     """Log-probabilities `[N, C]`, labels `[N]` and weights `[N]` of at least one point, or an error that names what they are not."""
     log_probs = checks.log_probs(log_probs, draws=False, ndim=2)
-    if checks.concrete(labels):
-        labels = checks.labels(labels, log_probs.shape[1], log_probs.shape[0])
-        some(labels, "labels")
-    return log_probs, jnp.asarray(labels), checks.weights(weights, log_probs.shape[0])
+    labels = checks.class_labels(labels, log_probs.shape[1], log_probs.shape[0])
+    some(labels, "labels")
+    return log_probs, labels, checks.weights(weights, log_probs.shape[0])
 
 
 def real(prediction: Any, y: Any, weights: Any = None) -> tuple[Array, Array]:

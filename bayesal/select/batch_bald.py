@@ -134,8 +134,8 @@ def greedy(
         # the last turn (b = size) only observes: it has no candidates, and writes out of bounds, which is dropped
         open_ = jnp.where(taken | (b == size), -jnp.inf, bound)
         if each:
-            _, lower, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state, bound))
-            open_, slack = jnp.where(looked, lower, open_), 0.0  # what was not looked at has a bound too low for the slack
+            _, screened, looked = best_first(jnp.where(b <= exact, -jnp.inf, open_), tie, slack, wide, functools.partial(screen, state, bound))
+            open_, slack = jnp.where(looked, screened, open_), 0.0  # what was not looked at has a bound too low for the slack
             evaluated += looked.sum(dtype=jnp.float32) * each * draws / configurations
         few = (b <= exact) & (classes ** jnp.minimum(b, exact) <= FEW)  # no power beyond the enumeration: it would overflow
         gain, bound, seen = best_first(open_, tie, slack, block, functools.partial(gains_of, state, few))
