@@ -31,7 +31,7 @@ THOROUGH = settings.get_current_profile_name() == "thorough"
 K, N, C, D, T, B = range(6)
 SHAPES = [(4, 16, 3, 3, 4, 4), (2, 8, 2, 1, 1, 3), (3, 24, 2, 2, 5, 6), (6, 40, 5, 4, 7, 5), (8, 16, 10, 3, 4, 8), (5, 64, 3, 6, 3, 12)]
 CONFIGURATIONS = 30  # the fourth pick of the first shape, and later, is chosen by sampled configurations
-TRIED = collections.Counter()
+TRIED, RAN = collections.Counter(), []
 
 
 # evidence: tables of points, and which of them the pool holds. Copies of a point are rows of the pool with one id.
@@ -409,6 +409,13 @@ def names(whether=lambda s: True, often=None):
 tried = settings(max_examples=settings.get_profile("thorough").max_examples if THOROUGH else 4)
 
 
+@pytest.fixture(autouse=True)
+def ran(request):
+    """Which trials this process has run."""
+    if hasattr(request.node.obj, "hypothesis"):
+        RAN.append(request.node.name)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
     """So that lazy selectors are lazy in small pools too."""
@@ -430,7 +437,8 @@ def trial(name, given, seed) -> Trial | None:
     except checks.BayesalError as error:
         if not selector.host or isinstance(error, checks.WrongSize) != (pool.size > pool.free.sum()):
             raise
-        flat = pool.draws in ("agree", "sure") or given["copies"] == "only"
+        rows = pool.tables.log_probs[:, pool.ids[pool.free]]
+        flat = pool.draws in ("agree", "sure") or np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape))
         assert isinstance(error, checks.WrongSize) or (isinstance(error, checks.ConstantScores) and flat)
         return None
     return Trial(name, selector, pool, key, picked)
@@ -474,6 +482,8 @@ def test_one_and_eight_devices_give_the_same_batch(name, given, seed):
         alike(tested, tested.pool, tested.again(tested.pool, devices=8))
 
 
-def test_so_many_cases_were_tried():
-    print(f"{sum(TRIED.values()):,} cases over {len(TRIED)} selectors")
-    assert sum(TRIED.values()) >= (10_000 if THOROUGH else 20)
+def test_so_many_cases_are_tried(request):
+    """All that were planned here were tried; spread over several processes, each sees its own and what is planned in all."""
+    cases = tried.max_examples * sum(hasattr(getattr(item, "obj", None), "hypothesis") and item.module is request.module for item in request.session.items)
+    print(f"{sum(TRIED.values()):,} cases over {len(TRIED)} selectors here, {cases:,} in all")
+    assert sum(TRIED.values()) == tried.max_examples * len(RAN) and cases >= (10_000 if THOROUGH else 20)
