@@ -10,12 +10,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import chunks, maths, predictions
 from bayesal.predictives import Predictive
-from bayesal.retune import Trial
-from bayesal.types import HParams, Key, Labeled, Posterior, Prediction, PyTree
+from bayesal.retune import Task
+from bayesal.types import FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree
 
 
 class Folds(NamedTuple):
-    """F stratified folds of a labeled set of capacity M (m = M rounded up to a multiple of F), as row numbers."""
+    """F folds of a labeled set of capacity M, as row numbers; rows beyond the counts are padding."""
 
     train: Int[Array, "F t"]
     train_count: Int[Array, " F"]
@@ -23,13 +23,20 @@ class Folds(NamedTuple):
     test_valid: Bool[Array, "F s"]
 
 
-def split(key: Key, labeled: Labeled, folds: int) -> Folds:
-    """Deal the rows `< count`, sorted by label (class or number) and at random within equals, to the folds in turn."""
+def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | None = None) -> Folds:
+    """Deal the rows `< count`, sorted by label (class or number) and at random within equals, to the folds in turn.
+
+    Args:
+      groups: rows of one number are dealt together, by their first label, larger groups first; then folds are as equal as groups allow.
+    """
     capacity = labeled.y.shape[0]
     padded = -(-capacity // folds) * folds
     luck = jax.random.uniform(key, (capacity,))
     last = jnp.inf if jnp.issubdtype(labeled.y.dtype, jnp.floating) else jnp.iinfo(jnp.int32).max
-    label = jnp.where(jnp.arange(capacity) < labeled.count, labeled.y, last)
+    valid = jnp.arange(capacity) < labeled.count
+    label = jnp.where(valid, labeled.y, last)
+    if groups is not None:
+        return _grouped(luck, label, jnp.where(valid, groups, jnp.iinfo(jnp.int32).max), valid, folds)
     order = jnp.lexsort((luck, label))  # padding last
     order = jnp.concatenate([order, jnp.broadcast_to(order[-1:], padded - capacity)])
     place = np.arange(padded)
@@ -38,24 +45,59 @@ def split(key: Key, labeled: Labeled, folds: int) -> Folds:
     return Folds(order[train], jnp.sum(train < labeled.count, axis=1), order[test], test < labeled.count)
 
 
-def cross_fit(
-    key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, num_draws: int
-) -> Trial:
-    """Fit once per fold and lose on the fold left out: NLL of the averaged prediction of `num_draws` draws, per row."""
-    fit_key, draw_key = jax.random.split(key)
+def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int) -> Folds:
+    """Whole groups are dealt in turn. How many rows a fold gets is not known before, so every fold has room for all."""
+    capacity = label.shape[0]
+    order = jnp.lexsort((luck, groups))
+    first = jnp.concatenate([jnp.ones(1, bool), groups[order][1:] != groups[order][:-1]])
+    number = jnp.zeros(capacity, jnp.int32).at[order].set(jnp.cumsum(first) - 1)  # of each row's group, from 0; that of padding is the last
+    leader = jax.ops.segment_min(jnp.where(valid, jnp.arange(capacity), capacity - 1), number, capacity)
+    size = jax.ops.segment_sum(valid.astype(jnp.int32), number, capacity)
+    turn = jnp.lexsort((luck, -size, label[leader], size == 0))
+    fold = jnp.zeros(capacity, jnp.int32).at[turn].set(jnp.arange(capacity) % folds)[number]
+    member = (fold == jnp.arange(folds)[:, None]) & valid
+    rows = lambda those: jnp.argsort(~those, axis=1, stable=True)
+    count = member.sum(axis=1)
+    return Folds(rows(~member & valid), valid.sum() - count, rows(member), jnp.arange(capacity) < count[:, None])
 
-    def one(key, state, rows, count):
-        return posterior.fit(key, state, Labeled(labeled.x[rows], labeled.y[rows], count), hparams)
 
-    number = folds.train.shape[0]
-    init_keys, fit_keys = jax.random.split(fit_key, (2, number))
+def task(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int) -> Task:
+    """What a retuner's candidates are judged on: the NLL of the averaged prediction of `num_draws` draws, per row of a fold left out."""
+    init_key, fit_key, draw_key = jax.random.split(key, 3)
+    number, capacity = folds.train.shape[0], labeled.y.shape[0]
+    fit_keys, draw_keys = jax.random.split(fit_key, number), jax.random.split(draw_key, number)
+    fresh = fresh_states(init_key, posterior, labeled, folds)
+    placed = jnp.where(folds.test_valid, folds.test, capacity)
+
+    def fit(hparams, fold):
+        at = lambda tree: jax.tree.map(lambda leaf: leaf[fold], tree)
+        state, info = fit_apart(fit_keys[fold], posterior, at(fresh), labeled, hparams, at(folds))
+        test = folds.test[fold]
+        predicted = Predictive(posterior, state, posterior.draw(draw_keys[fold], state, num_draws), jnp.float32(1.0))(labeled.x[test])
+        losses = -maths.log_mean_exp(predictions.log_likelihood(predicted, labeled.y[test]))
+        losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses).astype(jnp.float32)  # a candidate that diverged never wins
+        return jnp.zeros(capacity, jnp.float32).at[placed[fold]].set(losses, mode="drop"), state
+
+    rows = jnp.zeros((number, capacity), bool).at[jnp.arange(number)[:, None], placed].set(True, mode="drop")
+    return Task(fit, rows)
+
+
+def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds) -> PyTree:
+    """Fit once per fold, on all rows but the fold's: states with a leading axis of folds."""
+    init_key, fit_key = jax.random.split(key)
+    one = lambda key, state, fold: fit_apart(key, posterior, state, labeled, hparams, fold)[0]
+    return chunks.over_fits(one, jax.random.split(fit_key, folds.train.shape[0]), fresh_states(init_key, posterior, labeled, folds), folds)
+
+
+def fresh_states(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds) -> PyTree:
+    """An unfitted state for each fold."""
     # a loop: under vmap the initializers' random numbers take seconds to compile
-    fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), init_keys)
-    states, info = chunks.over_fits(one, fit_keys, fresh, folds.train, folds.train_count)
-    predicted, valid = out_of_fold(draw_key, posterior, labeled, states, folds, num_draws, jnp.float32(1.0))
-    losses = -maths.log_mean_exp(predictions.log_likelihood(predicted, labeled.y))
-    losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses)  # a candidate that diverged anywhere never wins
-    return Trial(jnp.where(valid, losses, 0.0), valid, states)
+    return jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(key, folds.train.shape[0]))
+
+
+def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, hparams: HParams, fold: Folds) -> tuple[PyTree, FitInfo]:
+    """A fit on all rows but those of one fold (leaves without the axis of folds)."""
+    return posterior.fit(key, state, Labeled(labeled.x[fold.train], labeled.y[fold.train], fold.train_count), hparams)
 
 
 def out_of_fold(

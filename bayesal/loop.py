@@ -1,6 +1,6 @@
 """The loop: `init`, `ask`, `tell` over a `LearnerState`. Pure functions; what may fail on values is checked at the edge."""
 
-import functools
+import time
 import warnings
 import weakref
 from collections import OrderedDict
@@ -10,58 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import audits, checks, folds, updates
+from bayesal import audits, checks, rounds, updates
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
-from bayesal.predictives import Predictive
-from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Scaling, Selection, Strategy
+from bayesal.rounds import LearnerState, Parts
+from bayesal.types import ArrayLike, HParams, Key, Posterior, Selection, Strategy
 
-TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
 REMEMBERED = 16  # answers of `ask` that `tell` can look up instead of asking again
-
-
-class Ledger(NamedTuple):
-    """The labeled set, in order of acquisition: rows of the pool and their labels; entries `>= count` are padding."""
-
-    indices: Int[Array, " M"]
-    labels: Int[Array, " M"] | Float[Array, " M"]
-    count: Int[Array, ""]
-
-    def append(self, indices: np.ndarray, labels: np.ndarray) -> "Ledger":
-        """The ledger with more rows; the caller has checked that they fit."""
-        at = slice(int(self.count), int(self.count) + len(indices))
-        rows, values = np.array(self.indices), np.array(self.labels)
-        rows[at], values[at] = indices, labels
-        return Ledger(jnp.asarray(rows), jnp.asarray(values), jnp.asarray(np.int32(at.stop)))
-
-    def available(self, rows: int) -> Bool[Array, " N"]:
-        """Which of the pool's rows have no label yet."""
-        labeled = jnp.where(jnp.arange(self.indices.shape[0]) < self.count, self.indices, rows)
-        return jnp.ones(rows, bool).at[labeled].set(False, mode="drop")
-
-
-class Report(NamedTuple):
-    """What the last `tell` did: the final fit, what the retuner tried, and the temperature with its NLLs."""
-
-    fit: FitInfo
-    candidates: HParams
-    candidate_losses: Float[Array, " P"]
-    chosen: Int[Array, ""]
-    calibration: calibration.Temperature
-
-
-class LearnerState(NamedTuple):
-    """Everything the loop knows, as one pytree: save it, restore it, ask again, and the picks are the same."""
-
-    key: Key
-    round: Int[Array, ""]
-    ledger: Ledger
-    posterior: PyTree
-    hparams: HParams
-    temperature: Float[Array, ""] | Scaling
-    report: Report | None
 
 
 class Learner(NamedTuple):
@@ -78,28 +34,6 @@ class Learner(NamedTuple):
     tell: Callable[..., LearnerState]
 
 
-def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None = None) -> Predictive:
-    """The state's predictive: `num_draws` draws (default: the ensemble's members, or 50), tempered;
-    with the learner's own `num_draws` they are the ones that `ask` uses.
-
-    >>> # log_probs = bayesal.predictive(posterior, state, 100).mean(x_test)   # [n, C]
-    """
-    draws = posterior.draw(_round_key(state, 1), state.posterior, _draws(posterior, num_draws))
-    return Predictive(posterior, state.posterior, draws, state.temperature)
-
-
-def audited(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
-    """Which entries of the ledger are the audit: labels of a uniform random sample of the whole pool, chosen for no other reason.
-
-    The pool `x` is put in a random order that depends on the state's first key alone, and `ask` takes its audit from the front of what has no
-    label. The audit is that order's front up to the first row without a label: who labels a row for another reason does not
-    know the order, so the rows there are a fair sample of the pool, those that were chosen actively too.
-    """
-    rows = x.shape[0]
-    fair = audits.fair(audits.lots(state.key, rows), state.ledger.available(rows), state.ledger.indices)
-    return fair & (jnp.arange(fair.shape[0]) < state.ledger.count)
-
-
 def learner(
     posterior: Posterior,
     strategy: Strategy,
@@ -113,6 +47,7 @@ def learner(
     num_folds: int = 3,
     update: str = "fresh",
     audit: float = 0.0,
+    groups: ArrayLike | None = None,
 ) -> Learner:
     """An active learner: which points to label next, and a model of what is known so far.
 
@@ -135,6 +70,8 @@ def learner(
         Learners that differ only in `update` take each other's states: add every round, and fit afresh now and then.
       audit: share of every batch, to the nearest whole number and one point at least, that is drawn at random instead of by the strategy: the
         only fair sample of the pool (see `audited`), on which the temperature of all labels is corrected (see `calibrate.corrected`).
+      groups: `[N]` whole numbers, a row of the pool each: rows of one number are copies of one another (augmentations, frames of one film, images of one
+        patient), and never stand on both sides of a fold.
     Raises:
       WrongSize: sizes that cannot be. UnknownName: no such update. WrongType: a network for a posterior, a factory for a strategy, an update
         that the posterior cannot do or that leaves a retuner or a calibrator nothing to do.
@@ -142,23 +79,23 @@ def learner(
     _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams)
     size = checks.at_least(1, size, "size")
     capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
-    draws = _draws(posterior, num_draws)
-    retune = retune or retuning.keep()
+    draws = rounds.number_of_draws(posterior, num_draws)
+    retune = retune or rounds.KEEP
+    groups = None if groups is None else checks.groups(groups)
     updates.possible(posterior, retune, calibrate, update)
-    start = HParams() if hparams is None else hparams
-    start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
+    start = checks.as_traced(HParams() if hparams is None else hparams)
     asked: OrderedDict = OrderedDict()
 
     parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update, audits.per_batch(audit, size))
 
     def init(key, x):
         checks.pool(x)
-        return _first_state(checks.key(key), jnp.asarray(x), start, parts)
+        return rounds.first_state(checks.key(key), jnp.asarray(x), start, groups, parts)
 
     def ask(state, x):
         checks.pool(x)
         room = _room(state, x.shape[0], capacity)
-        selection = _edge(_choose(state._replace(report=None), jnp.asarray(x), parts.asking()), state, room)
+        selection = _edge(rounds.choose(state._replace(report=None, search=None), jnp.asarray(x), parts.asking()), state, room)
         asked[_fingerprint(state)] = weakref.ref(x), selection.indices
         while len(asked) > REMEMBERED:
             asked.popitem(last=False)
@@ -169,12 +106,31 @@ def learner(
         if int(state.ledger.count) and not unasked:
             pool, known = asked.get(_fingerprint(state), (lambda: None, None))
             checks.were_asked(rows, np.asarray(known if pool() is x else ask(state, x).indices))
-        ledger = state.ledger.append(rows, values)
-        new = _refit(state._replace(ledger=ledger, report=None), jnp.asarray(x), state.ledger.count, parts.telling())
+        new = _learned(state, x, rows, values, groups, parts)
         _trained(new, x, update if int(state.round) else "fresh")
         return new
 
     return Learner(init, ask, tell)
+
+
+def _learned(state: LearnerState, x: ArrayLike, rows: np.ndarray, labels: np.ndarray, groups: jax.Array | None, parts: Parts) -> LearnerState:
+    """The state that knows some more labels."""
+    checks.enough_groups(groups, np.concatenate([_labeled_rows(state), rows]), x.shape[0], parts.num_folds)
+    known, x = state.ledger.count, jnp.asarray(x)
+    state = state._replace(ledger=state.ledger.append(rows, labels), report=None)
+    if parts.retune.seconds is not None:
+        state = _searched(state, x, groups, parts.searching())
+    return rounds.refit(state, x, known, groups, parts.telling())
+
+
+def _searched(state: LearnerState, x: jax.Array, groups: jax.Array | None, parts: Parts) -> LearnerState:
+    """The state after as many runs of the retuner as its seconds allow, one at least."""
+    began, run, took = time.perf_counter(), 0, 0.0
+    while run == 0 or time.perf_counter() - began + took <= parts.retune.seconds:
+        start = time.perf_counter()
+        state = jax.block_until_ready(rounds.search(state, x, groups, jnp.int32(run), parts))
+        run, took = run + 1, time.perf_counter() - start
+    return state
 
 
 def _kinds(posterior, strategy, calibrate, hparams) -> None:
@@ -199,7 +155,7 @@ def _room(state: LearnerState, rows: int, capacity: int) -> int:
     return capacity - count
 
 
-def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts: "Parts") -> tuple[np.ndarray, np.ndarray]:
+def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels that may enter the ledger, or an error that names what is wrong with them."""
     checks.pool(x)
     rows = checks.indices(indices, x.shape[0])
@@ -207,146 +163,22 @@ def _answers(state: LearnerState, x: ArrayLike, indices: Any, labels: Any, parts
     count = int(state.ledger.count)
     checks.same_pool(_labeled_rows(state), x.shape[0])
     checks.new_labels(rows, _labeled_rows(state), parts.capacity)
-    if (parts.calibrate is not None or not getattr(parts.retune, "keeps", False)) and count + len(rows) < parts.num_folds:
+    if (parts.calibrate is not None or parts.retune.searches) and count + len(rows) < parts.num_folds:
         raise checks.WrongSize(
             "labels", f"retuning and calibration hold out {parts.num_folds} folds, so they need {parts.num_folds} labels or more in all; got "
             f"{count + len(rows)}. Start with more labels, or use retune=None and calibrate=None.")
     return rows, values
 
 
-def _values(state: LearnerState, x: ArrayLike, labels: Any, count: int, parts: "Parts") -> np.ndarray:
+def _values(state: LearnerState, x: ArrayLike, labels: Any, count: int, parts: Parts) -> np.ndarray:
     """Labels of the kind that the posterior learns from."""
     if parts.posterior.real:
         return checks.real_labels(labels, count)
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    classes = _predict.eval_shape(state._replace(report=None), one, parts.telling()).shape[-1]
+    classes = rounds.predict.eval_shape(state._replace(report=None, search=None), one, parts.telling()).shape[-1]
     if classes < 2:
         raise checks.WrongShape("posterior", "the network has C = 1 output. A binary problem has two classes: give the last layer 2 outputs.")
     return checks.labels(labels, classes, count)
-
-
-class Parts(NamedTuple):
-    """What a learner is built of: static, hashed by identity, so that learners of the same parts share compiled programs."""
-
-    posterior: Posterior
-    strategy: Strategy | None
-    retune: retuning.Retuner | None
-    calibrate: calibration.Calibrator | None
-    size: int
-    capacity: int
-    draws: int
-    num_folds: int
-    update: str
-    audits: int
-
-    def asking(self) -> "Parts":
-        """What `ask` depends on."""
-        return self._replace(retune=None, calibrate=None, num_folds=0, update="fresh")
-
-    def telling(self) -> "Parts":
-        """What `tell` depends on: not the strategy, and the size only where labels are added so many at a time."""
-        return self._replace(strategy=None, size=self.size if self.update == "online" else 0, audits=min(self.audits, 1))
-
-
-def _round_key(state: LearnerState, purpose: int) -> Key:
-    return jax.random.fold_in(jax.random.fold_in(state.key, state.round), purpose)
-
-
-def _first_state(key, x, hparams, parts):
-    labels = jnp.zeros(parts.capacity, jnp.float32 if parts.posterior.real else jnp.int32)
-    ledger = Ledger(jnp.zeros(parts.capacity, jnp.int32), labels, jnp.int32(0))
-    state = LearnerState(key, jnp.int32(0), ledger, None, hparams, jnp.float32(1.0), None)
-    try:
-        state = state._replace(posterior=_initialize(_round_key(state, 0), x[:1], parts.posterior))
-        report = jax.eval_shape(lambda s, x: _refit(s, x, s.ledger.count, parts.telling()).report, state, x)
-    except checks.BayesalError:
-        raise
-    except jax.errors.TracerBoolConversionError as error:
-        raise checks.WrongType(
-            "posterior", "the network asks `if` of a traced number, most likely a stock Dropout layer of its `rate` argument. For a rate that "
-            "the retuner may change use bayesal.networks.dropout(x, rngs, rate).") from error
-    except (TypeError, ValueError) as error:
-        raise checks.WrongShape(
-            "posterior", f"the network cannot take one example of this pool, of shape {x.shape[1:]} and type {x.dtype}: {error}. Reshape the "
-            "pool, or build the network for that shape.") from error
-    checks.parameters(state.posterior)
-    blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan if jnp.issubdtype(a.dtype, jnp.floating) else -1, a.dtype), report)
-    unfitted = calibration.unfitted(report.calibration.temperature)
-    return state._replace(temperature=unfitted.temperature, report=blank._replace(calibration=unfitted))
-
-
-@functools.partial(jax.jit, static_argnames="posterior")
-def _initialize(key, x, posterior):
-    # a strong type for every parameter: weakly typed ones would compile each verb once more
-    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, jnp.result_type(a)), posterior.init(key, x[0]))
-
-
-@functools.partial(jax.jit, static_argnames="parts")
-def _predict(state: LearnerState, x: Array, parts: Parts) -> Prediction:
-    return predictive(parts.posterior, state, parts.draws)(x)
-
-
-@functools.partial(jax.jit, static_argnames="parts")
-def _choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
-    bound = predictive(parts.posterior, state, parts.draws)
-    free, size = state.ledger.available(x.shape[0]), min(parts.size, x.shape[0])
-    if not parts.audits:
-        return parts.strategy(_round_key(state, 2), bound, x, free, size)
-    drawn = audits.draw(audits.lots(state.key, x.shape[0]), free, parts.audits)
-    others = free.at[drawn].set(False, mode="drop", wrap_negative_indices=False)
-    return audits.before(drawn, parts.strategy(_round_key(state, 2), bound, x, others, max(size - parts.audits, 1)))
-
-
-@functools.partial(jax.jit, static_argnames="parts")
-def _refit(state: LearnerState, x: Array, known: Int[Array, ""], parts: Parts) -> LearnerState:
-    """Retune and calibrate on out-of-fold predictions, and fit on all labels, or add those from the `known`-th on."""
-    posterior = parts.posterior
-    keys = jax.random.split(_round_key(state, 3), 6)
-    labeled = Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
-    split = folds.split(keys[0], labeled, parts.num_folds)
-
-    def trial(candidate):
-        return folds.cross_fit(keys[1], posterior, labeled, candidate, split, posterior.members or min(parts.draws, TRIAL_DRAWS))
-
-    hparams, tuning = parts.retune(keys[2], trial, state.hparams)
-    fitted = calibration.unfitted()
-    if parts.calibrate is not None:
-        states = (trial(hparams) if tuning.trial is None else tuning.trial).states
-        predicted, valid = folds.out_of_fold(keys[3], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
-        fitted = calibration.corrected(parts.calibrate, predicted, labeled.y, valid, audited(state, x)) if parts.audits else parts.calibrate(predicted, labeled.y, valid)
-    start = lambda: updates.begin(parts.update, posterior, state.posterior, posterior.init(keys[4], x[0]), state.round)
-    fit = lambda: posterior.fit(keys[5], start(), labeled, hparams)
-    if parts.update == "online":
-        take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])
-        add = lambda: updates.add(posterior, state.posterior, take, known, state.ledger.count, parts.size)
-        new, info = jax.lax.cond(state.round > 0, add, fit)
-    else:
-        new, info = fit()
-    report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
-    return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, report)
-
-
-def grow(state: LearnerState, capacity: int) -> LearnerState:
-    """The same state with room for `capacity` labels, for a learner built with that capacity.
-
-    Raises:
-      WrongSize: less room than there is.
-    """
-    more = checks.at_least(state.ledger.indices.shape[0], capacity, "capacity") - state.ledger.indices.shape[0]
-    padded = [jnp.pad(rows, (0, more)) for rows in (state.ledger.indices, state.ledger.labels)]
-    return state._replace(ledger=Ledger(*padded, state.ledger.count))
-
-
-def _draws(posterior: Posterior, num_draws: int | None) -> int:
-    if num_draws is None:
-        return posterior.members or 50
-    if isinstance(num_draws, bool) or not isinstance(num_draws, int | np.integer) or num_draws < 1:
-        raise checks.WrongSize("num_draws", f"`num_draws` must be a positive int, got {num_draws!r}.")
-    if posterior.members not in (None, num_draws):
-        raise checks.WrongSize(
-            "num_draws", f"`num_draws` = {num_draws}, but this posterior has exactly {posterior.members} members: pass num_draws={posterior.members}, "
-            f"or build it with members={num_draws}.")
-    return int(num_draws)
 
 
 def _labeled_rows(state: LearnerState) -> np.ndarray:

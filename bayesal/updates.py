@@ -29,7 +29,7 @@ def possible(posterior: Posterior, retune: Any, calibrate: Any, update: str) -> 
         raise checks.WrongType(
             "update", "this posterior cannot add labels to what it knows: pass update='fresh' or 'warm'. What can is `posteriors.laplace` of one output, such "
             "as likelihood=likelihoods.gaussian(noise=...), or with structure='full'.")
-    if not getattr(retune, "keeps", False):
+    if retune.searches:
         raise checks.WrongType(
             "retune", "with update='online' only the first labels are fitted, so hyperparameters found later would change nothing: pass retune=None, or update='fresh'.")
     if calibrate is not None:

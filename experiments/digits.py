@@ -56,7 +56,7 @@ def load(config: Config, seed: int) -> runs.Data:
 def build(config: Config) -> tuple[bayesal.Posterior, dict[str, bayesal.Learner]]:
     """One posterior and one retuner, shared by four learners, so that `tell` is compiled once for all."""
     posterior = posteriors.mc_dropout(networks.mlp(64, 10, (config.hidden,)))
-    tuned = dict(retune=retune.population(config.candidates, steps=(50, config.max_steps)), calibrate=calibrate.temperature(), num_folds=config.folds)
+    tuned = dict(retune=retune.population(config.candidates, retune.space(steps=(50, config.max_steps))), calibrate=calibrate.temperature(), num_folds=config.folds)
     capacity = 20 + config.rounds * config.size
     hparams = bayesal.HParams(steps=config.max_steps // 2)
     return posterior, {name: bayesal.learner(posterior, strategy, size=config.size, capacity=capacity, num_draws=config.draws, hparams=hparams, **tuned)

@@ -19,6 +19,7 @@ LAYERS = (
     {"select"},
     {"calibrate", "conformal", "posteriors", "retune"},
     {"audits", "folds", "acquire", "explain", "preference", "stream", "shards", "updates"},
+    {"rounds"},
     {"loop", "backend", "testing"},
     {"checkpoint", "adapters"},
     {"__init__"},

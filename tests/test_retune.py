@@ -1,130 +1,355 @@
+import math
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesal import checks, retune
+from bayesal.retune import proposers, racing, spaces
+from bayesal.retune.history import empty, remember
 from bayesal.types import HParams
 
 pytestmark = pytest.mark.usefixtures("strict")
 
-START = HParams(*(jnp.float32(v) for v in (3e-3, 1e-4, 0.3, 1.0)), steps=jnp.int32(300))
-BOUNDS = HParams((5e-4, 2e-2), (1e-5, 1e-1), (0.05, 0.6), (0.1, 3.0), (50, 400))
-ALL = jnp.ones(20, bool)
+START = HParams(*(jnp.int32(v) if name in ("steps", "structure") else jnp.float32(v) for name, v in zip(HParams._fields, HParams(), strict=True)))
+ALL = np.arange(20) % 4 == np.arange(4)[:, None]  # four folds of five rows
+
+
+# how candidates stand, and who wins
+
+
+def raced(losses, rows=ALL, folds=None):
+    losses = jnp.asarray(losses, jnp.float32)
+    done = np.ones((len(losses), len(rows)), bool) if folds is None else np.arange(len(rows)) < np.asarray(folds)[:, None]
+    return racing.standing(racing.Race(losses, jnp.asarray(done), ()), jnp.asarray(rows)), jnp.asarray(done.all(axis=1))
 
 
 def losses_of(*means, spread=0.0, seed=0):
     noise = np.random.default_rng(seed).normal(size=(len(means), 20))
     noise -= noise.mean(axis=1, keepdims=True)
-    return jnp.asarray(np.asarray(means)[:, None] + spread * noise, jnp.float32)
+    return np.asarray(means)[:, None] + spread * noise
 
 
 def test_a_clear_winner_wins():
-    means, errors, chosen = retune.judge(losses_of(1.0, 0.9, 0.5, 0.7), ALL)
-    assert int(chosen) == 2 and float(errors[0]) == 0.0
-    np.testing.assert_allclose(means, [1.0, 0.9, 0.5, 0.7], rtol=1e-6)
+    stand, whole = raced(losses_of(1.0, 0.9, 0.5, 0.7))
+    assert int(racing.winner(stand, whole)) == 2 and float(stand.errors[0]) == 0.0
+    np.testing.assert_allclose(stand.losses, [1.0, 0.9, 0.5, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(stand.differences, [0.0, -0.1, -0.5, -0.3], atol=1e-6)
 
 
 @given(st.integers(0, 2**31), st.floats(-0.5, 0.5))
 def test_the_incumbent_stays_within_the_standard_error(seed, gap):
     losses = losses_of(1.0, 1.0 + gap, spread=1.0, seed=seed)
-    _, errors, chosen = retune.judge(losses, ALL)
-    pairs = np.asarray(losses, np.float64)
-    by_hand = (pairs[1] - pairs[0]).std(ddof=1) / np.sqrt(20)
-    assert abs(float(errors[1]) - by_hand) < 1e-5
+    stand, whole = raced(losses)
+    by_hand = (losses[1] - losses[0]).std(ddof=1) / np.sqrt(20)
+    assert abs(float(stand.errors[1]) - by_hand) < 1e-5
     if abs(gap + by_hand) > 1e-4:
-        assert int(chosen) == (gap < -by_hand)
+        assert int(racing.winner(stand, whole)) == (gap < -by_hand)
 
 
 def test_a_tie_stays_with_the_incumbent():
-    assert int(retune.judge(losses_of(1.0, 1.0, 1.0), ALL)[2]) == 0
+    assert int(racing.winner(*raced(losses_of(1.0, 1.0, 1.0)))) == 0
+
+
+def test_a_candidate_is_compared_on_the_rows_it_has_seen():
+    """Ahead on the first fold alone, where the incumbent is bad: judged there, and not kept for it."""
+    losses = np.where(ALL[0], [[3.0], [2.5]], [[1.0], [0.0]])
+    stand, whole = raced(losses, folds=[4, 1])
+    np.testing.assert_allclose(stand.losses, [1.5, 2.5])
+    np.testing.assert_allclose(stand.differences, [0.0, -0.5])
+    assert int(racing.winner(stand, whole)) == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_broken_candidate_never_wins(bad):  # TRAPS 4
-    losses = losses_of(1.0, 0.2, 0.5).at[1, 3].set(bad)
-    means, errors, chosen = retune.judge(losses, ALL)
-    assert int(chosen) == 2 and float(means[1]) == np.inf and np.all(np.isfinite(errors))
-    assert int(retune.judge(losses.at[2, 0].set(bad), ALL)[2]) == 0
-    assert int(retune.judge(losses_of(1.0, 2.0).at[0, 0].set(bad), ALL)[2]) == 1  # a broken incumbent always loses
-    assert int(retune.judge(jnp.full((3, 20), bad), ALL)[2]) == 0
+    losses = losses_of(1.0, 0.2, 0.5)
+    losses[1, 3] = bad
+    stand, whole = raced(losses)
+    assert int(racing.winner(stand, whole)) == 2 and float(stand.losses[1]) == np.inf and np.all(np.isfinite(stand.errors))
+    losses[2, 0] = bad
+    assert int(racing.winner(*raced(losses))) == 0
+    broken_first = losses_of(1.0, 2.0, 1.5)
+    broken_first[0, 0] = bad
+    assert int(racing.winner(*raced(broken_first))) == 2  # a broken incumbent always loses
+    assert int(racing.winner(*raced(np.full((3, 20), bad)))) == 0
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e6, np.nan, -np.inf])
 def test_padding_changes_nothing(junk):  # TRAPS 21
     losses = losses_of(1.0, 0.9, 1.2, spread=0.3)
-    padded = jnp.concatenate([losses, jnp.full((3, 60), junk)], axis=1)
-    for a, b in zip(retune.judge(padded, jnp.arange(80) < 20), retune.judge(losses, ALL), strict=True):
+    padded = np.concatenate([losses, np.full((3, 60), junk)], axis=1)
+    for a, b in zip(raced(padded, np.pad(ALL, ((0, 0), (0, 60))))[0], raced(losses)[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def quadratic(seen=None):
-    """A fake trial: the best learning rate is 1e-2, the best dropout 0.1."""
-
-    def trial(hparams):
-        if seen is not None:
-            seen.append(1)
-        loss = jnp.square(jnp.log(hparams.learning_rate / 1e-2)) + jnp.square(hparams.dropout - 0.1)
-        return retune.Trial(jnp.full(20, 1.0) * loss, ALL, {"rate": hparams.learning_rate})
-
-    return trial
+# the race
 
 
-@pytest.mark.parametrize("size", [2, 8])
-def test_proposals_are_as_many_as_asked_within_bounds_and_judged_once(size):
-    retuner, trial = retune.population(size), quadratic()
-    for key in jax.random.split(jax.random.key(0), 3):
-        hparams, tuning = retuner(key, trial, START)
-        for name, (low, high) in zip(HParams._fields, BOUNDS, strict=True):
-            values = np.asarray(getattr(tuning.candidates, name))
-            assert values.shape == (size,)
-            assert np.all((values[1:] >= low * 0.9999) & (values[1:] <= high * 1.0001)), name
-        assert tuning.candidates.steps.dtype == jnp.int32
-        assert all(float(a[0]) == float(b) for a, b in zip(tuning.candidates, START, strict=True))
-        picked = int(tuning.chosen)
-        assert all(float(a[picked]) == float(b) for a, b in zip(tuning.candidates, hparams, strict=True))
-        assert float(tuning.trial.states["rate"]) == float(hparams.learning_rate)
-        assert float(tuning.losses[picked]) <= float(tuning.losses[0])
+def table_task(losses, rows, count=None):
+    """Candidates that lose what a table says: row `dropout` of it; a fit returns its own number and fold."""
+
+    def fit(hparams, fold):
+        if count is not None:
+            jax.debug.callback(lambda steps, at, fold: count.append((int(at), int(fold))) if steps > 0 else None, hparams.steps, hparams.dropout, fold)
+        mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
+        return jnp.where(jnp.asarray(rows)[fold], mine, 0.0), {"who": hparams.dropout, "fold": fold, "structure": hparams.structure}
+
+    return retune.Task(fit, jnp.asarray(rows))
 
 
-def test_proposals_obey_the_key():
-    retuner, trial = retune.population(8), quadratic()
-    one, same, other = (retuner(jax.random.key(k), trial, START)[1].candidates.dropout for k in (0, 0, 1))
-    assert np.array_equal(one, same) and not np.array_equal(one[1:], other[1:])
-    assert len(set(np.asarray(one).tolist())) == 8
+def numbered(size, steps=None, structures=None):
+    many = jax.tree.map(lambda value: jnp.broadcast_to(value, (size,)), START)
+    return many._replace(
+        dropout=jnp.arange(size, dtype=jnp.float32), steps=jnp.asarray(np.full(size, 5) if steps is None else steps, jnp.int32),
+        structure=jnp.asarray(np.zeros(size) if structures is None else structures, jnp.int32))
 
 
-def test_rounds_improve_and_compile_once():  # TRAPS 20
-    seen = []
-    trial = quadratic(seen)
-    round_ = jax.jit(lambda key, hparams: retune.population(8)(key, trial, hparams))
-    hparams, best = START, np.inf
-    for key in jax.random.split(jax.random.key(1), 10):
-        hparams, tuning = round_(key, hparams)
-        assert float(tuning.losses[tuning.chosen]) <= best
-        best = float(tuning.losses[tuning.chosen])
-    assert len(seen) == 1 and best < 0.1
+def halved(losses, rows, keep):
+    """Successive halving as a person would write it, in exact numbers."""
+    size, alive, done = len(losses), list(range(len(losses))), []
+    for fold in range(len(rows)):
+        done.append(set(alive))
+        if fold + 1 == len(rows):
+            break
+        seen = rows[: fold + 1].any(axis=0)
+        gap = lambda c: sum(Fraction(float(a)) - Fraction(float(b)) for a, b in zip(losses[c][seen], losses[0][seen], strict=True))  # noqa: B023
+        number = max(math.ceil(size * keep ** (fold + 1)), min(size, 2))
+        alive = sorted(alive, key=lambda c: (c != 0, gap(c)))[:number]
+    return done
 
 
-def test_a_range_of_one_value_is_that_value():
-    _, tuning = retune.population(4, dropout=(0.25, 0.25), steps=(100, 100))(jax.random.key(0), quadratic(), START)
-    np.testing.assert_allclose(tuning.candidates.dropout[1:], 0.25, rtol=1e-5)
-    assert tuning.candidates.steps[1:].tolist() == [100, 100, 100]
+@given(st.integers(0, 2**31), st.sampled_from([2, 5, 8]), st.sampled_from([0.3, 0.5, 1.0]))
+@settings(max_examples=10)
+def test_the_race_is_successive_halving(seed, size, keep):
+    rng = np.random.default_rng(seed)
+    losses = rng.normal(size=(size, 20)).astype(np.float32)
+    steps, structures = rng.integers(1, 9, size), rng.integers(0, 3, size)
+    expected = halved(losses, ALL, keep)
+    for together in (1, 3, None):
+        count = []
+        found = racing.race(table_task(losses, ALL, count), numbered(size, steps, structures), keep, together)
+        jax.effects_barrier()
+        assert [set(np.flatnonzero(np.asarray(found.done[:, fold])).tolist()) for fold in range(4)] == expected
+        assert sorted(count) == sorted((c, fold) for fold in range(4) for c in expected[fold])  # each once, and no other
+        assert len(count) == sum(retune.rungs(size, 4, keep))
+        seen = np.asarray(found.done)[:, :, None] & ALL[None]
+        np.testing.assert_array_equal(found.losses, np.where(seen.any(axis=1), losses, 0.0))
+        for name, truth in (("who", np.arange(size)[:, None]), ("fold", np.arange(4)), ("structure", structures[:, None])):
+            np.testing.assert_array_equal(np.asarray(found.states[name])[np.asarray(found.done)], np.broadcast_to(truth, (size, 4))[np.asarray(found.done)])
 
 
-def test_keep_keeps():
-    hparams, tuning = retune.keep()(jax.random.key(0), None, START)
-    assert hparams is START and int(tuning.chosen) == 0 and tuning.trial is None
+def test_rungs_are_few_and_never_less_than_two():
+    assert retune.rungs(8, 5) == (8, 4, 2, 2, 2) and retune.rungs(2, 3) == (2, 2, 2) and retune.rungs(9, 2, 0.3) == (9, 3)
+
+
+def test_a_broken_incumbent_goes_on_and_the_finite_go_before_the_broken():
+    losses = losses_of(1.0, 5.0, 0.2, 3.0, 4.0, 2.0)
+    losses[[0, 2], 0] = np.nan  # fold 0
+    found = racing.race(table_task(losses, ALL), numbered(6), 0.5)
+    assert np.asarray(found.done).sum(axis=1).tolist() == [4, 1, 1, 2, 1, 4]
+
+
+# spaces
+
+
+@pytest.mark.parametrize(
+    "distribution", [retune.uniform(-1.0, 3.0), retune.log_uniform(1e-5, 1e-1), retune.uniform(3, 40, whole=True), retune.log_uniform(50, 400, whole=True), retune.choice(5)])  # fmt: skip
+def test_ranks_undo_quantiles(distribution):
+    units = jnp.linspace(0.0, 1.0, 41)
+    values = distribution.quantile(units)
+    assert np.all(np.diff(values) >= 0)
+    np.testing.assert_allclose(distribution.quantile(distribution.rank(values)), values, rtol=1e-5)
+    assert 0 <= float(distribution.rank(-1e9)) <= float(distribution.rank(1e9)) <= 1  # outside: the nearest end
+
+
+def test_log_uniform_gives_every_decade_as_much():
+    values = np.log10(np.asarray(retune.log_uniform(1e-4, 1e-1).quantile(jnp.linspace(0, 1, 3001))))
+    assert np.histogram(values, [-4, -3, -2, -1])[0].tolist() == pytest.approx([1000, 1000, 1000], abs=2)
+
+
+def test_choices_are_alike_and_whole():
+    values = np.asarray(retune.choice(4).quantile(jnp.linspace(0, 0.9999, 4000)))
+    assert values.dtype == np.int32 and np.bincount(values).tolist() == pytest.approx([1000] * 4, abs=2)
+
+
+def test_a_space_searches_what_it_is_told():
+    space = retune.space(dropout=None, warmup=(0.0, 0.3), structure=3, steps=retune.uniform(10, 20, whole=True))
+    assert spaces.searched(space) == ("learning_rate", "weight_decay", "prior_scale", "steps", "warmup", "structure")
+    units = jax.random.uniform(jax.random.key(0), (50, 6))
+    found = spaces.values(space, units, START)
+    assert np.all(np.asarray(found.dropout) == np.float32(0.3)) and found.steps.dtype == found.structure.dtype == jnp.int32
+    assert set(np.asarray(found.structure).tolist()) == {0, 1, 2} and np.all((found.steps >= 10) & (found.steps <= 20))
+    again = spaces.values(space, spaces.ranks(space, found), START)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), again, found)
 
 
 @pytest.mark.parametrize(
     ("argument", "options"),
-    [("size", {"size": 1}), ("learning_rate", {"learning_rate": (0.0, 1.0)}), ("dropout", {"dropout": (0.1, 1.0)}),
-     ("weight_decay", {"weight_decay": (0.1, 0.01)}), ("steps", {"steps": (-1, 5)}), ("prior_scale", {"prior_scale": (float("nan"), 1.0)})],
+    [("learning_rate", {"learning_rate": (0.0, 1.0)}), ("dropout", {"dropout": (0.1, 1.0)}), ("weight_decay", {"weight_decay": (0.1, 0.01)}),
+     ("steps", {"steps": (-1, 5)}), ("prior_scale", {"prior_scale": (float("nan"), 1.0)}), ("warmup", {"warmup": (0.0, 1.5)}),
+     ("structure", {"structure": 0}), ("steps", {"steps": "many"}), ("label_smoothing", {"label_smoothing": (-0.1, 0.1)})],
 )  # fmt: skip
 def test_bounds_that_are_none_are_refused_by_name(argument, options):
     with pytest.raises(checks.WrongSize, match=f"`{argument}`") as caught:
+        retune.space(**options)
+    assert caught.value.argument == argument
+
+
+def test_unknown_fields_and_empty_spaces_are_refused():
+    with pytest.raises(checks.UnknownName, match="momentum"):
+        retune.space(momentum=(0.1, 0.9))
+    with pytest.raises(checks.WrongSize, match="nothing to search"):
+        retune.space(**dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps")))
+
+
+# history
+
+
+def told(history, values, round, chosen=0, places=None):
+    many = numbered(len(values))
+    differences = jnp.asarray(values, jnp.float32)
+    return remember(history, retune.History(
+        many, differences + 1, differences, 0 * differences, jnp.full(len(values), 3, jnp.int32), jnp.full(len(values), round, jnp.int32),
+        jnp.arange(len(values)) == chosen, jnp.int32(len(values))))  # fmt: skip
+
+
+def test_the_history_is_told_in_order_and_forgets_the_oldest():
+    history = empty(7, START)
+    for round in range(3):
+        history = told(history, [0.0, 1.0 + round, 2.0 + round], round, chosen=round)
+        columns = retune.table(history)
+        rows = [(r, c) for r in range(round + 1) for c in range(3)][-7:]
+        assert list(zip(columns["round"].tolist(), columns["dropout"].astype(int).tolist(), strict=True)) == rows
+        assert columns["chosen"].tolist() == [r == c for r, c in rows]
+        np.testing.assert_allclose(columns["difference"], [c + r if c else 0.0 for r, c in rows])
+    assert retune.table(empty(7, START))["loss"].shape == (0,)
+
+
+# proposals
+
+
+@pytest.mark.parametrize("proposer", [retune.nearby(), retune.nearby(1.0), retune.surrogate(), retune.surrogate(0.0), retune.surrogate(1.0)])
+def test_proposals_lie_in_the_cube_and_obey_the_key(proposer):
+    space = retune.space(structure=3)
+    history = told(told(empty(64, START), [0.0, np.inf, -0.1, 0.3], 0), [0.0, np.nan, 0.2, np.inf], 1)
+    one, same, other = (np.asarray(proposer.ask(jax.random.key(k), history, space, START, 5)) for k in (0, 0, 1))
+    assert one.shape == (5, 6) and np.all((one >= 0) & (one <= 1))
+    assert np.array_equal(one, same) and not np.array_equal(one, other) and len(np.unique(one, axis=0)) == 5
+
+
+def bowl(units):
+    """The first axis matters, the second does not; the best is at 0.8."""
+    return jnp.square(units[:, 0] - 0.8)
+
+
+def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
+    """Rounds differ by large constants, and what is far off diverges; still the proposals go where the bowl is lowest."""
+    space = retune.space(**dict.fromkeys(("weight_decay", "prior_scale", "steps")))
+    history = empty(64, START)
+    for round, key in enumerate(jax.random.split(jax.random.key(3), 5)):
+        units = jax.random.uniform(key, (6, 2))
+        loss = jnp.where(units[:, 0] < 0.1, jnp.inf, bowl(units) - bowl(units[:1]))
+        tried = retune.History(
+            spaces.values(space, units, START), loss + 100 * round, loss, 0 * loss, jnp.full(6, 3, jnp.int32), jnp.full(6, round, jnp.int32), loss == 0, jnp.int32(6))
+        history = remember(history, tried)
+    keys = jax.random.split(jax.random.key(4), 6)
+    proposed = jnp.concatenate([retune.surrogate(0.0).ask(key, history, space, START, 4) for key in keys])
+    assert float(jnp.median(jnp.abs(proposed[:, 0] - 0.8))) < 0.12  # 0.3 by chance
+    assert float(jnp.std(proposed[:, 1])) > 0.2  # what does not matter stays open
+
+
+@pytest.mark.parametrize(("argument", "build"), [("local", lambda: retune.nearby(1.5)), ("width", lambda: retune.nearby(0.5, -1.0)), ("fresh", lambda: retune.surrogate(2.0)), ("fading", lambda: retune.surrogate(0.2, 0.0))])  # fmt: skip
+def test_options_of_proposers_are_checked(argument, build):
+    with pytest.raises(checks.OutOfRange, match=f"`{argument}`"):
+        build()
+
+
+def test_the_surrogate_s_kernel_is_matern():
+    rng = np.random.default_rng(0)
+    a, b, length = rng.random((3, 2)), rng.random((4, 2)), np.array([0.3, 2.0])
+    found = proposers._kernel(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32), jnp.asarray(length, jnp.float32), jnp.zeros(2, bool))
+    for i in range(3):
+        for j in range(4):
+            r = math.sqrt(5 * sum(((a[i, d] - b[j, d]) / length[d]) ** 2 for d in range(2)))
+            assert float(found[i, j]) == pytest.approx((1 + r + r * r / 3) * math.exp(-r), abs=1e-5)
+
+
+# the whole
+
+
+def quadratic(seen=None):
+    """A fake task: the best learning rate is 1e-2, the best dropout 0.1."""
+
+    def fit(hparams, fold):
+        if seen is not None:
+            seen.append(1)
+        loss = jnp.square(jnp.log(hparams.learning_rate / 1e-2)) + jnp.square(hparams.dropout - 0.1)
+        return jnp.where(jnp.asarray(ALL)[fold], loss, 0.0), {"rate": hparams.learning_rate, "fold": fold}
+
+    return retune.Task(fit, jnp.asarray(ALL))
+
+
+def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():
+    retuner = retune.population(5)
+    run = jax.jit(lambda key, memory: retuner.run(key, quadratic(), START, memory, jnp.int32(0)))
+    for key in jax.random.split(jax.random.key(0), 3):
+        hparams, tuning, memory = run(key, retuner.init(START))
+        for name in spaces.searched(retune.space()):
+            units = np.asarray(getattr(retune.space(), name).rank(getattr(tuning.candidates, name)))
+            assert units.shape == (5,) and np.all((units >= 0) & (units <= 1))
+        assert all(float(a[0]) == float(b) for a, b in zip(tuning.candidates, START, strict=True))
+        picked = int(tuning.chosen)
+        assert all(float(a[picked]) == float(b) for a, b in zip(tuning.candidates, hparams, strict=True))
+        assert tuning.states["rate"].tolist() == [float(hparams.learning_rate)] * 4 and tuning.states["fold"].tolist() == [0, 1, 2, 3]
+        assert float(tuning.losses[picked]) <= float(tuning.losses[0]) and tuning.folds.tolist().count(4) == 2
+        assert retune.table(memory)["chosen"].tolist() == [i == picked for i in range(5)]
+
+
+@pytest.mark.parametrize("proposer", [retune.nearby(), retune.surrogate()])
+def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
+    retuner, seen = retune.population(8, proposer=proposer), []
+    task = quadratic(seen)
+    round_ = jax.jit(lambda key, hparams, memory, round: retuner.run(key, task, hparams, memory, round))
+    hparams, memory, best, traced = START, retuner.init(START), np.inf, None
+    for round, key in enumerate(jax.random.split(jax.random.key(1), 10)):
+        hparams, tuning, memory = round_(key, hparams, memory, jnp.int32(round))
+        assert float(tuning.losses[tuning.chosen]) <= best
+        best, traced = float(tuning.losses[tuning.chosen]), traced or len(seen)
+    assert len(seen) == traced and best < 0.1 and round_._cache_size() == 1 and int(memory.count) == 80
+
+
+def test_keep_keeps():
+    hparams, tuning, memory = retune.keep().run(jax.random.key(0), None, START, (), jnp.int32(0))
+    assert hparams is START and int(tuning.chosen) == 0 and tuning.states is None and memory == ()
+
+
+@given(st.integers(4, 60), st.integers(2, 6), st.booleans())
+def test_a_budget_of_fits_is_kept_and_used(fits, folds, halve):
+    from bayesal.retune.retuners import affordable
+
+    share = 0.5 if halve else 1.0
+    if sum(retune.rungs(2, folds, share)) > fits:
+        with pytest.raises(checks.WrongSize, match="`fits`"):
+            affordable(fits, folds, share)
+    else:
+        size = affordable(fits, folds, share)
+        assert sum(retune.rungs(size, folds, share)) <= fits < sum(retune.rungs(size + 1, folds, share))
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [("size", {"size": 1}), ("fits", {"fits": 3}), ("fits", {"size": 4, "fits": 20}), ("seconds", {"seconds": 0.0}), ("places", {"size": 8, "places": 4})],
+)  # fmt: skip
+def test_sizes_that_are_none_are_refused_by_name(argument, options):
+    with pytest.raises(checks.WrongSize, match=f"`{argument}`") as caught:
         retune.population(**options)
     assert caught.value.argument == argument
+
+
+def test_a_space_that_is_none_is_refused():
+    with pytest.raises(checks.WrongType, match="`space`"):
+        retune.population(space=HParams(learning_rate=(1e-3, 1e-2)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal.checks.errors import NonFinite, UnknownName, WrongIndex, WrongLabel, WrongShape, WrongSize
+from bayesal.checks.errors import NonFinite, OutOfRange, UnknownName, WrongIndex, WrongLabel, WrongShape, WrongSize, WrongType
 from bayesal.checks.values import a, concrete, listed
 from bayesal.types import HParams
 
@@ -106,18 +106,46 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
             "every time; labeled rows are left out by themselves.", outside)
 
 
+def groups(values: Any) -> jax.Array:
+    """Whole numbers `[N]`, one for each row of a pool: rows of one number belong together."""
+    array = np.asarray(values)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise WrongType("groups", f"`groups` must be whole numbers of shape [N], one for each row of the pool; got shape {array.shape} of {array.dtype}.")
+    if array.size and (array.min() < 0 or array.max() >= np.iinfo(np.int32).max):
+        raise OutOfRange("groups", f"`groups` must lie in [0, {np.iinfo(np.int32).max}); got {array.min()} to {array.max()}.")
+    return jnp.asarray(array, jnp.int32)
+
+
+def enough_groups(found: Any, labeled: np.ndarray, rows: int, folds: int) -> None:
+    """Every row of the pool has a group, and the labeled rows come from as many as there are folds."""
+    if found is None:
+        return
+    if found.shape[0] != rows:
+        raise WrongSize("groups", f"`groups` has {found.shape[0]} entries and the pool `x` {rows} rows: give each row the number of its group.")
+    if (distinct := len(np.unique(np.asarray(found)[labeled]))) < folds:
+        raise WrongSize("groups", f"the labels come from {distinct} groups, and {folds} folds need one each: label rows of other groups, or pass a smaller `num_folds`.")
+
+
+WHOLE = ("steps", "structure")  # hyperparameters that count something
+
+
+def as_traced(values: HParams) -> HParams:
+    """Hyperparameters as arrays of one type each, whatever they were: int32 where they are whole numbers, and else float32."""
+    return HParams(*(jnp.asarray(v, jnp.int32 if name in WHOLE else jnp.float32) for name, v in zip(HParams._fields, values, strict=True)))
+
+
 def hparams(values: Any) -> None:
-    """Hyperparameters in their ranges, and whole steps."""
+    """Hyperparameters in their ranges, whole numbers where they must be."""
     if isinstance(values, Mapping) and (unknown := sorted(map(str, set(values) - set(HParams._fields)))):
         raise UnknownName("hparams", f"`hparams` has no field {', '.join(unknown)}; the fields are {', '.join(HParams._fields)}.")
     a(HParams, values, "hparams", "HParams(**values)" if isinstance(values, Mapping) else "HParams(steps=300)")
-    ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
-    for name, (low, high) in ranges.items():
-        value = float(getattr(values, name))
-        if not low <= value < high:
-            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")
-    if float(values.steps) % 1:
-        raise WrongSize("hparams", f"`hparams.steps` = {float(values.steps):g} must be a whole number.")
+    shares = dict.fromkeys(("dropout", "warmup", "final_rate", "label_smoothing"), (0, 1))
+    for name, value in zip(HParams._fields, map(float, values), strict=True):
+        low, high = {**shares, "prior_scale": (1e-12, np.inf)}.get(name, (0, np.inf))
+        if not (low <= value < high or (name == "final_rate" and value == high)):
+            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}{']' if name == 'final_rate' else ')'}.")
+        if name in WHOLE and value % 1:
+            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must be a whole number.")
 
 
 def parameters(values: Any) -> None:

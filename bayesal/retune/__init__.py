@@ -1,0 +1,16 @@
+"""The next round's hyperparameters, found on labels that no candidate was fitted on, every round, in one program that is compiled once.
+
+A `Retuner` searches a `space` of distributions over `HParams`; a `Proposer` says what to try, from the `History` of all rounds; candidates
+race over folds, and the incumbent stays unless it is beaten by more than the standard error.
+"""
+
+from bayesal.retune.history import History, table
+from bayesal.retune.proposers import Proposer, nearby, surrogate
+from bayesal.retune.racing import Task, race, rungs
+from bayesal.retune.retuners import Retuner, Tuning, keep, population
+from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
+
+__all__ = [
+    "Distribution", "History", "Proposer", "Retuner", "Task", "Tuning", "choice", "keep", "log_uniform", "nearby", "population", "race", "rungs", "space",
+    "surrogate", "table", "uniform",
+]

@@ -1,0 +1,170 @@
+"""Who proposes the next candidates, in the unit cube of a search space.
+
+A proposer is two pure functions: `ask` gives points to try, `tell` adds a round's results to what is known. All run inside the round's compiled program.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from bayesal import checks
+from bayesal.retune import spaces
+from bayesal.retune.history import History, remember
+from bayesal.types import HParams, Key
+
+RECENT = 128  # candidates of the past that a surrogate looks at
+POOL = 256  # points among which a surrogate looks for its proposals
+GUESSES = 48  # hyperparameters of the surrogate itself that are weighed by their evidence
+WORST = 3.0  # standardized differences are cut here, and diverged candidates have this one
+
+
+class Proposer(NamedTuple):
+    """Two pure functions.
+
+    ask:  `(key, history, space, incumbent, size) -> units [size, D]`, points of the unit cube to try beside the incumbent.
+    tell: `(history, tried) -> history`, with the results of a round.
+    """
+
+    ask: Callable[[Key, History, HParams, HParams, int], Float[Array, "P D"]]
+    tell: Callable[[History, History], History] = remember
+
+
+def nearby(local: float = 0.5, width: float = 0.2) -> Proposer:
+    """Neighbors of the incumbent and points of the whole space; what earlier rounds learned is only who the incumbent is.
+
+    Args:
+      local: share of the points that are neighbors: normal steps of `width` along every axis of the cube.
+      width: of those steps; a choice without order is made anew with this chance.
+    Raises:
+      OutOfRange: a share or a width that is none.
+    """
+    for name, value in (("local", local), ("width", width)):
+        if not 0 <= value <= 1:
+            raise checks.OutOfRange(name, f"`{name}` = {value} must lie in [0, 1].")
+
+    def ask(key, history, space, incumbent, size):
+        del history
+        near_key, fresh_key = jax.random.split(key)
+        center, neighbors = spaces.ranks(space, incumbent), round(local * size)
+        near = _around(near_key, jnp.broadcast_to(center, (neighbors, center.shape[0])), width, space)
+        return jnp.concatenate([near, jax.random.uniform(fresh_key, (size - neighbors, center.shape[0]))])
+
+    return Proposer(ask)
+
+
+def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
+    """Points that a Gaussian process, fitted to all recent rounds, holds to be best: Thompson sampling.
+
+    The process sees, for each candidate of the past, its loss less its round's incumbent's, in units of that round's median distance. It knows that
+    rounds differ by a constant, and that they fade: what was learned `fading` rounds ago counts 1/e of what was learned now. Its length of each
+    axis, its noise and its constant are drawn from a broad prior and weighed by their evidence, so that axes which do not matter are found
+    out. Each proposal is the best of 256 points by one function drawn from the process, of other lengths each.
+
+    Args:
+      fresh: share of the points that are drawn from the whole space all the same, at least one: the best place moves as labels come in.
+      fading: rounds.
+    Raises:
+      OutOfRange: a share outside [0, 1], or a fading that is not positive.
+    References:
+      Snoek, Larochelle & Adams 2012 (evidence-weighed hyperparameters); Swersky, Snoek & Adams 2013 (related tasks);
+      Kandasamy et al. 2018 (Thompson sampling in parallel).
+    """
+    if not 0 <= fresh <= 1:
+        raise checks.OutOfRange("fresh", f"`fresh` = {fresh} must lie in [0, 1].")
+    if not fading > 0:
+        raise checks.OutOfRange("fading", f"`fading` = {fading} must be > 0 rounds.")
+
+    def ask(key, history, space, incumbent, size):
+        fresh_key, pool_key, near_key, draw_key = jax.random.split(key, 4)
+        anew = min(size, max(1, round(fresh * size)))
+        center = spaces.ranks(space, incumbent)
+        everywhere = jax.random.uniform(fresh_key, (anew, center.shape[0]))
+        if anew == size:
+            return everywhere
+        seen = _recent(history, space)
+        wide = jax.random.uniform(pool_key, (POOL // 2, center.shape[0]))
+        near = _around(near_key, jnp.broadcast_to(center, (POOL - POOL // 2, center.shape[0])), 0.15, space)
+        pool = jnp.concatenate([wide, near])
+        pool = spaces.ranks(space, spaces.values(space, pool, incumbent))  # as they would be tried: whole steps, the middle of a choice
+        return jnp.concatenate([pool[_thompson(draw_key, seen, pool, size - anew, _unordered(space), fading)], everywhere])
+
+    return Proposer(ask)
+
+
+class Seen(NamedTuple):
+    """What a surrogate learns from: points `[R, D]`, standardized differences `[R]`, rounds before the last `[R]`, and which count."""
+
+    units: Float[Array, "R D"]
+    values: Float[Array, " R"]
+    ages: Float[Array, " R"]
+    valid: Bool[Array, " R"]
+
+
+def _around(key: Key, centers: Float[Array, "P D"], width: float, space: HParams) -> Float[Array, "P D"]:
+    """Neighbors; choices without order jump anywhere, with the chance `width`."""
+    step_key, jump_key, where_key = jax.random.split(key, 3)
+    near = jnp.clip(centers + width * jax.random.normal(step_key, centers.shape), 0.0, 1.0)
+    anywhere = jnp.where(jax.random.bernoulli(jump_key, width, centers.shape), jax.random.uniform(where_key, centers.shape), centers)
+    return jnp.where(_unordered(space)[None], anywhere, near)
+
+
+def _unordered(space: HParams) -> Bool[Array, " D"]:
+    return jnp.asarray([getattr(space, name).choices > 0 for name in spaces.searched(space)])
+
+
+def _recent(history: History, space: HParams) -> Seen:
+    """The last candidates, each round's differences standardized: by the median distance to the round's median, and cut."""
+    places = history.losses.shape[0]
+    at = (history.count - 1 - jnp.arange(min(RECENT, places))) % places
+    take = lambda values: values[at]
+    valid, rounds, differences = take(history.written), take(history.round), take(history.differences)
+    usable = valid & jnp.isfinite(differences)
+    mates = (rounds[:, None] == rounds[None]) & usable[None]
+    median = jnp.nanmedian(jnp.where(mates, differences[None], jnp.nan), axis=1)
+    spread = jnp.nanmedian(jnp.where(mates, jnp.abs(differences[None] - median[:, None]), jnp.nan), axis=1)
+    scaled = jnp.clip((differences - median) / jnp.maximum(1.5 * spread, 1e-6), -WORST, WORST)
+    return Seen(spaces.ranks(space, jax.tree.map(take, history.candidates)), jnp.where(usable, scaled, WORST), (rounds[0] - rounds).astype(jnp.float32), valid)
+
+
+def _thompson(key: Key, seen: Seen, pool: Float[Array, "Q D"], number: int, choices: Bool[Array, " D"], fading: float) -> Array:
+    """Rows of the pool, each the lowest of one function drawn from the process; no row twice."""
+    length_key, noise_key, pick_key, draw_key = jax.random.split(key, 4)
+    lengths = jnp.exp(jax.random.uniform(length_key, (GUESSES, pool.shape[1]), minval=jnp.log(0.15), maxval=jnp.log(4.0)))
+    noises = jnp.exp(jax.random.uniform(noise_key, (GUESSES,), minval=jnp.log(0.03), maxval=jnp.log(1.0)))
+    fade = jnp.exp(-jnp.abs(seen.ages[:, None] - seen.ages[None]) / fading)
+    both = seen.valid[:, None] & seen.valid[None]
+    target = jnp.where(seen.valid, seen.values, 0.0)
+    past = jnp.exp(-seen.ages / fading)
+
+    def fit(length, noise):
+        same = (seen.ages[:, None] == seen.ages[None]).astype(jnp.float32)
+        kernel = jnp.where(both, fade * _kernel(seen.units, seen.units, length, choices) + same, 0.0)
+        factor = jnp.linalg.cholesky(kernel + jnp.diag(jnp.where(seen.valid, noise, 1.0)))
+        white = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
+        return factor, white, -0.5 * jnp.sum(white**2) - jnp.sum(jnp.log(jnp.diagonal(factor)))
+
+    evidence = jax.lax.map(lambda guess: fit(*guess)[2], (lengths, noises))
+    drawn = jax.random.categorical(pick_key, evidence, shape=(number,))
+
+    def propose(taken, args):
+        key, guess = args
+        factor, white, _ = fit(lengths[guess], noises[guess])
+        across = jnp.where(seen.valid[:, None], past[:, None] * _kernel(seen.units, pool, lengths[guess], choices), 0.0)
+        solved = jax.scipy.linalg.solve_triangular(factor, across, lower=True)
+        covariance = _kernel(pool, pool, lengths[guess], choices) - solved.T @ solved
+        root = jnp.linalg.cholesky(covariance + 1e-3 * jnp.eye(pool.shape[0]))
+        values = solved.T @ white + root @ jax.random.normal(key, (pool.shape[0],))
+        best = jnp.argmin(jnp.where(taken | ~jnp.isfinite(values), jnp.inf, values))
+        return taken.at[best].set(True), best
+
+    return jax.lax.scan(propose, jnp.zeros(pool.shape[0], bool), (jax.random.split(draw_key, number), drawn))[1]
+
+
+def _kernel(a: Float[Array, "R D"], b: Float[Array, "Q D"], length: Float[Array, " D"], choices: Bool[Array, " D"]) -> Float[Array, "R Q"]:
+    """Matern 5/2 of unit variance; two choices without order are one unit apart."""
+    gap = jnp.where(choices[None, None], (a[:, None] != b[None]).astype(jnp.float32), jnp.abs(a[:, None] - b[None]))
+    distance = jnp.sqrt(5.0) * jnp.sqrt(jnp.sum(jnp.square(gap / length[None, None]), axis=-1) + 1e-12)
+    return (1.0 + distance + distance**2 / 3.0) * jnp.exp(-distance)

@@ -1,0 +1,119 @@
+"""Candidates race over folds: all are fitted on the first, the better half of them on the second, and so on; the incumbent always.
+
+Folds are the resource that is shared out, not steps: a fold more is a fairer look at the very fit that will be used, while a shorter fit
+is another candidate wherever steps and their schedule are searched themselves.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import chunks
+from bayesal.types import HParams, PyTree
+
+
+class Task(NamedTuple):
+    """What candidates are judged on.
+
+    fit:   `(hparams, fold) -> (losses [M], state)`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows (elsewhere 0).
+    rows:  which labeled rows belong to each fold; padding to none.
+    """
+
+    fit: Callable[[HParams, Int[Array, ""]], tuple[Float[Array, " M"], PyTree]]
+    rows: Bool[Array, "F M"]
+
+
+class Race(NamedTuple):
+    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, and their fits."""
+
+    losses: Float[Array, "P M"]
+    done: Bool[Array, "P F"]
+    states: PyTree
+
+
+def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
+    """How many of `size` candidates are fitted for each fold: at least the incumbent and one more.
+
+    >>> rungs(8, 3), rungs(8, 3, keep=1.0), sum(rungs(8, 3))
+    ((8, 4, 2), (8, 8, 8), 14)
+    """
+    return tuple(max(math.ceil(size * keep**fold), min(size, 2)) for fold in range(folds))
+
+
+def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | None = None) -> Race:
+    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the worse of them out on the way.
+
+    One compiled fit of `together` candidates is run again and again: those of one structure that take about as many steps, on the same fold.
+    A fit that is left out, or is not needed to fill up the last run, has no steps.
+    """
+    size, folds = candidates.steps.shape[0], task.rows.shape[0]
+    shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(shapes[1]))
+    together = min(size, together or chunks.fits_together(numbers))
+    allowed = jnp.asarray(rungs(size, folds, keep) + (size,))
+    blank = Race(
+        jnp.zeros((size, task.rows.shape[1]), jnp.float32), jnp.zeros((size, folds), bool),
+        jax.tree.map(lambda s: jnp.zeros((size, folds, *s.shape), s.dtype), shapes[1]))
+
+    def wave(carry):
+        found, alive, fold = carry
+        pending = alive & ~found.done[:, fold]
+        order = jnp.lexsort((candidates.steps, candidates.structure, ~pending))[:together]
+        structure = candidates.structure[order[0]]
+        runs = pending[order] & (candidates.structure[order] == structure)
+        lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(steps=jnp.where(runs, candidates.steps[order], 0))
+        losses, states = chunks.over_fits(lambda lane: task.fit(lane._replace(structure=structure), fold), lanes, numbers=numbers)
+        where = jnp.where(runs, order, size)
+        found = Race(
+            found.losses.at[where].add(losses, mode="drop"), found.done.at[where, fold].set(True, mode="drop"),
+            jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.states, states))
+        over = ~jnp.any(alive & ~found.done[:, fold])
+        survivors = best(standing(found, task.rows).differences, alive, allowed[fold + 1])
+        return found, jnp.where(over, survivors, alive), fold + over.astype(jnp.int32)
+
+    return jax.lax.while_loop(lambda carry: carry[2] < folds, wave, (blank, jnp.ones(size, bool), jnp.int32(0)))[0]
+
+
+class Standing(NamedTuple):
+    """How candidates stand: mean NLL over the rows each was judged on (nats), its mean difference to candidate 0 on the same rows, and the standard
+    error of that; inf for candidates with a non-finite loss."""
+
+    losses: Float[Array, " P"]
+    differences: Float[Array, " P"]
+    errors: Float[Array, " P"]
+
+
+def standing(found: Race, rows: Bool[Array, "F M"]) -> Standing:
+    """How candidates stand on the folds they have seen. A non-finite candidate 0 is behind every finite one."""
+    judged = jnp.any(found.done[:, :, None] & rows[None], axis=1)
+    finite = jnp.all(jnp.isfinite(found.losses) | ~judged, axis=1)
+    count = jnp.maximum(judged.sum(axis=1), 1).astype(jnp.float32)
+    safe = jnp.where(judged & finite[:, None], found.losses, 0.0)
+    means = jnp.where(finite, safe.sum(axis=1) / count, jnp.inf)
+    against = judged & (finite & finite[0])[:, None]
+    difference = jnp.where(against, safe - safe[:1], 0.0)
+    center = difference.sum(axis=1) / count
+    variance = jnp.where(against, jnp.square(difference - center[:, None]), 0.0).sum(axis=1) / jnp.maximum(count - 1, 1)
+    differences = jnp.where(finite, jnp.where(finite[0], center, means), jnp.inf)
+    return Standing(means, differences, jnp.sqrt(variance / count))
+
+
+def best(differences: Float[Array, " P"], alive: Bool[Array, " P"], number: Int[Array, ""]) -> Bool[Array, " P"]:
+    """The `number` candidates that stand best among those still alive, the incumbent always among them."""
+    order = jnp.lexsort((differences.at[0].set(-jnp.inf), ~alive))
+    return jnp.zeros_like(alive).at[order].set(jnp.arange(alive.shape[0]) < number) & alive
+
+
+def winner(stand: Standing, whole: Bool[Array, " P"]) -> Int[Array, ""]:
+    """Who is kept, among candidates that have seen every fold: candidate 0, unless the best is ahead of it by more than the standard error.
+
+    A non-finite candidate never wins, and a non-finite candidate 0 always loses to a finite one.
+    """
+    differences = jnp.where(whole, stand.differences, jnp.inf)
+    first = jnp.argmin(differences.at[0].set(jnp.inf)) if differences.shape[0] > 1 else 0
+    ahead = jnp.where(jnp.isfinite(stand.losses[0]), differences[first] < -stand.errors[first], jnp.isfinite(differences[first]))
+    return jnp.where(ahead, first, 0)

@@ -1,0 +1,114 @@
+"""The next round's hyperparameters. Every candidate is judged on labels it was not fitted on, beside the incumbent on the same labels."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from bayesal import checks
+from bayesal.retune import history as histories
+from bayesal.retune import proposers, spaces
+from bayesal.retune.racing import Task, race, rungs, standing, winner
+from bayesal.types import HParams, Key, PyTree
+
+
+class Tuning(NamedTuple):
+    """What a retuner tried in one go: see `History` for the columns; which one is kept, and the kept one's fits, one a fold (None: none was made)."""
+
+    candidates: HParams
+    losses: Float[Array, " P"]
+    differences: Float[Array, " P"]
+    errors: Float[Array, " P"]
+    folds: Int[Array, " P"]
+    chosen: Int[Array, ""]
+    states: PyTree | None
+
+
+class Retuner(NamedTuple):
+    """A search for hyperparameters, as pure functions that run inside a round's compiled program.
+
+    init: `(hparams) -> memory`, what it knows before the first round.
+    run:  `(key, task, hparams, memory, round) -> (hparams, Tuning, memory)`.
+    searches: whether anything is tried: then labels have to be held out.
+    seconds: how long a round may search, run after run; None: one run.
+    """
+
+    init: Callable[[HParams], PyTree]
+    run: Callable[[Key, Task, HParams, PyTree, Int[Array, ""]], tuple[HParams, Tuning, PyTree]]
+    searches: bool = True
+    seconds: float | None = None
+
+
+def keep() -> Retuner:
+    """The same hyperparameters every round; nothing is tried."""
+
+    def run(key, task, hparams, memory, round):
+        del key, task, round
+        none = jnp.full(1, jnp.nan)
+        return hparams, Tuning(jax.tree.map(lambda a: a[None], hparams), none, none, none, jnp.zeros(1, jnp.int32), jnp.int32(0), None), memory
+
+    return Retuner(lambda hparams: (), run, searches=False)
+
+
+def population(
+    size: int | None = None, space: HParams | None = None, *, proposer: proposers.Proposer | None = None, halve: bool = True, fits: int | None = None,
+    seconds: float | None = None, places: int = 1024,
+) -> Retuner:
+    """Candidates beside the incumbent, all trained in one compiled program, the worse half of them left out after each fold.
+
+    Each round the incumbent and `size - 1` proposals are cross-fitted on the same folds with the same random numbers: all on the first fold, then the
+    better half of them on the second, and so on. The best of those that saw every fold replaces the incumbent only if its mean out-of-fold NLL is
+    lower by more than the standard error of the paired difference. All candidates stay in `state.search`, a `History` (see `table`).
+
+    Args:
+      size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits` is given. A round costs
+        `sum(rungs(size, folds))` fits: 14 for 8 candidates and 3 folds.
+      space: what is searched; default `space()`.
+      proposer: default `surrogate()`, which learns from all rounds; or `nearby()`.
+      halve: False fits every candidate for every fold.
+      fits: the most fits a round may cost, in place of `size`.
+      seconds: the round goes on with more candidates until so many seconds are over or the next go would end later, at least once. Picks then depend on the
+        machine's speed.
+      places: how many candidates are remembered.
+    Raises:
+      WrongSize: `size` < 2, both or too few `fits`, no such seconds or places.
+    """
+    space = spaces.space() if space is None else space
+    if not isinstance(space, HParams) or not all(found is None or isinstance(found, spaces.Distribution) for found in space):
+        raise checks.WrongType("space", f"`space` must be what `retune.space(...)` gives, got {space!r}.")
+    if size is not None and fits is not None:
+        raise checks.WrongSize("fits", "`size` and `fits` both say how much is tried; pass one of them.")
+    if fits is None:
+        size = checks.at_least(2, 8 if size is None else size, "size")
+    else:
+        fits = checks.at_least(4, fits, "fits")
+    if seconds is not None and not seconds > 0:
+        raise checks.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
+    places = checks.at_least(size or 2, places, "places")
+    proposer, share = proposer or proposers.surrogate(), 0.5 if halve else 1.0
+
+    def run(key, task, hparams, memory, round):
+        number = size or affordable(fits, task.rows.shape[0], share)
+        units = proposer.ask(key, memory, space, hparams, number - 1)
+        candidates = jax.tree.map(lambda old, new: jnp.concatenate([old[None], new]), hparams, spaces.values(space, units, hparams))
+        found = race(task, candidates, share)
+        stand, folds = standing(found, task.rows), found.done.sum(axis=1)
+        chosen = winner(stand, jnp.all(found.done, axis=1))
+        tried = histories.History(candidates, *stand, folds, jnp.full(number, round, jnp.int32), jnp.arange(number) == chosen, jnp.int32(number))
+        pick = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
+        return pick(candidates), Tuning(candidates, *stand, folds, chosen, pick(found.states)), proposer.tell(memory, tried)
+
+    return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds)
+
+
+def affordable(fits: int, folds: int, share: float) -> int:
+    """The most candidates that so many fits can judge.
+
+    >>> affordable(24, 3, 0.5), affordable(24, 3, 1.0)
+    (13, 8)
+    """
+    if (least := sum(rungs(2, folds, share))) > fits:
+        raise checks.WrongSize("fits", f"`fits` = {fits}, but the incumbent and one candidate cost {least} for {folds} folds. Allow {least} or more, or take fewer folds.")
+    return max(size for size in range(2, fits + 1) if sum(rungs(size, folds, share)) <= fits)

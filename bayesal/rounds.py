@@ -1,0 +1,243 @@
+"""What a learner remembers from round to round, and the programs of a round: each is compiled once, over all rounds."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import audits, checks, folds, updates
+from bayesal import calibrate as calibration
+from bayesal import retune as retuning
+from bayesal.predictives import Predictive
+from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Scaling, Selection, Strategy
+
+TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
+
+
+class Ledger(NamedTuple):
+    """The labeled set, in order of acquisition: rows of the pool and their labels; entries `>= count` are padding."""
+
+    indices: Int[Array, " M"]
+    labels: Int[Array, " M"] | Float[Array, " M"]
+    count: Int[Array, ""]
+
+    def append(self, indices: np.ndarray, labels: np.ndarray) -> "Ledger":
+        """The ledger with more rows; the caller has checked that they fit."""
+        at = slice(int(self.count), int(self.count) + len(indices))
+        rows, values = np.array(self.indices), np.array(self.labels)
+        rows[at], values[at] = indices, labels
+        return Ledger(jnp.asarray(rows), jnp.asarray(values), jnp.asarray(np.int32(at.stop)))
+
+    def available(self, rows: int) -> Bool[Array, " N"]:
+        """Which of the pool's rows have no label yet."""
+        labeled = jnp.where(jnp.arange(self.indices.shape[0]) < self.count, self.indices, rows)
+        return jnp.ones(rows, bool).at[labeled].set(False, mode="drop")
+
+
+class Report(NamedTuple):
+    """What the last `tell` did: the final fit, what the retuner tried (all rounds: `LearnerState.search`), and the temperature with its NLLs."""
+
+    fit: FitInfo
+    candidates: HParams
+    candidate_losses: Float[Array, " P"]
+    chosen: Int[Array, ""]
+    calibration: calibration.Temperature
+
+
+class LearnerState(NamedTuple):
+    """Everything the loop knows, as one pytree: save it, restore it, ask again, and the picks are the same.
+
+    search: what the retuner remembers: a `retune.History`, which `retune.table` lays out.
+    """
+
+    key: Key
+    round: Int[Array, ""]
+    ledger: Ledger
+    posterior: PyTree
+    hparams: HParams
+    temperature: Float[Array, ""] | Scaling
+    search: PyTree
+    report: Report | None
+
+
+def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None = None) -> Predictive:
+    """The state's predictive: `num_draws` draws (default: the ensemble's members, or 50), tempered;
+    with the learner's own `num_draws` they are the ones that `ask` uses.
+
+    >>> # log_probs = bayesal.predictive(posterior, state, 100).mean(x_test)   # [n, C]
+    """
+    draws = posterior.draw(round_key(state, 1), state.posterior, number_of_draws(posterior, num_draws))
+    return Predictive(posterior, state.posterior, draws, state.temperature)
+
+
+def audited(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
+    """Which entries of the ledger are the audit: labels of a uniform random sample of the whole pool, chosen for no other reason.
+
+    The pool `x` is put in a random order that depends on the state's first key alone, and `ask` takes its audit from the front of what has no
+    label. The audit is that order's front up to the first row without a label: who labels a row for another reason does not
+    know the order, so the rows there are a fair sample of the pool, those that were chosen actively too.
+    """
+    rows = x.shape[0]
+    fair = audits.fair(audits.lots(state.key, rows), state.ledger.available(rows), state.ledger.indices)
+    return fair & (jnp.arange(fair.shape[0]) < state.ledger.count)
+
+
+class Parts(NamedTuple):
+    """What a learner is built of: static, hashed by identity, so that learners of the same parts share compiled programs."""
+
+    posterior: Posterior
+    strategy: Strategy | None
+    retune: retuning.Retuner | None
+    calibrate: calibration.Calibrator | None
+    size: int
+    capacity: int
+    draws: int
+    num_folds: int
+    update: str
+    audits: int
+
+    def asking(self) -> "Parts":
+        """What `ask` depends on."""
+        return self._replace(retune=None, calibrate=None, num_folds=0, update="fresh")
+
+    def telling(self) -> "Parts":
+        """What `refit` depends on: not the strategy, the size only where labels are added so many at a time, and no retuner that has run before."""
+        retune = self.retune if self.retune.seconds is None else KEEP
+        return self._replace(strategy=None, size=self.size if self.update == "online" else 0, audits=min(self.audits, 1), retune=retune)
+
+    def searching(self) -> "Parts":
+        """What `search` depends on."""
+        return self._replace(strategy=None, calibrate=None, size=0, audits=0, update="fresh")
+
+
+KEEP = retuning.keep()
+
+
+def round_key(state: LearnerState, purpose: int) -> Key:
+    """A key for one purpose in one round."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, state.round), purpose)
+
+
+def first_state(key: Key, x: Array, hparams: HParams, groups: Array | None, parts: Parts) -> LearnerState:
+    """The state before the first labels, or an error if the network cannot take the pool."""
+    labels = jnp.zeros(parts.capacity, jnp.float32 if parts.posterior.real else jnp.int32)
+    ledger = Ledger(jnp.zeros(parts.capacity, jnp.int32), labels, jnp.int32(0))
+    state = LearnerState(key, jnp.int32(0), ledger, None, hparams, jnp.float32(1.0), parts.retune.init(hparams), None)
+    try:
+        state = state._replace(posterior=_initialize(round_key(state, 0), x[:1], parts.posterior))
+        report = jax.eval_shape(lambda s, x: refit(s, x, s.ledger.count, groups, parts.telling()).report, state, x)
+    except checks.BayesalError:
+        raise
+    except jax.errors.TracerBoolConversionError as error:
+        raise checks.WrongType(
+            "posterior", "the network asks `if` of a traced number, most likely a stock Dropout layer of its `rate` argument. For a rate that "
+            "the retuner may change use bayesal.networks.dropout(x, rngs, rate).") from error
+    except (TypeError, ValueError) as error:
+        raise checks.WrongShape(
+            "posterior", f"the network cannot take one example of this pool, of shape {x.shape[1:]} and type {x.dtype}: {error}. Reshape the "
+            "pool, or build the network for that shape.") from error
+    checks.parameters(state.posterior)
+    blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan if jnp.issubdtype(a.dtype, jnp.floating) else -1, a.dtype), report)
+    unfitted = calibration.unfitted(report.calibration.temperature)
+    return state._replace(temperature=unfitted.temperature, report=blank._replace(calibration=unfitted))
+
+
+@functools.partial(jax.jit, static_argnames="posterior")
+def _initialize(key, x, posterior):
+    # a strong type for every parameter: weakly typed ones would compile each verb once more
+    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, jnp.result_type(a)), posterior.init(key, x[0]))
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def predict(state: LearnerState, x: Array, parts: Parts) -> Prediction:
+    """What every draw says of some points."""
+    return predictive(parts.posterior, state, parts.draws)(x)
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
+    """The strategy's batch, with an audit before it if there is one."""
+    bound = predictive(parts.posterior, state, parts.draws)
+    free, size = state.ledger.available(x.shape[0]), min(parts.size, x.shape[0])
+    if not parts.audits:
+        return parts.strategy(round_key(state, 2), bound, x, free, size)
+    drawn = audits.draw(audits.lots(state.key, x.shape[0]), free, parts.audits)
+    others = free.at[drawn].set(False, mode="drop", wrap_negative_indices=False)
+    return audits.before(drawn, parts.strategy(round_key(state, 2), bound, x, others, max(size - parts.audits, 1)))
+
+
+class Halves(NamedTuple):
+    """A round's labels, in folds, and its keys: for candidates, for proposals, for held-out predictions, for the last fit's beginning and for that fit."""
+
+    labeled: Labeled
+    split: folds.Folds
+    task: retuning.Task
+    keys: Array
+
+
+def _held_out(state: LearnerState, x: Array, groups: Array | None, parts: Parts) -> Halves:
+    keys = jax.random.split(round_key(state, 3), 6)
+    rows = state.ledger.indices
+    labeled = Labeled(x[rows], state.ledger.labels, state.ledger.count)
+    split = folds.split(keys[0], labeled, parts.num_folds, None if groups is None else groups[rows])
+    return Halves(labeled, split, folds.task(keys[1], parts.posterior, labeled, split, parts.posterior.members or min(parts.draws, TRIAL_DRAWS)), keys[1:])
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def search(state: LearnerState, x: Array, groups: Array | None, run: Int[Array, ""], parts: Parts) -> LearnerState:
+    """One run of the retuner: the state with the hyperparameters kept, and what the retuner remembers."""
+    held = _held_out(state, x, groups, parts)
+    hparams, _, memory = parts.retune.run(jax.random.fold_in(held.keys[1], run), held.task, state.hparams, state.search, state.round)
+    return state._replace(hparams=hparams, search=memory)
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def refit(state: LearnerState, x: Array, known: Int[Array, ""], groups: Array | None, parts: Parts) -> LearnerState:
+    """Retune and calibrate on out-of-fold predictions, and fit on all labels, or add those from the `known`-th on."""
+    posterior = parts.posterior
+    labeled, split, task, keys = _held_out(state, x, groups, parts)
+    hparams, tuning, memory = parts.retune.run(keys[1], task, state.hparams, state.search, state.round)
+    fitted = calibration.unfitted()
+    if parts.calibrate is not None:
+        states = folds.cross_fit(keys[0], posterior, labeled, hparams, split) if tuning.states is None else tuning.states
+        predicted, valid = folds.out_of_fold(keys[2], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
+        fitted = calibration.corrected(parts.calibrate, predicted, labeled.y, valid, audited(state, x)) if parts.audits else parts.calibrate(predicted, labeled.y, valid)
+    start = lambda: updates.begin(parts.update, posterior, state.posterior, posterior.init(keys[3], x[0]), state.round)
+    fit = lambda: posterior.fit(keys[4], start(), labeled, hparams)
+    if parts.update == "online":
+        take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])
+        add = lambda: updates.add(posterior, state.posterior, take, known, state.ledger.count, parts.size)
+        new, info = jax.lax.cond(state.round > 0, add, fit)
+    else:
+        new, info = fit()
+    report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
+    return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, memory, report)
+
+
+def grow(state: LearnerState, capacity: int) -> LearnerState:
+    """The same state with room for `capacity` labels, for a learner built with that capacity.
+
+    Raises:
+      WrongSize: less room than there is.
+    """
+    more = checks.at_least(state.ledger.indices.shape[0], capacity, "capacity") - state.ledger.indices.shape[0]
+    padded = [jnp.pad(rows, (0, more)) for rows in (state.ledger.indices, state.ledger.labels)]
+    return state._replace(ledger=Ledger(*padded, state.ledger.count))
+
+
+def number_of_draws(posterior: Posterior, num_draws: int | None) -> int:
+    """How many draws a posterior gives, asked for so many."""
+    if num_draws is None:
+        return posterior.members or 50
+    if isinstance(num_draws, bool) or not isinstance(num_draws, int | np.integer) or num_draws < 1:
+        raise checks.WrongSize("num_draws", f"`num_draws` must be a positive int, got {num_draws!r}.")
+    if posterior.members not in (None, num_draws):
+        raise checks.WrongSize(
+            "num_draws", f"`num_draws` = {num_draws}, but this posterior has exactly {posterior.members} members: pass num_draws={posterior.members}, "
+            f"or build it with members={num_draws}.")
+    return int(num_draws)
+
+
