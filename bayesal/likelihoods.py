@@ -1,5 +1,7 @@
 """What a network's outputs mean: one function from outputs to a prediction each."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -17,6 +19,25 @@ def loss(likelihood: Likelihood, outputs: Array, y: Array) -> Array:
     Array(0.6931, dtype=float32)
     """
     return -predictions.log_likelihood(likelihood.predict(outputs), y)
+
+
+def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
+    """`loss`, when a share of the label's mass is spread evenly over all classes; real labels stay as they are. For training, never for judging.
+
+    It is least where the predicted probabilities are `(1 - share) onehot(y) + share / C`: a net is not driven to be surer than that.
+
+    References:
+      Szegedy et al. 2016, section 7, https://arxiv.org/abs/1512.00567
+
+    >>> round(float(smoothed(categorical(), jnp.log(jnp.array([0.95, 0.05])), jnp.array(0), 0.1)), 4)  # the entropy of (0.95, 0.05)
+    0.1985
+    """
+    predicted = likelihood.predict(outputs)
+    plain = -predictions.log_likelihood(predicted, y)
+    if likelihood.real:
+        return plain
+    everywhere = -jnp.mean(predicted)
+    return jnp.where(share > 0, (1.0 - share) * plain + share * everywhere, plain)  # a class may be impossible: 0 * inf
 
 
 def categorical() -> Likelihood:

@@ -146,7 +146,7 @@ def learner(
     retune = retune or retuning.keep()
     updates.possible(posterior, retune, calibrate, update)
     start = HParams() if hparams is None else hparams
-    start = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, start, strict=True)))
+    start = checks.as_traced(start)
     asked: OrderedDict = OrderedDict()
 
     parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update, audits.per_batch(audit, size))

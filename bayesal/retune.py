@@ -71,10 +71,10 @@ def population(
     Raises:
       WrongSize: `size` < 2, or bounds that are not 0 < low <= high (dropout: high < 1).
     """
-    ranges = HParams(learning_rate, weight_decay, dropout, prior_scale, steps)
+    ranges = (learning_rate, weight_decay, dropout, prior_scale, steps)  # the first fields; the others stay the incumbent's
     if size < 2:
         raise checks.WrongSize("size", f"`size` = {size}: a population needs the incumbent and at least one more; for no search use `keep()`.")
-    for name, (low, high) in zip(HParams._fields, ranges, strict=True):
+    for name, (low, high) in zip(HParams._fields, ranges, strict=False):
         if not 0 < low <= high or (name == "dropout" and high >= 1):
             raise checks.WrongSize(name, f"`{name}` = ({low}, {high}) must be bounds with 0 < low <= high{' < 1' if name == 'dropout' else ''}.")
     low = jnp.log(jnp.array([r[0] for r in ranges], jnp.float32))
@@ -82,11 +82,12 @@ def population(
     neighbors = round(local * (size - 1))
 
     def propose(key, hparams):
-        center = jnp.log(jnp.stack([jnp.asarray(v, jnp.float32) for v in hparams]))
+        center = jnp.log(jnp.stack([jnp.asarray(v, jnp.float32) for v in hparams[: len(ranges)]]))
         near_key, fresh_key = jax.random.split(key)
         near = center[None] + 0.2 * (high - low)[None] * jax.random.normal(near_key, (neighbors, len(ranges)))
         fresh = jax.random.uniform(fresh_key, (size - 1 - neighbors, len(ranges)), minval=low, maxval=high)
-        new = HParams(*jnp.exp(jnp.clip(jnp.concatenate([near, fresh]), low[None], high[None])).T)
+        others = (jnp.full(size - 1, value) for value in hparams[len(ranges) :])
+        new = HParams(*jnp.exp(jnp.clip(jnp.concatenate([near, fresh]), low[None], high[None])).T, *others)
         new = new._replace(steps=jnp.round(new.steps).astype(jnp.int32))
         return jax.tree.map(lambda old, n: jnp.concatenate([jnp.asarray(old, n.dtype)[None], n]), hparams, new)
 

@@ -27,8 +27,21 @@ class Rule(NamedTuple):
 
 
 def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
-    """The learning rate of step `i`, falling to zero along a cosine over all steps."""
-    return lambda i: hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(hparams.steps, 1)))
+    """The learning rate of step `i`: linearly from 0 to its peak, then along a cosine to `final_rate` of it.
+
+    >>> rate = cosine(HParams(learning_rate=8.0, steps=8, warmup=0.5, final_rate=0.25))
+    >>> [round(float(rate(i)), 2) for i in range(9)]
+    [0.0, 2.0, 4.0, 6.0, 8.0, 7.12, 5.0, 2.88, 2.0]
+    """
+    steps = jnp.maximum(hparams.steps, 1)
+    rising = hparams.warmup * steps
+
+    def rate(i):
+        fall = 0.5 * (1.0 + jnp.cos(jnp.pi * (i - rising) / (steps - rising)))
+        share = jnp.where(i < rising, i / jnp.maximum(rising, 1.0), hparams.final_rate + (1.0 - hparams.final_rate) * fall)
+        return hparams.learning_rate * share
+
+    return rate
 
 
 def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
@@ -50,7 +63,7 @@ def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
 def sgd(
     key: Key, params: PyTree, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int = 32
 ) -> tuple[PyTree, FitInfo]:
-    """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay and a cosine rate: see `walk`."""
+    """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay, at the rate of `cosine`: see `walk`."""
     params, _, info = walk(key, params, loss, labeled, hparams.steps, adam(cosine(hparams), hparams.weight_decay), batch=batch)
     return params, info
 
@@ -96,13 +109,18 @@ def _order(key: Key, labeled: Labeled) -> Array:
     return jnp.argsort(jnp.where(jnp.arange(capacity) < labeled.count, jax.random.uniform(key, (capacity,)), jnp.inf))
 
 
-def nll(network: Network, rate: Any, likelihood: Likelihood = likelihoods.CATEGORICAL) -> LossFn:
-    """Mean negative log-likelihood of a minibatch, in nats, with fresh dropout masks for every example."""
+def nll(network: Network, rate: Any, likelihood: Likelihood = likelihoods.CATEGORICAL, smoothing: Any = 0.0) -> LossFn:
+    """Mean negative log-likelihood of a minibatch, in nats, with fresh dropout masks for every example.
+
+    Args:
+      rate: of dropout.
+      smoothing: of the labels: see `likelihoods.smoothed`.
+    """
 
     def loss(params, key, x, y, count):
         del count
         keys = jax.random.split(key, x.shape[0])
-        return jax.vmap(lambda xi, yi, k: likelihoods.loss(likelihood, network.apply(params, xi, k, rate), yi))(x, y, keys).mean()
+        return jax.vmap(lambda xi, yi, k: likelihoods.smoothed(likelihood, network.apply(params, xi, k, rate), yi, smoothing))(x, y, keys).mean()
 
     return loss
 

@@ -86,11 +86,18 @@ class Likelihood(NamedTuple):
 class HParams(NamedTuple):
     """Hyperparameters as data: every field is traced, so changing one never compiles again.
 
-    learning_rate: peak rate of Adam; it falls to zero along a cosine over `steps`.
+    learning_rate: peak rate of Adam; from there it falls along a cosine until `steps` are done.
     weight_decay:  decoupled decay, per unit of learning rate.
     dropout:       dropout rate in [0, 1).
     prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational, NUTS, SG-MCMC; Laplace, where labels do not tell).
     steps:         optimizer steps of one fit.
+    warmup:        share of the steps over which the rate first rises, linearly from 0 to its peak, in [0, 1) (SWAG: of those before its first
+                   snapshot; not SG-MCMC).
+    final_rate:    where the cosine ends, as a share of the peak, in [0, 1]; 1: no fall (not SWAG and SG-MCMC, whose own arguments say it).
+    label_smoothing: share of every label's mass that a fit spreads evenly over all classes, in [0, 1) (trained networks, those under Laplace and
+                   the last-layer NUTS too; not what has a prior and a likelihood: variational, SVI, SG-MCMC, NUTS, GPs; not real labels). What
+                   judges a fit, and what calibrates it, sees the labels as they are.
+    structure:     which of the posteriors of `posteriors.any_of` is fitted, counted from 0; elsewhere not used.
     """
 
     learning_rate: Any = 3e-3
@@ -98,6 +105,10 @@ class HParams(NamedTuple):
     dropout: Any = 0.3
     prior_scale: Any = 1.0
     steps: Any = 300
+    warmup: Any = 0.0
+    final_rate: Any = 0.0
+    label_smoothing: Any = 0.0
+    structure: Any = 0
 
 
 class FitInfo(NamedTuple):

@@ -41,14 +41,26 @@ from bayesal.checks.errors import (
     WrongSize,
     WrongType,
 )
-from bayesal.checks.rounds import class_labels, hparams, indices, labels, new_labels, parameters, pool, real_labels, same_pool, were_asked
+from bayesal.checks.rounds import (
+    as_traced,
+    class_labels,
+    hparams,
+    indices,
+    labels,
+    new_labels,
+    parameters,
+    pool,
+    real_labels,
+    same_pool,
+    were_asked,
+)
 from bayesal.checks.values import a, as_float, at_least, concrete, function, key, listed
 
 __all__ = [
     "TOLERANCE",
     "BadCheckpoint", "BadPool", "BayesalError", "ConstantScores", "DrawsDiffer", "MissingEmbed", "NegativeScores", "NonFinite",
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
-    "WrongShape", "WrongSize", "WrongType", "a", "as_float", "at_least", "at_least_zero", "available_rows", "batch_size", "class_labels", "concrete",
+    "WrongShape", "WrongSize", "WrongType", "a", "as_float", "as_traced", "at_least", "at_least_zero", "available_rows", "batch_size", "class_labels", "concrete",
     "features", "function", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
     "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "unnormalized", "weights", "were_asked",
 ]

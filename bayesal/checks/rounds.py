@@ -106,18 +106,26 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
             "every time; labeled rows are left out by themselves.", outside)
 
 
+WHOLE = ("steps", "structure")  # hyperparameters that count something
+
+
+def as_traced(values: HParams) -> HParams:
+    """Hyperparameters as arrays of one type each, whatever they were: int32 where they are whole numbers, and else float32."""
+    return HParams(*(jnp.asarray(v, jnp.int32 if name in WHOLE else jnp.float32) for name, v in zip(HParams._fields, values, strict=True)))
+
+
 def hparams(values: Any) -> None:
-    """Hyperparameters in their ranges, and whole steps."""
+    """Hyperparameters in their ranges, whole numbers where they must be."""
     if isinstance(values, Mapping) and (unknown := sorted(map(str, set(values) - set(HParams._fields)))):
         raise UnknownName("hparams", f"`hparams` has no field {', '.join(unknown)}; the fields are {', '.join(HParams._fields)}.")
     a(HParams, values, "hparams", "HParams(**values)" if isinstance(values, Mapping) else "HParams(steps=300)")
-    ranges = {"learning_rate": (0, np.inf), "weight_decay": (0, np.inf), "dropout": (0, 1), "prior_scale": (1e-12, np.inf), "steps": (0, np.inf)}
-    for name, (low, high) in ranges.items():
-        value = float(getattr(values, name))
-        if not low <= value < high:
-            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}).")
-    if float(values.steps) % 1:
-        raise WrongSize("hparams", f"`hparams.steps` = {float(values.steps):g} must be a whole number.")
+    shares = dict.fromkeys(("dropout", "warmup", "final_rate", "label_smoothing"), (0, 1))
+    for name, value in zip(HParams._fields, map(float, values), strict=True):
+        low, high = {**shares, "prior_scale": (1e-12, np.inf)}.get(name, (0, np.inf))
+        if not (low <= value < high or (name == "final_rate" and value == high)):
+            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must lie in [{low:g}, {high:g}{']' if name == 'final_rate' else ')'}.")
+        if name in WHOLE and value % 1:
+            raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must be a whole number.")
 
 
 def parameters(values: Any) -> None:

@@ -72,7 +72,7 @@ def ensemble(
         return chunks.across(lambda keys: jax.lax.map(lambda k: net.init(k, x), keys), mesh)(jax.random.split(key, members))
 
     def fit(key, state, labeled, hparams):
-        loss = training.nll(net, hparams.dropout, likelihood)
+        loss = training.nll(net, hparams.dropout, likelihood, hparams.label_smoothing)
 
         def plain(key, params):
             return training.sgd(key, params, loss, labeled, hparams, batch=batch)

@@ -211,7 +211,7 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
 
     def fit(key, state, labeled, hparams):
         net_key, key = jax.random.split(key)
-        params, info = training.sgd(net_key, state.trunk.params, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
+        params, info = training.sgd(net_key, state.trunk.params, training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing), labeled, hparams, batch=batch)
         x, (_, rows, outputs) = labeled.x[0], state.params.shape
         trunk, last = trained(params, x, outputs), layer(x.shape, x.dtype)
         std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]

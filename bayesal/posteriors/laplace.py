@@ -85,7 +85,7 @@ def laplace(
         return Laplace(params, mean, kept.factor(nothing(mean), one), prior_unit(mean.shape[0], last.bias), fixed, one, jnp.float32(0.0), jnp.bool_(False))
 
     def fit(key, state, labeled, hparams):
-        params, info = training.sgd(key, state.params, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
+        params, info = training.sgd(key, state.params, training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing), labeled, hparams, batch=batch)
         trained = state._replace(params=params, fixed=networks.fixed_outputs(network, params, labeled.x[0], state.mean.shape[1]))
         features = jax.vmap(lambda xi: trunk(trained, xi))(labeled.x) * state.unit
         task = task_of(likelihood, features, labeled, trained.fixed)

@@ -94,7 +94,7 @@ def laplace_all(network: Network, *, tune: bool = True, batch: int = 32, likelih
         return Diagonal(params, _priors(params), one, jnp.float32(0.0), jnp.bool_(False))
 
     def fit(key, state, labeled, hparams):
-        params, info = training.sgd(key, state.params, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
+        params, info = training.sgd(key, state.params, training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing), labeled, hparams, batch=batch)
         nll, slope, square = _curvature(outputs, likelihood, params, labeled)
         units = _priors(params)
         unit, mean, gradient, energy = (checks.as_float(ravel_pytree(tree)[0]) for tree in (units, params, slope, square))

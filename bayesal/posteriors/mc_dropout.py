@@ -56,7 +56,8 @@ def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = li
 
     def fit(key, state, labeled, hparams):
         rate = jnp.asarray(hparams.dropout, jnp.float32)
-        params, info = training.sgd(key, state.params, training.nll(network, rate, likelihood), labeled, hparams, batch=batch)
+        loss = training.nll(network, rate, likelihood, hparams.label_smoothing)
+        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
         return DropoutState(params, rate), info
 
     def draw(key, state, num):

@@ -21,7 +21,7 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelih
         return network.init(key, x)
 
     def fit(key, state, labeled, hparams):
-        return training.sgd(key, state, training.nll(network, hparams.dropout, likelihood), labeled, hparams, batch=batch)
+        return training.sgd(key, state, training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing), labeled, hparams, batch=batch)
 
     def draw(key, state, num):
         del key, state

@@ -111,12 +111,9 @@ def swag(
         def observe(path, i, params):
             return add(path, params, (i >= first) & (number(i + 1) > number(i)))
 
-        def speed(i):
-            fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(i / jnp.maximum(first, 1), 1.0)))
-            return hparams.learning_rate * (rate + (1.0 - rate) * fall)
-
-        rule = training.adam(speed, hparams.weight_decay)
-        loss = training.nll(network, hparams.dropout, likelihood)
+        before = training.cosine(hparams._replace(steps=first, final_rate=rate))
+        rule = training.adam(lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay)
+        loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         _, path, info = training.walk(
             key, state.mean, loss, labeled, steps, rule, batch=batch, observe=observe, seen=begin(state.mean, rank))
         found = finish(path)
