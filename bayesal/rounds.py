@@ -1,7 +1,7 @@
 """What a learner remembers from round to round, and the programs of a round: each is compiled once, over all rounds."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -5,6 +5,7 @@ import oracles
 import pytest
 
 from bayesal import checks
+from bayesal.types import HParams
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -123,6 +124,26 @@ def test_labels_that_may_not_be_told():  # TRAPS 17
     assert refused(checks.WrongIndex, "indices", checks.new_labels, np.array([2, 3]), np.array([3]), 4).rows.tolist() == [3]
     refused(checks.WrongSize, "indices", checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4)
     assert refused(checks.WrongIndex, "indices", checks.were_asked, np.array([2, 3]), np.array([3])).rows.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("learning_rate", (-1.0, np.inf)), ("dropout", (-0.1, 1.0)), ("steps", (-3, 2.5, np.nan)), ("warmup", (-0.1, 1.0)), ("final_rate", (-0.1, 1.01)),
+     ("label_smoothing", (-0.1, 1.0, np.nan)), ("structure", (-1, 0.5))],
+)  # fmt: skip
+def test_hyperparameters_out_of_range(field, values):
+    for value in values:
+        with pytest.raises(checks.WrongSize, match=f"`hparams.{field}` = ") as error:
+            checks.hparams(HParams(**{field: value}))
+        assert error.value.argument == "hparams"
+
+
+def test_hyperparameters_at_the_ends_of_their_ranges():
+    checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
+    checks.hparams(HParams(final_rate=1.0, warmup=0.999, structure=jnp.int32(7)))
+    traced = checks.as_traced(HParams(1, 0, 0, 2, 3.0, structure=1))
+    assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + ["int32"]
+    assert [float(a) for a in traced] == [1, 0, 0, 2, 3, 0, 0, 0, 1]
 
 
 def test_long_lists_of_rows_are_cut():

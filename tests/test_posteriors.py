@@ -149,8 +149,15 @@ def test_hyperparameters_are_data(case):
     fit(case, labeled())
     traced = run._cache_size()
     for steps, rate, speed in ((3, 0.1, 1e-3), (7, 0.5, 1e-2)):
-        fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(steps), dropout=jnp.float32(rate), learning_rate=jnp.float32(speed)))
+        shares = dict.fromkeys(("dropout", "warmup", "final_rate", "label_smoothing"), jnp.float32(rate))
+        fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(steps), learning_rate=jnp.float32(speed), **shares))
     assert run._cache_size() == traced
+
+
+@every_posterior
+def test_labels_are_smoothed_for_trained_networks_only(case):
+    plain, smooth = (fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(3), label_smoothing=jnp.float32(share)))[1] for share in (0.0, 0.5))
+    assert same(plain, smooth) != case.smooths
 
 
 @every_posterior

@@ -294,11 +294,13 @@ def test_swag_sums_up_the_last_part_of_its_own_path(steps, snapshots):
     x, y = regression()
     likelihood = likelihoods.gaussian(noise=NOISE)
     posterior = posteriors.swag(LINEAR, snapshots=5, rank=3, start=0.75, rate=0.5, likelihood=likelihood)
-    data, hparams, key = given(x, y), HParams(learning_rate=0.1, steps=steps), jax.random.key(3)
+    data, hparams, key = given(x, y), HParams(learning_rate=0.1, steps=steps, warmup=0.2), jax.random.key(3)
     start = posterior.init(jax.random.key(0), data.x[0])
     state, info = posterior.fit(key, start, data, hparams)
     first = int(0.75 * steps)
-    rate = lambda i: jnp.where(i < first, 0.1 * (0.5 + 0.25 * (1 + jnp.cos(jnp.pi * i / first))), 0.05)
+    rising = 0.2 * first
+    fall = lambda i: 0.5 + 0.25 * (1 + jnp.cos(jnp.pi * (i - rising) / (first - rising)))
+    rate = lambda i: 0.1 * jnp.where(i < rising, i / rising, jnp.where(i < first, fall(i), 0.5))
     path = training.walk(
         key, start.mean, training.nll(LINEAR, 0.3, likelihood), data, steps, training.adam(rate, hparams.weight_decay),
         observe=lambda seen, i, params: seen.at[i].set(params["kernel"][:, 0]), seen=jnp.zeros((steps, 2)))[1]

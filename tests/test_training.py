@@ -1,11 +1,14 @@
 """The optimizer loop: which rows it touches, and how often."""
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesal import training
+from bayesal import likelihoods, networks, training
 from bayesal.types import HParams, Labeled
 
 
@@ -59,6 +62,77 @@ def test_the_rate_follows_a_cosine_to_zero():
     params, _ = training.sgd(jax.random.key(0), jnp.float32(0.0), loss, data, HParams(learning_rate=0.1, weight_decay=0.0, steps=10))
     rates = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(10) / 10))
     assert float(params) == pytest.approx(-rates.sum(), rel=1e-4)
+
+
+def rate_by_hand(i, peak, steps, warmup, final):
+    rising = warmup * steps
+    if i < rising:
+        return peak * i / rising
+    return peak * (final + (1 - final) * (1 + math.cos(math.pi * (i - rising) / (steps - rising))) / 2)
+
+
+def test_the_rate_rises_and_falls_as_by_hand():
+    at = jax.jit(lambda hparams: training.cosine(hparams)(jnp.arange(100)))
+    for steps, warmup, final in itertools.product((1, 7, 100), (0.0, 0.003, 0.25, 0.99), (0.0, 0.1, 1.0)):
+        rates = np.asarray(at(HParams(0.2, steps=steps, warmup=warmup, final_rate=final)))[:steps]
+        by_hand = [rate_by_hand(i, 0.2, steps, warmup, final) for i in range(steps)]
+        np.testing.assert_allclose(rates, by_hand, rtol=1e-5, atol=1e-7, err_msg=f"{steps} {warmup} {final}")
+        assert rates.max() <= np.float32(0.2)
+
+
+def test_without_warmup_and_end_the_rate_is_the_plain_cosine_in_every_bit():
+    @jax.jit
+    def both(i, hparams):
+        plain = hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(hparams.steps, 1)))
+        return training.cosine(hparams)(i), plain
+
+    for steps in (0, 1, 17, 300):
+        rates, plain = both(jnp.arange(steps + 1), HParams(3e-3, steps=steps))
+        assert np.array_equal(rates, plain)
+
+
+def test_no_fall_is_a_constant_rate():
+    assert {float(training.cosine(HParams(0.25, steps=40, final_rate=1.0))(i)) for i in range(40)} == {0.25}
+
+
+NET = networks.from_functions(lambda key, x: jnp.eye(3), lambda w, x, key: x @ w)  # the inputs are the logits
+LOGITS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 4
+
+
+def smoothed_by_hand(logits, label, share):
+    total = math.log(sum(math.exp(v) for v in logits))
+    masses = [share / len(logits) + (1 - share) * (c == label) for c in range(len(logits))]
+    return sum(mass * (total - v) for mass, v in zip(masses, logits, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_smoothed_labels_against_enumeration(share):
+    y = jnp.array([0, 2, 1, 1, 0])
+    loss = training.nll(NET, 0.0, smoothing=jnp.float32(share))(jnp.eye(3), jax.random.key(0), LOGITS, y, 5)
+    by_hand = np.mean([smoothed_by_hand(row, int(label), share) for row, label in zip(LOGITS.astype(float).tolist(), y, strict=True)])
+    assert float(loss) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_smoothed_loss_is_least_at_the_smoothed_label():
+    share, label = 0.3, 1
+    target = jnp.full(3, share / 3).at[label].add(1 - share)
+    slope = jax.grad(lambda outputs: likelihoods.smoothed(likelihoods.CATEGORICAL, outputs, jnp.int32(label), share))
+    np.testing.assert_allclose(slope(jnp.log(target)), 0.0, atol=1e-7)
+    assert np.abs(slope(jnp.log(target) + jnp.arange(3.0))).min() > 1e-2
+
+
+def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
+    outputs = [*LOGITS, np.array([1.0, -np.inf, 2.0], np.float32)]  # an impossible class
+    plain = jax.jit(jax.value_and_grad(lambda o: likelihoods.loss(likelihoods.CATEGORICAL, o, jnp.int32(2))))
+    zero = jax.jit(jax.value_and_grad(lambda o, share: likelihoods.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)))
+    for o in outputs:
+        for a, b in zip(plain(o), zero(o, jnp.float32(0.0)), strict=True):
+            assert np.array_equal(a, b) and np.isfinite(a).all()
+
+
+def test_real_labels_are_not_smoothed():
+    normal, outputs, y = likelihoods.gaussian(), jnp.array([0.3, 0.1]), jnp.float32(2.0)
+    assert float(likelihoods.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(likelihoods.loss(normal, outputs, y))
 
 
 def test_decay_is_decoupled():

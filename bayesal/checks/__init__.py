@@ -41,7 +41,21 @@ from bayesal.checks.errors import (
     WrongSize,
     WrongType,
 )
-from bayesal.checks.rounds import as_traced, class_labels, enough_groups, groups, hparams, indices, labels, new_labels, parameters, pool, real_labels, same_pool, were_asked
+from bayesal.checks.rounds import (
+    as_traced,
+    class_labels,
+    enough_groups,
+    groups,
+    hparams,
+    indices,
+    labels,
+    new_labels,
+    parameters,
+    pool,
+    real_labels,
+    same_pool,
+    were_asked,
+)
 from bayesal.checks.values import a, as_float, at_least, concrete, function, key, listed
 
 __all__ = [

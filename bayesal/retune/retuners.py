@@ -1,7 +1,7 @@
 """The next round's hyperparameters. Every candidate is judged on labels it was not fitted on, beside the incumbent on the same labels."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

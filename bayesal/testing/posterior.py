@@ -86,7 +86,7 @@ class _Model(NamedTuple):
 def _fitted(posterior: Posterior, x: jax.Array, y: np.ndarray, count: int, hparams: HParams) -> _Model:
     run = jax.jit(posterior.fit)
     pad = lambda a, value: jnp.asarray(np.concatenate([a, np.full_like(a, value)]))
-    hparams = HParams(*(jnp.asarray(v, jnp.int32 if name == "steps" else jnp.float32) for name, v in zip(HParams._fields, hparams, strict=True)))
+    hparams = checks.as_traced(hparams)
 
     def fit(garbage):
         return run(jax.random.key(1), start, Labeled(pad(x, garbage), pad(y, garbage if posterior.real else y.max() if garbage else 0), jnp.int32(len(y))), hparams)
