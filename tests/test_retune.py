@@ -262,7 +262,11 @@ def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
     assert float(jnp.std(proposed[:, 1])) > 0.2  # what does not matter stays open
 
 
-@pytest.mark.parametrize(("argument", "build"), [("local", lambda: retune.nearby(1.5)), ("width", lambda: retune.nearby(0.5, -1.0)), ("fresh", lambda: retune.surrogate(2.0)), ("fading", lambda: retune.surrogate(0.2, 0.0))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "build"),
+    [("local", lambda: retune.nearby(1.5)), ("width", lambda: retune.nearby(0.5, -1.0)), ("fresh", lambda: retune.surrogate(2.0)),
+     ("fading", lambda: retune.surrogate(0.2, 0.0))],
+)  # fmt: skip
 def test_options_of_proposers_are_checked(argument, build):
     with pytest.raises(checks.OutOfRange, match=f"`{argument}`"):
         build()

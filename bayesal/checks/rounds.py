@@ -106,7 +106,6 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
             "every time; labeled rows are left out by themselves.", outside)
 
 
-<<<<<<< HEAD
 def groups(values: Any) -> jax.Array:
     """Whole numbers `[N]`, one for each row of a pool: rows of one number belong together."""
     array = np.asarray(values)
@@ -127,8 +126,6 @@ def enough_groups(found: Any, labeled: np.ndarray, rows: int, folds: int) -> Non
         raise WrongSize("groups", f"the labels come from {distinct} groups, and {folds} folds need one each: label rows of other groups, or pass a smaller `num_folds`.")
 
 
-=======
->>>>>>> fields
 WHOLE = ("steps", "structure")  # hyperparameters that count something
 
 

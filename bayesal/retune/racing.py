@@ -54,7 +54,7 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
     shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))
     numbers = sum(leaf.size for leaf in jax.tree.leaves(shapes[1]))
     together = min(size, together or chunks.fits_together(numbers))
-    allowed = jnp.asarray(rungs(size, folds, keep) + (size,))
+    allowed = jnp.asarray((*rungs(size, folds, keep), size))
     blank = Race(
         jnp.zeros((size, task.rows.shape[1]), jnp.float32), jnp.zeros((size, folds), bool),
         jax.tree.map(lambda s: jnp.zeros((size, folds, *s.shape), s.dtype), shapes[1]))
