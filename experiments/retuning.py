@@ -1,0 +1,198 @@
+"""Hyperparameters that keep up with the data, against the best that stand still. scikit-learn's digits, labels in random order.
+
+    python -m experiments.retuning               # ten seeds: about ten minutes of one core
+
+Labels come in the same random order for every arm, from 20 to 1,000 in twenty rounds, each a fifth larger than the last. Arms:
+
+- every fixed setting of a grid (learning rate, dropout, steps), all rounds and seeds: of them come `best fixed`, the single setting with the lowest
+  mean test NLL over all rounds and seeds, chosen in hindsight by the test set itself, and `best per round`, chosen so for each round apart: what nobody has;
+- `default`: `HParams()`; `tuned once`: a search at the first round (as many fits as all rounds of a retuner), kept ever after;
+- retuners, each round, by out-of-fold labels alone: `surrogate` (8 candidates a round, raced over 3 folds: 14 fits), `nearby` (the same fits, but nothing
+  learned from earlier rounds except the incumbent), `surrogate 16`, `full` (8 candidates, all folds: 24 fits);
+- `ensemble`: an ensemble of 15 nets of the best fixed setting: what a round of `surrogate` costs, spent on members instead.
+
+Every arm predicts at T = 1, and again with the temperature fitted on its own out-of-fold labels. Fits of a round are counted, and processor seconds taken.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import bayesal
+from bayesal import acquire, calibrate, metrics, networks, posteriors, retune
+from experiments import runs, screen
+from experiments.calibration import load
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment. The grid is learning rates x dropout rates x steps."""
+
+    seeds: int = 10
+    rounds: int = 20
+    first: int = 20
+    last: int = 1000
+    draws: int = 32
+    test: int = 500
+    hidden: int = 64
+    members: int = 15
+    folds: int = 3
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    dropouts: tuple[float, ...] = (0.1, 0.3, 0.5)
+    steps: tuple[int, ...] = (100, 200, 400, 800)
+
+
+def counts(config: Config) -> list[int]:
+    """Labels at each round."""
+    return np.unique(np.geomspace(config.first, config.last, config.rounds).round().astype(int)).tolist()
+
+
+def grid(config: Config) -> dict[str, bayesal.HParams]:
+    """The fixed settings, by name."""
+    every = itertools.product(config.rates, config.dropouts, config.steps)
+    return {f"rate {rate:g}, dropout {dropout:g}, {steps} steps": bayesal.HParams(learning_rate=rate, dropout=dropout, steps=steps) for rate, dropout, steps in every}
+
+
+def space(config: Config) -> bayesal.HParams:
+    """As wide as the grid, and weight decay, which the grid leaves at its default."""
+    ends = lambda values: (min(values), max(values))
+    return retune.space(learning_rate=ends(config.rates), dropout=ends(config.dropouts), steps=ends(config.steps), prior_scale=None)
+
+
+def retuners(config: Config) -> dict[str, retune.Retuner]:
+    """By name."""
+    searched = space(config)
+    return {
+        "surrogate": retune.population(8, searched), "nearby": retune.population(8, searched, proposer=retune.nearby()),
+        "surrogate 16": retune.population(16, searched), "full": retune.population(8, searched, halve=False)}
+
+
+def fits(name: str, config: Config) -> float:
+    """Fits of one round, the last one included."""
+    size, share = {"surrogate": (8, 0.5), "nearby": (8, 0.5), "surrogate 16": (16, 0.5), "full": (8, 1.0)}.get(name, (0, 1.0))
+    return (sum(retune.rungs(size, config.folds, share)) if size else 0) + (config.members if name == "ensemble" else 1)
+
+
+class Arm:
+    """One learner through all rounds of a seed; the rows are given to it."""
+
+    def __init__(self, config: Config, posterior: bayesal.Posterior, retuner: retune.Retuner | None = None, once: int = 0, temper: bool = True):
+        options = dict(size=1, capacity=config.last, num_draws=posterior.members or config.draws, num_folds=config.folds, calibrate=calibrate.temperature() if temper else None)
+        self.config, self.posterior, self.once = config, posterior, once
+        self.first = bayesal.learner(posterior, acquire.uniform(), retune=retuner, **options)
+        self.rest = bayesal.learner(posterior, acquire.uniform(), **options) if once else self.first
+
+    def __call__(self, name: str, data: runs.Data, seed: int, hparams: bayesal.HParams | None = None):
+        """A record a round."""
+        state, known = self.first.init(jax.random.key(seed), data.pool), 0
+        if hparams is not None:
+            state = state._replace(hparams=bayesal.checks.as_traced(hparams))
+        for round, count in enumerate(counts(self.config)):
+            rows, began = np.arange(known, count), time.process_time()
+            if round == 0:
+                fresh = state
+                for again in range(max(self.once, 1)):
+                    told = self.first.tell(fresh, data.pool, rows, data.labels[rows])
+                    fresh = fresh._replace(hparams=told.hparams, search=told.search, key=jax.random.key(1000 * seed + again))
+                if self.once:
+                    empty = self.rest.init(jax.random.key(seed), data.pool)
+                    told = self.rest.tell(empty._replace(hparams=told.hparams), data.pool, rows, data.labels[rows])
+                state = told
+            else:
+                state = self.rest.tell(state, data.pool, rows, data.labels[rows], unasked=True)
+            state = jax.block_until_ready(state)
+            used, known = time.process_time() - began, count
+            before, after = runs.predictions(self.posterior, state, data.test, self.posterior.members or self.config.draws)
+            yield {
+                "kind": "round", "strategy": name, "seed": seed, "round": round, "labels": count, "cpu": round_(used),
+                "accuracy": float(metrics.accuracy(before, data.test_labels)), "nll": round_(metrics.nll(before, data.test_labels)),
+                "nll_tempered": round_(metrics.nll(after, data.test_labels)), "hparams": {k: round_(v) for k, v in state.hparams._asdict().items()}}
+
+
+def round_(value) -> float:
+    """Six digits are plenty."""
+    return float(f"{float(value):.6g}")
+
+
+def main(config: Config, out: Path) -> list[dict]:
+    """The grid, then what is compared with it."""
+    network = networks.mlp(64, 10, (config.hidden,))
+    posterior = posteriors.mc_dropout(network)
+    folder, records = runs.Folder(out, config), []
+
+    def play(arm, name, hparams=None):
+        for seed in range(config.seeds):
+            for record in arm(name, load(config, seed), seed, hparams):
+                folder.write(record)
+                records.append(record)
+        screen.say(f"{name}: done")
+
+    fixed = Arm(config, posterior, temper=False)
+    for name, hparams in grid(config).items():
+        play(fixed, name, hparams)
+    table = scores(records, list(grid(config)), "nll")  # [settings, seeds, rounds]
+    best = list(grid(config))[int(table.mean(axis=(1, 2)).argmin())]
+    play(Arm(config, posterior), "best fixed", grid(config)[best])
+    play(Arm(config, posterior), "default")
+    searchers = retuners(config)
+    play(Arm(config, posterior, searchers["surrogate"], once=len(counts(config))), "tuned once")
+    for name, retuner in searchers.items():
+        play(Arm(config, posterior, retuner), name)
+    play(Arm(config, posteriors.ensemble(network, members=config.members)), "ensemble", grid(config)[best])
+    report(config, records, best, folder)
+    return records
+
+
+def scores(records: list[dict], names: list[str], figure: str) -> np.ndarray:
+    """`[names, seeds, rounds]`."""
+    found = {(r["strategy"], r["seed"], r["round"]): r[figure] for r in records}
+    seeds, rounds = ({key[i] for key in found} for i in (1, 2))
+    return np.array([[[found[name, seed, round] for round in sorted(rounds)] for seed in sorted(seeds)] for name in names])
+
+
+def report(config: Config, records: list[dict], best: str, folder: runs.Folder) -> None:
+    """Test NLL and accuracy of every arm less those of the best fixed setting, paired by seed: early, late, and over all rounds."""
+    labels, settings = np.array(counts(config)), list(grid(config))
+    early, late = labels <= 100, labels >= 400
+    nll = scores(records, settings, "nll")
+    per_round = nll.mean(axis=1).argmin(axis=0)  # a setting for each round, by the mean over seeds
+    screen.say(f"best fixed setting: {best}; best at {labels[0]} labels: {settings[per_round[0]]}; at {labels[-1]}: {settings[per_round[-1]]}")
+    folder.write({"kind": "best", "fixed": best, "per_round": [settings[i] for i in per_round]})
+    arms = ["default", "tuned once", *retuners(config), "ensemble"]
+    figures = {name: {"nll": scores(records, [name], "nll")[0], "tempered": scores(records, [name], "nll_tempered")[0], "accuracy": scores(records, [name], "accuracy")[0]}
+               for name in ["best fixed", *arms]}
+    figures["best per round"] = {"nll": np.stack([nll[i, :, r] for r, i in enumerate(per_round)], axis=1)}
+    table = screen.Table(title="less the best fixed setting, mean (95 %) over seeds; NLL in nats at T = 1, tempered, accuracy in points")
+    for column in ("arm", "fits", "NLL, <= 100 labels", ">= 400", "all", "tempered, all", "accuracy, all"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for name in ["best per round", *arms]:
+        gap = lambda figure, where, name=name: runs.paired((figures[name][figure] - figures["best fixed"][figure])[:, where].mean(axis=1))
+        everywhere = np.ones(len(labels), bool)
+        row = {"nll_early": gap("nll", early), "nll_late": gap("nll", late), "nll": gap("nll", everywhere)}
+        if "tempered" in figures[name]:
+            row |= {"tempered": gap("tempered", everywhere), "accuracy": [100 * v for v in gap("accuracy", everywhere)]}
+        folder.write({"kind": "summary", "strategy": name, "fits": fits(name, config), **row})
+        table.add_row(name, "" if name == "best per round" else f"{fits(name, config):g}", *(runs.said(v) for v in row.values()))
+    screen.console.print(table)
+    means = {figure: float(values.mean()) for figure, values in figures["best fixed"].items()}
+    folder.write({"kind": "means", "strategy": "best fixed", **means})
+    screen.say(", ".join(f"best fixed: mean {figure} {value:.3f}" for figure, value in means.items()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/retuning"))
+    for field in dataclasses.fields(Config):
+        if isinstance(field.default, int):
+            parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    given = vars(parser.parse_args())
+    out = given.pop("out")
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ".cache/jax"))
+    main(Config(**given), out)
