@@ -1,0 +1,107 @@
+"""Copies stay on one side of a fold, from the split to the loop; and a search that is given seconds."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import DROPOUT, TEMPERATURE, TOP, problem
+
+import bayesal
+from bayesal import acquire, checks, folds, loop, retune
+from bayesal.types import FitInfo, HParams, Labeled, Posterior
+
+X, Y = problem()
+KEY = jax.random.key(0)
+COPIES = np.repeat(np.arange(20), 3)  # of each of twenty things three copies
+
+split = jax.jit(folds.split, static_argnums=2)
+
+
+@given(st.integers(3, 40), st.integers(2, 4), st.integers(1, 30), st.integers(0, 1000))
+def test_a_group_never_straddles_a_fold(count, number, most, seed):
+    rng = np.random.default_rng(seed)
+    y, groups = rng.integers(0, 3, 40).astype(np.int32), rng.integers(0, most, 40).astype(np.int32)
+    parts = split(jax.random.key(seed), Labeled(jnp.zeros((40, 1)), jnp.asarray(y), jnp.int32(count)), number, jnp.asarray(groups))
+    held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)]
+    trained = [np.asarray(rows)[: int(n)] for rows, n in zip(parts.train, parts.train_count, strict=True)]
+    assert sorted(np.concatenate(held_out).tolist()) == list(range(count))  # each row once, padding never
+    for out, into in zip(held_out, trained, strict=True):
+        assert sorted([*out, *into]) == list(range(count))
+        assert not set(groups[out]) & set(groups[into])
+    distinct = len(set(groups[:count]))
+    dealt = [len(set(groups[out])) for out in held_out]
+    assert sum(dealt) == distinct and max(dealt) - min(dealt) <= 1  # dealt in turn: no fold is empty where there are groups enough
+
+
+def test_groups_of_one_are_stratified():
+    y = np.random.default_rng(0).integers(0, 3, 40).astype(np.int32)
+    parts = split(KEY, Labeled(jnp.zeros((40, 1)), jnp.asarray(y), jnp.int32(37)), 3, jnp.arange(40, dtype=jnp.int32))
+    held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)]
+    for label in range(3):
+        sizes = [int((y[out] == label).sum()) for out in held_out]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_groups_of_real_labels_are_dealt_too():
+    y = jnp.asarray(np.random.default_rng(0).normal(size=12), jnp.float32)
+    parts = split(KEY, Labeled(jnp.zeros((12, 1)), y, jnp.int32(12)), 2, jnp.asarray(np.repeat(np.arange(6), 2), jnp.int32))
+    assert parts.test_valid.sum(axis=1).tolist() == [6, 6]
+
+
+def elephant():
+    """A posterior that remembers every *thing* it was fitted on, whichever copy: sure of class 0 there, and knows nothing anywhere else."""
+
+    def fit(key, state, data, hparams):
+        rows = jnp.where(jnp.arange(data.y.shape[0]) < data.count, data.x[:, 1].astype(jnp.int32), 10_000)
+        return state.at[rows].set(1.0, mode="drop"), FitInfo(jnp.float32(0.0), jnp.int32(-1))
+
+    def apply(state, draw, x):
+        return jax.nn.log_softmax(jnp.array([50.0, 0.0, 0.0]) * state[x[1].astype(jnp.int32)])
+
+    return Posterior(lambda key, x: jnp.zeros(64), fit, lambda key, state, num: jnp.zeros(num), apply)
+
+
+def test_copies_do_not_judge_one_another():
+    x, y = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32), np.zeros(60, int)
+    posterior = elephant()
+    build = lambda groups: bayesal.learner(
+        posterior, acquire.uniform(), size=6, capacity=60, num_draws=2, num_folds=3, calibrate=TEMPERATURE, retune=retune.population(2), groups=groups)
+    told = lambda learner: learner.tell(learner.init(KEY, x), x, np.arange(24), y[:24]).report
+    apart, mixed = told(build(COPIES)), told(build(None))
+    np.testing.assert_allclose(apart.candidate_losses, math.log(3), rtol=1e-5)
+    assert float(apart.calibration.nll_before) == pytest.approx(math.log(3), rel=1e-5)
+    assert float(mixed.candidate_losses[0]) < 0.2  # what the losses would have claimed
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "groups", "rows"),
+    [(checks.WrongType, "whole numbers", np.linspace(0, 1, len(X)), 10), (checks.WrongType, "shape", np.zeros((len(X), 1), int), 10),
+     (checks.OutOfRange, "must lie in", np.full(len(X), -1), 10), (checks.WrongSize, "give each row", np.arange(len(X) - 1), 10),
+     (checks.WrongSize, "smaller `num_folds`", np.arange(len(X)) // 5, 10)],
+)  # fmt: skip
+def test_groups_that_are_none_are_refused_by_name(error, says, groups, rows):
+    with pytest.raises(error, match=says) as caught:
+        learner = bayesal.learner(DROPOUT, TOP, size=4, capacity=40, num_draws=2, groups=groups, calibrate=TEMPERATURE)
+        learner.tell(learner.init(KEY, X), X, np.arange(rows), Y[:rows])
+    assert caught.value.argument == "groups"
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.5, 1), (5.0, 2), (9.0, 3)])
+def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs):
+    """On a clock that ticks whenever it is read, a run takes one second, and three readings belong to each."""
+    monkeypatch.setattr(loop.time, "perf_counter", itertools.count().__next__)
+    learner = bayesal.learner(elephant(), acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retune.population(3, seconds=seconds), hparams=HParams(steps=2))
+    x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
+    state = learner.tell(learner.init(KEY, x), x, np.arange(6), y[:6])
+    columns = retune.table(state.search)
+    assert len(columns["round"]) == 3 * runs and set(columns["round"].tolist()) == {0} and columns["chosen"].sum() == runs
+    state = learner.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
+    assert retune.table(state.search)["round"].tolist() == [0] * 3 * runs + [1] * 3 * runs
+    starts = columns["learning_rate"].reshape(runs, 3)[:, 0]
+    kept = columns["learning_rate"].reshape(runs, 3)[columns["chosen"].reshape(runs, 3)]
+    np.testing.assert_array_equal(starts[1:], kept[:-1])  # each run begins with what the last one kept
