@@ -64,18 +64,21 @@ def build(config: Config) -> tuple[bayesal.Posterior, dict[str, bayesal.Learner]
 
 
 class Keepsakes:
-    """What the pictures need beyond the records: one first `ask` of BALD and BatchBALD, and test predictions halfway."""
+    """What the pictures need beyond the records: one first `ask` of BALD and BatchBALD, test predictions halfway, all that one retuner tried."""
 
     def __init__(self, config: Config, posterior: bayesal.Posterior, data: dict[int, runs.Data]):
         self.config, self.posterior, self.data = config, posterior, data
         self.asks: dict = {}
         self.halfway: dict = {}
+        self.tried: dict = {}
 
     def __call__(self, record, state, selection) -> None:
         name, data = record["strategy"], self.data[record["seed"]]
         if record["seed"] == 0 and record["round"] == min(2, self.config.rounds - 1) and name in ("bald", "batch_bald"):
             bound = bayesal.predictive(self.posterior, state, self.config.draws)
             self.asks[name] = (np.asarray(scores.bald(bound(data.pool))), bound, state, selection)
+        if name == "batch_bald" and record["seed"] == 0 and record["round"] == self.config.rounds:
+            self.tried = retune.table(state.search)
         if name == "batch_bald" and record["round"] == self.config.rounds // 2:
             before, after = runs.predictions(self.posterior, state, data.test, self.config.draws)
             self.halfway[record["seed"]] = (np.asarray(before), np.asarray(after), data.test_labels)
@@ -126,12 +129,13 @@ def report(config: Config, records: list[dict], folder: runs.Folder) -> None:
 
 
 def draw(config: Config, records: list[dict], keepsakes: Keepsakes, out: Path) -> None:
-    """Six pictures."""
+    """Seven pictures."""
     data = keepsakes.data[0]
     pictures.save(pictures.plot_learning_curves(records, level=(0.90, 0.95)), out / "learning_curves.png")
     before, after, labels = (np.concatenate(parts) for parts in zip(*keepsakes.halfway.values(), strict=True))
     pictures.save(pictures.plot_reliability(before, after, labels), out / "reliability.png")
     pictures.save(pictures.plot_hparams(records, strategy="batch_bald"), out / "hparams.png")
+    pictures.save(pictures.plot_history(keepsakes.tried), out / "history.png")
     rows = {}
     for name, (bald, bound, _, selection) in keepsakes.asks.items():
         picks = np.asarray(selection.indices)

@@ -378,6 +378,37 @@ def plot_hparams(records, *, strategy):
     return figure
 
 
+def plot_history(columns):
+    """Everything a retuner has tried, from `retune.table(state.search)`: a panel for each hyperparameter that varied, and one for the losses. Returns the figure.
+
+    A dot is a candidate, the darker the better it did beside its round's incumbent; a line goes through those kept. A value of 0 has no place on a log
+    axis and is left out, and so is the loss of a candidate that diverged.
+    """
+    import matplotlib.pyplot as plt
+
+    rounds, kept = columns["round"], columns["chosen"]
+    fields = [name for name in columns if name not in ("round", "loss", "difference", "error", "folds", "chosen") and len(np.unique(columns[name])) > 1]
+    if not len(rounds):
+        raise ValueError("The history is empty: tell the learner some labels first, with a retuner such as retune.population().")
+    figure, axes = plt.subplots(len(fields) + 1, 1, figsize=(7.2, 1.4 * len(fields) + 2.2), layout="constrained", sharex=True, squeeze=False)
+    finite = np.where(np.isfinite(columns["difference"]), columns["difference"], np.inf)
+    better = np.argsort(np.argsort(-finite)) / max(len(finite) - 1, 1)  # 1: the best
+    for ax, name in zip(axes[:, 0], [*fields, "loss"], strict=True):
+        _plain(ax)
+        values = np.asarray(columns[name], np.float64)
+        usable = np.isfinite(values)
+        if name in ("learning_rate", "weight_decay", "dropout", "prior_scale", "steps", "loss"):
+            ax.set_yscale("log")
+            usable &= values > 0
+        ax.scatter(rounds[usable], values[usable], c=better[usable], cmap="Blues", vmin=-0.3, vmax=1, s=18, lw=0)
+        ax.plot(rounds[usable & kept], values[usable & kept], "-o", color=VERMILION, lw=1.6, ms=3.5)
+        ax.set_ylabel("out-of-fold NLL" if name == "loss" else name.replace("_", " "), fontsize=9)
+    axes[0, 0].set_title(f"{len(rounds)} candidates, {len(np.unique(rounds))} rounds; orange: kept", loc="left", fontsize=11, color=INK)
+    axes[-1, 0].set_xlabel("round")
+    axes[-1, 0].xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
 def plot_batch_information(joint, sum_of_balds, log_k, *, about="", ax=None):
     """Information of the batch after each pick, against the sum of its points' BALD scores and the most K draws can tell.
 

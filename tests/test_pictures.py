@@ -176,6 +176,23 @@ def test_hparams_show_the_median_of_each_round():
         pictures.plot_hparams(records, strategy="nobody")
 
 
+def test_the_history_shows_what_varied_and_what_was_kept():
+    rng = np.random.default_rng(0)
+    rounds = np.repeat(np.arange(5), 4)
+    columns = {
+        "round": rounds, "learning_rate": 10 ** rng.uniform(-3, -2, 20), "warmup": rng.uniform(0, 0.2, 20), "prior_scale": np.ones(20), "loss": rng.uniform(1, 2, 20),
+        "difference": np.where(rounds == 3, np.inf, rng.normal(size=20)), "error": np.ones(20), "folds": np.full(20, 3), "chosen": np.arange(20) % 4 == 1}
+    columns["loss"][rounds == 3] = np.inf
+    figure = pictures.plot_history(columns)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["learning rate", "warmup", "out-of-fold NLL"]
+    assert [ax.get_yscale() for ax in figure.axes] == ["log", "linear", "log"]
+    rate = figure.axes[0]
+    assert len(rate.collections[0].get_offsets()) == 20 and len(figure.axes[2].collections[0].get_offsets()) == 16
+    np.testing.assert_array_equal(rate.lines[0].get_ydata(), columns["learning_rate"][1::4])
+    with pytest.raises(ValueError, match="empty"):
+        pictures.plot_history({name: values[:0] for name, values in columns.items()})
+
+
 def test_batch_information_stands_under_the_sum_and_ln_k():
     total, log_k = np.cumsum(np.full(10, 0.8)), np.log(100)
     joint = log_k * (1 - np.exp(-total / log_k))
