@@ -15,7 +15,6 @@ from jax.sharding import Mesh, PartitionSpec
 PyTree = Any
 
 SMALL = 2**16  # numbers; see `over_fits`
-LANES, ALL = 4, 2**30  # fits; see `fits_together`
 IN_CACHE = 2**18  # numbers looked at together: more fall out of cache between one pass and the next, fewer are not worth sharing between cores
 
 
@@ -74,29 +73,28 @@ def over_draws(function: Callable[[PyTree], PyTree], draws: PyTree) -> PyTree:
     return jax.lax.map(function, draws) if on_cpu() else jax.vmap(function)(draws)
 
 
-def over_fits(function: Callable[..., PyTree], *args: PyTree, mesh: Mesh | None = None, numbers: int | None = None) -> PyTree:
+def over_fits(function: Callable[..., PyTree], *args: PyTree, mesh: Mesh | None = None) -> PyTree:
     """`function(*arg)` for every fit of a population (leading axis of every leaf), in pieces on the devices of a mesh if there is one.
 
-    vmap; on CPU a loop where one fit takes in more than `SMALL` numbers (`numbers`; those of its arguments, if not said). There ten fits of a
-    small MLP take 1.2 to 1.6 times as long in a loop, and ten of a convolutional net or of a wide MLP 1.1 to 1.4 times as long under vmap: their
-    arrays fall out of the cache.
+    vmap; on CPU a loop where one fit takes in more than `SMALL` numbers, or is alone. There ten fits of a small MLP take 1.2 to 1.6 times as long
+    in a loop, and ten of a convolutional net or of a wide MLP 1.1 to 1.4 times as long under vmap: their arrays fall out of the cache.
     """
-    if numbers is None:
-        numbers = sum(leaf.size // leaf.shape[0] for leaf in jax.tree.leaves(args))
-    looped = on_cpu() and numbers > SMALL
+    leaves = jax.tree.leaves(args)
+    numbers = sum(leaf.size // leaf.shape[0] for leaf in leaves)
 
     def every(*part):
+        looped = on_cpu() and (numbers > SMALL or leaves[0].shape[0] == 1)
         return jax.lax.map(lambda one: function(*one), part) if looped else jax.vmap(function)(*part)
 
     return across(every, mesh)(*args)
 
 
-def fits_together(numbers: int) -> int:
-    """How many fits of so many numbers are worth running at once, where a population is run some at a time: those that take longer hold up the others.
+def fits_together() -> int | None:
+    """How many fits to run at once where they take different numbers of steps, and the longest holds up the others; None: all there are.
 
-    On CPU one where `over_fits` would loop, else `LANES`; on accelerators all of them.
+    One on CPU, where two take as long together as one after another, and eight 1.3 to 1.8 times as long (`experiments/benchmarks/retuning.py`).
     """
-    return ALL if not on_cpu() else 1 if numbers > SMALL else LANES
+    return 1 if on_cpu() else None
 
 
 def across(function: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., PyTree]:

@@ -52,8 +52,7 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
     """
     size, folds = candidates.steps.shape[0], task.rows.shape[0]
     shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(shapes[1]))
-    together = min(size, together or chunks.fits_together(numbers))
+    together = min(size, together or chunks.fits_together() or size)
     allowed = jnp.asarray((*rungs(size, folds, keep), size))
     blank = Race(
         jnp.zeros((size, task.rows.shape[1]), jnp.float32), jnp.zeros((size, folds), bool),
@@ -66,7 +65,7 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
         structure = candidates.structure[order[0]]
         runs = pending[order] & (candidates.structure[order] == structure)
         lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(steps=jnp.where(runs, candidates.steps[order], 0))
-        losses, states = chunks.over_fits(lambda lane: task.fit(lane._replace(structure=structure), fold), lanes, numbers=numbers)
+        losses, states = chunks.over_fits(lambda lane: task.fit(lane._replace(structure=structure), fold), lanes)
         where = jnp.where(runs, order, size)
         found = Race(
             found.losses.at[where].add(losses, mode="drop"), found.done.at[where, fold].set(True, mode="drop"),

@@ -52,8 +52,7 @@ def search(title, posterior, x, y, space, start, repeats):
         print(f"{title:<24}{'race' if halve else 'all folds':<12}{len(calls):>3} fits{1e3 * medians['search']:>10.0f} ms{1e3 * medians['plain']:>10.0f} ms"
               f"{medians['search'] / medians['plain']:>8.2f} plain fits for each", flush=True)
     many = tuning.candidates
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(posterior.init, jax.random.key(0), x[0])))
-    chosen = min(8, chunks.fits_together(numbers))
+    chosen = chunks.fits_together() or 8
     ways = {n: jax.jit(lambda many, n=n: racing.race(task(), many, 0.5, n).losses) for n in (1, 2, 4, 8)}
     medians = interleaved({n: lambda way=way: way(many) for n, way in ways.items()}, repeats)
     print(f"{'':<24}together: " + ", ".join(f"{n}{'*' if n == chosen else ''} {1e3 * s:.0f} ms" for n, s in medians.items()), flush=True)
