@@ -15,12 +15,15 @@ from bayesal.types import FitInfo, HParams, Key, Labeled, Posterior, Prediction,
 
 
 class Folds(NamedTuple):
-    """F folds of a labeled set of capacity M, as row numbers; rows beyond the counts are padding."""
+    """F folds of a labeled set of capacity M, and as number F the one that leaves nothing out, as row numbers; rows beyond the counts are padding.
 
-    train: Int[Array, "F t"]
-    train_count: Int[Array, " F"]
-    test: Int[Array, "F s"]
-    test_valid: Bool[Array, "F s"]
+    A fit on all labels is then one more fit of the same program.
+    """
+
+    train: Int[Array, "F+1 M"]
+    train_count: Int[Array, " F+1"]
+    test: Int[Array, "F+1 s"]
+    test_valid: Bool[Array, "F+1 s"]
 
 
 def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | None = None) -> Folds:
@@ -38,11 +41,12 @@ def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | Non
     if groups is not None:
         return _grouped(luck, label, jnp.where(valid, groups, jnp.iinfo(jnp.int32).max), valid, folds)
     order = jnp.lexsort((luck, label))  # padding last
-    order = jnp.concatenate([order, jnp.broadcast_to(order[-1:], padded - capacity)])
     place = np.arange(padded)
-    test = np.stack([place[f::folds] for f in range(folds)])
-    train = np.stack([place[place % folds != f] for f in range(folds)])
-    return Folds(order[train], jnp.sum(train < labeled.count, axis=1), order[test], test < labeled.count)
+    test = np.stack([np.minimum(place[f::folds], capacity - 1) for f in range(folds)] + [np.zeros(padded // folds, int)])
+    held = np.stack([place[f::folds] < capacity for f in range(folds)] + [np.zeros(padded // folds, bool)])
+    train = np.stack([np.argsort(place[:capacity] % folds == f, kind="stable") for f in range(folds)] + [place[:capacity]])
+    kept = np.stack([place[:capacity] % folds != f for f in range(folds)] + [np.ones(capacity, bool)])
+    return Folds(order[train], jnp.sum(kept & valid[None], axis=1), order[test], held & (test < labeled.count))
 
 
 def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int) -> Folds:
@@ -55,44 +59,52 @@ def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int)
     size = jax.ops.segment_sum(valid.astype(jnp.int32), number, capacity)
     turn = jnp.lexsort((luck, -size, label[leader], size == 0))
     fold = jnp.zeros(capacity, jnp.int32).at[turn].set(jnp.arange(capacity) % folds)[number]
-    member = (fold == jnp.arange(folds)[:, None]) & valid
+    member = (fold == jnp.arange(folds + 1)[:, None]) & valid
     rows = lambda those: jnp.argsort(~those, axis=1, stable=True)
     count = member.sum(axis=1)
     return Folds(rows(~member & valid), valid.sum() - count, rows(member), jnp.arange(capacity) < count[:, None])
 
 
-def task(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int) -> Task:
-    """What a retuner's candidates are judged on: the NLL of the averaged prediction of `num_draws` draws, per row of a fold left out."""
-    init_key, fit_key, draw_key = jax.random.split(key, 3)
-    number, capacity = folds.train.shape[0], labeled.y.shape[0]
-    fit_keys, draw_keys = jax.random.split(fit_key, number), jax.random.split(draw_key, number)
-    fresh = fresh_states(init_key, posterior, labeled, folds)
+def task(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, start: PyTree, final: bool = True) -> Task:
+    """What a retuner's candidates are judged on: the NLL of the averaged prediction of `num_draws` draws, per row of a fold left out.
+
+    Args:
+      start: where the fit on all labels begins.
+      final: whether there will be one.
+    """
+    fit_key, draw_key = jax.random.split(key)
+    capacity = labeled.y.shape[0]
+    keys, fresh = beginnings(fit_key, posterior, labeled, folds, start)
+    draw_keys = jax.random.split(draw_key, keys.shape[0])
     placed = jnp.where(folds.test_valid, folds.test, capacity)
 
     def fit(hparams, fold):
         at = lambda tree: jax.tree.map(lambda leaf: leaf[fold], tree)
-        state, info = fit_apart(fit_keys[fold], posterior, at(fresh), labeled, hparams, at(folds))
+        state, info = fit_apart(keys[fold], posterior, at(fresh), labeled, hparams, at(folds))
         test = folds.test[fold]
         predicted = Predictive(posterior, state, posterior.draw(draw_keys[fold], state, num_draws), jnp.float32(1.0))(labeled.x[test])
         losses = -maths.log_mean_exp(predictions.log_likelihood(predicted, labeled.y[test]))
         losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses).astype(jnp.float32)  # a candidate that diverged never wins
-        return jnp.zeros(capacity, jnp.float32).at[placed[fold]].set(losses, mode="drop"), state
+        return jnp.zeros(capacity, jnp.float32).at[placed[fold]].set(losses, mode="drop"), (state, info)
 
-    rows = jnp.zeros((number, capacity), bool).at[jnp.arange(number)[:, None], placed].set(True, mode="drop")
-    return Task(fit, rows)
+    number = keys.shape[0] - 1
+    rows = jnp.zeros((number, capacity), bool).at[jnp.arange(number)[:, None], placed[:-1]].set(True, mode="drop")
+    return Task(fit, rows, final)
 
 
-def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds) -> PyTree:
-    """Fit once per fold, on all rows but the fold's: states with a leading axis of folds."""
+def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, start: PyTree) -> tuple[PyTree, FitInfo]:
+    """Fit once per fold, on all rows but the fold's, and last on all rows from `start` on: states and reports with a leading axis of F + 1."""
+    keys, fresh = beginnings(key, posterior, labeled, folds, start)
+    return chunks.over_fits(lambda key, state, fold: fit_apart(key, posterior, state, labeled, hparams, fold), keys, fresh, folds)
+
+
+def beginnings(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, start: PyTree) -> tuple[Array, PyTree]:
+    """Keys of the fits, and where they begin: each fold at a new initialization, the fit on all labels at `start`."""
     init_key, fit_key = jax.random.split(key)
-    one = lambda key, state, fold: fit_apart(key, posterior, state, labeled, hparams, fold)[0]
-    return chunks.over_fits(one, jax.random.split(fit_key, folds.train.shape[0]), fresh_states(init_key, posterior, labeled, folds), folds)
-
-
-def fresh_states(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds) -> PyTree:
-    """An unfitted state for each fold."""
+    number = folds.train.shape[0]
     # a loop: under vmap the initializers' random numbers take seconds to compile
-    return jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(key, folds.train.shape[0]))
+    fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(init_key, number - 1))
+    return jax.random.split(fit_key, number), jax.tree.map(lambda each, last: jnp.concatenate([each, last[None]]), fresh, start)
 
 
 def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, hparams: HParams, fold: Folds) -> tuple[PyTree, FitInfo]:
@@ -103,7 +115,8 @@ def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, h
 def out_of_fold(
     key: Key, posterior: Posterior, labeled: Labeled, states: PyTree, folds: Folds, num_draws: int, temperature: Float[Array, ""]
 ) -> tuple[Prediction, Bool[Array, " M"]]:
-    """Predictions of every labeled row by the fit that never saw it, and which rows count."""
+    """Predictions of every labeled row by the fit (leading axis of F + 1) that never saw it, and which rows count."""
+    states, folds = jax.tree.map(lambda leaf: leaf[:-1], (states, folds))
 
     def one(key, state, rows):
         return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(labeled.x[rows])

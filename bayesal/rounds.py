@@ -169,52 +169,66 @@ def choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
     return audits.before(drawn, parts.strategy(round_key(state, 2), bound, x, others, max(size - parts.audits, 1)))
 
 
-class Halves(NamedTuple):
-    """A round's labels, in folds, and its keys: for candidates, for proposals, for held-out predictions, for the last fit's beginning and for that fit."""
+class Round(NamedTuple):
+    """A round's labels in folds, where its fit on all of them begins, and keys: of fits, of proposals, of held-out predictions."""
 
     labeled: Labeled
     split: folds.Folds
-    task: retuning.Task
+    start: PyTree
     keys: Array
 
 
-def _held_out(state: LearnerState, x: Array, groups: Array | None, parts: Parts) -> Halves:
-    keys = jax.random.split(round_key(state, 3), 6)
+def _round(state: LearnerState, x: Array, groups: Array | None, parts: Parts) -> Round:
+    keys = jax.random.split(round_key(state, 3), 5)
     rows = state.ledger.indices
     labeled = Labeled(x[rows], state.ledger.labels, state.ledger.count)
     split = folds.split(keys[0], labeled, parts.num_folds, None if groups is None else groups[rows])
-    return Halves(labeled, split, folds.task(keys[1], parts.posterior, labeled, split, parts.posterior.members or min(parts.draws, TRIAL_DRAWS)), keys[1:])
+    start = updates.begin(parts.update, parts.posterior, state.posterior, parts.posterior.init(keys[1], x[0]), state.round)
+    return Round(labeled, split, start, keys[2:])
+
+
+def _search(state: LearnerState, now: Round, key: Key, final: bool, parts: Parts) -> tuple[HParams, retuning.Tuning, PyTree]:
+    draws = parts.posterior.members or min(parts.draws, TRIAL_DRAWS)
+    task = folds.task(now.keys[0], parts.posterior, now.labeled, now.split, draws, now.start, final)
+    return parts.retune.run(key, task, state.hparams, state.search, state.round)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def search(state: LearnerState, x: Array, groups: Array | None, run: Int[Array, ""], parts: Parts) -> LearnerState:
     """One run of the retuner: the state with the hyperparameters kept, and what the retuner remembers."""
-    held = _held_out(state, x, groups, parts)
-    hparams, _, memory = parts.retune.run(jax.random.fold_in(held.keys[1], run), held.task, state.hparams, state.search, state.round)
+    now = _round(state, x, groups, parts)
+    hparams, _, memory = _search(state, now, jax.random.fold_in(now.keys[1], run), False, parts)
     return state._replace(hparams=hparams, search=memory)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def refit(state: LearnerState, x: Array, known: Int[Array, ""], groups: Array | None, parts: Parts) -> LearnerState:
     """Retune and calibrate on out-of-fold predictions, and fit on all labels, or add those from the `known`-th on."""
-    posterior = parts.posterior
-    labeled, split, task, keys = _held_out(state, x, groups, parts)
-    hparams, tuning, memory = parts.retune.run(keys[1], task, state.hparams, state.search, state.round)
-    fitted = calibration.unfitted()
+    posterior, now = parts.posterior, _round(state, x, groups, parts)
+    hparams, tuning, memory = _search(state, now, now.keys[1], True, parts)
+    fitted, calibrated = tuning.fitted, calibration.unfitted()
     if parts.calibrate is not None:
-        states = folds.cross_fit(keys[0], posterior, labeled, hparams, split) if tuning.states is None else tuning.states
-        predicted, valid = folds.out_of_fold(keys[2], posterior, labeled, states, split, parts.draws, jnp.float32(1.0))
-        fitted = calibration.corrected(parts.calibrate, predicted, labeled.y, valid, audited(state, x)) if parts.audits else parts.calibrate(predicted, labeled.y, valid)
-    start = lambda: updates.begin(parts.update, posterior, state.posterior, posterior.init(keys[3], x[0]), state.round)
-    fit = lambda: posterior.fit(keys[4], start(), labeled, hparams)
-    if parts.update == "online":
-        take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])
-        add = lambda: updates.add(posterior, state.posterior, take, known, state.ledger.count, parts.size)
-        new, info = jax.lax.cond(state.round > 0, add, fit)
+        if fitted is None:
+            fitted = folds.cross_fit(now.keys[0], posterior, now.labeled, hparams, now.split, now.start)
+        predicted, valid = folds.out_of_fold(now.keys[2], posterior, now.labeled, fitted[0], now.split, parts.draws, jnp.float32(1.0))
+        fair = [audited(state, x)] if parts.audits else []
+        calibrated = (functools.partial(calibration.corrected, parts.calibrate) if fair else parts.calibrate)(predicted, now.labeled.y, valid, *fair)
+    if fitted is not None:
+        new, info = jax.tree.map(lambda leaf: leaf[-1], fitted)
     else:
-        new, info = fit()
-    report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, fitted)
-    return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, fitted.temperature, memory, report)
+        new, info = _fit(state, x, now, known, hparams, parts)
+    report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, calibrated)
+    return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, calibrated.temperature, memory, report)
+
+
+def _fit(state: LearnerState, x: Array, now: Round, known: Int[Array, ""], hparams: HParams, parts: Parts) -> tuple[PyTree, FitInfo]:
+    """The fit of a round in which nothing was held out."""
+    fit = lambda: parts.posterior.fit(now.keys[0], now.start, now.labeled, hparams)
+    if parts.update != "online":
+        return fit()
+    take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])
+    add = lambda: updates.add(parts.posterior, state.posterior, take, known, state.ledger.count, parts.size)
+    return jax.lax.cond(state.round > 0, add, fit)
 
 
 def grow(state: LearnerState, capacity: int) -> LearnerState:

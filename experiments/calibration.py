@@ -64,7 +64,7 @@ def out_of_fold(state: bayesal.LearnerState, x: jax.Array, posterior: bayesal.Po
     keys = jax.random.split(jax.random.fold_in(state.key, 2**30 + state.round), 3)
     labeled = bayesal.Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
     split = folds.split(keys[0], labeled, number)
-    states = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split)
+    states, _ = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split, posterior.init(keys[1], x[0]))
     return folds.out_of_fold(keys[2], posterior, labeled, states, split, draws, jnp.float32(1.0))[0]
 
 

@@ -29,6 +29,7 @@ def test_a_group_never_straddles_a_fold(count, number, most, seed):
     parts = split(jax.random.key(seed), Labeled(jnp.zeros((40, 1)), jnp.asarray(y), jnp.int32(count)), number, jnp.asarray(groups))
     held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)]
     trained = [np.asarray(rows)[: int(n)] for rows, n in zip(parts.train, parts.train_count, strict=True)]
+    assert len(held_out) == number + 1 and len(held_out.pop()) == 0 and sorted(trained.pop()) == list(range(count))  # last: nothing left out
     assert sorted(np.concatenate(held_out).tolist()) == list(range(count))  # each row once, padding never
     for out, into in zip(held_out, trained, strict=True):
         assert sorted([*out, *into]) == list(range(count))
@@ -41,7 +42,7 @@ def test_a_group_never_straddles_a_fold(count, number, most, seed):
 def test_groups_of_one_are_stratified():
     y = np.random.default_rng(0).integers(0, 3, 40).astype(np.int32)
     parts = split(KEY, Labeled(jnp.zeros((40, 1)), jnp.asarray(y), jnp.int32(37)), 3, jnp.arange(40, dtype=jnp.int32))
-    held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)]
+    held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)][:-1]
     for label in range(3):
         sizes = [int((y[out] == label).sum()) for out in held_out]
         assert max(sizes) - min(sizes) <= 1
@@ -50,7 +51,7 @@ def test_groups_of_one_are_stratified():
 def test_groups_of_real_labels_are_dealt_too():
     y = jnp.asarray(np.random.default_rng(0).normal(size=12), jnp.float32)
     parts = split(KEY, Labeled(jnp.zeros((12, 1)), y, jnp.int32(12)), 2, jnp.asarray(np.repeat(np.arange(6), 2), jnp.int32))
-    assert parts.test_valid.sum(axis=1).tolist() == [6, 6]
+    assert parts.test_valid.sum(axis=1).tolist() == [6, 6, 0]
 
 
 def elephant():

@@ -25,7 +25,7 @@ ALL = np.arange(20) % 4 == np.arange(4)[:, None]  # four folds of five rows
 def raced(losses, rows=ALL, folds=None):
     losses = jnp.asarray(losses, jnp.float32)
     done = np.ones((len(losses), len(rows)), bool) if folds is None else np.arange(len(rows)) < np.asarray(folds)[:, None]
-    return racing.standing(racing.Race(losses, jnp.asarray(done), ()), jnp.asarray(rows)), jnp.asarray(done.all(axis=1))
+    return racing.standing(racing.Race(losses, jnp.asarray(done), (), jnp.int32(0)), jnp.asarray(rows)), jnp.asarray(done.all(axis=1))
 
 
 def losses_of(*means, spread=0.0, seed=0):
@@ -89,16 +89,18 @@ def test_padding_changes_nothing(junk):  # TRAPS 21
 # the race
 
 
-def table_task(losses, rows, count=None):
+def table_task(losses, rows, count=None, final=True):
     """Candidates that lose what a table says: row `dropout` of it; a fit returns its own number and fold."""
+
+    held = jnp.concatenate([jnp.asarray(rows), jnp.zeros((1, len(rows[0])), bool)])
 
     def fit(hparams, fold):
         if count is not None:
             jax.debug.callback(lambda steps, at, fold: count.append((int(at), int(fold))) if steps > 0 else None, hparams.steps, hparams.dropout, fold)
         mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
-        return jnp.where(jnp.asarray(rows)[fold], mine, 0.0), {"who": hparams.dropout, "fold": fold, "structure": hparams.structure}
+        return jnp.where(held[fold], mine, 0.0), {"who": hparams.dropout, "fold": fold, "structure": hparams.structure}
 
-    return retune.Task(fit, jnp.asarray(rows))
+    return retune.Task(fit, jnp.asarray(rows), final)
 
 
 def numbered(size, steps=None, structures=None):
@@ -129,17 +131,20 @@ def test_the_race_is_successive_halving(seed, size, keep):
     losses = rng.normal(size=(size, 20)).astype(np.float32)
     steps, structures = rng.integers(1, 9, size), rng.integers(0, 3, size)
     expected = halved(losses, ALL, keep)
-    for together in (1, 3, None):
+    for together, final in ((1, True), (3, False), (None, True)):
         count = []
-        found = racing.race(table_task(losses, ALL, count), numbered(size, steps, structures), keep, together)
+        found = racing.race(table_task(losses, ALL, count, final), numbered(size, steps, structures), keep, together)
         jax.effects_barrier()
-        assert [set(np.flatnonzero(np.asarray(found.done[:, fold])).tolist()) for fold in range(4)] == expected
-        assert sorted(count) == sorted((c, fold) for fold in range(4) for c in expected[fold])  # each once, and no other
-        assert len(count) == sum(retune.rungs(size, 4, keep))
-        seen = np.asarray(found.done)[:, :, None] & ALL[None]
+        done, chosen = np.asarray(found.done), int(found.chosen)
+        assert [set(np.flatnonzero(done[:, fold]).tolist()) for fold in range(4)] == expected
+        assert chosen == int(racing.winner(*raced(losses * done.any(axis=1, keepdims=True), folds=done.sum(axis=1))))
+        assert sorted(count) == sorted([(c, fold) for fold in range(4) for c in expected[fold]] + [(chosen, 4)] * final)  # each once, and no other
+        assert len(count) == sum(retune.rungs(size, 4, keep)) + final
+        seen = done[:, :, None] & ALL[None]
         np.testing.assert_array_equal(found.losses, np.where(seen.any(axis=1), losses, 0.0))
-        for name, truth in (("who", np.arange(size)[:, None]), ("fold", np.arange(4)), ("structure", structures[:, None])):
-            np.testing.assert_array_equal(np.asarray(found.states[name])[np.asarray(found.done)], np.broadcast_to(truth, (size, 4))[np.asarray(found.done)])
+        done = np.concatenate([done, final * (np.arange(size) == chosen)[:, None]], axis=1).astype(bool)
+        for name, truth in (("who", np.arange(size)[:, None]), ("fold", np.arange(5)), ("structure", structures[:, None])):
+            np.testing.assert_array_equal(np.asarray(found.fitted[name])[done], np.broadcast_to(truth, (size, 5))[done])
 
 
 def test_rungs_are_few_and_never_less_than_two():
@@ -292,7 +297,7 @@ def quadratic(seen=None):
         if seen is not None:
             seen.append(1)
         loss = jnp.square(jnp.log(hparams.learning_rate / 1e-2)) + jnp.square(hparams.dropout - 0.1)
-        return jnp.where(jnp.asarray(ALL)[fold], loss, 0.0), {"rate": hparams.learning_rate, "fold": fold}
+        return jnp.where(jnp.asarray(np.vstack([ALL, 0 * ALL[:1]]).astype(bool))[fold], loss, 0.0), {"rate": hparams.learning_rate, "fold": fold}
 
     return retune.Task(fit, jnp.asarray(ALL))
 
@@ -308,7 +313,7 @@ def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():
         assert all(float(a[0]) == float(b) for a, b in zip(tuning.candidates, START, strict=True))
         picked = int(tuning.chosen)
         assert all(float(a[picked]) == float(b) for a, b in zip(tuning.candidates, hparams, strict=True))
-        assert tuning.states["rate"].tolist() == [float(hparams.learning_rate)] * 4 and tuning.states["fold"].tolist() == [0, 1, 2, 3]
+        assert tuning.fitted["rate"].tolist() == [float(hparams.learning_rate)] * 5 and tuning.fitted["fold"].tolist() == [0, 1, 2, 3, 4]
         assert float(tuning.losses[picked]) <= float(tuning.losses[0]) and tuning.folds.tolist().count(4) == 2
         assert retune.table(memory)["chosen"].tolist() == [i == picked for i in range(5)]
 
@@ -328,7 +333,7 @@ def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
 
 def test_keep_keeps():
     hparams, tuning, memory = retune.keep().run(jax.random.key(0), None, START, (), jnp.int32(0))
-    assert hparams is START and int(tuning.chosen) == 0 and tuning.states is None and memory == ()
+    assert hparams is START and int(tuning.chosen) == 0 and tuning.fitted is None and memory == ()
 
 
 @given(st.integers(4, 60), st.integers(2, 6), st.booleans())

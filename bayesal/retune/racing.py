@@ -19,20 +19,24 @@ from bayesal.types import HParams, PyTree
 class Task(NamedTuple):
     """What candidates are judged on.
 
-    fit:   `(hparams, fold) -> (losses [M], state)`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows (elsewhere 0).
+    fit:   `(hparams, fold) -> (losses [M], fitted)`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows (elsewhere 0);
+           as fold F a fit on all labels.
     rows:  which labeled rows belong to each fold; padding to none.
+    final: whether the winner is fitted on all labels in the end.
     """
 
     fit: Callable[[HParams, Int[Array, ""]], tuple[Float[Array, " M"], PyTree]]
     rows: Bool[Array, "F M"]
+    final: bool = True
 
 
 class Race(NamedTuple):
-    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, and their fits."""
+    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, what was fitted, and the winner's last fit."""
 
     losses: Float[Array, "P M"]
     done: Bool[Array, "P F"]
-    states: PyTree
+    fitted: PyTree  # [P, F+1, ...]
+    chosen: Int[Array, ""]
 
 
 def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
@@ -45,36 +49,39 @@ def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
 
 
 def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | None = None) -> Race:
-    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the worse of them out on the way.
+    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the worse of them out on the way; the winner on all labels.
 
     One compiled fit of `together` candidates is run again and again: those of one structure that take about as many steps, on the same fold.
     A fit that is left out, or is not needed to fill up the last run, has no steps.
     """
     size, folds = candidates.steps.shape[0], task.rows.shape[0]
-    shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))
     together = min(size, together or chunks.fits_together() or size)
-    allowed = jnp.asarray((*rungs(size, folds, keep), size))
-    blank = Race(
-        jnp.zeros((size, task.rows.shape[1]), jnp.float32), jnp.zeros((size, folds), bool),
-        jax.tree.map(lambda s: jnp.zeros((size, folds, *s.shape), s.dtype), shapes[1]))
+    shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[1]
+    allowed = jnp.asarray(rungs(size, folds, keep))
+    room = jax.tree.map(lambda s: jnp.zeros((size, folds + 1, *s.shape), s.dtype), shapes)
+    blank = Race(jnp.zeros((size, task.rows.shape[1]), jnp.float32), jnp.zeros((size, folds), bool), room, jnp.int32(0))
 
     def wave(carry):
-        found, alive, fold = carry
-        pending = alive & ~found.done[:, fold]
+        found, pending, fold = carry
         order = jnp.lexsort((candidates.steps, candidates.structure, ~pending))[:together]
         structure = candidates.structure[order[0]]
         runs = pending[order] & (candidates.structure[order] == structure)
         lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(steps=jnp.where(runs, candidates.steps[order], 0))
-        losses, states = chunks.over_fits(lambda lane: task.fit(lane._replace(structure=structure), fold), lanes)
+        losses, fitted = chunks.over_fits(lambda lane: task.fit(lane._replace(structure=structure), fold), lanes)
         where = jnp.where(runs, order, size)
-        found = Race(
-            found.losses.at[where].add(losses, mode="drop"), found.done.at[where, fold].set(True, mode="drop"),
-            jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.states, states))
-        over = ~jnp.any(alive & ~found.done[:, fold])
-        survivors = best(standing(found, task.rows).differences, alive, allowed[fold + 1])
-        return found, jnp.where(over, survivors, alive), fold + over.astype(jnp.int32)
+        found = found._replace(
+            losses=found.losses.at[where].add(losses, mode="drop"), done=found.done.at[where, fold].set(True, mode="drop"),
+            fitted=jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.fitted, fitted))
+        pending = pending.at[where].set(False, mode="drop")
+        stand, over = standing(found, task.rows), ~jnp.any(pending)
+        alive = found.done[:, jnp.minimum(fold, folds - 1)]
+        found = found._replace(chosen=winner(stand, alive))  # of those that saw every fold, once they have
+        better = best(stand.differences, alive, allowed[jnp.minimum(fold + 1, folds - 1)])
+        after = jnp.where(fold < folds - 1, better, jnp.arange(size) == found.chosen)
+        return found, jnp.where(over, after, pending), fold + over.astype(jnp.int32)
 
-    return jax.lax.while_loop(lambda carry: carry[2] < folds, wave, (blank, jnp.ones(size, bool), jnp.int32(0)))[0]
+    last = folds if task.final else folds - 1
+    return jax.lax.while_loop(lambda carry: carry[2] <= last, wave, (blank, jnp.ones(size, bool), jnp.int32(0)))[0]
 
 
 class Standing(NamedTuple):

@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int
 from bayesal import checks
 from bayesal.retune import history as histories
 from bayesal.retune import proposers, spaces
-from bayesal.retune.racing import Task, race, rungs, standing, winner
+from bayesal.retune.racing import Task, race, rungs, standing
 from bayesal.types import HParams, Key, PyTree
 
 
 class Tuning(NamedTuple):
-    """What a retuner tried in one go: see `History` for the columns; which one is kept, and the kept one's fits, one a fold (None: none was made)."""
+    """What a retuner tried in one go: see `History` for the columns; which one is kept, and what its fits gave, one for each
+    fold and one of all labels (None: none was made)."""
 
     candidates: HParams
     losses: Float[Array, " P"]
@@ -23,7 +24,7 @@ class Tuning(NamedTuple):
     errors: Float[Array, " P"]
     folds: Int[Array, " P"]
     chosen: Int[Array, ""]
-    states: PyTree | None
+    fitted: PyTree | None
 
 
 class Retuner(NamedTuple):
@@ -94,11 +95,10 @@ def population(
         units = proposer.ask(key, memory, space, hparams, number - 1)
         candidates = jax.tree.map(lambda old, new: jnp.concatenate([old[None], new]), hparams, spaces.values(space, units, hparams))
         found = race(task, candidates, share)
-        stand, folds = standing(found, task.rows), found.done.sum(axis=1)
-        chosen = winner(stand, jnp.all(found.done, axis=1))
+        stand, folds, chosen = standing(found, task.rows), found.done.sum(axis=1), found.chosen
         tried = histories.History(candidates, *stand, folds, jnp.full(number, round, jnp.int32), jnp.arange(number) == chosen, jnp.int32(number))
         pick = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
-        return pick(candidates), Tuning(candidates, *stand, folds, chosen, pick(found.states)), proposer.tell(memory, tried)
+        return pick(candidates), Tuning(candidates, *stand, folds, chosen, pick(found.fitted)), proposer.tell(memory, tried)
 
     return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds)
 

@@ -40,7 +40,7 @@ def search(title, posterior, x, y, space, start, repeats):
     """The ratio, for races and for whole populations, and the ways to run fits together."""
     start, labeled = as_traced(start), Labeled(x[:CAPACITY], jnp.asarray(y[:CAPACITY]), jnp.int32(LABELS))
     split = folds.split(jax.random.key(0), labeled, FOLDS)
-    task = lambda: folds.task(jax.random.key(1), posterior, labeled, split, 20)
+    task = lambda: folds.task(jax.random.key(1), posterior, labeled, split, 20, posterior.init(jax.random.key(5), x[0]), final=False)
     one = jax.jit(lambda fold, hparams: folds.fit_apart(jax.random.key(2), posterior, posterior.init(jax.random.key(3), x[0]), labeled, hparams, fold)[0])
     for halve in (True, False):
         retuner = retune.population(8, space, halve=halve)
@@ -48,7 +48,7 @@ def search(title, posterior, x, y, space, start, repeats):
         tuning = jax.block_until_ready(run(jax.random.key(4)))
         pick = lambda tree, at: jax.tree.map(lambda leaf: leaf[at], tree)
         calls = [(pick(split, fold), pick(tuning.candidates, c)) for c in range(8) for fold in range(int(tuning.folds[c]))]
-        medians = interleaved({"search": lambda: run(jax.random.key(4)), "plain": lambda: [one(*call) for call in calls]}, repeats)
+        medians = interleaved({"search": lambda run=run: run(jax.random.key(4)), "plain": lambda calls=calls: [one(*call) for call in calls]}, repeats)
         print(f"{title:<24}{'race' if halve else 'all folds':<12}{len(calls):>3} fits{1e3 * medians['search']:>10.0f} ms{1e3 * medians['plain']:>10.0f} ms"
               f"{medians['search'] / medians['plain']:>8.2f} plain fits for each", flush=True)
     many = tuning.candidates
