@@ -65,11 +65,14 @@ def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int)
     return Folds(rows(~member & valid), valid.sum() - count, rows(member), jnp.arange(capacity) < count[:, None])
 
 
-def task(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, start: PyTree, final: bool = True) -> Task:
+def task(
+    key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, start: PyTree, log_temperatures: Float[Array, " T"], final: bool = True
+) -> Task:
     """What a retuner's candidates are judged on: the NLL of the averaged prediction of `num_draws` draws, per row of a fold left out.
 
     Args:
       start: where the fit on all labels begins.
+      log_temperatures: at which they may be judged.
       final: whether there will be one.
     """
     fit_key, draw_key = jax.random.split(key)
@@ -83,13 +86,16 @@ def task(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_dra
         state, info = fit_apart(keys[fold], posterior, at(fresh), labeled, hparams, at(folds))
         test = folds.test[fold]
         predicted = Predictive(posterior, state, posterior.draw(draw_keys[fold], state, num_draws), jnp.float32(1.0))(labeled.x[test])
-        losses = -maths.log_mean_exp(predictions.log_likelihood(predicted, labeled.y[test]))
+        losses = jax.lax.map(lambda log_t: loss(predicted, labeled.y[test], jnp.exp(log_t)), log_temperatures).T
         losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses).astype(jnp.float32)  # a candidate that diverged never wins
-        return jnp.zeros(capacity, jnp.float32).at[placed[fold]].set(losses, mode="drop"), (state, info)
+        return jnp.zeros((capacity, losses.shape[1]), jnp.float32).at[placed[fold]].set(losses, mode="drop"), (state, info)
+
+    def loss(predicted, y, temperature):
+        return -maths.log_mean_exp(predictions.log_likelihood(predictions.temper(predicted, temperature), y))
 
     number = keys.shape[0] - 1
     rows = jnp.zeros((number, capacity), bool).at[jnp.arange(number)[:, None], placed[:-1]].set(True, mode="drop")
-    return Task(fit, rows, final)
+    return Task(fit, rows, log_temperatures, final)
 
 
 def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, start: PyTree) -> tuple[PyTree, FitInfo]:

@@ -12,6 +12,7 @@ from bayesal import audits, checks, folds, updates
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.predictives import Predictive
+from bayesal.retune import racing
 from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Scaling, Selection, Strategy
 
 TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
@@ -110,7 +111,7 @@ class Parts(NamedTuple):
 
     def searching(self) -> "Parts":
         """What `search` depends on."""
-        return self._replace(strategy=None, calibrate=None, size=0, audits=0, update="fresh")
+        return self._replace(strategy=None, size=0, audits=0, update="fresh")
 
 
 KEEP = retuning.keep()
@@ -189,7 +190,8 @@ def _round(state: LearnerState, x: Array, groups: Array | None, parts: Parts) ->
 
 def _search(state: LearnerState, now: Round, key: Key, final: bool, parts: Parts) -> tuple[HParams, retuning.Tuning, PyTree]:
     draws = parts.posterior.members or min(parts.draws, TRIAL_DRAWS)
-    task = folds.task(now.keys[0], parts.posterior, now.labeled, now.split, draws, now.start, final)
+    log_t = jnp.asarray(racing.LOG_TEMPERATURES if parts.retune.tempered and parts.calibrate is not None else (0.0,), jnp.float32)
+    task = folds.task(now.keys[0], parts.posterior, now.labeled, now.split, draws, now.start, log_t, final)
     return parts.retune.run(key, task, state.hparams, state.search, state.round)
 
 

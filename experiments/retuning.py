@@ -1,17 +1,18 @@
 """Hyperparameters that keep up with the data, against the best that stand still. scikit-learn's digits, labels in random order.
 
-    python -m experiments.retuning               # ten seeds: about ten minutes of one core
+    python -m experiments.retuning               # ten seeds: a quarter of an hour of one core
 
-Labels come in the same random order for every arm, from 20 to 1,000 in twenty rounds, each a fifth larger than the last. Arms:
+Labels come in the same random order for every arm, from 20 to 1,000 in fourteen rounds, each a third larger than the last. Every arm fits a temperature on its own
+out-of-fold labels each round; figures are shown before and after it. Arms:
 
-- every fixed setting of a grid (learning rate, dropout, steps), all rounds and seeds: of them come `best fixed`, the single setting with the lowest
-  mean test NLL over all rounds and seeds, chosen in hindsight by the test set itself, and `best per round`, chosen so for each round apart: what nobody has;
-- `default`: `HParams()`; `tuned once`: a search at the first round (as many fits as all rounds of a retuner), kept ever after;
-- retuners, each round, by out-of-fold labels alone: `surrogate` (8 candidates a round, raced over 3 folds: 14 fits), `nearby` (the same fits, but nothing
-  learned from earlier rounds except the incumbent), `surrogate 16`, `full` (8 candidates, all folds: 24 fits);
-- `ensemble`: an ensemble of 15 nets of the best fixed setting: what a round of `surrogate` costs, spent on members instead.
+- every fixed setting of a grid (learning rate, dropout, steps): of them come `best fixed`, the single setting with the lowest mean test NLL (tempered)
+  over all rounds and seeds, chosen in hindsight by the test set itself, and `best per round`, chosen so for each round apart: what nobody has;
+- `default`: `HParams()`; `tuned once`: a search at the first round (as many fits as a retuner makes in all rounds), kept ever after;
+- retuners, each round, by out-of-fold labels alone: `surrogate` (8 candidates a round, raced over 3 folds: 14 fits), `nearby` (the same fits; of earlier
+  rounds only the incumbent is known), `untempered` (candidates judged at T = 1), `all folds` (8 candidates, none left out: 24 fits);
+- `ensemble`: as many nets of the best fixed setting as `surrogate` makes fits in a round, spent on members instead.
 
-Every arm predicts at T = 1, and again with the temperature fitted on its own out-of-fold labels. Fits of a round are counted, and processor seconds taken.
+Fits of a round are counted, and processor seconds taken.
 """
 
 import argparse
@@ -35,7 +36,7 @@ class Config:
     """One experiment. The grid is learning rates x dropout rates x steps."""
 
     seeds: int = 10
-    rounds: int = 20
+    rounds: int = 14
     first: int = 20
     last: int = 1000
     draws: int = 32
@@ -44,8 +45,8 @@ class Config:
     members: int = 15
     folds: int = 3
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    dropouts: tuple[float, ...] = (0.1, 0.3, 0.5)
-    steps: tuple[int, ...] = (100, 200, 400, 800)
+    dropouts: tuple[float, ...] = (0.1, 0.3)
+    steps: tuple[int, ...] = (200, 400, 800)
 
 
 def counts(config: Config) -> list[int]:
@@ -70,20 +71,24 @@ def retuners(config: Config) -> dict[str, retune.Retuner]:
     searched = space(config)
     return {
         "surrogate": retune.population(8, searched), "nearby": retune.population(8, searched, proposer=retune.nearby()),
-        "surrogate 16": retune.population(16, searched), "full": retune.population(8, searched, halve=False)}
+        "untempered": retune.population(8, searched, tempered=False), "all folds": retune.population(8, searched, halve=False)}
 
 
-def fits(name: str, config: Config) -> float:
-    """Fits of one round, the last one included."""
-    size, share = {"surrogate": (8, 0.5), "nearby": (8, 0.5), "surrogate 16": (16, 0.5), "full": (8, 1.0)}.get(name, (0, 1.0))
-    return (sum(retune.rungs(size, config.folds, share)) if size else 0) + (config.members if name == "ensemble" else 1)
+def fits(name: str, config: Config) -> int:
+    """Fits of one round, the last one included, but not those of a temperature alone."""
+    if name not in retuners(config):
+        return config.members if name == "ensemble" else 1
+    return sum(retune.rungs(8, config.folds, 1.0 if name == "all folds" else 0.5)) + 1
+
+
+CALIBRATOR = calibrate.temperature()
 
 
 class Arm:
     """One learner through all rounds of a seed; the rows are given to it."""
 
-    def __init__(self, config: Config, posterior: bayesal.Posterior, retuner: retune.Retuner | None = None, once: int = 0, temper: bool = True):
-        options = dict(size=1, capacity=config.last, num_draws=posterior.members or config.draws, num_folds=config.folds, calibrate=calibrate.temperature() if temper else None)
+    def __init__(self, config: Config, posterior: bayesal.Posterior, retuner: retune.Retuner | None = None, once: int = 0):
+        options = dict(size=1, capacity=config.last, num_draws=posterior.members or config.draws, num_folds=config.folds, calibrate=CALIBRATOR)
         self.config, self.posterior, self.once = config, posterior, once
         self.first = bayesal.learner(posterior, acquire.uniform(), retune=retuner, **options)
         self.rest = bayesal.learner(posterior, acquire.uniform(), **options) if once else self.first
@@ -133,13 +138,12 @@ def main(config: Config, out: Path) -> list[dict]:
                 records.append(record)
         screen.say(f"{name}: done")
 
-    fixed = Arm(config, posterior, temper=False)
+    fixed = Arm(config, posterior)
     for name, hparams in grid(config).items():
         play(fixed, name, hparams)
-    table = scores(records, list(grid(config)), "nll")  # [settings, seeds, rounds]
+    table = scores(records, list(grid(config)), "nll_tempered")  # [settings, seeds, rounds]
     best = list(grid(config))[int(table.mean(axis=(1, 2)).argmin())]
-    play(Arm(config, posterior), "best fixed", grid(config)[best])
-    play(Arm(config, posterior), "default")
+    play(fixed, "default")
     searchers = retuners(config)
     play(Arm(config, posterior, searchers["surrogate"], once=len(counts(config))), "tuned once")
     for name, retuner in searchers.items():
@@ -159,30 +163,32 @@ def scores(records: list[dict], names: list[str], figure: str) -> np.ndarray:
 def report(config: Config, records: list[dict], best: str, folder: runs.Folder) -> None:
     """Test NLL and accuracy of every arm less those of the best fixed setting, paired by seed: early, late, and over all rounds."""
     labels, settings = np.array(counts(config)), list(grid(config))
-    early, late = labels <= 100, labels >= 400
-    nll = scores(records, settings, "nll")
-    per_round = nll.mean(axis=1).argmin(axis=0)  # a setting for each round, by the mean over seeds
-    screen.say(f"best fixed setting: {best}; best at {labels[0]} labels: {settings[per_round[0]]}; at {labels[-1]}: {settings[per_round[-1]]}")
+    ranges = {"early": labels <= 100, "late": labels >= 400, "all": labels > 0}
+    of = lambda names: {figure: scores(records, names, figure) for figure in ("nll_tempered", "nll", "accuracy")}
+    every, fixed = of(settings), {figure: values[0] for figure, values in of([best]).items()}
+    per_round = every["nll_tempered"].mean(axis=1).argmin(axis=0)  # a setting for each round, by the mean over seeds
+    screen.say(f"best fixed setting: {best}; best by rounds: " + "; ".join(f"{n} labels: {settings[i]}" for n, i in zip(labels, per_round, strict=True)))
     folder.write({"kind": "best", "fixed": best, "per_round": [settings[i] for i in per_round]})
-    arms = ["default", "tuned once", *retuners(config), "ensemble"]
-    figures = {name: {"nll": scores(records, [name], "nll")[0], "tempered": scores(records, [name], "nll_tempered")[0], "accuracy": scores(records, [name], "accuracy")[0]}
-               for name in ["best fixed", *arms]}
-    figures["best per round"] = {"nll": np.stack([nll[i, :, r] for r, i in enumerate(per_round)], axis=1)}
-    table = screen.Table(title="less the best fixed setting, mean (95 %) over seeds; NLL in nats at T = 1, tempered, accuracy in points")
-    for column in ("arm", "fits", "NLL, <= 100 labels", ">= 400", "all", "tempered, all", "accuracy, all"):
+    arms = {name: {figure: values[0] for figure, values in of([name]).items()} for name in ["default", "tuned once", *retuners(config), "ensemble"]}
+    arms["best per round"] = {figure: np.stack([values[i, :, r] for r, i in enumerate(per_round)], axis=1) for figure, values in every.items()}
+    table = screen.Table(title="less the best fixed setting, mean (95 %) over seeds; NLL in nats, tempered (and at T = 1), accuracy in points")
+    for column in ("arm", "fits", "<= 100 labels", ">= 400", "all", "all, T = 1", "accuracy, all"):
         table.add_column(column, justify="left" if column == "arm" else "right")
-    for name in ["best per round", *arms]:
-        gap = lambda figure, where, name=name: runs.paired((figures[name][figure] - figures["best fixed"][figure])[:, where].mean(axis=1))
-        everywhere = np.ones(len(labels), bool)
-        row = {"nll_early": gap("nll", early), "nll_late": gap("nll", late), "nll": gap("nll", everywhere)}
-        if "tempered" in figures[name]:
-            row |= {"tempered": gap("tempered", everywhere), "accuracy": [100 * v for v in gap("accuracy", everywhere)]}
-        folder.write({"kind": "summary", "strategy": name, "fits": fits(name, config), **row})
-        table.add_row(name, "" if name == "best per round" else f"{fits(name, config):g}", *(runs.said(v) for v in row.values()))
+    for name, figures in arms.items():
+        gap = lambda figure, where, figures=figures: runs.paired((figures[figure] - fixed[figure])[:, ranges[where]].mean(axis=1))
+        row = {f"nll_tempered_{where}": gap("nll_tempered", where) for where in ranges}
+        row |= {"nll_all": gap("nll", "all"), "accuracy_all": [100 * v for v in gap("accuracy", "all")]}
+        price = "" if name == "best per round" else fits(name, config)
+        folder.write({"kind": "summary", "strategy": name, "fits": price or None, **row})
+        table.add_row(name, str(price), *(runs.said(v) for v in row.values()))
     screen.console.print(table)
-    means = {figure: float(values.mean()) for figure, values in figures["best fixed"].items()}
-    folder.write({"kind": "means", "strategy": "best fixed", **means})
+    means = {figure: float(values.mean()) for figure, values in fixed.items()}
+    folder.write({"kind": "means", "strategy": best, **means})
     screen.say(", ".join(f"best fixed: mean {figure} {value:.3f}" for figure, value in means.items()))
+    against = {name: runs.paired((arms["surrogate"]["nll_tempered"] - arms[name]["nll_tempered"]).mean(axis=1)) for name in retuners(config) if name != "surrogate"}
+    for name, value in against.items():
+        folder.write({"kind": "paired", "strategy": "surrogate", "less": name, "nll_tempered_all": value})
+        screen.say(f"surrogate less {name}: tempered NLL {runs.said(value)}")
 
 
 if __name__ == "__main__":

@@ -514,15 +514,15 @@ def test_a_candidate_that_diverges_never_wins():
 
 @pytest.mark.slow
 def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
-    """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by."""
+    """An ensemble's draws are its members, so the loss the retuner chose by lies between the NLLs before and after calibration, near the latter."""
     learner = build(
         posteriors.ensemble(MLP, members=2), num_draws=2, num_folds=2, calibrate=TEMPERATURE,
         retune=retune.population(3, retune.space(steps=(10, 40))))  # fmt: skip
     state = learner.tell(learner.init(KEY, X), X, np.arange(24), Y[:24])
     report = state.report
     assert report.candidate_losses.shape == (3,)
-    assert float(report.calibration.nll_before) == pytest.approx(float(report.candidate_losses[report.chosen]), rel=1e-4)
-    assert float(report.calibration.nll_after) <= float(report.calibration.nll_before) + 1e-5
+    before, after, judged = (float(v) for v in (report.calibration.nll_before, report.calibration.nll_after, report.candidate_losses[report.chosen]))
+    assert after - 1e-2 <= judged <= before + 1e-5 and judged - after < 0.05  # a few temperatures, and its prior
     assert float(state.temperature) == float(report.calibration.temperature)
     chosen = jax.tree.map(lambda a: a[report.chosen], report.candidates)
     assert same(chosen, state.hparams)

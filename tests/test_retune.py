@@ -22,10 +22,10 @@ ALL = np.arange(20) % 4 == np.arange(4)[:, None]  # four folds of five rows
 # how candidates stand, and who wins
 
 
-def raced(losses, rows=ALL, folds=None):
-    losses = jnp.asarray(losses, jnp.float32)
+def raced(losses, rows=ALL, folds=None, log_temperatures=(0.0,)):
+    losses = jnp.asarray(losses, jnp.float32).reshape(*np.shape(losses)[:2], -1)
     done = np.ones((len(losses), len(rows)), bool) if folds is None else np.arange(len(rows)) < np.asarray(folds)[:, None]
-    return racing.standing(racing.Race(losses, jnp.asarray(done), (), jnp.int32(0)), jnp.asarray(rows)), jnp.asarray(done.all(axis=1))
+    return racing.standing(racing.Race(losses, jnp.asarray(done), (), jnp.int32(0)), retune.Task(None, jnp.asarray(rows), jnp.asarray(log_temperatures, jnp.float32))), jnp.asarray(done.all(axis=1))
 
 
 def losses_of(*means, spread=0.0, seed=0):
@@ -86,6 +86,18 @@ def test_padding_changes_nothing(junk):  # TRAPS 21
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_each_candidate_is_judged_at_its_own_best_temperature():
+    """The second is overconfident: behind at T = 1, ahead where both are tempered; the prior keeps what tells nothing at T = 1."""
+    log_t = np.log([0.5, 1.0, 2.0])
+    losses = np.broadcast_to(np.array([[1.2, 1.0, 1.1], [2.0, 1.5, 0.8], [1.3, 1.3, 1.3]])[:, None], (3, 20, 3))
+    stand, whole = raced(losses, log_temperatures=log_t)
+    np.testing.assert_allclose(stand.losses, [1.0, 0.8, 1.3], rtol=1e-6)
+    np.testing.assert_allclose(stand.differences, [0.0, -0.2, 0.3], atol=1e-6)
+    assert int(racing.winner(stand, whole)) == 1 and int(racing.winner(*raced(losses[:, :, 1]))) == 0
+    few = 1.0 - 0.01 * np.arange(3) + 0 * losses  # twenty rows gain 0.2 nats by T = 2, and the prior asks for (log 2 / 0.5)^2 / 2 = 0.96
+    np.testing.assert_allclose(raced(few, log_temperatures=log_t)[0].losses, 0.99, rtol=1e-6)
+
+
 # the race
 
 
@@ -98,9 +110,9 @@ def table_task(losses, rows, count=None, final=True):
         if count is not None:
             jax.debug.callback(lambda steps, at, fold: count.append((int(at), int(fold))) if steps > 0 else None, hparams.steps, hparams.dropout, fold)
         mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
-        return jnp.where(held[fold], mine, 0.0), {"who": hparams.dropout, "fold": fold, "structure": hparams.structure}
+        return jnp.where(held[fold], mine, 0.0)[:, None], {"who": hparams.dropout, "fold": fold, "structure": hparams.structure}
 
-    return retune.Task(fit, jnp.asarray(rows), final)
+    return retune.Task(fit, jnp.asarray(rows), jnp.zeros(1), final)
 
 
 def numbered(size, steps=None, structures=None):
@@ -141,7 +153,7 @@ def test_the_race_is_successive_halving(seed, size, keep):
         assert sorted(count) == sorted([(c, fold) for fold in range(4) for c in expected[fold]] + [(chosen, 4)] * final)  # each once, and no other
         assert len(count) == sum(retune.rungs(size, 4, keep)) + final
         seen = done[:, :, None] & ALL[None]
-        np.testing.assert_array_equal(found.losses, np.where(seen.any(axis=1), losses, 0.0))
+        np.testing.assert_array_equal(found.losses[:, :, 0], np.where(seen.any(axis=1), losses, 0.0))
         done = np.concatenate([done, final * (np.arange(size) == chosen)[:, None]], axis=1).astype(bool)
         for name, truth in (("who", np.arange(size)[:, None]), ("fold", np.arange(5)), ("structure", structures[:, None])):
             np.testing.assert_array_equal(np.asarray(found.fitted[name])[done], np.broadcast_to(truth, (size, 5))[done])
@@ -297,9 +309,9 @@ def quadratic(seen=None):
         if seen is not None:
             seen.append(1)
         loss = jnp.square(jnp.log(hparams.learning_rate / 1e-2)) + jnp.square(hparams.dropout - 0.1)
-        return jnp.where(jnp.asarray(np.vstack([ALL, 0 * ALL[:1]]).astype(bool))[fold], loss, 0.0), {"rate": hparams.learning_rate, "fold": fold}
+        return jnp.where(jnp.asarray(np.vstack([ALL, 0 * ALL[:1]]).astype(bool))[fold], loss, 0.0)[:, None], {"rate": hparams.learning_rate, "fold": fold}
 
-    return retune.Task(fit, jnp.asarray(ALL))
+    return retune.Task(fit, jnp.asarray(ALL), jnp.zeros(1))
 
 
 def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():

@@ -19,21 +19,27 @@ from bayesal.types import HParams, PyTree
 class Task(NamedTuple):
     """What candidates are judged on.
 
-    fit:   `(hparams, fold) -> (losses [M], fitted)`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows (elsewhere 0);
-           as fold F a fit on all labels.
+    fit:   `(hparams, fold) -> (losses [M, T], fitted)`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows (elsewhere 0)
+           at every temperature; as fold F a fit on all labels.
     rows:  which labeled rows belong to each fold; padding to none.
+    log_temperatures: logarithms of the temperatures at which a candidate may be judged: each at its own best.
     final: whether the winner is fitted on all labels in the end.
     """
 
-    fit: Callable[[HParams, Int[Array, ""]], tuple[Float[Array, " M"], PyTree]]
+    fit: Callable[[HParams, Int[Array, ""]], tuple[Float[Array, "M T"], PyTree]]
     rows: Bool[Array, "F M"]
+    log_temperatures: Float[Array, " T"]
     final: bool = True
+
+
+LOG_TEMPERATURES = tuple(0.2 * step for step in range(-5, 10))  # 0.37 to 6.05, for what will be tempered
+PRIOR_STD = 0.5  # of log T, as in `calibrate.fit_temperature`
 
 
 class Race(NamedTuple):
     """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, what was fitted, and the winner's last fit."""
 
-    losses: Float[Array, "P M"]
+    losses: Float[Array, "P M T"]
     done: Bool[Array, "P F"]
     fitted: PyTree  # [P, F+1, ...]
     chosen: Int[Array, ""]
@@ -59,7 +65,7 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
     shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[1]
     allowed = jnp.asarray(rungs(size, folds, keep))
     room = jax.tree.map(lambda s: jnp.zeros((size, folds + 1, *s.shape), s.dtype), shapes)
-    blank = Race(jnp.zeros((size, task.rows.shape[1]), jnp.float32), jnp.zeros((size, folds), bool), room, jnp.int32(0))
+    blank = Race(jnp.zeros((size, task.rows.shape[1], task.log_temperatures.shape[0]), jnp.float32), jnp.zeros((size, folds), bool), room, jnp.int32(0))
 
     def wave(carry):
         found, pending, fold = carry
@@ -73,7 +79,7 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
             losses=found.losses.at[where].add(losses, mode="drop"), done=found.done.at[where, fold].set(True, mode="drop"),
             fitted=jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.fitted, fitted))
         pending = pending.at[where].set(False, mode="drop")
-        stand, over = standing(found, task.rows), ~jnp.any(pending)
+        stand, over = standing(found, task), ~jnp.any(pending)
         alive = found.done[:, jnp.minimum(fold, folds - 1)]
         found = found._replace(chosen=winner(stand, alive))  # of those that saw every fold, once they have
         better = best(stand.differences, alive, allowed[jnp.minimum(fold + 1, folds - 1)])
@@ -93,12 +99,15 @@ class Standing(NamedTuple):
     errors: Float[Array, " P"]
 
 
-def standing(found: Race, rows: Bool[Array, "F M"]) -> Standing:
-    """How candidates stand on the folds they have seen. A non-finite candidate 0 is behind every finite one."""
-    judged = jnp.any(found.done[:, :, None] & rows[None], axis=1)
-    finite = jnp.all(jnp.isfinite(found.losses) | ~judged, axis=1)
+def standing(found: Race, task: Task) -> Standing:
+    """How candidates stand on the folds they have seen, each at its best temperature. A non-finite candidate 0 is behind every finite one."""
+    judged = jnp.any(found.done[:, :, None] & task.rows[None], axis=1)
+    finite = jnp.all(jnp.isfinite(found.losses) | ~judged[:, :, None], axis=(1, 2))
     count = jnp.maximum(judged.sum(axis=1), 1).astype(jnp.float32)
-    safe = jnp.where(judged & finite[:, None], found.losses, 0.0)
+    every = jnp.where((judged & finite[:, None])[:, :, None], found.losses, 0.0)
+    prior = 0.5 * jnp.square(task.log_temperatures / PRIOR_STD)
+    at = jnp.argmin(every.sum(axis=1) + prior[None], axis=1)
+    safe = jnp.take_along_axis(every, at[:, None, None], axis=2)[:, :, 0]
     means = jnp.where(finite, safe.sum(axis=1) / count, jnp.inf)
     against = judged & (finite & finite[0])[:, None]
     difference = jnp.where(against, safe - safe[:1], 0.0)

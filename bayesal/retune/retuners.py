@@ -34,12 +34,14 @@ class Retuner(NamedTuple):
     run:  `(key, task, hparams, memory, round) -> (hparams, Tuning, memory)`.
     searches: whether anything is tried: then labels have to be held out.
     seconds: how long a round may search, run after run; None: one run.
+    tempered: whether candidates are judged each at its own temperature, where a learner calibrates.
     """
 
     init: Callable[[HParams], PyTree]
     run: Callable[[Key, Task, HParams, PyTree, Int[Array, ""]], tuple[HParams, Tuning, PyTree]]
     searches: bool = True
     seconds: float | None = None
+    tempered: bool = False
 
 
 def keep() -> Retuner:
@@ -55,7 +57,7 @@ def keep() -> Retuner:
 
 def population(
     size: int | None = None, space: HParams | None = None, *, proposer: proposers.Proposer | None = None, halve: bool = True, fits: int | None = None,
-    seconds: float | None = None, places: int = 1024,
+    seconds: float | None = None, tempered: bool = True, places: int = 1024,
 ) -> Retuner:
     """Candidates beside the incumbent, all trained in one compiled program, the worse half of them left out after each fold.
 
@@ -72,6 +74,9 @@ def population(
       fits: the most fits a round may cost, in place of `size`.
       seconds: the round goes on with more candidates until so many seconds are over or the next go would end later, at least once. Picks then depend on the
         machine's speed.
+      tempered: where the learner calibrates, judge every candidate at the temperature that suits it best, out of a few. Otherwise a search by NLL prefers
+        nets that are trained too little to be overconfident, and a temperature would have mended that at no loss of accuracy
+        (`experiments/retuning.py`). Without a calibrator nothing is tempered.
       places: how many candidates are remembered.
     Raises:
       WrongSize: `size` < 2, both or too few `fits`, no such seconds or places.
@@ -95,12 +100,12 @@ def population(
         units = proposer.ask(key, memory, space, hparams, number - 1)
         candidates = jax.tree.map(lambda old, new: jnp.concatenate([old[None], new]), hparams, spaces.values(space, units, hparams))
         found = race(task, candidates, share)
-        stand, folds, chosen = standing(found, task.rows), found.done.sum(axis=1), found.chosen
+        stand, folds, chosen = standing(found, task), found.done.sum(axis=1), found.chosen
         tried = histories.History(candidates, *stand, folds, jnp.full(number, round, jnp.int32), jnp.arange(number) == chosen, jnp.int32(number))
         pick = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
         return pick(candidates), Tuning(candidates, *stand, folds, chosen, pick(found.fitted)), proposer.tell(memory, tried)
 
-    return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds)
+    return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds, tempered=tempered)
 
 
 def affordable(fits: int, folds: int, share: float) -> int:
