@@ -44,9 +44,10 @@ def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | Non
     place = np.arange(padded)
     test = np.stack([np.minimum(place[f::folds], capacity - 1) for f in range(folds)] + [np.zeros(padded // folds, int)])
     held = np.stack([place[f::folds] < capacity for f in range(folds)] + [np.zeros(padded // folds, bool)])
-    train = np.stack([np.argsort(place[:capacity] % folds == f, kind="stable") for f in range(folds)] + [place[:capacity]])
+    train = np.stack([np.argsort(place[:capacity] % folds == f, kind="stable") for f in range(folds)])
     kept = np.stack([place[:capacity] % folds != f for f in range(folds)] + [np.ones(capacity, bool)])
-    return Folds(order[train], jnp.sum(kept & valid[None], axis=1), order[test], held & (test < labeled.count))
+    train = jnp.concatenate([order[train], jnp.arange(capacity, dtype=order.dtype)[None]])
+    return Folds(train, jnp.sum(kept & valid[None], axis=1), order[test], held & (test < labeled.count))
 
 
 def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int) -> Folds:

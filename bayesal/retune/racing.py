@@ -131,4 +131,4 @@ def winner(stand: Standing, whole: Bool[Array, " P"]) -> Int[Array, ""]:
     differences = jnp.where(whole, stand.differences, jnp.inf)
     first = jnp.argmin(differences.at[0].set(jnp.inf)) if differences.shape[0] > 1 else 0
     ahead = jnp.where(jnp.isfinite(stand.losses[0]), differences[first] < -stand.errors[first], jnp.isfinite(differences[first]))
-    return jnp.where(ahead, first, 0)
+    return jnp.where(ahead, first, 0).astype(jnp.int32)

@@ -79,12 +79,12 @@ def best_first(
         waiting, gains, bounds, seen, best = carry
         ahead, rows = lax.top_k(waiting, block)
         real = ahead > -jnp.inf
-        gain, later = gains_of(rows)
+        gain, later = (values.astype(bound.dtype) for values in gains_of(rows))
         best = lax.top_k(jnp.concatenate([best, jnp.where(real, gain + tie[rows], -jnp.inf)]), size)[0]
         return (waiting.at[rows].set(-jnp.inf), gains.at[rows].set(gain), bounds.at[rows].set(jnp.where(real, later, bounds[rows])),
                 seen.at[rows].set(seen[rows] | real), best)
 
-    start = (jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf), jnp.zeros_like(bound), bound, jnp.zeros(bound.shape, bool), jnp.full(size, -jnp.inf, jnp.float32))
+    start = (jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf), jnp.zeros_like(bound), bound, jnp.zeros(bound.shape, bool), jnp.full(size, -jnp.inf, jnp.result_type(bound, tie)))
     _, gains, bounds, seen, _ = lax.while_loop(more, some, start)
     return gains, bounds, seen
 
