@@ -96,6 +96,7 @@ POSTERIORS = [
     Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
     Case("sngp", posteriors.laplace(networks.sngp(FEATURES, CLASSES, depth=1, frequencies=16), structure="full"), settled=last_layer, near=1e-4, slow=True),
     Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5, slow=True),
+    Case("any_of", posteriors.any_of(posteriors.mc_dropout(MLP), posteriors.point(networks.mlp(FEATURES, CLASSES, (4,))))),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs
@@ -147,7 +148,7 @@ def predictive(case: Case, seed: int = 2) -> Predictive:
 
 def weights(state):
     """The trained part of a state."""
-    return getattr(state, "params", state)
+    return [weights(each) for each in state.states] if hasattr(state, "states") else getattr(state, "params", state)
 
 
 def numbers(tree):

@@ -1,5 +1,6 @@
 """Ways to be uncertain: one method, one file, one shape (`types.Posterior`)."""
 
+from bayesal.posteriors.any_of import any_of
 from bayesal.posteriors.ensemble import ensemble
 from bayesal.posteriors.from_numpyro import from_numpyro, numpyro_site
 from bayesal.posteriors.gp import gp_classification, gp_regression
@@ -15,6 +16,6 @@ from bayesal.posteriors.swag import swag
 from bayesal.posteriors.variational import variational
 
 __all__ = [
-    "ensemble", "from_numpyro", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "numpyro_site", "nuts",
+    "any_of", "ensemble", "from_numpyro", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "numpyro_site", "nuts",
     "point", "preference", "r_hat", "sgmcmc", "svi", "swag", "variational",
 ]
