@@ -7,7 +7,8 @@ out-of-fold labels each round; figures are shown before and after it. Arms:
 
 - every fixed setting of a grid (learning rate, dropout, steps): of them come `best fixed`, the single setting with the lowest mean test NLL (tempered)
   over all rounds and seeds, chosen in hindsight by the test set itself, and `best per round`, chosen so for each round apart: what nobody has;
-- `default`: `HParams()`; `tuned once`: a search at the first round (as many fits as a retuner makes in all rounds), kept ever after;
+- `default`: `HParams()`; `tuned once`: a search at the first round (as many fits as a retuner makes in all rounds), kept ever after, judged at a temperature
+  each, or untempered;
 - retuners, each round, by out-of-fold labels alone: `surrogate` (8 candidates a round, raced over 3 folds: 14 fits), `nearby` (the same fits; of earlier
   rounds only the incumbent is known), `untempered` (candidates judged at T = 1), `all folds` (8 candidates, none left out: 24 fits);
 - `ensemble`: as many nets of the best fixed setting as `surrogate` makes fits in a round, spent on members instead.
@@ -145,7 +146,8 @@ def main(config: Config, out: Path) -> list[dict]:
     best = list(grid(config))[int(table.mean(axis=(1, 2)).argmin())]
     play(fixed, "default")
     searchers = retuners(config)
-    play(Arm(config, posterior, searchers["surrogate"], once=len(counts(config))), "tuned once")
+    for name, retuner in (("tuned once", "surrogate"), ("tuned once, untempered", "untempered")):
+        play(Arm(config, posterior, searchers[retuner], once=len(counts(config))), name)
     for name, retuner in searchers.items():
         play(Arm(config, posterior, retuner), name)
     play(Arm(config, posteriors.ensemble(network, members=config.members)), "ensemble", grid(config)[best])
@@ -169,7 +171,7 @@ def report(config: Config, records: list[dict], best: str, folder: runs.Folder) 
     per_round = every["nll_tempered"].mean(axis=1).argmin(axis=0)  # a setting for each round, by the mean over seeds
     screen.say(f"best fixed setting: {best}; best by rounds: " + "; ".join(f"{n} labels: {settings[i]}" for n, i in zip(labels, per_round, strict=True)))
     folder.write({"kind": "best", "fixed": best, "per_round": [settings[i] for i in per_round]})
-    arms = {name: {figure: values[0] for figure, values in of([name]).items()} for name in ["default", "tuned once", *retuners(config), "ensemble"]}
+    arms = {name: {figure: values[0] for figure, values in of([name]).items()} for name in ["default", "tuned once", "tuned once, untempered", *retuners(config), "ensemble"]}
     arms["best per round"] = {figure: np.stack([values[i, :, r] for r, i in enumerate(per_round)], axis=1) for figure, values in every.items()}
     table = screen.Table(title="less the best fixed setting, mean (95 %) over seeds; NLL in nats, tempered (and at T = 1), accuracy in points")
     for column in ("arm", "fits", "<= 100 labels", ">= 400", "all", "all, T = 1", "accuracy, all"):
