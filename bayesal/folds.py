@@ -30,7 +30,8 @@ def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | Non
     """Deal the rows `< count`, sorted by label (class or number) and at random within equals, to the folds in turn.
 
     Args:
-      groups: rows of one number are dealt together, by their first label, larger groups first; then folds are as equal as groups allow.
+      groups: rows of one number are dealt together, by their first label, larger groups first, each to the fold with the fewest rows: no fold has more
+        rows than another by more than the largest group. Then every fold has room for all rows, and takes as long to predict.
     """
     capacity = labeled.y.shape[0]
     padded = -(-capacity // folds) * folds
@@ -39,7 +40,7 @@ def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | Non
     valid = jnp.arange(capacity) < labeled.count
     label = jnp.where(valid, labeled.y, last)
     if groups is not None:
-        return _grouped(luck, label, jnp.where(valid, groups, jnp.iinfo(jnp.int32).max), valid, folds)
+        return _grouped(luck, label, groups, valid, folds)
     order = jnp.lexsort((luck, label))  # padding last
     place = np.arange(padded)
     test = np.stack([np.minimum(place[f::folds], capacity - 1) for f in range(folds)] + [np.zeros(padded // folds, int)])
@@ -51,34 +52,51 @@ def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | Non
 
 
 def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int) -> Folds:
-    """Whole groups are dealt in turn. How many rows a fold gets is not known before, so every fold has room for all."""
+    """Whole groups, one after another, each to the fold with the fewest rows."""
     capacity = label.shape[0]
-    order = jnp.lexsort((luck, groups))
-    first = jnp.concatenate([jnp.ones(1, bool), groups[order][1:] != groups[order][:-1]])
-    number = jnp.zeros(capacity, jnp.int32).at[order].set(jnp.cumsum(first) - 1)  # of each row's group, from 0; that of padding is the last
-    leader = jax.ops.segment_min(jnp.where(valid, jnp.arange(capacity), capacity - 1), number, capacity)
+    number = numbered(groups)
+    leader = jnp.minimum(jax.ops.segment_min(jnp.where(valid, jnp.arange(capacity), capacity), number, capacity), capacity - 1)
     size = jax.ops.segment_sum(valid.astype(jnp.int32), number, capacity)
     turn = jnp.lexsort((luck, -size, label[leader], size == 0))
-    fold = jnp.zeros(capacity, jnp.int32).at[turn].set(jnp.arange(capacity) % folds)[number]
+
+    def deal(k, carry):
+        rows, fold = carry
+        fewest = jnp.argmin(rows).astype(jnp.int32)
+        return rows.at[fewest].add(size[turn[k]]), fold.at[turn[k]].set(fewest)
+
+    fold = jax.lax.fori_loop(0, capacity, deal, (jnp.zeros(folds, jnp.int32), jnp.zeros(capacity, jnp.int32)))[1][number]
     member = (fold == jnp.arange(folds + 1)[:, None]) & valid
     rows = lambda those: jnp.argsort(~those, axis=1, stable=True)
     count = member.sum(axis=1)
-    return Folds(rows(~member & valid), valid.sum() - count, rows(member), jnp.arange(capacity) < count[:, None])
+    return Folds(rows(~member & valid), valid.sum() - count, rows(member), jnp.arange(capacity)[None] < count[:, None])
+
+
+def numbered(groups: Int[Array, " M"]) -> Int[Array, " M"]:
+    """Groups numbered from 0 without gaps, in their order.
+
+    >>> numbered(jnp.array([7, 3, 7])).tolist()
+    [1, 0, 1]
+    """
+    order = jnp.argsort(groups)
+    first = jnp.concatenate([jnp.ones(1, bool), groups[order][1:] != groups[order][:-1]])
+    return jnp.zeros(groups.shape, jnp.int32).at[order].set((jnp.cumsum(first) - 1).astype(jnp.int32))
 
 
 def task(
-    key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, start: PyTree, log_temperatures: Float[Array, " T"], final: bool = True
-) -> Task:
+    key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, start: PyTree, log_temperatures: Float[Array, " T"],
+    prior_std: float = 1.0, groups: Int[Array, " M"] | None = None, final: bool = True, kept: bool = True,
+) -> Task:  # fmt: skip
     """What a retuner's candidates are judged on: the NLL of the averaged prediction of `num_draws` draws, per row of a fold left out.
 
     Args:
       start: where the fit on all labels begins.
-      log_temperatures: at which they may be judged.
-      final: whether there will be one.
+      log_temperatures: at which they may be judged, under a normal prior of `prior_std`.
+      groups: rows of one number are copies of one another, and count as one.
+      final, kept: as in `Task`.
     """
-    fit_key, draw_key = jax.random.split(key)
+    draw_key = jax.random.fold_in(key, 0)
     capacity = labeled.y.shape[0]
-    keys, fresh = beginnings(fit_key, posterior, labeled, folds, start)
+    keys, fresh = beginnings(key, posterior, labeled, folds, start)
     draw_keys = jax.random.split(draw_key, keys.shape[0])
     placed = jnp.where(folds.test_valid, folds.test, capacity)
 
@@ -96,18 +114,21 @@ def task(
 
     number = keys.shape[0] - 1
     rows = jnp.zeros((number, capacity), bool).at[jnp.arange(number)[:, None], placed[:-1]].set(True, mode="drop")
-    return Task(fit, rows, log_temperatures, final)
+    group = jnp.arange(capacity, dtype=jnp.int32) if groups is None else numbered(groups)
+    return Task(fit, rows, group, 0.5 * jnp.square(log_temperatures / prior_std), final, kept)
 
 
-def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, start: PyTree) -> tuple[PyTree, FitInfo]:
-    """Fit once per fold, on all rows but the fold's, and last on all rows from `start` on: states and reports with a leading axis of F + 1."""
+def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, start: PyTree) -> tuple[PyTree, tuple[PyTree, FitInfo]]:
+    """Fit once per fold, on all rows but the fold's, and last on all rows from `start` on: states `[F, ...]`, and the last state with its report."""
     keys, fresh = beginnings(key, posterior, labeled, folds, start)
-    return chunks.over_fits(lambda key, state, fold: fit_apart(key, posterior, state, labeled, hparams, fold), keys, fresh, folds)
+    one = lambda key, state, fold: fit_apart(key, posterior, state, labeled, hparams, fold)
+    fitted = chunks.over_fits(one, keys, fresh, folds)
+    return jax.tree.map(lambda leaf: leaf[:-1], fitted[0]), jax.tree.map(lambda leaf: leaf[-1], fitted)
 
 
 def beginnings(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, start: PyTree) -> tuple[Array, PyTree]:
     """Keys of the fits, and where they begin: each fold at a new initialization, the fit on all labels at `start`."""
-    init_key, fit_key = jax.random.split(key)
+    init_key, fit_key = jax.random.split(jax.random.fold_in(key, 1))
     number = folds.train.shape[0]
     # a loop: under vmap the initializers' random numbers take seconds to compile
     fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(init_key, number - 1))
@@ -122,17 +143,16 @@ def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, h
 def out_of_fold(
     key: Key, posterior: Posterior, labeled: Labeled, states: PyTree, folds: Folds, num_draws: int, temperature: Float[Array, ""]
 ) -> tuple[Prediction, Bool[Array, " M"]]:
-    """Predictions of every labeled row by the fit (leading axis of F + 1) that never saw it, and which rows count."""
-    states, folds = jax.tree.map(lambda leaf: leaf[:-1], (states, folds))
+    """Predictions of every labeled row by the fit (states `[F, ...]`) that never saw it, and which rows count."""
+    held_out, held = folds.test[:-1], folds.test_valid[:-1]
 
     def one(key, state, rows):
         return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(labeled.x[rows])
 
-    keys = jax.random.split(key, folds.test.shape[0])
-    parts = jax.lax.map(lambda args: one(*args), (keys, states, folds.test))  # leaves [F, K, s, ...]
+    keys = jax.random.split(key, held.shape[0])
+    parts = jax.lax.map(lambda args: one(*args), (keys, states, held_out))  # leaves [F, K, s, ...]
     capacity = labeled.y.shape[0]
-    # padding rows stand in a fold too; a repeated one (test row == the last of the order) writes the same row again
-    where = jnp.where(folds.test_valid, folds.test, capacity).reshape(-1)
+    where = jnp.where(held, held_out, capacity).reshape(-1)
 
     def placed(part):
         flat = jnp.moveaxis(part, 0, 1).reshape(num_draws, -1, *part.shape[3:])

@@ -1,10 +1,10 @@
 """The loop: `init`, `ask`, `tell` over a `LearnerState`. Pure functions; what may fail on values is checked at the edge."""
 
-import time
 import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from time import perf_counter as clock
 from typing import Any, NamedTuple
 
 import jax
@@ -76,20 +76,20 @@ def learner(
       WrongSize: sizes that cannot be. UnknownName: no such update. WrongType: a network for a posterior, a factory for a strategy, an update
         that the posterior cannot do or that leaves a retuner or a calibrator nothing to do.
     """
-    _kinds(posterior, strategy, calibrate, HParams() if hparams is None else hparams)
+    retune = retune or rounds.KEEP
+    _kinds(posterior, strategy, retune, calibrate, HParams() if hparams is None else hparams)
     size = checks.at_least(1, size, "size")
     capacity, num_folds = checks.at_least(size, capacity, "capacity"), checks.at_least(2, num_folds, "num_folds")
     draws = rounds.number_of_draws(posterior, num_draws)
-    retune = retune or rounds.KEEP
     groups = None if groups is None else checks.groups(groups)
     updates.possible(posterior, retune, calibrate, update)
     start = checks.as_traced(HParams() if hparams is None else hparams)
     asked: OrderedDict = OrderedDict()
-
     parts = Parts(posterior, strategy, retune, calibrate, size, capacity, draws, num_folds, update, audits.per_batch(audit, size))
 
     def init(key, x):
         checks.pool(x)
+        checks.groups_of(groups, x.shape[0])
         return rounds.first_state(checks.key(key), jnp.asarray(x), start, groups, parts)
 
     def ask(state, x):
@@ -115,25 +115,40 @@ def learner(
 
 def _learned(state: LearnerState, x: ArrayLike, rows: np.ndarray, labels: np.ndarray, groups: jax.Array | None, parts: Parts) -> LearnerState:
     """The state that knows some more labels."""
-    checks.enough_groups(groups, np.concatenate([_labeled_rows(state), rows]), x.shape[0], parts.num_folds)
+    checks.groups_of(groups, x.shape[0])
+    if parts.calibrate is not None or parts.retune.searches:
+        checks.enough_groups(groups, np.concatenate([_labeled_rows(state), rows]), parts.num_folds)
     known, x = state.ledger.count, jnp.asarray(x)
+    state = _remembering(state, parts.retune)
     state = state._replace(ledger=state.ledger.append(rows, labels), report=None)
     if parts.retune.seconds is not None:
         state = _searched(state, x, groups, parts.searching())
     return rounds.refit(state, x, known, groups, parts.telling())
 
 
+def _remembering(state: LearnerState, retune: retuning.Retuner) -> LearnerState:
+    """The state with what this retuner remembers: where nothing was searched before, an empty memory."""
+    blank = jax.eval_shape(retune.init, state.hparams)
+    shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
+    if not retune.searches or shapes(state.search) == shapes(blank):
+        return state
+    if jax.tree.leaves(state.search):
+        raise checks.WrongType("retune", "this state remembers what another retuner has tried, of other `places`: build the learner as it was, or pass "
+                               "state._replace(search=()) to forget it.")
+    return state._replace(search=retune.init(state.hparams))
+
+
 def _searched(state: LearnerState, x: jax.Array, groups: jax.Array | None, parts: Parts) -> LearnerState:
-    """The state after as many runs of the retuner as its seconds allow, one at least."""
-    began, run, took = time.perf_counter(), 0, 0.0
-    while run == 0 or time.perf_counter() - began + took <= parts.retune.seconds:
-        start = time.perf_counter()
+    """The state after as many runs of the retuner as its seconds allow, one at least; how long the first took says nothing, for it may compile."""
+    began, run, took = clock(), 0, 0.0
+    while run == 0 or clock() - began + took <= parts.retune.seconds:
+        start = clock()
         state = jax.block_until_ready(rounds.search(state, x, groups, jnp.int32(run), parts))
-        run, took = run + 1, time.perf_counter() - start
+        run, took = run + 1, clock() - start if run else 0.0
     return state
 
 
-def _kinds(posterior, strategy, calibrate, hparams) -> None:
+def _kinds(posterior, strategy, retune, calibrate, hparams) -> None:
     checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
     if calibrate is not None:
         checks.function(calibrate, "calibrate", "a calibrator, such as calibrate.temperature()")
@@ -141,6 +156,7 @@ def _kinds(posterior, strategy, calibrate, hparams) -> None:
             kinds = ("real labels", "classes: pass calibrate.temperature()") if real else ("classes", "real numbers: pass calibrate.variance()")
             raise checks.WrongType("calibrate", f"this calibrator is for {kinds[0]}, and the posterior's labels are {kinds[1]}, or calibrate=None.")
     checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
+    checks.a(retuning.Retuner, retune, "retune", "retune.population()")
     checks.hparams(hparams)
 
 

@@ -12,10 +12,11 @@ from bayesal import audits, checks, folds, updates
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.predictives import Predictive
-from bayesal.retune import racing
 from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree, Scaling, Selection, Strategy
 
 TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
+LOG_TEMPERATURES = tuple(0.2 * step for step in range(-5, 10))  # 0.37 to 6.05: where candidates are judged that will be tempered
+PRIOR_STD = 0.5  # of log T, as in `calibrate.temperature`; twice that for variances, as in `calibrate.variance`
 
 
 class Ledger(NamedTuple):
@@ -171,54 +172,55 @@ def choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
 
 
 class Round(NamedTuple):
-    """A round's labels in folds, where its fit on all of them begins, and keys: of fits, of proposals, of held-out predictions."""
+    """A round's labels in folds, which of them are copies, where its fit on all of them begins, and keys: of fits, of proposals, of held-out predictions."""
 
     labeled: Labeled
     split: folds.Folds
+    groups: Array | None
     start: PyTree
     keys: Array
 
 
-def _round(state: LearnerState, x: Array, groups: Array | None, parts: Parts) -> Round:
-    keys = jax.random.split(round_key(state, 3), 5)
+def _round(state: LearnerState, x: Array, groups: Array | None, key: Key, parts: Parts) -> Round:
+    keys = jax.random.split(key, 5)
     rows = state.ledger.indices
     labeled = Labeled(x[rows], state.ledger.labels, state.ledger.count)
-    split = folds.split(keys[0], labeled, parts.num_folds, None if groups is None else groups[rows])
+    groups = None if groups is None else groups[rows]
+    split = folds.split(keys[0], labeled, parts.num_folds, groups)
     start = updates.begin(parts.update, parts.posterior, state.posterior, parts.posterior.init(keys[1], x[0]), state.round)
-    return Round(labeled, split, start, keys[2:])
+    return Round(labeled, split, groups, start, keys[2:])
 
 
-def _search(state: LearnerState, now: Round, key: Key, final: bool, parts: Parts) -> tuple[HParams, retuning.Tuning, PyTree]:
+def _search(state: LearnerState, now: Round, final: bool, parts: Parts) -> tuple[HParams, retuning.Tuning, PyTree]:
     draws = parts.posterior.members or min(parts.draws, TRIAL_DRAWS)
-    log_t = jnp.asarray(racing.LOG_TEMPERATURES if parts.retune.tempered and parts.calibrate is not None else (0.0,), jnp.float32)
-    task = folds.task(now.keys[0], parts.posterior, now.labeled, now.split, draws, now.start, log_t, final)
-    return parts.retune.run(key, task, state.hparams, state.search, state.round)
+    wide = 2.0 if parts.posterior.real else 1.0  # variances are tempered, and a temperature of them is that of deviations squared
+    log_t = wide * jnp.asarray(LOG_TEMPERATURES if parts.retune.tempered and parts.calibrate is not None else (0.0,), jnp.float32)
+    task = folds.task(
+        now.keys[0], parts.posterior, now.labeled, now.split, draws, now.start, log_t, wide * PRIOR_STD, now.groups, final, final and parts.calibrate is not None)
+    return parts.retune.run(now.keys[1], task, state.hparams, state.search, state.round)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def search(state: LearnerState, x: Array, groups: Array | None, run: Int[Array, ""], parts: Parts) -> LearnerState:
-    """One run of the retuner: the state with the hyperparameters kept, and what the retuner remembers."""
-    now = _round(state, x, groups, parts)
-    hparams, _, memory = _search(state, now, jax.random.fold_in(now.keys[1], run), False, parts)
+    """One run of the retuner, on folds of its own: the state with the hyperparameters kept, and what the retuner remembers."""
+    now = _round(state, x, groups, jax.random.fold_in(round_key(state, 4), run), parts)
+    hparams, _, memory = _search(state, now, False, parts)
     return state._replace(hparams=hparams, search=memory)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def refit(state: LearnerState, x: Array, known: Int[Array, ""], groups: Array | None, parts: Parts) -> LearnerState:
     """Retune and calibrate on out-of-fold predictions, and fit on all labels, or add those from the `known`-th on."""
-    posterior, now = parts.posterior, _round(state, x, groups, parts)
-    hparams, tuning, memory = _search(state, now, now.keys[1], True, parts)
-    fitted, calibrated = tuning.fitted, calibration.unfitted()
+    posterior, now = parts.posterior, _round(state, x, groups, round_key(state, 3), parts)
+    hparams, tuning, memory = _search(state, now, True, parts)
+    states, last, calibrated = tuning.states, tuning.final, calibration.unfitted()
     if parts.calibrate is not None:
-        if fitted is None:
-            fitted = folds.cross_fit(now.keys[0], posterior, now.labeled, hparams, now.split, now.start)
-        predicted, valid = folds.out_of_fold(now.keys[2], posterior, now.labeled, fitted[0], now.split, parts.draws, jnp.float32(1.0))
+        if states is None:
+            states, last = folds.cross_fit(now.keys[0], posterior, now.labeled, hparams, now.split, now.start)
+        predicted, valid = folds.out_of_fold(now.keys[2], posterior, now.labeled, states, now.split, parts.draws, jnp.float32(1.0))
         fair = [audited(state, x)] if parts.audits else []
         calibrated = (functools.partial(calibration.corrected, parts.calibrate) if fair else parts.calibrate)(predicted, now.labeled.y, valid, *fair)
-    if fitted is not None:
-        new, info = jax.tree.map(lambda leaf: leaf[-1], fitted)
-    else:
-        new, info = _fit(state, x, now, known, hparams, parts)
+    new, info = _fit(state, x, now, known, hparams, parts) if last is None else last
     report = Report(info, tuning.candidates, tuning.losses, tuning.chosen, calibrated)
     return LearnerState(state.key, state.round + 1, state.ledger, new, hparams, calibrated.temperature, memory, report)
 
@@ -256,5 +258,3 @@ def number_of_draws(posterior: Posterior, num_draws: int | None) -> int:
             "num_draws", f"`num_draws` = {num_draws}, but this posterior has exactly {posterior.members} members: pass num_draws={posterior.members}, "
             f"or build it with members={num_draws}.")
     return int(num_draws)
-
-

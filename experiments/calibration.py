@@ -61,10 +61,10 @@ def load(config: Config, seed: int) -> runs.Data:
 @functools.partial(jax.jit, static_argnames=("posterior", "number", "draws"))
 def out_of_fold(state: bayesal.LearnerState, x: jax.Array, posterior: bayesal.Posterior, number: int, draws: int) -> jax.Array:
     """Log-probabilities `[K, M, C]` of every labeled row by a fit that never saw it."""
-    keys = jax.random.split(jax.random.fold_in(state.key, 2**30 + state.round), 3)
+    keys = jax.random.split(jax.random.fold_in(state.key, 2**30 + state.round), 4)
     labeled = bayesal.Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
     split = folds.split(keys[0], labeled, number)
-    states, _ = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split, posterior.init(keys[1], x[0]))
+    states, _ = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split, posterior.init(keys[3], x[0]))
     return folds.out_of_fold(keys[2], posterior, labeled, states, split, draws, jnp.float32(1.0))[0]
 
 

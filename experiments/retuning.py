@@ -77,8 +77,8 @@ def retuners(config: Config) -> dict[str, retune.Retuner]:
 
 
 def fits(name: str, config: Config) -> int:
-    """Fits of one round, the last one included, but not those of a temperature alone."""
-    if name not in retuners(config):
+    """Fits of one round, on average, the last one included, but not those of a temperature alone."""
+    if name not in retuners(config) and not name.startswith("tuned once"):
         return config.members if name == "ensemble" else 1
     return sum(retune.rungs(8, config.folds, 1.0 if name == "all folds" else 0.5)) + 1
 
@@ -106,7 +106,7 @@ class Arm:
                 fresh = state
                 for again in range(max(self.once, 1)):
                     told = self.first.tell(fresh, data.pool, rows, data.labels[rows])
-                    fresh = fresh._replace(hparams=told.hparams, search=told.search, key=jax.random.key(1000 * seed + again))
+                    fresh = fresh._replace(hparams=told.hparams, search=told.search, key=jax.random.key(1000 * (seed + 1) + again))
                 if self.once:
                     empty = self.rest.init(jax.random.key(seed), data.pool)
                     told = self.rest.tell(empty._replace(hparams=told.hparams), data.pool, rows, data.labels[rows])

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,9 +35,9 @@ def test_a_group_never_straddles_a_fold(count, number, most, seed):
     for out, into in zip(held_out, trained, strict=True):
         assert sorted([*out, *into]) == list(range(count))
         assert not set(groups[out]) & set(groups[into])
-    distinct = len(set(groups[:count]))
-    dealt = [len(set(groups[out])) for out in held_out]
-    assert sum(dealt) == distinct and max(dealt) - min(dealt) <= 1  # dealt in turn: no fold is empty where there are groups enough
+    rows = [len(out) for out in held_out]
+    assert max(rows) - min(rows) <= max(np.bincount(groups[:count]))
+    assert min(rows) > 0 or len(set(groups[:count])) < number  # no fold is empty where there are groups enough
 
 
 def test_groups_of_one_are_stratified():
@@ -79,6 +80,31 @@ def test_copies_do_not_judge_one_another():
     assert float(mixed.candidate_losses[0]) < 0.2  # what the losses would have claimed
 
 
+def test_groups_where_nothing_is_held_out_are_not_asked_for():
+    learner = bayesal.learner(elephant(), acquire.uniform(), size=6, capacity=60, num_draws=2, groups=np.zeros(60, int))
+    x = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32)
+    assert int(learner.tell(learner.init(KEY, x), x, np.arange(6), np.zeros(6, int)).ledger.count) == 6
+
+
+def boaster():
+    """A posterior that is always sure of class 0, right or wrong: overconfident by a factor."""
+    sure = jnp.array([8.0, 0.0, 0.0])
+    fit = lambda key, state, data, hparams: (state, FitInfo(jnp.float32(0.0), jnp.int32(-1)))
+    return Posterior(lambda key, x: jnp.zeros(()), fit, lambda key, state, num: jnp.zeros(num), lambda state, draw, x: jax.nn.log_softmax(sure))
+
+
+@pytest.mark.parametrize(("calibrate", "tempered"), [(TEMPERATURE, True), (TEMPERATURE, False), (None, True)])
+def test_candidates_are_judged_tempered_where_the_learner_calibrates(calibrate, tempered):
+    """Six of ten labels are class 0. By hand: the NLL at T, with the prior's choice of T, or at T = 1."""
+    y = np.array([0, 1, 0, 2, 0, 1, 0, 0, 2, 0])
+    learner = bayesal.learner(boaster(), acquire.uniform(), size=2, capacity=20, num_draws=2, calibrate=calibrate, retune=retune.population(2, tempered=tempered))
+    losses = np.asarray(learner.tell(learner.init(KEY, X[:20]), X[:20], np.arange(10), y).report.candidate_losses)
+    nll = lambda t: np.log1p(2 * np.exp(-8 / t)) + 0.4 * 8 / t
+    tempers = np.exp(np.arange(-5, 10) * 0.2)
+    expected = nll(tempers)[np.argmin(10 * nll(tempers) + 0.5 * (np.log(tempers) / 0.5) ** 2)] if calibrate is not None and tempered else nll(1.0)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("error", "says", "groups", "rows"),
     [(checks.WrongType, "whole numbers", np.linspace(0, 1, len(X)), 10), (checks.WrongType, "shape", np.zeros((len(X), 1), int), 10),
@@ -92,10 +118,10 @@ def test_groups_that_are_none_are_refused_by_name(error, says, groups, rows):
     assert caught.value.argument == "groups"
 
 
-@pytest.mark.parametrize(("seconds", "runs"), [(0.5, 1), (5.0, 2), (9.0, 3)])
+@pytest.mark.parametrize(("seconds", "runs"), [(0.5, 1), (5.0, 2), (9.0, 4)])
 def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs):
-    """On a clock that ticks whenever it is read, a run takes one second, and three readings belong to each."""
-    monkeypatch.setattr(loop.time, "perf_counter", itertools.count().__next__)
+    """On a clock that ticks whenever it is read. The first run may be all compiling, so how long it took foretells nothing."""
+    monkeypatch.setattr(loop, "clock", itertools.count().__next__)
     learner = bayesal.learner(elephant(), acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retune.population(3, seconds=seconds), hparams=HParams(steps=2))
     x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
     state = learner.tell(learner.init(KEY, x), x, np.arange(6), y[:6])
@@ -106,3 +132,17 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
     starts = columns["learning_rate"].reshape(runs, 3)[:, 0]
     kept = columns["learning_rate"].reshape(runs, 3)[columns["chosen"].reshape(runs, 3)]
     np.testing.assert_array_equal(starts[1:], kept[:-1])  # each run begins with what the last one kept
+
+
+def test_a_retuner_may_come_later_and_another_memory_is_refused():
+    x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
+    posterior = elephant()
+    build = lambda retuner: bayesal.learner(posterior, acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retuner, hparams=HParams(steps=2))
+    plain, few, many = build(None), build(retune.population(2, places=4)), build(retune.population(2, places=8))
+    state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])
+    later = few.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
+    assert int(later.search.count) == 2
+    with pytest.raises(checks.WrongType, match="places"):
+        many.tell(later, x, np.arange(10, 14), y[10:14], unasked=True)
+    with pytest.raises(checks.WrongType, match="retune"):
+        oracles.as_users_do(bayesal.learner)(posterior, acquire.uniform(), size=4, capacity=40, retune=retune.population)

@@ -548,7 +548,8 @@ def test_the_key_is_an_argument(state):
 WIDE = """
 import jax
 jax.config.update("jax_enable_x64", True)
-import numpy as np, bayesal
+import numpy as np, bayesal, warnings
+warnings.filterwarnings('error', category=FutureWarning)
 from bayesal import acquire, calibrate, networks, posteriors, retune, select
 x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 3
 learner = bayesal.learner(

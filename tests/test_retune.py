@@ -4,6 +4,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +23,16 @@ ALL = np.arange(20) % 4 == np.arange(4)[:, None]  # four folds of five rows
 # how candidates stand, and who wins
 
 
-def raced(losses, rows=ALL, folds=None, log_temperatures=(0.0,)):
+def raced(losses, rows=ALL, folds=None, log_temperatures=(0.0,), group=None):
     losses = jnp.asarray(losses, jnp.float32).reshape(*np.shape(losses)[:2], -1)
     done = np.ones((len(losses), len(rows)), bool) if folds is None else np.arange(len(rows)) < np.asarray(folds)[:, None]
-    return racing.standing(racing.Race(losses, jnp.asarray(done), (), jnp.int32(0)), retune.Task(None, jnp.asarray(rows), jnp.asarray(log_temperatures, jnp.float32))), jnp.asarray(done.all(axis=1))
+    task = judging(None, rows, group=group, prior=0.5 * (np.asarray(log_temperatures) / 0.5) ** 2)
+    return racing.standing(racing.Race(losses, jnp.asarray(done), (), jnp.int32(0), ()), task), jnp.asarray(done.all(axis=1))
+
+
+def judging(fit, rows, group=None, prior=(0.0,), **options):
+    group = np.arange(len(rows[0])) if group is None else group
+    return retune.Task(fit, jnp.asarray(rows), jnp.asarray(group, jnp.int32), jnp.asarray(prior, jnp.float32), **options)
 
 
 def losses_of(*means, spread=0.0, seed=0):
@@ -86,6 +93,22 @@ def test_padding_changes_nothing(junk):  # TRAPS 21
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_copies_count_as_one():
+    """Four copies of every row say no more than the row: the same standard error, by the formula for clusters."""
+    losses = losses_of(1.0, 0.9, spread=0.5)
+    rows, copies = np.repeat(ALL, 4, axis=1), np.repeat(np.arange(20), 4)
+    once, copied = (raced(losses)[0], raced(np.repeat(losses, 4, axis=1), rows, group=copies)[0])
+    np.testing.assert_allclose(copied.errors, once.errors, rtol=1e-4)
+    assert float(raced(np.repeat(losses, 4, axis=1), rows)[0].errors[1]) < 0.55 * float(once.errors[1])
+
+
+def test_a_candidate_that_is_the_incumbent_is_level_with_it_on_any_folds():
+    """Each at the temperature that is best on the rows that both have seen."""
+    noise = np.random.default_rng(0).gumbel(size=(1, 20, 15))
+    stand, _ = raced(np.repeat(noise, 3, axis=0), folds=[4, 1, 2], log_temperatures=np.linspace(-1, 1.8, 15))
+    np.testing.assert_allclose(stand.differences, 0.0, atol=1e-6)
+
+
 def test_each_candidate_is_judged_at_its_own_best_temperature():
     """The second is overconfident: behind at T = 1, ahead where both are tempered; the prior keeps what tells nothing at T = 1."""
     log_t = np.log([0.5, 1.0, 2.0])
@@ -101,7 +124,7 @@ def test_each_candidate_is_judged_at_its_own_best_temperature():
 # the race
 
 
-def table_task(losses, rows, count=None, final=True):
+def table_task(losses, rows, count=None, **options):
     """Candidates that lose what a table says: row `dropout` of it; a fit returns its own number and fold."""
 
     held = jnp.concatenate([jnp.asarray(rows), jnp.zeros((1, len(rows[0])), bool)])
@@ -110,9 +133,9 @@ def table_task(losses, rows, count=None, final=True):
         if count is not None:
             jax.debug.callback(lambda steps, at, fold: count.append((int(at), int(fold))) if steps > 0 else None, hparams.steps, hparams.dropout, fold)
         mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
-        return jnp.where(held[fold], mine, 0.0)[:, None], {"who": hparams.dropout, "fold": fold, "structure": hparams.structure}
+        return jnp.where(held[fold], mine, 0.0)[:, None], ({"who": hparams.dropout, "fold": fold, "structure": hparams.structure}, fold)
 
-    return retune.Task(fit, jnp.asarray(rows), jnp.zeros(1), final)
+    return judging(fit, rows, **options)
 
 
 def numbered(size, steps=None, structures=None):
@@ -143,9 +166,9 @@ def test_the_race_is_successive_halving(seed, size, keep):
     losses = rng.normal(size=(size, 20)).astype(np.float32)
     steps, structures = rng.integers(1, 9, size), rng.integers(0, 3, size)
     expected = halved(losses, ALL, keep)
-    for together, final in ((1, True), (3, False), (None, True)):
+    for together, final, kept in ((1, True, True), (3, False, True), (None, True, False)):
         count = []
-        found = racing.race(table_task(losses, ALL, count, final), numbered(size, steps, structures), keep, together)
+        found = racing.race(table_task(losses, ALL, count, final=final, kept=kept), numbered(size, steps, structures), keep, together)
         jax.effects_barrier()
         done, chosen = np.asarray(found.done), int(found.chosen)
         assert [set(np.flatnonzero(done[:, fold]).tolist()) for fold in range(4)] == expected
@@ -154,9 +177,11 @@ def test_the_race_is_successive_halving(seed, size, keep):
         assert len(count) == sum(retune.rungs(size, 4, keep)) + final
         seen = done[:, :, None] & ALL[None]
         np.testing.assert_array_equal(found.losses[:, :, 0], np.where(seen.any(axis=1), losses, 0.0))
-        done = np.concatenate([done, final * (np.arange(size) == chosen)[:, None]], axis=1).astype(bool)
-        for name, truth in (("who", np.arange(size)[:, None]), ("fold", np.arange(5)), ("structure", structures[:, None])):
-            np.testing.assert_array_equal(np.asarray(found.fitted[name])[done], np.broadcast_to(truth, (size, 5))[done])
+        if final:
+            assert (int(found.final[0]["who"]), int(found.final[0]["structure"]), int(found.final[1])) == (chosen, structures[chosen], 4)
+        assert kept or found.states["who"].size == 0
+        for name, truth in (("who", np.arange(size)[:, None]), ("fold", np.arange(4)), ("structure", structures[:, None])):
+            assert not kept or np.array_equal(np.asarray(found.states[name])[done], np.broadcast_to(truth, (size, 4))[done])
 
 
 def test_rungs_are_few_and_never_less_than_two():
@@ -231,7 +256,7 @@ def told(history, values, round, chosen=0, places=None):
     differences = jnp.asarray(values, jnp.float32)
     return remember(history, retune.History(
         many, differences + 1, differences, 0 * differences, jnp.full(len(values), 3, jnp.int32), jnp.full(len(values), round, jnp.int32),
-        jnp.arange(len(values)) == chosen, jnp.int32(len(values))))  # fmt: skip
+        history.count + jnp.zeros(len(values), jnp.int32), jnp.arange(len(values)) == chosen, jnp.int32(len(values))))  # fmt: skip
 
 
 def test_the_history_is_told_in_order_and_forgets_the_oldest():
@@ -271,7 +296,8 @@ def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
         units = jax.random.uniform(key, (6, 2))
         loss = jnp.where(units[:, 0] < 0.1, jnp.inf, bowl(units) - bowl(units[:1]))
         tried = retune.History(
-            spaces.values(space, units, START), loss + 100 * round, loss, 0 * loss, jnp.full(6, 3, jnp.int32), jnp.full(6, round, jnp.int32), loss == 0, jnp.int32(6))
+            spaces.values(space, units, START), loss + 100 * round, loss, 0 * loss, jnp.full(6, 3, jnp.int32), jnp.full(6, round, jnp.int32),
+            jnp.full(6, 6 * round, jnp.int32), loss == 0, jnp.int32(6))
         history = remember(history, tried)
     keys = jax.random.split(jax.random.key(4), 6)
     proposed = jnp.concatenate([retune.surrogate(0.0).ask(key, history, space, START, 4) for key in keys])
@@ -289,7 +315,37 @@ def test_options_of_proposers_are_checked(argument, build):
         build()
 
 
+def test_what_was_learned_fades():
+    """Two old rounds against one new one, whose best place is another: the longer the memory, the more the old ones are followed."""
+    space = retune.space(**dict.fromkeys(("weight_decay", "prior_scale", "steps", "dropout")))
+    history = empty(64, START)
+    for round, place in ((0, 0.2), (1, 0.2), (30, 0.8)):
+        units = jnp.linspace(0.0, 1.0, 9)[:, None]
+        loss = jnp.square(units[:, 0] - place)
+        history = remember(history, retune.History(
+            spaces.values(space, units, START), loss, loss, 0 * loss, jnp.full(9, 3, jnp.int32), jnp.full(9, round, jnp.int32), jnp.full(9, round, jnp.int32),
+            loss < 0, jnp.int32(9)))  # fmt: skip
+    near = lambda fading: float(jnp.mean(jnp.abs(retune.surrogate(0.0, fading).ask(jax.random.key(0), history, space, START, 8)[:, 0] - 0.8)))
+    assert near(3.0) < 0.15 < near(1e6)
+
+
+def test_one_proposal_learns_too():
+    space = retune.space(**dict.fromkeys(("weight_decay", "prior_scale", "steps", "learning_rate")))
+    history = told(empty(64, START), [0.0, 1.0], 0)
+    ask = lambda history: retune.surrogate().ask(jax.random.key(0), history, space, START, 1)
+    assert ask(history).shape == (1, 1) and not np.array_equal(ask(history), ask(empty(64, START)))
+
+
+def test_choices_are_not_repeated_while_there_are_others():
+    space = retune.space(structure=4, **dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps")))
+    units = retune.surrogate(0.0).ask(jax.random.key(0), empty(64, START), space, START, 4)
+    assert sorted(spaces.values(space, units, START).structure.tolist()) == [0, 1, 2, 3]
+
+
 def test_the_surrogate_s_kernel_is_matern():
+    choices = proposers._kernel(jnp.array([[0.1, 0.5]]), jnp.array([[0.9, 0.5], [0.1, 0.5]]), jnp.array([0.7, 1.0]), jnp.array([True, False]))
+    apart = math.sqrt(5) / 0.7  # two choices are one unit apart, whichever
+    np.testing.assert_allclose(choices, [[(1 + apart + apart**2 / 3) * math.exp(-apart), 1.0]], rtol=1e-5)
     rng = np.random.default_rng(0)
     a, b, length = rng.random((3, 2)), rng.random((4, 2)), np.array([0.3, 2.0])
     found = proposers._kernel(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32), jnp.asarray(length, jnp.float32), jnp.zeros(2, bool))
@@ -309,9 +365,9 @@ def quadratic(seen=None):
         if seen is not None:
             seen.append(1)
         loss = jnp.square(jnp.log(hparams.learning_rate / 1e-2)) + jnp.square(hparams.dropout - 0.1)
-        return jnp.where(jnp.asarray(np.vstack([ALL, 0 * ALL[:1]]).astype(bool))[fold], loss, 0.0)[:, None], {"rate": hparams.learning_rate, "fold": fold}
+        return jnp.where(jnp.asarray(np.vstack([ALL, 0 * ALL[:1]]).astype(bool))[fold], loss, 0.0)[:, None], ({"rate": hparams.learning_rate, "fold": fold}, fold)
 
-    return retune.Task(fit, jnp.asarray(ALL), jnp.zeros(1))
+    return judging(fit, ALL)
 
 
 def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():
@@ -325,7 +381,8 @@ def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():
         assert all(float(a[0]) == float(b) for a, b in zip(tuning.candidates, START, strict=True))
         picked = int(tuning.chosen)
         assert all(float(a[picked]) == float(b) for a, b in zip(tuning.candidates, hparams, strict=True))
-        assert tuning.fitted["rate"].tolist() == [float(hparams.learning_rate)] * 5 and tuning.fitted["fold"].tolist() == [0, 1, 2, 3, 4]
+        assert tuning.states["rate"].tolist() == [float(hparams.learning_rate)] * 4 and tuning.states["fold"].tolist() == [0, 1, 2, 3]
+        assert float(tuning.final[0]["rate"]) == float(hparams.learning_rate) and int(tuning.final[1]) == 4
         assert float(tuning.losses[picked]) <= float(tuning.losses[0]) and tuning.folds.tolist().count(4) == 2
         assert retune.table(memory)["chosen"].tolist() == [i == picked for i in range(5)]
 
@@ -345,7 +402,7 @@ def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
 
 def test_keep_keeps():
     hparams, tuning, memory = retune.keep().run(jax.random.key(0), None, START, (), jnp.int32(0))
-    assert hparams is START and int(tuning.chosen) == 0 and tuning.fitted is None and memory == ()
+    assert hparams is START and int(tuning.chosen) == 0 and tuning.states is None and tuning.final is None and memory == ()
 
 
 @given(st.integers(4, 60), st.integers(2, 6), st.booleans())
@@ -371,6 +428,14 @@ def test_sizes_that_are_none_are_refused_by_name(argument, options):
     assert caught.value.argument == argument
 
 
-def test_a_space_that_is_none_is_refused():
+def test_more_candidates_than_places_are_refused():
+    retuner = retune.population(fits=60, places=5)
+    with pytest.raises(checks.WrongSize, match="`places`"):
+        retuner.run(jax.random.key(0), quadratic(), START, retuner.init(START), jnp.int32(0))
+
+
+def test_a_space_or_a_proposer_that_is_none_is_refused():
+    with pytest.raises(checks.WrongType, match="`proposer`"):
+        oracles.as_users_do(retune.population)(proposer=retune.surrogate)
     with pytest.raises(checks.WrongType, match="`space`"):
         retune.population(space=HParams(learning_rate=(1e-3, 1e-2)))

@@ -46,6 +46,7 @@ from bayesal.checks.rounds import (
     class_labels,
     enough_groups,
     groups,
+    groups_of,
     hparams,
     indices,
     labels,
@@ -63,6 +64,6 @@ __all__ = [
     "BadCheckpoint", "BadPool", "BayesalError", "ConstantScores", "DrawsDiffer", "MissingEmbed", "NegativeScores", "NonFinite",
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "as_traced", "at_least", "at_least_zero", "available_rows", "batch_size", "class_labels", "concrete",
-    "enough_groups", "features", "function", "groups", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
+    "enough_groups", "features", "function", "groups", "groups_of", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
     "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "unnormalized", "weights", "were_asked",
 ]

@@ -116,13 +116,15 @@ def groups(values: Any) -> jax.Array:
     return jnp.asarray(array, jnp.int32)
 
 
-def enough_groups(found: Any, labeled: np.ndarray, rows: int, folds: int) -> None:
-    """Every row of the pool has a group, and the labeled rows come from as many as there are folds."""
-    if found is None:
-        return
-    if found.shape[0] != rows:
+def groups_of(found: Any, rows: int) -> None:
+    """Every row of the pool has a group."""
+    if found is not None and found.shape[0] != rows:
         raise WrongSize("groups", f"`groups` has {found.shape[0]} entries and the pool `x` {rows} rows: give each row the number of its group.")
-    if (distinct := len(np.unique(np.asarray(found)[labeled]))) < folds:
+
+
+def enough_groups(found: Any, labeled: np.ndarray, folds: int) -> None:
+    """The labeled rows come from as many groups as there are folds."""
+    if found is not None and (distinct := len(np.unique(np.asarray(found)[labeled]))) < folds:
         raise WrongSize("groups", f"the labels come from {distinct} groups, and {folds} folds need one each: label rows of other groups, or pass a smaller `num_folds`.")
 
 

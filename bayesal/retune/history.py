@@ -19,6 +19,7 @@ class History(NamedTuple):
     errors:      the standard error of the difference.
     folds:       for how many folds it was fitted.
     round:       the round that tried it.
+    go:          which run of the retuner tried it, by a number of its own: a round may have several, each with its own incumbent.
     chosen:      whether that round kept it.
     count:       how many were ever written.
     """
@@ -29,6 +30,7 @@ class History(NamedTuple):
     errors: Float[Array, " H"]
     folds: Int[Array, " H"]
     round: Int[Array, " H"]
+    go: Int[Array, " H"]
     chosen: Bool[Array, " H"]
     count: Int[Array, ""]
 
@@ -42,7 +44,7 @@ def empty(places: int, hparams: HParams) -> History:
     """A history of nothing, with room for so many candidates."""
     blank = jax.tree.map(lambda value: jnp.zeros(places, jnp.result_type(value)), hparams)
     numbers, whole = jnp.zeros(places, jnp.float32), jnp.zeros(places, jnp.int32)
-    return History(blank, numbers, numbers, numbers, whole, whole, jnp.zeros(places, bool), jnp.int32(0))
+    return History(blank, numbers, numbers, numbers, whole, whole, whole, jnp.zeros(places, bool), jnp.int32(0))
 
 
 def remember(history: History, tried: History) -> History:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks
 from bayesal.retune import spaces
@@ -58,13 +58,13 @@ def nearby(local: float = 0.5, width: float = 0.2) -> Proposer:
 def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
     """Points that a Gaussian process, fitted to all recent rounds, holds to be best: Thompson sampling.
 
-    The process sees, for each candidate of the past, its loss less its round's incumbent's, in units of that round's median distance. It knows that
-    rounds differ by a constant, and that they fade: what was learned `fading` rounds ago counts 1/e of what was learned now. Its length of each
-    axis, its noise and its constant are drawn from a broad prior and weighed by their evidence, so that axes which do not matter are found
-    out. Each proposal is the best of 256 points by one function drawn from the process, of other lengths each.
+    The process sees, for each candidate of the past, its loss less its incumbent's, in units of the median distance of its run's candidates to their
+    median, and of their standard error at least. It knows that runs differ by a constant, that few folds tell less, and that rounds fade: what was learned
+    `fading` rounds ago counts 1/e of what was learned now. Its length along each axis and its noise are drawn from a broad prior and weighed by their
+    evidence, so that axes which do not matter are found out. Each proposal is the best of 256 points by one function drawn from the process.
 
     Args:
-      fresh: share of the points that are drawn from the whole space all the same, at least one: the best place moves as labels come in.
+      fresh: share of the points that are drawn from the whole space all the same, at least one of two or more: the best place moves as labels come in.
       fading: rounds.
     Raises:
       OutOfRange: a share outside [0, 1], or a fading that is not positive.
@@ -79,7 +79,7 @@ def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
 
     def ask(key, history, space, incumbent, size):
         fresh_key, pool_key, near_key, draw_key = jax.random.split(key, 4)
-        anew = min(size, max(1, round(fresh * size)))
+        anew = min(size, max(int(size > 1), round(fresh * size)))
         center = spaces.ranks(space, incumbent)
         everywhere = jax.random.uniform(fresh_key, (anew, center.shape[0]))
         if anew == size:
@@ -95,11 +95,14 @@ def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
 
 
 class Seen(NamedTuple):
-    """What a surrogate learns from: points `[R, D]`, standardized differences `[R]`, rounds before the last `[R]`, and which count."""
+    """What a surrogate learns from: points, standardized differences, rounds before the last, runs, by how much the noise is larger for having seen fewer
+    folds, and which count."""
 
     units: Float[Array, "R D"]
     values: Float[Array, " R"]
     ages: Float[Array, " R"]
+    gos: Int[Array, " R"]
+    louder: Float[Array, " R"]
     valid: Bool[Array, " R"]
 
 
@@ -116,21 +119,24 @@ def _unordered(space: HParams) -> Bool[Array, " D"]:
 
 
 def _recent(history: History, space: HParams) -> Seen:
-    """The last candidates, each round's differences standardized: by the median distance to the round's median, and cut."""
+    """The last candidates, the differences of each run standardized and cut."""
     places = history.losses.shape[0]
     at = (history.count - 1 - jnp.arange(min(RECENT, places))) % places
     take = lambda values: values[at]
-    valid, rounds, differences = take(history.written), take(history.round), take(history.differences)
+    valid, rounds, gos, differences, folds = (take(a) for a in (history.written, history.round, history.go, history.differences, history.folds))
     usable = valid & jnp.isfinite(differences)
-    mates = (rounds[:, None] == rounds[None]) & usable[None]
-    median = jnp.nanmedian(jnp.where(mates, differences[None], jnp.nan), axis=1)
-    spread = jnp.nanmedian(jnp.where(mates, jnp.abs(differences[None] - median[:, None]), jnp.nan), axis=1)
-    scaled = jnp.clip((differences - median) / jnp.maximum(1.5 * spread, 1e-6), -WORST, WORST)
-    return Seen(spaces.ranks(space, jax.tree.map(take, history.candidates)), jnp.where(usable, scaled, WORST), (rounds[0] - rounds).astype(jnp.float32), valid)
+    mates = (gos[:, None] == gos[None]) & usable[None]
+    among = lambda values: jnp.nanmedian(jnp.where(mates, values, jnp.nan), axis=1)
+    median = among(differences[None])
+    spread = jnp.maximum(1.5 * among(jnp.abs(differences[None] - median[:, None])), among(take(history.errors)[None]))
+    scaled = jnp.clip((differences - median) / jnp.maximum(spread, 1e-6), -WORST, WORST)
+    louder = jnp.max(folds) / jnp.maximum(folds, 1)
+    return Seen(spaces.ranks(space, jax.tree.map(take, history.candidates)), jnp.where(usable, scaled, WORST), (rounds[0] - rounds).astype(jnp.float32),
+                gos, louder.astype(jnp.float32), valid)
 
 
 def _thompson(key: Key, seen: Seen, pool: Float[Array, "Q D"], number: int, choices: Bool[Array, " D"], fading: float) -> Array:
-    """Rows of the pool, each the lowest of one function drawn from the process; no row twice."""
+    """Rows of the pool, each the lowest of one function drawn from the process; no point twice while there is another."""
     length_key, noise_key, pick_key, draw_key = jax.random.split(key, 4)
     lengths = jnp.exp(jax.random.uniform(length_key, (GUESSES, pool.shape[1]), minval=jnp.log(0.15), maxval=jnp.log(4.0)))
     noises = jnp.exp(jax.random.uniform(noise_key, (GUESSES,), minval=jnp.log(0.03), maxval=jnp.log(1.0)))
@@ -140,9 +146,9 @@ def _thompson(key: Key, seen: Seen, pool: Float[Array, "Q D"], number: int, choi
     past = jnp.exp(-seen.ages / fading)
 
     def fit(length, noise):
-        same = (seen.ages[:, None] == seen.ages[None]).astype(jnp.float32)
+        same = (seen.gos[:, None] == seen.gos[None]).astype(jnp.float32)
         kernel = jnp.where(both, fade * _kernel(seen.units, seen.units, length, choices) + same, 0.0)
-        factor = jnp.linalg.cholesky(kernel + jnp.diag(jnp.where(seen.valid, noise, 1.0)))
+        factor = jnp.linalg.cholesky(kernel + jnp.diag(jnp.where(seen.valid, noise * seen.louder, 1.0)))
         white = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
         return factor, white, -0.5 * jnp.sum(white**2) - jnp.sum(jnp.log(jnp.diagonal(factor)))
 
@@ -158,7 +164,7 @@ def _thompson(key: Key, seen: Seen, pool: Float[Array, "Q D"], number: int, choi
         root = jnp.linalg.cholesky(covariance + 1e-3 * jnp.eye(pool.shape[0]))
         values = solved.T @ white + root @ jax.random.normal(key, (pool.shape[0],))
         best = jnp.argmin(jnp.where(taken | ~jnp.isfinite(values), jnp.inf, values))
-        return taken.at[best].set(True), best
+        return taken | jnp.all(pool == pool[best][None], axis=1), best
 
     return jax.lax.scan(propose, jnp.zeros(pool.shape[0], bool), (jax.random.split(draw_key, number), drawn))[1]
 

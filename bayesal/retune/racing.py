@@ -19,30 +19,32 @@ from bayesal.types import HParams, PyTree
 class Task(NamedTuple):
     """What candidates are judged on.
 
-    fit:   `(hparams, fold) -> (losses [M, T], fitted)`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows (elsewhere 0)
-           at every temperature; as fold F a fit on all labels.
+    fit:   `(hparams, fold) -> (losses [M, T], (state, info))`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows
+           (elsewhere 0) at every temperature; as fold F a fit on all labels.
     rows:  which labeled rows belong to each fold; padding to none.
-    log_temperatures: logarithms of the temperatures at which a candidate may be judged: each at its own best.
+    group: a number in [0, M) for each row; rows of one number are copies, and tell no more than one.
+    prior: what each temperature costs, in nats over all rows: a candidate is judged at its own best. One temperature: no choice.
     final: whether the winner is fitted on all labels in the end.
+    kept:  whether the winner's other fits are wanted, for a calibrator.
     """
 
     fit: Callable[[HParams, Int[Array, ""]], tuple[Float[Array, "M T"], PyTree]]
     rows: Bool[Array, "F M"]
-    log_temperatures: Float[Array, " T"]
+    group: Int[Array, " M"]
+    prior: Float[Array, " T"]
     final: bool = True
-
-
-LOG_TEMPERATURES = tuple(0.2 * step for step in range(-5, 10))  # 0.37 to 6.05, for what will be tempered
-PRIOR_STD = 0.5  # of log T, as in `calibrate.fit_temperature`
+    kept: bool = True
 
 
 class Race(NamedTuple):
-    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, what was fitted, and the winner's last fit."""
+    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, its states there, and who won, with the fit
+    on all labels."""
 
     losses: Float[Array, "P M T"]
     done: Bool[Array, "P F"]
-    fitted: PyTree  # [P, F+1, ...]
+    states: PyTree  # [P, F, ...], or [0, 0, ...] if they are not kept
     chosen: Int[Array, ""]
+    final: PyTree
 
 
 def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
@@ -64,8 +66,9 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
     together = min(size, together or chunks.fits_together() or size)
     shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[1]
     allowed = jnp.asarray(rungs(size, folds, keep))
-    room = jax.tree.map(lambda s: jnp.zeros((size, folds + 1, *s.shape), s.dtype), shapes)
-    blank = Race(jnp.zeros((size, task.rows.shape[1], task.log_temperatures.shape[0]), jnp.float32), jnp.zeros((size, folds), bool), room, jnp.int32(0))
+    room = jax.tree.map(lambda s: jnp.zeros(((size, folds) if task.kept else (0, 0)) + s.shape, s.dtype), shapes[0])
+    losses = jnp.zeros((size, task.rows.shape[1], task.prior.shape[0]), jnp.float32)
+    blank = Race(losses, jnp.zeros((size, folds), bool), room, jnp.int32(0), jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
     def wave(carry):
         found, pending, fold = carry
@@ -77,7 +80,8 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
         where = jnp.where(runs, order, size)
         found = found._replace(
             losses=found.losses.at[where].add(losses, mode="drop"), done=found.done.at[where, fold].set(True, mode="drop"),
-            fitted=jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.fitted, fitted))
+            states=jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.states, fitted[0]) if task.kept else found.states,
+            final=jax.tree.map(lambda part: part[0], fitted))
         pending = pending.at[where].set(False, mode="drop")
         stand, over = standing(found, task), ~jnp.any(pending)
         alive = found.done[:, jnp.minimum(fold, folds - 1)]
@@ -100,21 +104,31 @@ class Standing(NamedTuple):
 
 
 def standing(found: Race, task: Task) -> Standing:
-    """How candidates stand on the folds they have seen, each at its best temperature. A non-finite candidate 0 is behind every finite one."""
+    """How candidates stand on the folds they have seen, each at the temperature that is best there, and candidate 0 too.
+
+    A non-finite candidate 0 is behind every finite one.
+    """
     judged = jnp.any(found.done[:, :, None] & task.rows[None], axis=1)
     finite = jnp.all(jnp.isfinite(found.losses) | ~judged[:, :, None], axis=(1, 2))
     count = jnp.maximum(judged.sum(axis=1), 1).astype(jnp.float32)
-    every = jnp.where((judged & finite[:, None])[:, :, None], found.losses, 0.0)
-    prior = 0.5 * jnp.square(task.log_temperatures / PRIOR_STD)
-    at = jnp.argmin(every.sum(axis=1) + prior[None], axis=1)
-    safe = jnp.take_along_axis(every, at[:, None, None], axis=2)[:, :, 0]
-    means = jnp.where(finite, safe.sum(axis=1) / count, jnp.inf)
+    own = _tempered(jnp.where((judged & finite[:, None])[:, :, None], found.losses, 0.0), task.prior)
     against = judged & (finite & finite[0])[:, None]
-    difference = jnp.where(against, safe - safe[:1], 0.0)
+    first = _tempered(jnp.where(against[:, :, None], found.losses[:1], 0.0), task.prior)
+    means = jnp.where(finite, own.sum(axis=1) / count, jnp.inf)
+    difference = jnp.where(against, own - first, 0.0)
     center = difference.sum(axis=1) / count
-    variance = jnp.where(against, jnp.square(difference - center[:, None]), 0.0).sum(axis=1) / jnp.maximum(count - 1, 1)
+    groups = lambda rows: jax.ops.segment_sum(rows.astype(jnp.float32).T, task.group, rows.shape[1]).T
+    left = groups(jnp.where(against, difference - center[:, None], 0.0))
+    several = jnp.sum(groups(judged) > 0, axis=1).astype(jnp.float32)
+    variance = several / jnp.maximum(several - 1.0, 1.0) * jnp.sum(jnp.square(left), axis=1)
     differences = jnp.where(finite, jnp.where(finite[0], center, means), jnp.inf)
-    return Standing(means, differences, jnp.sqrt(variance / count))
+    return Standing(means, differences, jnp.sqrt(variance) / count)
+
+
+def _tempered(losses: Float[Array, "P M T"], prior: Float[Array, " T"]) -> Float[Array, "P M"]:
+    """Each candidate's losses at the temperature at which they are least in all."""
+    at = jnp.argmin(losses.sum(axis=1) + prior[None], axis=1)
+    return jnp.take_along_axis(losses, at[:, None, None], axis=2)[:, :, 0]
 
 
 def best(differences: Float[Array, " P"], alive: Bool[Array, " P"], number: Int[Array, ""]) -> Bool[Array, " P"]:
@@ -126,6 +140,7 @@ def best(differences: Float[Array, " P"], alive: Bool[Array, " P"], number: Int[
 def winner(stand: Standing, whole: Bool[Array, " P"]) -> Int[Array, ""]:
     """Who is kept, among candidates that have seen every fold: candidate 0, unless the best is ahead of it by more than the standard error.
 
+    The best of many is ahead by luck more often than one would be: of eight equally good candidates one of the others is kept in two rounds of five.
     A non-finite candidate never wins, and a non-finite candidate 0 always loses to a finite one.
     """
     differences = jnp.where(whole, stand.differences, jnp.inf)

@@ -15,8 +15,8 @@ from bayesal.types import HParams, Key, PyTree
 
 
 class Tuning(NamedTuple):
-    """What a retuner tried in one go: see `History` for the columns; which one is kept, and what its fits gave, one for each
-    fold and one of all labels (None: none was made)."""
+    """What a retuner tried in one go: see `History` for the columns; which one is kept, its states `[F, ...]` of the folds (None: not kept, or nothing
+    was fitted), and its fit on all labels, a state and its report (None: there was none)."""
 
     candidates: HParams
     losses: Float[Array, " P"]
@@ -24,7 +24,8 @@ class Tuning(NamedTuple):
     errors: Float[Array, " P"]
     folds: Int[Array, " P"]
     chosen: Int[Array, ""]
-    fitted: PyTree | None
+    states: PyTree | None = None
+    final: PyTree | None = None
 
 
 class Retuner(NamedTuple):
@@ -50,7 +51,7 @@ def keep() -> Retuner:
     def run(key, task, hparams, memory, round):
         del key, task, round
         none = jnp.full(1, jnp.nan)
-        return hparams, Tuning(jax.tree.map(lambda a: a[None], hparams), none, none, none, jnp.zeros(1, jnp.int32), jnp.int32(0), None), memory
+        return hparams, Tuning(jax.tree.map(lambda a: a[None], hparams), none, none, none, jnp.zeros(1, jnp.int32), jnp.int32(0)), memory
 
     return Retuner(lambda hparams: (), run, searches=False)
 
@@ -67,14 +68,14 @@ def population(
 
     Args:
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits` is given. A round costs
-        `sum(rungs(size, folds))` fits: 14 for 8 candidates and 3 folds.
+        `sum(rungs(size, folds))` fits, 14 for 8 candidates and 3 folds, and the one on all labels that every round makes.
       space: what is searched; default `space()`.
       proposer: default `nearby()`, around the incumbent; or `surrogate()`, which learns from all rounds and found no better nets
         (`experiments/retuning.py`).
       halve: False fits every candidate for every fold.
-      fits: the most fits a round may cost, in place of `size`.
-      seconds: the round goes on with more candidates until so many seconds are over or the next go would end later, at least once. Picks then depend on the
-        machine's speed.
+      fits: the most fits a round's search may cost, in place of `size`.
+      seconds: the round goes on with more candidates, on other folds, until so many seconds are over or the next go would end later, at least once (the very
+        first includes compiling). Picks then depend on the machine's speed; `state.search` has what was tried, `state.report` the last fit alone.
       tempered: where the learner calibrates, judge every candidate at the temperature that suits it best, out of a few. Otherwise a search by NLL prefers
         nets that are trained too little to be overconfident, and a temperature would have mended that at no loss of accuracy
         (`experiments/retuning.py`). Without a calibrator nothing is tempered.
@@ -94,17 +95,20 @@ def population(
     if seconds is not None and not seconds > 0:
         raise checks.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
     places = checks.at_least(size or 2, places, "places")
-    proposer, share = proposer or proposers.nearby(), 0.5 if halve else 1.0
+    proposer, share = checks.a(proposers.Proposer, proposer or proposers.nearby(), "proposer", "retune.surrogate()"), 0.5 if halve else 1.0
 
     def run(key, task, hparams, memory, round):
         number = size or affordable(fits, task.rows.shape[0], share)
+        if number > places:
+            raise checks.WrongSize("places", f"`places` = {places}, and {number} candidates are tried at once: make room for several rounds of them.")
         units = proposer.ask(key, memory, space, hparams, number - 1)
         candidates = jax.tree.map(lambda old, new: jnp.concatenate([old[None], new]), hparams, spaces.values(space, units, hparams))
         found = race(task, candidates, share)
-        stand, folds, chosen = standing(found, task), found.done.sum(axis=1), found.chosen
-        tried = histories.History(candidates, *stand, folds, jnp.full(number, round, jnp.int32), jnp.arange(number) == chosen, jnp.int32(number))
+        stand, folds, chosen = standing(found, task), found.done.sum(axis=1).astype(jnp.int32), found.chosen
+        tried = histories.History(candidates, *stand, folds, jnp.full(number, round, jnp.int32), jnp.full(number, memory.count, jnp.int32), jnp.arange(number) == chosen, jnp.int32(number))
         pick = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
-        return pick(candidates), Tuning(candidates, *stand, folds, chosen, pick(found.fitted)), proposer.tell(memory, tried)
+        tuning = Tuning(candidates, *stand, folds, chosen, pick(found.states) if task.kept else None, found.final if task.final else None)
+        return pick(candidates), tuning, proposer.tell(memory, tried)
 
     return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds, tempered=tempered)
 

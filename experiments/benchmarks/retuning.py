@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 import bayesal
 from bayesal import acquire, calibrate, chunks, folds, networks, posteriors, retune
+from bayesal import rounds as programs
 from bayesal.checks import as_traced
 from bayesal.retune import racing
 from bayesal.types import HParams, Labeled
@@ -40,7 +41,7 @@ def search(title, posterior, x, y, space, start, repeats):
     """The ratio, for races and for whole populations, and the ways to run fits together."""
     start, labeled = as_traced(start), Labeled(x[:CAPACITY], jnp.asarray(y[:CAPACITY]), jnp.int32(LABELS))
     split = folds.split(jax.random.key(0), labeled, FOLDS)
-    task = lambda: folds.task(jax.random.key(1), posterior, labeled, split, 20, posterior.init(jax.random.key(5), x[0]), jnp.asarray(racing.LOG_TEMPERATURES), final=False)
+    task = lambda: folds.task(jax.random.key(1), posterior, labeled, split, 20, posterior.init(jax.random.key(5), x[0]), jnp.asarray(programs.LOG_TEMPERATURES), final=False, kept=False)
     one = jax.jit(lambda fold, hparams: folds.fit_apart(jax.random.key(2), posterior, posterior.init(jax.random.key(3), x[0]), labeled, hparams, fold)[0])
     for halve in (True, False):
         retuner = retune.population(8, space, halve=halve)
@@ -67,7 +68,7 @@ def rounds():
     learner = bayesal.learner(
         posteriors.mc_dropout(networks.mlp(64, 10, (32,))), acquire.batch_bald(), size=10, capacity=20 + 10 * ROUNDS, num_draws=20,
         retune=retune.population(8, retune.space(steps=(20, 100))), calibrate=calibrate.temperature())
-    state, after = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(20), y[:20]), []
+    state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(20), y[:20])
     for round in range(ROUNDS):
         picks = np.asarray(learner.ask(state, x).indices)
         state = learner.tell(state, x, picks, y[picks])
