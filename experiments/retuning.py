@@ -28,7 +28,7 @@ import numpy as np
 
 import bayesal
 from bayesal import acquire, calibrate, metrics, networks, posteriors, retune
-from experiments import runs, screen
+from experiments import pictures, runs, screen
 from experiments.calibration import load
 
 
@@ -153,7 +153,16 @@ def main(config: Config, out: Path) -> list[dict]:
         play(Arm(config, posterior, retuner), name)
     play(Arm(config, posteriors.ensemble(network, members=config.members)), "ensemble", grid(config)[best])
     report(config, records, best, folder)
+    pictures.save(draw(records, best), out / "retuning.png")
     return records
+
+
+def draw(records: list[dict], best: str):
+    """By labels: tempered NLL less that of the best fixed setting, and the steps that each arm takes."""
+    fixed = {(r["seed"], r["round"]): r["nll_tempered"] for r in records if r["strategy"] == best}
+    shown = ("default", "tuned once", "tuned once, untempered", "nearby", "ensemble")
+    found = [r | {"excess": r["nll_tempered"] - fixed[r["seed"], r["round"]], "steps": r["hparams"]["steps"]} for r in records if r["strategy"] in shown]
+    return pictures.plot_panels(found, {"excess": "tempered test NLL less the best fixed setting's", "steps": "steps of a fit"}, logarithmic=("steps",))
 
 
 def scores(records: list[dict], names: list[str], figure: str) -> np.ndarray:
