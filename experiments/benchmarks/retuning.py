@@ -1,6 +1,6 @@
 """What does a search cost beside the fits in it, and does it ever compile again? `python -m experiments.benchmarks.retuning`
 
-scikit-learn digits, 100 labels, mc_dropout(mlp(64, 10)), and the reference cnn on images of 28x28. One round of `retune.population` (its race, proposals
+scikit-learn digits, 100 labels, mc_dropout(mlp(64, 10)), and the reference cnn. One round of `retune.population` (its race, proposals
 and judging, in one program) beside the same candidates and folds as plain fits one after another, each a call of one compiled `posterior.fit`,
 without any judging: the ratio is what a candidate and fold cost in plain fits. Then the number of fits run together (`chunks.fits_together` says which one is
 chosen), and 50 rounds of a whole learner with their compilations counted by JAX's own events.
@@ -32,9 +32,9 @@ def digits():
 
 def problems():
     x, y = digits()
-    images = jax.image.resize(x.reshape(-1, 8, 8, 1), (len(x), 28, 28, 1), "nearest")
     yield "mlp, 64-128-128-10", posteriors.mc_dropout(networks.mlp(64, 10)), x, y, retune.space(), HParams()
-    yield "reference cnn, 28x28", posteriors.mc_dropout(networks.cnn((28, 28, 1), 10)), images, y, retune.space(steps=(5, 20)), HParams(steps=10)
+    images = jax.image.resize(x.reshape(-1, 8, 8, 1), (len(x), 16, 16, 1), "nearest")
+    yield "reference cnn, 16x16", posteriors.mc_dropout(networks.cnn((16, 16, 1), 10)), images, y, retune.space(steps=(25, 100)), HParams(steps=50)
 
 
 def search(title, posterior, x, y, space, start, repeats):
