@@ -92,7 +92,7 @@ def per_seed(records: list[dict], method: str, way: str, figure: str, angles) ->
 
 
 def report(records: list[dict], folder: runs.Folder) -> None:
-    """Means at angles; what the temperature changes, and each method less `point` after it: paired, upright and over all turned views."""
+    """Means at every angle, some of them as a table; then what is paired."""
     methods, angles = (list(dict.fromkeys(r[key] for r in records)) for key in ("method", "angle"))
     table = screen.Table(title="mean over seeds, T = 1 / fitted T")
     for column in ("method", "angle", "accuracy", "NLL", "ECE", "confidence - accuracy", "entropy", "AUROC, errors"):
@@ -104,14 +104,24 @@ def report(records: list[dict], folder: runs.Folder) -> None:
             if angle in TOLD:
                 table.add_row(name, str(angle), f"{means['before']['accuracy']:.3f}", *(f"{means['before'][f]:.3f} / {means['after'][f]:.3f}" for f in FIGURES[1:]))
     screen.console.print(table)
-    for place, where in {"upright": (0,), "turned by 15 to 60": range(1, 61), "turned by more": range(61, 181)}.items():
-        for name in methods:
-            of = lambda way, figure, method=name, where=where: per_seed(records, method, way, figure, where)
-            gaps = {f"{f}_after_less_before": runs.paired(of("after", f) - of("before", f)) for f in ("nll", "ece", "auroc")}
-            if "point" in methods and name != "point":
-                gaps |= {f"{f}_{way}_less_point": runs.paired(of(way, f) - of(way, f, "point")) for f in ("accuracy", "nll", "ece", "auroc") for way in ("before", "after")}
-            folder.write({"kind": "paired", "method": name, "where": place, **gaps})
-            screen.say(f"{name}, {place}: " + "; ".join(f"{what.replace('_', ' ')} {runs.said(gap)}" for what, gap in gaps.items()))
+    beside(records, methods, folder)
+
+
+def beside(records: list[dict], methods: list[str], folder: runs.Folder) -> None:
+    """What the temperature changes, and each method less `point`: means over upright and turned views, paired by seed."""
+    pairs = {f"{figure}, fitted T - T = 1": (figure, "after", None, "before") for figure in ("nll", "ece", "auroc")}
+    if "point" in methods:
+        pairs |= {f"{figure}, {said} - point's": (figure, way, "point", way) for figure in ("accuracy", "nll", "ece", "auroc") for said, way in (("T = 1", "before"), ("fitted T", "after"))}
+    table = screen.Table(title="paired differences, 95 % intervals over seeds")
+    for column in ("turned by", "method", *pairs):
+        table.add_column(column, justify="left" if column in ("turned by", "method") else "right", overflow="fold")
+    for place, angles in {"0": (0,), "15 to 60": range(1, 61), "more": range(61, 181)}.items():
+        for name in methods if any(r["angle"] in angles for r in records) else ():
+            of = lambda figure, way, method, angles=angles: per_seed(records, method, way, figure, angles)
+            gaps = {said: runs.paired(of(figure, way, name) - of(figure, other_way, other or name)) for said, (figure, way, other, other_way) in pairs.items()}
+            folder.write({"kind": "paired", "method": name, "turned_by": place, **gaps})
+            table.add_row(place, name, *(runs.said(gap) for gap in gaps.values()))
+    screen.console.print(table)
 
 
 def picture(records: list[dict]):

@@ -10,6 +10,7 @@ also with nothing dropped (all draws are then the same prediction; with two clas
 
 import argparse
 import dataclasses
+import operator
 import os
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def calibrated(records: list[dict], folder: runs.Folder) -> None:
     counts = sorted({(r["round"], r["labels"]) for r in records})
     for name in dict.fromkeys(r["strategy"] for r in records):
         for rounds, labels in [*(((round,), count) for round, count in counts), (None, "all")]:
-            of = lambda key, name=name, rounds=rounds: over_rounds(records, name, lambda r: r[key], rounds)
+            of = lambda key, name=name, rounds=rounds: over_rounds(records, name, operator.itemgetter(key), rounds)
             log_t = over_rounds(records, name, lambda r: float(np.log(r["temperature"])), rounds)
             summary = {"temperature": float(np.exp(log_t.mean()))} | {key: float(of(key).mean()) for key in ("nll_before", "nll", "ece_before", "ece", "over_before", "over")}
             gaps = {f"{key}_gap": runs.paired(of(key) - of(f"{key}_before")) for key in ("nll", "ece")}
