@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 import bayesal
-from bayesal import acquire, calibrate, metrics, networks, posteriors, scores
+from bayesal import acquire, calibrate, metrics, networks, posteriors, predictions, scores
 from experiments import mnist, pictures, runs, screen
 
 
@@ -26,7 +26,7 @@ class Config:
     methods: tuple[str, ...] = ("point", "mc_dropout", "ensemble", "laplace", "variational")
     seeds: int = 10
     labels: int = 200
-    test: int = 2_000
+    test: int = 1_000
     step: int = 15
     hidden: int = 64
     steps: int = 300
@@ -71,8 +71,10 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
         views = {angle: jnp.asarray(turned(raw["x_test"][asked], angle)) for angle in range(0, 181, config.step)}
         for name, (init, _, tell) in learners.items():
             state = tell(init(jax.random.key(seed), x), x, np.arange(len(x)), raw["y_train"][known].astype(np.int32))
+            bound = bayesal.predictive(parts[name][0], state._replace(temperature=jnp.float32(1.0)), parts[name][0].members or config.draws)
             for angle, view in views.items():
-                before, after = runs.predictions(parts[name][0], state, view, parts[name][0].members or config.draws)
+                draws = bound(view)
+                before, after = (predictions.average(predictions.temper(draws, t)) for t in (jnp.float32(1.0), state.temperature))
                 record = {"kind": "angle", "method": name, "seed": seed, "angle": angle, "temperature": float(state.temperature)}
                 records.append(record | {"before": judged(before, answers), "after": judged(after, answers)})
                 folder.write(records[-1])

@@ -266,13 +266,13 @@ def test_each_way_of_a_temperature_by_hand():
 
 @pytest.mark.slow
 def test_members_are_one_training_in_groups(tmp_path):
-    records = members.main(members.Config(seeds=2, most=3, labels=20, held=20, hidden=4, steps=20), tmp_path)
-    assert [(r["members"], r["way"]) for r in records] == 2 * [(size, way) for size in (1, 2, 3) for way in members.WAYS]
-    one = {r["way"]: r["nll"] for r in records if (r["members"], r["seed"]) == (1, 0)}
+    records = members.main(members.Config(seeds=2, most=3, labels=20, held=20, hidden=4, steps=(20, 40)), tmp_path)
+    assert [(r["members"], r["way"]) for r in records] == 4 * [(size, way) for size in (1, 2, 3) for way in members.WAYS]
+    one = {r["way"]: r["nll"] for r in records if (r["members"], r["seed"], r["steps"]) == (1, 0, 20)}
     assert_allclose([one["each"], one["pooled"]], one["joint"], rtol=1e-5)  # of one member all ways are one
-    none = [r["nll"] for r in records if (r["seed"], r["way"]) == (0, "none")]
+    none = [r["nll"] for r in records if (r["seed"], r["steps"], r["way"]) == (0, 20, "none")]
     assert none[2] <= none[0] + 1e-6  # Jensen
-    assert len(lines(tmp_path, "summary")) == 12 and (tmp_path / "members.png").stat().st_size > 5_000
+    assert len(lines(tmp_path, "summary")) == 24 and (tmp_path / "members.png").stat().st_size > 5_000
 
 
 def test_normal_scores_are_quantiles_of_ranks():
