@@ -26,7 +26,7 @@ class Config:
     methods: tuple[str, ...] = ("point", "mc_dropout", "ensemble", "laplace", "variational")
     seeds: int = 10
     labels: int = 200
-    test: int = 1_000
+    test: int = 2_000
     step: int = 15
     hidden: int = 64
     steps: int = 300
