@@ -106,7 +106,7 @@ def main(config: Config, out: Path) -> list[dict]:
     gained(records, folder)
     shown = [r | {"nll_gap": r["nll"] - r["nll_before"], "ece_gap": r["ece"] - r["ece_before"]} for r in records if not r["strategy"].endswith("T = 1")]
     panels = {"temperature": "fitted temperature", "nll_gap": "test NLL, less that at T = 1", "ece_gap": "test ECE, less that at T = 1"}
-    pictures.save(pictures.plot_panels(shown, panels, logarithmic=("temperature",)), out / "temperature.png")
+    pictures.save(pictures.plot_panels(shown, panels), out / "temperature.png")
     return records
 
 

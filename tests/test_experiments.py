@@ -16,6 +16,7 @@ from bayesal.types import FitInfo, Gaussian, Labeled
 from experiments import (
     active_regression,
     calibration,
+    cross_fit,
     digits,
     ensembles,
     members,
@@ -227,6 +228,21 @@ def test_the_temperature_experiment_pairs_its_arms_and_counts_changed_picks(tmp_
     of = [r["nll"] - r["nll_before"] for r in records if (r["strategy"], r["round"]) == ("bald", 1)]
     assert_allclose(summary["nll_gap"], runs.paired(np.array(of)))
     assert (tmp_path / "temperature.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_cross_fit_judges_every_number_of_folds_on_one_net(tmp_path):
+    records = cross_fit.main(cross_fit.Config(seeds=2, rounds=1, draws=4, test=60, hidden=8, steps=20), tmp_path)
+    assert [(r["strategy"], r["labels"]) for r in records] == [("uniform", 20), ("uniform", 30), ("least_confidence", 20), ("least_confidence", 30)] * 2
+    for r in records:
+        assert len(r["ways"]) == 2 + 2 * 4 and r["ways"]["T = 1"]["log_t"] == 0
+        assert r["ways"]["best"]["nll"] <= min(found["nll"] for found in r["ways"].values()) + 0.02  # its prior costs a little
+        narrow, wide = (abs(r["ways"][f"2 folds, prior {width}"]["log_t"]) for width in (0.25, 0.5))
+        assert narrow <= wide + 1e-6
+    summary, = (r for r in lines(tmp_path, "summary") if (r["strategy"], r["way"]) == ("uniform", "3 folds, prior 0.5"))
+    gap = lambda r: r["ways"]["3 folds, prior 0.5"]["nll"] - r["ways"]["T = 1"]["nll"]
+    mine = [[gap(r) for r in records if (r["strategy"], r["seed"]) == ("uniform", seed)] for seed in range(2)]
+    assert_allclose(summary["nll_less_one"], runs.paired(np.mean(mine, axis=1)))
 
 
 def test_turning_images_is_counterclockwise_about_the_middle():
