@@ -266,6 +266,7 @@ def test_shift_judges_every_angle_before_and_after(tmp_path, tiny):
     assert (tmp_path / "out" / "shift.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_each_way_of_a_temperature_by_hand():
     log_probs = jnp.log(jnp.array([[[0.9, 0.1]] * 4, [[0.6, 0.4]] * 4]))  # two members, four points, three of the first class
     labels = jnp.array([0, 0, 0, 1])
