@@ -2,8 +2,8 @@
 
     python -m experiments.cross_fit            # two arms, ten seeds
 
-A temperature is fitted on predictions by nets that know only the other folds' labels: two thirds of them with three folds, nine tenths with ten. With few labels
-those nets are worse than the one that is used, and look too sure where it is not. After every round temperatures are fitted by every number of folds and prior to
+A temperature is fitted on predictions by nets that know only the other folds' labels: two thirds of them with three folds, nine tenths with ten. Those
+nets are worse than the one that is used, and may look too sure where it is not. After every round temperatures are fitted by every number of folds and prior to
 one and the same net, and judged on the test set beside T = 1 and beside the temperature that the test set itself would choose (`best`). Picks are made at T = 1.
 """
 
