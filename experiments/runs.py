@@ -125,6 +125,17 @@ def evaluate(posterior: bayesal.Posterior, state: bayesal.LearnerState, data: Da
         "hparams": {field: float(value) for field, value in state.hparams._asdict().items()}}
 
 
+def figures(log_probs: jax.Array, labels: np.ndarray) -> dict[str, float]:
+    """What an averaged prediction `[n, C]` is worth: `ece` less what luck adds to it, `over` the mean confidence less the accuracy.
+
+    >>> figures(jnp.log(jnp.array([[0.75, 0.25], [0.75, 0.25]])), np.array([0, 1]))["over"]
+    0.25
+    """
+    accuracy, confidence = float(metrics.accuracy(log_probs, labels)), float(jnp.exp(jnp.max(log_probs, axis=-1)).mean())
+    return {"accuracy": accuracy, "nll": float(metrics.nll(log_probs, labels)), "ece": metrics.ece(log_probs, labels, equal_mass=True, debiased=True),
+            "over": confidence - accuracy}
+
+
 def first_labels(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Rows of `per_class` random points of every class: the same for every strategy of a seed."""
     order = np.random.default_rng(seed).permutation(len(labels))

@@ -10,8 +10,25 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
+from bayesal import networks, posteriors
+from bayesal.predictives import Predictive
 from bayesal.types import FitInfo, Gaussian, Labeled
-from experiments import active_regression, calibration, digits, ensembles, mnist, moons, preference, regression, runs, updates
+from experiments import (
+    active_regression,
+    calibration,
+    cross_fit,
+    digits,
+    ensembles,
+    members,
+    mnist,
+    moons,
+    preference,
+    regression,
+    runs,
+    shift,
+    temperature,
+    updates,
+)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -185,6 +202,94 @@ def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
     records = ensembles.main(ensembles.Config(members=(1, 2), labels=20, test=8, steps=2, batch=4), str(tmp_path), tmp_path / "out")
     assert [(r["members"], r["groups"]) for r in records] == [(1, 2), (2, 1)] and lines(tmp_path / "out", "members") == records
     assert records[1]["nll"] <= records[0]["nll"] + 1e-6  # averaging probabilities never loses in the mean (Jensen)
+
+
+def test_a_strategy_at_one_forgets_the_temperature():
+    bound = Predictive(posteriors.point(networks.mlp(2, 2)), None, None, jnp.float32(3.0))
+    seen = temperature.at_one(lambda key, predictive, x, available, size: (key, predictive.temperature, x, available, size))(1, bound, 2, 3, 4)
+    assert seen == (1, 1.0, 2, 3, 4) and bound.temperature == 3.0
+
+
+def test_figures_say_how_sure_and_how_right():
+    found = runs.figures(jnp.log(jnp.array([[0.9, 0.1], [0.6, 0.4]])), np.array([0, 1]))
+    assert_allclose([found["accuracy"], found["nll"], found["over"]], [0.5, -np.log(0.9 * 0.4) / 2, 0.75 - 0.5], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_temperature_experiment_pairs_its_arms_and_counts_changed_picks(tmp_path):
+    config = temperature.Config(seeds=2, rounds=1, size=4, draws=4, test=40, hidden=8, steps=20)
+    records = temperature.main(config, tmp_path)
+    assert len(records) == 2 * 2 * 5 and len(lines(tmp_path, "changed")) == 2 * 5 and len(lines(tmp_path, "gained")) == 6
+    for seed in range(2):  # the same first labels, and so the same first fit
+        assert len({r["nll"] for r in records if (r["round"], r["seed"]) == (0, seed)}) == 1
+    first = records[0]["changed"]  # 8 hidden units hardly agree on what to ask when other ones drop out
+    assert set(first["temperature"]) == set(first["draws"]) == set(temperature.ASKED) and 0 < max(first["draws"].values()) <= 4
+    summary, = (r for r in lines(tmp_path, "calibrated") if (r["strategy"], r["labels"]) == ("bald", 24))
+    of = [r["nll"] - r["nll_before"] for r in records if (r["strategy"], r["round"]) == ("bald", 1)]
+    assert_allclose(summary["nll_gap"], runs.paired(np.array(of)))
+    assert (tmp_path / "temperature.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_cross_fit_judges_every_number_of_folds_on_one_net(tmp_path):
+    records = cross_fit.main(cross_fit.Config(seeds=2, rounds=1, draws=4, test=60, hidden=8, steps=20), tmp_path)
+    assert [(r["strategy"], r["labels"]) for r in records] == [("uniform", 20), ("uniform", 30), ("least_confidence", 20), ("least_confidence", 30)] * 2
+    for r in records:
+        assert len(r["ways"]) == 2 + 2 * 4 and r["ways"]["T = 1"]["log_t"] == 0
+        assert r["ways"]["best"]["nll"] <= min(found["nll"] for found in r["ways"].values()) + 0.02  # its prior costs a little
+        narrow, wide = (abs(r["ways"][f"2 folds, prior {width}"]["log_t"]) for width in (0.25, 0.5))
+        assert narrow <= wide + 1e-6
+    summary, = (r for r in lines(tmp_path, "summary") if (r["strategy"], r["way"]) == ("uniform", "3 folds, prior 0.5"))
+    gap = lambda r: r["ways"]["3 folds, prior 0.5"]["nll"] - r["ways"]["T = 1"]["nll"]
+    mine = [[gap(r) for r in records if (r["strategy"], r["seed"]) == ("uniform", seed)] for seed in range(2)]
+    assert_allclose(summary["nll_less_one"], runs.paired(np.mean(mine, axis=1)))
+
+
+def test_turning_images_is_counterclockwise_about_the_middle():
+    image = np.zeros((1, 5, 5), np.uint8)
+    image[0, 0, 1] = 200
+    assert np.array_equal(shift.turned(image, 0), image) and np.argwhere(shift.turned(image, 180)[0]).tolist() == [[4, 3]]
+    assert np.argwhere(shift.turned(image, 90)[0]).tolist() == [[3, 0]]
+    confident = jnp.log(jnp.array([[0.9, 0.1], [0.6, 0.4]]))
+    assert np.isnan(shift.judged(confident, np.array([0, 0]))["auroc"]) and shift.judged(confident, np.array([0, 1]))["auroc"] == 1.0
+
+
+@pytest.mark.slow
+def test_shift_judges_every_angle_before_and_after(tmp_path, tiny):
+    np.savez(tmp_path / "mnist.npz", **tiny)
+    config = shift.Config(methods=("point", "mc_dropout"), seeds=2, labels=20, test=12, step=90, hidden=4, steps=20, draws=2)
+    records = shift.main(config, str(tmp_path), tmp_path / "out")
+    assert [r["angle"] for r in records] == [0, 90, 180] * 4 and len({r["temperature"] for r in records}) == 4
+    gaps = [r["after"]["nll"] - r["before"]["nll"] for r in records if (r["method"], r["angle"]) == ("mc_dropout", 0)]
+    found, = (r for r in lines(tmp_path / "out", "paired") if (r["method"], r["turned_by"]) == ("mc_dropout", "0"))
+    assert_allclose(found["nll, fitted T - T = 1"], runs.paired(np.array(gaps)))
+    assert (tmp_path / "out" / "shift.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_each_way_of_a_temperature_by_hand():
+    log_probs = jnp.log(jnp.array([[[0.9, 0.1]] * 4, [[0.6, 0.4]] * 4]))  # two members, four points, three of the first class
+    labels = jnp.array([0, 0, 0, 1])
+    fitted = lambda log_probs: float(members.FIT(log_probs, labels, jnp.ones(4, bool)).temperature)
+    temper = lambda member, t: np.exp(np.asarray(member) / t) / np.exp(np.asarray(member) / t).sum(-1, keepdims=True)
+    first, second, joint, pooled = (fitted(p) for p in (log_probs[:1], log_probs[1:], log_probs, jnp.log(jnp.exp(log_probs).mean(0))[None]))
+    wanted = {"none": np.exp(log_probs).mean(0), "each": (temper(log_probs[0], first) + temper(log_probs[1], second)) / 2,
+              "joint": (temper(log_probs[0], joint) + temper(log_probs[1], joint)) / 2, "pooled": temper(jnp.log(jnp.exp(log_probs).mean(0)), pooled)}
+    for way, by_hand in wanted.items():
+        assert_allclose(np.exp(members.tempered(way, log_probs, labels, log_probs)[0]), by_hand, rtol=1e-4)
+    assert_allclose(members.tempered("each", log_probs, labels, log_probs)[1], (np.log(first) + np.log(second)) / 2, rtol=1e-4)
+    assert first > 1 > second
+
+
+@pytest.mark.slow
+def test_members_are_one_training_in_groups(tmp_path):
+    records = members.main(members.Config(seeds=2, most=3, labels=20, held=20, hidden=4, steps=(20, 40)), tmp_path)
+    assert [(r["members"], r["way"]) for r in records] == 4 * [(size, way) for size in (1, 2, 3) for way in members.WAYS]
+    one = {r["way"]: r["nll"] for r in records if (r["members"], r["seed"], r["steps"]) == (1, 0, 20)}
+    assert_allclose([one["each"], one["pooled"]], one["joint"], rtol=1e-5)  # of one member all ways are one
+    none = [r["nll"] for r in records if (r["seed"], r["steps"], r["way"]) == (0, 20, "none")]
+    assert none[2] <= none[0] + 1e-6  # Jensen
+    assert len(lines(tmp_path, "summary")) == 24 and (tmp_path / "members.png").stat().st_size > 5_000
 
 
 def test_normal_scores_are_quantiles_of_ranks():
