@@ -440,7 +440,7 @@ def test_a_rate_that_diverges_is_reported():
 
 def test_too_few_labels_for_the_folds():
     learner = build(calibrate=TEMPERATURE)
-    with pytest.raises(checks.WrongSize, match="3 folds") as error:
+    with pytest.raises(checks.WrongSize, match="5 folds") as error:
         learner.tell(learner.init(KEY, X), X, [0, 1], Y[:2])
     assert error.value.argument == "labels"
 

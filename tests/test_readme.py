@@ -29,7 +29,7 @@ def test_the_search_is_what_one_says():
     setup = BLOCKS[0].split("init, ask, tell")[0]
     first = "\nstate = learner.tell(learner.init(jax.random.key(0), pool), pool, np.arange(20), answers[:20])\ntried = retune.table(state.search)\n"
     out = run(setup + BLOCKS[1] + first + "print(len(tried['round']), tried['steps'].min() >= 50, tried['steps'].max() <= 800, set(tried['prior_scale'].tolist()))")
-    assert out.splitlines()[-1] == "16 True True {1.0}"
+    assert out.splitlines()[-1] == "14 True True {1.0}"
 
 
 def test_the_backend_block_gives_rows_of_the_pool():

@@ -68,7 +68,7 @@ def population(
 
     Args:
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits` is given. A round costs
-        `sum(rungs(size, folds))` fits, 14 for 8 candidates and 3 folds, and the one on all labels that every round makes.
+        `sum(rungs(size, folds))` fits, 18 for 8 candidates and 5 folds, and the one on all labels that every round makes.
       space: what is searched; default `space()`.
       proposer: default `nearby()`, around the incumbent; or `surrogate()`, which learns from all rounds and found no better nets
         (`experiments/retuning.py`).

@@ -22,7 +22,7 @@ KINDS = {"tuned": "population + temperature", "kept": "keep, no temperature"}
 def make(kind):
     from bayesal import acquire, calibrate, learner, networks, posteriors, retune
 
-    extras = {"retune": retune.population(), "calibrate": calibrate.temperature()} if kind == "tuned" else {"retune": retune.keep()}
+    extras = {"retune": retune.population(), "calibrate": calibrate.temperature(), "num_folds": 3} if kind == "tuned" else {"retune": retune.keep()}
     return learner(posteriors.mc_dropout(networks.mlp(64, 10)), acquire.batch_bald(), size=SIZE, capacity=220, num_draws=100, **extras)
 
 
