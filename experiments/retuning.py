@@ -10,7 +10,7 @@ out-of-fold labels each round; figures are shown before and after it. Arms:
 - `default`: `HParams()`; `tuned once`: a search at the first round (as many fits as a retuner makes in all rounds), kept ever after, judged at a temperature
   each, or untempered;
 - retuners, each round, by out-of-fold labels alone: `surrogate` (8 candidates a round, raced over 3 folds: 14 fits), `nearby` (the same fits; of earlier
-  rounds only the incumbent is known: the library's default), `untempered` (candidates judged at T = 1), `all folds` (8 candidates, none left out: 24 fits);
+  rounds only the incumbent is known), `untempered` (candidates judged at T = 1), `all folds` (8 candidates, none left out: 24 fits);
 - `ensemble`: as many nets of the best fixed setting as `surrogate` makes fits in a round, spent on members instead.
 
 Fits of a round are counted, and processor seconds taken.

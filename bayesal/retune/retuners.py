@@ -70,8 +70,8 @@ def population(
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits` is given. A round costs
         `sum(rungs(size, folds))` fits, 18 for 8 candidates and 5 folds, and the one on all labels that every round makes.
       space: what is searched; default `space()`.
-      proposer: default `nearby()`, around the incumbent; or `surrogate()`, which learns from all rounds and found no better nets
-        (`experiments/retuning.py`).
+      proposer: default `surrogate()`, which learns from all rounds and finds slightly better nets (`experiments/retuning.py`) than `nearby()`, around the
+        incumbent.
       halve: False fits every candidate for every fold.
       fits: the most fits a round's search may cost, in place of `size`.
       seconds: the round goes on with more candidates, on other folds, until so many seconds are over or the next go would end later, at least once (the very
@@ -95,7 +95,7 @@ def population(
     if seconds is not None and not seconds > 0:
         raise checks.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
     places = checks.at_least(size or 2, places, "places")
-    proposer, share = checks.a(proposers.Proposer, proposer or proposers.nearby(), "proposer", "retune.surrogate()"), 0.5 if halve else 1.0
+    proposer, share = checks.a(proposers.Proposer, proposer or proposers.surrogate(), "proposer", "retune.nearby()"), 0.5 if halve else 1.0
 
     def run(key, task, hparams, memory, round):
         number = size or affordable(fits, task.rows.shape[0], share)
