@@ -7,6 +7,7 @@ sentence of their own are called through `oracles.as_users_do`, without the anno
 """
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see the Makefile; it is read when SciPy is first imported
 
@@ -23,6 +24,15 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("bayesal", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=100, deadline=None, print_blob=True)  # for the laws of selectors: --hypothesis-profile thorough
 settings.load_profile("bayesal")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Compiled programs are let go of after a file of tests: each takes several pieces of memory, and a process may have only so many."""
+    yield
+    pieces = Path("/proc/self/maps")
+    if pieces.exists() and pieces.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

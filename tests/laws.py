@@ -96,7 +96,7 @@ POSTERIORS = [
     Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
     Case("sngp", posteriors.laplace(networks.sngp(FEATURES, CLASSES, depth=1, frequencies=16), structure="full"), settled=last_layer, near=1e-4, slow=True),
     Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5, slow=True),
-    Case("any_of", posteriors.any_of(posteriors.mc_dropout(MLP), posteriors.point(networks.mlp(FEATURES, CLASSES, (4,))))),
+    Case("any_of", posteriors.any_of(posteriors.mc_dropout(MLP), posteriors.point(networks.mlp(FEATURES, CLASSES, (4,)))), slow=True),
 ]
 DROPOUT = POSTERIORS[1].posterior
 TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs

@@ -93,7 +93,7 @@ def boaster():
     return Posterior(lambda key, x: jnp.zeros(()), fit, lambda key, state, num: jnp.zeros(num), lambda state, draw, x: jax.nn.log_softmax(sure))
 
 
-@pytest.mark.parametrize(("calibrate", "tempered"), [(TEMPERATURE, True), (TEMPERATURE, False), (None, True)])
+@pytest.mark.parametrize(("calibrate", "tempered"), [(TEMPERATURE, True), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((TEMPERATURE, False), (None, True)))])
 def test_candidates_are_judged_tempered_where_the_learner_calibrates(calibrate, tempered):
     """Six of ten labels are class 0. By hand: the NLL at T, with the prior's choice of T, or at T = 1."""
     y = np.array([0, 1, 0, 2, 0, 1, 0, 0, 2, 0])
@@ -118,7 +118,7 @@ def test_groups_that_are_none_are_refused_by_name(error, says, groups, rows):
     assert caught.value.argument == "groups"
 
 
-@pytest.mark.parametrize(("seconds", "runs"), [(0.5, 1), (5.0, 2), (9.0, 4)])
+@pytest.mark.parametrize(("seconds", "runs"), [(5.0, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0.5, 1), (9.0, 4)))])
 def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs):
     """On a clock that ticks whenever it is read. The first run may be all compiling, so how long it took foretells nothing."""
     monkeypatch.setattr(loop, "clock", itertools.count().__next__)
