@@ -130,16 +130,18 @@ def _backward(factors, picks, pool, known):
     many = picks.shape[0]
 
     def take(_, carry):
-        kept, indices, scores = carry
-        inverse = _inverse(known + _information(factors, kept))  # afresh: downdates would lose the digits of a well-known direction
+        kept, inverse, indices, scores = carry
         losses = jnp.where(kept, _change(factors, inverse, pool, -1.0), jnp.inf)
         least = many - 1 - jnp.argmin(losses[::-1])  # of equals, the one picked last
         at = jnp.where(kept[least], kept.sum() - 1, many)  # a place out of bounds is dropped
-        indices = indices.at[at].set(picks[least], mode="drop")
-        return kept.at[least].set(False), indices, scores.at[at].set(losses[least], mode="drop")
+        kept = kept.at[least].set(False)
+        inverse = left(kept)
+        loss = _change(factors[least][None], inverse, pool, 1.0)[0]  # as what it would bring back: the loss of what it alone knows has few digits
+        return kept, inverse, indices.at[at].set(picks[least], mode="drop"), scores.at[at].set(loss, mode="drop")
 
-    carry = (picks >= 0, jnp.full(many, -1, jnp.int32), jnp.full(many, -jnp.inf))
-    return lax.fori_loop(0, many, take, carry)[1:]
+    left = lambda kept: _inverse(known + _information(factors, kept))  # afresh: downdates would lose the digits of a well-known direction
+    kept = picks >= 0
+    return lax.fori_loop(0, many, take, (kept, left(kept), jnp.full(many, -1, jnp.int32), jnp.full(many, -jnp.inf)))[2:]
 
 
 _dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
