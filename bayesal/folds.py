@@ -128,11 +128,15 @@ def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams
 
 def beginnings(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, start: PyTree) -> tuple[Array, PyTree]:
     """Keys of the fits, and where they begin: each fold at a new initialization, the fit on all labels at `start`."""
-    init_key, fit_key = jax.random.split(jax.random.fold_in(key, 1))
-    number = folds.train.shape[0]
+    keys = fit_keys(key, folds)
     # a loop: under vmap the initializers' random numbers take seconds to compile
-    fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(init_key, number - 1))
-    return jax.random.split(fit_key, number), jax.tree.map(lambda each, last: jnp.concatenate([each, last[None]]), fresh, start)
+    fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(jax.random.fold_in(key, 2), keys.shape[0] - 1))
+    return keys, jax.tree.map(lambda each, last: jnp.concatenate([each, last[None]]), fresh, start)
+
+
+def fit_keys(key: Key, folds: Folds) -> Array:
+    """A key for the fit of each fold, and last for the fit on all labels."""
+    return jax.random.split(jax.random.fold_in(key, 1), folds.train.shape[0])
 
 
 def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, hparams: HParams, fold: Folds) -> tuple[PyTree, FitInfo]:

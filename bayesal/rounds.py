@@ -227,8 +227,8 @@ def refit(state: LearnerState, x: Array, known: Int[Array, ""], groups: Array | 
 
 def _fit(state: LearnerState, x: Array, now: Round, known: Int[Array, ""], hparams: HParams, parts: Parts) -> tuple[PyTree, FitInfo]:
     """The fit of a round in which nothing was held out."""
-    keys, _ = folds.beginnings(now.keys[0], parts.posterior, now.labeled, now.split, now.start)  # the same fit as where a temperature is fitted too
-    fit = lambda: parts.posterior.fit(keys[-1], now.start, now.labeled, hparams)
+    key = folds.fit_keys(now.keys[0], now.split)[-1]  # the same fit as where a temperature is fitted too
+    fit = lambda: parts.posterior.fit(key, now.start, now.labeled, hparams)
     if parts.update != "online":
         return fit()
     take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])

@@ -10,7 +10,7 @@ import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from laws import DROPOUT, TEMPERATURE, TOP, problem
+from laws import DROPOUT, TEMPERATURE, TOP, elephant, problem
 
 import bayesal
 from bayesal import acquire, checks, folds, loop, retune
@@ -55,22 +55,9 @@ def test_groups_of_real_labels_are_dealt_too():
     assert parts.test_valid.sum(axis=1).tolist() == [6, 6, 0]
 
 
-def elephant():
-    """A posterior that remembers every *thing* it was fitted on, whichever copy: sure of class 0 there, and knows nothing anywhere else."""
-
-    def fit(key, state, data, hparams):
-        rows = jnp.where(jnp.arange(data.y.shape[0]) < data.count, data.x[:, 1].astype(jnp.int32), 10_000)
-        return state.at[rows].set(1.0, mode="drop"), FitInfo(jnp.float32(0.0), jnp.int32(-1))
-
-    def apply(state, draw, x):
-        return jax.nn.log_softmax(jnp.array([50.0, 0.0, 0.0]) * state[x[1].astype(jnp.int32)])
-
-    return Posterior(lambda key, x: jnp.zeros(64), fit, lambda key, state, num: jnp.zeros(num), apply)
-
-
 def test_copies_do_not_judge_one_another():
     x, y = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32), np.zeros(60, int)
-    posterior = elephant()
+    posterior = elephant(1)
     build = lambda groups: bayesal.learner(
         posterior, acquire.uniform(), size=6, capacity=60, num_draws=2, num_folds=3, calibrate=TEMPERATURE, retune=retune.population(2), groups=groups)
     told = lambda learner: learner.tell(learner.init(KEY, x), x, np.arange(24), y[:24]).report
@@ -81,7 +68,7 @@ def test_copies_do_not_judge_one_another():
 
 
 def test_groups_where_nothing_is_held_out_are_not_asked_for():
-    learner = bayesal.learner(elephant(), acquire.uniform(), size=6, capacity=60, num_draws=2, groups=np.zeros(60, int))
+    learner = bayesal.learner(elephant(1), acquire.uniform(), size=6, capacity=60, num_draws=2, groups=np.zeros(60, int))
     x = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32)
     assert int(learner.tell(learner.init(KEY, x), x, np.arange(6), np.zeros(6, int)).ledger.count) == 6
 
@@ -122,7 +109,7 @@ def test_groups_that_are_none_are_refused_by_name(error, says, groups, rows):
 def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs):
     """On a clock that ticks whenever it is read. The first run may be all compiling, so how long it took foretells nothing."""
     monkeypatch.setattr(loop, "clock", itertools.count().__next__)
-    learner = bayesal.learner(elephant(), acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retune.population(3, seconds=seconds), hparams=HParams(steps=2))
+    learner = bayesal.learner(elephant(1), acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retune.population(3, seconds=seconds), hparams=HParams(steps=2))
     x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
     state = learner.tell(learner.init(KEY, x), x, np.arange(6), y[:6])
     columns = retune.table(state.search)
@@ -136,7 +123,7 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
 
 def test_a_retuner_may_come_later_and_another_memory_is_refused():
     x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
-    posterior = elephant()
+    posterior = elephant(1)
     build = lambda retuner: bayesal.learner(posterior, acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retuner, hparams=HParams(steps=2))
     plain, few, many = build(None), build(retune.population(2, places=4)), build(retune.population(2, places=8))
     state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])

@@ -400,6 +400,13 @@ def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
     assert len(seen) == traced and best < 0.1 and round_._cache_size() == 1 and int(memory.count) == 80
 
 
+def test_a_range_of_one_value_is_that_value():
+    retuner = retune.population(4, retune.space(dropout=(0.25, 0.25), steps=(100, 100)))
+    _, tuning, _ = retuner.run(jax.random.key(0), quadratic(), START, retuner.init(START), jnp.int32(0))
+    np.testing.assert_allclose(tuning.candidates.dropout[1:], 0.25, rtol=1e-5)
+    assert tuning.candidates.steps[1:].tolist() == [100, 100, 100]
+
+
 def test_keep_keeps():
     hparams, tuning, memory = retune.keep().run(jax.random.key(0), None, START, (), jnp.int32(0))
     assert hparams is START and int(tuning.chosen) == 0 and tuning.states is None and tuning.final is None and memory == ()
