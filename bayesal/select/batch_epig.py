@@ -126,7 +126,7 @@ def searched(
 def _best(pool: Pool, rank, taken):
     """The best row, or -1 if there is none; what is taken with it; its prediction [K, C]."""
     best = jnp.argmax(rank)
-    return jnp.where(rank[best] > -jnp.inf, best, -1), taken.at[best].set(True), jnp.exp(pool.at(best[None])[:, 0])
+    return jnp.where(rank[best] > -jnp.inf, best, -1).astype(jnp.int32), taken.at[best].set(True), jnp.exp(pool.at(best[None])[:, 0])
 
 
 def bounds(pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], points: int) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
