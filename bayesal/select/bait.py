@@ -117,7 +117,7 @@ def _forward(factors, available, pool, inverse, many):
     def pick(step, carry):
         inverse, left, picks = carry
         gains = chunks.over_rows(lambda part: _change(part, inverse, pool, 1.0), factors, CHUNK)
-        row = jnp.argmax(jnp.where(left, gains, -jnp.inf))
+        row = jnp.argmax(jnp.where(left, gains, -jnp.inf)).astype(jnp.int32)
         some = left[row]
         inverse = jnp.where(some, _updated(inverse, factors[row]), inverse)
         return inverse, left.at[row].set(False), picks.at[step].set(jnp.where(some, row, -1))

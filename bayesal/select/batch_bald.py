@@ -85,7 +85,7 @@ def searched(key: Key, pool: Pool, bald: Float[Array, " N"], available: Bool[Arr
 
 
 def _best_here(pool, rank, gain):
-    at = jnp.argmax(rank)
+    at = jnp.argmax(rank).astype(jnp.int32)
     row = jnp.where(rank[at] > -jnp.inf, at, -1)
     return row, gain[at], jnp.exp(pool.at(at[None])[:, 0]), jnp.arange(rank.shape[0]) == row
 
