@@ -172,11 +172,8 @@ def main(config: Config, out: Path) -> list[dict]:
 
 def per_seed(records: list[dict], arm: str, way: str, figure: str) -> np.ndarray:
     """One mean over rounds for each seed; rounds in which there was nothing to measure are left out."""
-    found: dict[int, list[float]] = {}
-    for r in records:
-        if r["strategy"] == arm and r["round"] > 0 and r.get(way, {}).get(figure) is not None and np.isfinite(r[way][figure]):
-            found.setdefault(r["seed"], []).append(r[way][figure])
-    return np.array([np.mean(found[seed]) for seed in sorted(found)])
+    measured = lambda r: r.get(way, {}).get(figure) is not None and np.isfinite(r[way][figure])
+    return runs.seed_means([r for r in records if r["strategy"] == arm and r["round"] > 0 and measured(r)], lambda r: r[way][figure])
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -82,11 +82,7 @@ def main(config: Config, out: Path) -> list[dict]:
 
 def per_seed(records: list[dict], arm: str, way: str, figure: str, place: tuple[int, int]) -> np.ndarray:
     """A number for each seed: the mean of a figure over the rounds with so many labels."""
-    found: dict[int, list[float]] = {}
-    for r in records:
-        if r["strategy"] == arm and place[0] <= r["labels"] <= place[1]:
-            found.setdefault(r["seed"], []).append(r["ways"][way][figure])
-    return np.array([np.mean(found[seed]) for seed in sorted(found)])
+    return runs.seed_means([r for r in records if r["strategy"] == arm and place[0] <= r["labels"] <= place[1]], lambda r: r["ways"][way][figure])
 
 
 def report(records: list[dict], folder: runs.Folder) -> None:

@@ -160,6 +160,18 @@ def spread(values: list[float]) -> str:
     return text(middle) if low == high else f"{text(middle)} ({text(low)}-{text(high)})"
 
 
+def seed_means(records: list[dict], read: Callable[[dict], float]) -> np.ndarray:
+    """One number a seed, in their order: the mean of what is read of its records.
+
+    >>> seed_means([{"seed": 1, "nll": 1.0}, {"seed": 0, "nll": 4.0}, {"seed": 1, "nll": 2.0}], lambda r: r["nll"])
+    array([4. , 1.5])
+    """
+    found: dict[int, list[float]] = {}
+    for record in records:
+        found.setdefault(record["seed"], []).append(read(record))
+    return np.array([np.mean(found[seed]) for seed in sorted(found)])
+
+
 def paired(gaps: np.ndarray) -> list[float]:
     """Mean of one difference per seed, and its 95 % interval by Student's t; the mean alone, three times, for one seed.
 

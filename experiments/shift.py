@@ -86,11 +86,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
 
 def per_seed(records: list[dict], method: str, way: str, figure: str, angles) -> np.ndarray:
     """A number for each seed: the mean of a figure over angles."""
-    found: dict[int, list[float]] = {}
-    for r in records:
-        if r["method"] == method and r["angle"] in angles:
-            found.setdefault(r["seed"], []).append(r[way][figure])
-    return np.array([np.mean(found[seed]) for seed in sorted(found)])
+    return runs.seed_means([r for r in records if r["method"] == method and r["angle"] in angles], lambda r: r[way][figure])
 
 
 def report(records: list[dict], folder: runs.Folder) -> None:

@@ -112,11 +112,7 @@ def main(config: Config, out: Path) -> list[dict]:
 
 def over_rounds(records: list[dict], name: str, read, rounds=None) -> np.ndarray:
     """A number for each seed: the mean of `read(record)` over some rounds of an arm, default all."""
-    found: dict[int, list[float]] = {}
-    for r in records:
-        if r["strategy"] == name and (rounds is None or r["round"] in rounds):
-            found.setdefault(r["seed"], []).append(read(r))
-    return np.array([np.mean(found[seed]) for seed in sorted(found)])
+    return runs.seed_means([r for r in records if r["strategy"] == name and (rounds is None or r["round"] in rounds)], read)
 
 
 def calibrated(records: list[dict], folder: runs.Folder) -> None:
