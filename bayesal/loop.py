@@ -159,6 +159,8 @@ def _kinds(posterior, strategy, retune, calibrate, hparams) -> None:
     checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
     checks.a(retuning.Retuner, retune, "retune", "retune.population()")
     checks.hparams(hparams)
+    checks.structures("hparams", f"`hparams.structure` = {int(hparams.structure)}", int(hparams.structure), posterior.structures)
+    checks.structures("retune", f"the retuner's space has structure={retune.structures}", retune.structures - 1, posterior.structures)
 
 
 def _room(state: LearnerState, rows: int, capacity: int) -> int:

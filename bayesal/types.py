@@ -97,7 +97,7 @@ class HParams(NamedTuple):
     label_smoothing: share of every label's mass that a fit spreads evenly over all classes, in [0, 1) (trained networks, those under Laplace and
                    the last-layer NUTS too; not what has a prior and a likelihood: variational, SVI, SG-MCMC, NUTS, GPs; not real labels). What
                    judges a fit, and what calibrates it, sees the labels as they are.
-    structure:     which of the posteriors of `posteriors.any_of` is fitted, counted from 0; elsewhere not used.
+    structure:     which of the posteriors of `posteriors.any_of` is fitted, counted from 0; elsewhere 0.
     """
 
     learning_rate: Any = 3e-3
@@ -134,6 +134,7 @@ class Posterior(NamedTuple):
     warm: `(fitted State, fresh State) -> State`, where a fit begins that keeps what an earlier one has learned; or None.
     online: `(fitted State, Labeled) -> (State, FitInfo)`, what is known after more labels: those given are new ones, and its cost does not
             depend on those seen before; or None.
+    structures: how many there are for `HParams.structure` to choose from (`posteriors.any_of`).
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -148,6 +149,7 @@ class Posterior(NamedTuple):
     marginal: Callable[[PyTree, Array], Gaussian] | None = None
     warm: Callable[[PyTree, PyTree], PyTree] | None = None
     online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
+    structures: int = 1
 
 
 @jax.tree_util.register_static

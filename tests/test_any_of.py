@@ -11,7 +11,7 @@ import pytest
 from laws import CLASSES, FEATURES, HPARAMS, labeled, problem, same
 
 import bayesal
-from bayesal import acquire, calibrate, checks, likelihoods, networks, posteriors
+from bayesal import acquire, calibrate, checks, likelihoods, networks, posteriors, retune
 from bayesal.predictives import Predictive
 from bayesal.types import FitInfo, Network, Posterior
 
@@ -134,6 +134,17 @@ def test_a_structure_that_is_none_is_refused_or_reported():
         assert error.value.argument == "hparams"
         state, info = program()(KEY, fitted(1)[0], labeled(), structure(bad))
         assert same(state, fitted(1)[0]) and int(info.failed_at) == 0 and np.isnan(info.loss)
+
+
+def test_a_learner_refuses_structures_that_its_posterior_lacks():
+    build = lambda posterior, **args: bayesal.learner(posterior, acquire.uniform(), size=1, capacity=9, **args)
+    searched = retune.population(2, retune.space(structure=3))
+    for posterior in (CHOICE, PLAIN[0]):
+        for argument, value in (("hparams", structure(2)), ("retune", searched)):
+            with pytest.raises(checks.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one structure") as error:
+                build(posterior, **{argument: value})
+            assert error.value.argument == argument
+    build(CHOICE, hparams=structure(1), retune=retune.population(2, retune.space(structure=2)))
 
 
 def rows(scale: float) -> Posterior:

@@ -55,6 +55,7 @@ from bayesal.checks.rounds import (
     pool,
     real_labels,
     same_pool,
+    structures,
     were_asked,
 )
 from bayesal.checks.values import a, as_float, at_least, concrete, function, key, listed
@@ -65,5 +66,5 @@ __all__ = [
     "NotLogProbabilities", "NotProbabilities", "OutOfRange", "TrainingFailed", "UnknownName", "WrongIndex", "WrongLabel", "WrongPrice",
     "WrongShape", "WrongSize", "WrongType", "a", "as_float", "as_traced", "at_least", "at_least_zero", "available_rows", "batch_size", "class_labels", "concrete",
     "enough_groups", "features", "function", "groups", "groups_of", "hparams", "indices", "key", "labels", "layout", "listed", "log_probs", "new_labels", "not_constant", "not_negative",
-    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "unnormalized", "weights", "were_asked",
+    "numbers", "parameters", "pool", "positive", "real_labels", "same_pool", "scores", "structures", "unnormalized", "weights", "were_asked",
 ]

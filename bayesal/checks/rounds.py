@@ -150,6 +150,13 @@ def hparams(values: Any) -> None:
             raise WrongSize("hparams", f"`hparams.{name}` = {value:g} must be a whole number.")
 
 
+def structures(name: str, said: str, highest: int, count: int) -> None:
+    """Structures that a posterior has."""
+    if not 0 <= highest < count:
+        has = f"`any_of` {count}, numbered from 0 to {count - 1}" if count > 1 else "one structure: pass posteriors.any_of(posterior, another)"
+        raise WrongSize(name, f"{said}, and the posterior has {has}.")
+
+
 def parameters(values: Any) -> None:
     """What a posterior begins with holds no NaN."""
     leaves = [(path, leaf) for path, leaf in jax.tree.leaves_with_path(values) if jnp.issubdtype(leaf.dtype, jnp.inexact)]

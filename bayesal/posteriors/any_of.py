@@ -34,8 +34,8 @@ def any_of(*posteriors: Posterior) -> Posterior:
       posteriors: two or more, for one kind of label, with predictions and numbers of members alike. Features of different widths are filled up
         with zeros, which changes no distance and no inner product.
     Raises:
-      WrongSize: fewer than two; other numbers of members; (`fit`) no such structure. Where that cannot be looked at, under jit, nothing is
-        fitted and `FitInfo.failed_at` is 0.
+      WrongSize: fewer than two; other numbers of members; (`fit`, a learner of it) no such structure. Where that cannot be looked at, under jit,
+        nothing is fitted and `FitInfo.failed_at` is 0.
       WrongType: something else than a posterior; real labels beside classes.
       WrongShape: (`init`) predictions, or (`fit`) reports of different shapes.
 
@@ -72,7 +72,8 @@ def any_of(*posteriors: Posterior) -> Posterior:
     return Posterior(
         init, _fitting(posteriors), draw, asked("apply", lambda i, states, draws, x: posteriors[i].apply(states[i], draws[i], x)), asked("embed", embed),
         posteriors[0].members, asked("trunk", trunk), asked("head", lambda i, states, draws, shared: posteriors[i].head(states[i], draws[i], shared[i])),
-        posteriors[0].real, warm=asked("warm", lambda i, old, fresh: AnyOf(jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i])))))
+        posteriors[0].real, warm=asked("warm", lambda i, old, fresh: AnyOf(jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i])))),
+        structures=len(posteriors))
 
 
 def _asked(posteriors: Sequence[Posterior], verb: str, one: Callable, *more: Callable) -> Callable | None:
@@ -130,8 +131,8 @@ def _known(structure: Any, count: int) -> Int[Array, ""]:
     """The structure's number; `count` if there is none such and that is known under jit only."""
     which = jnp.asarray(structure, jnp.int32)
     known = (which >= 0) & (which < count)
-    if checks.concrete(known) and not known:
-        raise checks.WrongSize("hparams", f"`hparams.structure` = {structure}, and the structures are numbered from 0 to {count - 1}.")
+    if checks.concrete(known):
+        checks.structures("hparams", f"`hparams.structure` = {structure}", int(structure), count)
     return jnp.where(known, which, count)
 
 

@@ -36,6 +36,7 @@ class Retuner(NamedTuple):
     searches: whether anything is tried: then labels have to be held out.
     seconds: how long a round may search, run after run; None: one run.
     tempered: whether candidates are judged each at its own temperature, where a learner calibrates.
+    structures: how many structures candidates may have (see `HParams.structure`).
     """
 
     init: Callable[[HParams], PyTree]
@@ -43,6 +44,7 @@ class Retuner(NamedTuple):
     searches: bool = True
     seconds: float | None = None
     tempered: bool = False
+    structures: int = 1
 
 
 def keep() -> Retuner:
@@ -110,7 +112,7 @@ def population(
         tuning = Tuning(candidates, *stand, folds, chosen, pick(found.states) if task.kept else None, found.final if task.final else None)
         return pick(candidates), tuning, proposer.tell(memory, tried)
 
-    return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds, tempered=tempered)
+    return Retuner(lambda hparams: histories.empty(places, hparams), run, seconds=seconds, tempered=tempered, structures=spaces.structures(space))
 
 
 def affordable(fits: int, folds: int, share: float) -> int:

@@ -124,6 +124,15 @@ def searched(space: HParams) -> tuple[str, ...]:
     return tuple(name for name, found in zip(HParams._fields, space, strict=True) if found is not None)
 
 
+def structures(space: HParams) -> int:
+    """How many structures a search may come to.
+
+    >>> structures(space()), structures(space(structure=3))
+    (1, 3)
+    """
+    return 1 if space.structure is None else int(space.structure.quantile(jnp.float32(1.0))) + 1
+
+
 def ranks(space: HParams, hparams: HParams) -> Float[Array, "*B D"]:
     """Where hyperparameters (leaves `[*B]`) lie in the unit cube."""
     return jnp.stack([getattr(space, name).rank(getattr(hparams, name)) for name in searched(space)], axis=-1).astype(jnp.float32)
