@@ -62,7 +62,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     net = networks.mlp(raw["x_train"][0].size, 10, (config.hidden,))
     parts = {name: (METHODS[name][0](net, config), bayesal.HParams(dropout=METHODS[name][1], steps=config.steps)) for name in config.methods}
     learners = {name: bayesal.learner(
-        posterior, acquire.uniform(), size=config.labels, capacity=config.labels, num_draws=posterior.members or config.draws, num_folds=3,
+        posterior, acquire.uniform(), size=config.labels, capacity=config.labels, num_draws=posterior.members or config.draws,
         calibrate=calibrate.temperature(), hparams=hparams) for name, (posterior, hparams) in parts.items()}
     for seed in range(config.seeds):
         rng = np.random.default_rng(seed)

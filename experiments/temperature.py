@@ -2,7 +2,7 @@
 
     python -m experiments.temperature            # scikit-learn's digits, five arms, ten seeds
 
-Nothing retuned: MC dropout, 20 first labels, ten more a round, T fitted on out-of-fold predictions of three folds. Every arm fits T every round; those
+Nothing retuned: MC dropout, 20 first labels, ten more a round, T fitted on out-of-fold predictions, five folds as by default. Every arm fits T every round; those
 called `..., T = 1` pick as if none had been fitted, so that arms of one score differ in their picks alone. After each round of `KEPT` the same state is asked
 again: by each score at T = 1 (what the temperature changes), and at the fitted T with other draws (what luck changes), and by those that one function can have
 also with nothing dropped (all draws are then the same prediction; with two classes its T could change no order, with ten it can).
@@ -80,7 +80,7 @@ def build(config: Config) -> tuple[bayesal.Posterior, dict[str, bayesal.Learner]
     """A posterior, a learner for each arm, and one for each score that is asked on the side."""
     posterior = posteriors.mc_dropout(networks.mlp(64, 10, (config.hidden,)))
     options = dict(size=config.size, capacity=20 + config.rounds * config.size, num_draws=config.draws, hparams=bayesal.HParams(steps=config.steps))
-    of = lambda strategies: {name: bayesal.learner(posterior, s, calibrate=calibrate.temperature(), num_folds=3, **options) for name, s in strategies.items()}
+    of = lambda strategies: {name: bayesal.learner(posterior, s, calibrate=calibrate.temperature(), **options) for name, s in strategies.items()}
     return posterior, of(ARMS), of(ASKED)
 
 
