@@ -84,7 +84,7 @@ def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
         everywhere = jax.random.uniform(fresh_key, (anew, center.shape[0]))
         if anew == size:
             return everywhere
-        seen = _recent(history, space)
+        seen = recent(history, space)
         wide = jax.random.uniform(pool_key, (POOL // 2, center.shape[0]))
         near = _around(near_key, jnp.broadcast_to(center, (POOL - POOL // 2, center.shape[0])), 0.15, space)
         pool = jnp.concatenate([wide, near])
@@ -118,7 +118,7 @@ def _unordered(space: HParams) -> Bool[Array, " D"]:
     return jnp.asarray([getattr(space, name).choices > 0 for name in spaces.searched(space)])
 
 
-def _recent(history: History, space: HParams) -> Seen:
+def recent(history: History, space: HParams) -> Seen:
     """The last candidates, the differences of each run standardized and cut."""
     places = history.losses.shape[0]
     at = (history.count - 1 - jnp.arange(min(RECENT, places))) % places
