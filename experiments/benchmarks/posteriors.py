@@ -25,9 +25,9 @@ POSTERIORS = {
     "swag": posteriors.swag, "sgmcmc": posteriors.sgmcmc, "gp": lambda net: posteriors.gp_classification(10),
     "any_of, 3 widths": lambda net: posteriors.any_of(posteriors.mc_dropout(net), *(posteriors.mc_dropout(networks.mlp(64, 10, (w, w))) for w in (64, 256))),
     "laplace, sngp": lambda net: posteriors.laplace(networks.sngp(64, 10)),
-    "nuts, last layer": lambda net: posteriors.nuts(net, on="last", warmup=100, samples=13)}  # fmt: skip
+    "nuts, last layer": lambda net: posteriors.nuts(net, on="last", warmup=100, samples=13), "preference": lambda net: posteriors.preference()}  # fmt: skip
 
-FLAT = ("any_of, 3 widths", "laplace, sngp")  # for examples of 64 numbers only
+FLAT = ("any_of, 3 widths", "laplace, sngp", "preference")  # for examples of 64 numbers only
 
 
 def in_turns(ways):
@@ -43,6 +43,11 @@ def in_turns(ways):
     return {name: statistics.median(t) for name, t in times.items()}
 
 
+def pairs(x):
+    """Every example as two items of half its numbers each."""
+    return x.reshape(len(x), 2, -1)
+
+
 def costs(network, shape, steps, names):
     """Seconds of fits, seconds of predictions (with "one forward pass"), and how many draws each posterior makes."""
     x = jax.random.uniform(jax.random.key(0), (ROWS, *shape))
@@ -54,12 +59,13 @@ def costs(network, shape, steps, names):
     for name in names:
         posterior = POSTERIORS[name](network)
         draws[name] = posterior.members or DRAWS
-        start = jax.jit(posterior.init)(jax.random.key(1), x[0])
+        pool, known = (x, labeled) if name != "preference" else (pairs(x), labeled._replace(x=pairs(labeled.x), y=labeled.y % 2))
+        start = jax.jit(posterior.init)(jax.random.key(1), pool[0])
         fit = jax.jit(posterior.fit)
-        state, _ = fit(jax.random.key(2), start, labeled, hparams)
+        state, _ = fit(jax.random.key(2), start, known, hparams)
         predict = jax.jit(lambda key, state, x, p=posterior, k=draws[name]: Predictive(p, state, p.draw(key, state, k), jnp.float32(1.0))(x))
-        fits[name] = lambda fit=fit, start=start: fit(jax.random.key(2), start, labeled, hparams)
-        predictions[name] = lambda predict=predict, state=state: predict(jax.random.key(3), state, x)
+        fits[name] = lambda fit=fit, start=start, known=known: fit(jax.random.key(2), start, known, hparams)
+        predictions[name] = lambda predict=predict, state=state, pool=pool: predict(jax.random.key(3), state, pool)
     return in_turns(fits), in_turns(predictions), draws
 
 
