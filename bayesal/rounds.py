@@ -16,7 +16,7 @@ from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, 
 
 TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
 LOG_TEMPERATURES = tuple(0.2 * step for step in range(-5, 10))  # 0.37 to 6.05: where candidates are judged that will be tempered
-PRIOR_STD = 0.5  # of log T, as in `calibrate.temperature`; twice that for variances, as in `calibrate.variance`
+PRIOR_STD = 0.5  # of log T, where candidates are judged; twice that for variances
 
 
 class Ledger(NamedTuple):

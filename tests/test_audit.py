@@ -123,7 +123,7 @@ VALID, NONE = jnp.ones(60, bool), jnp.zeros(60, bool)
 def test_a_correction_is_one_temperature_on_top(calibrator):
     alone, found = calibrator(LOG_P, LABELS, VALID), calibrate.corrected(calibrator, LOG_P, LABELS, VALID, jnp.arange(60) < 30)
     first = predictions.temper(LOG_P, alone.temperature)
-    second = calibrate.temperature(prior_std=0.25)(first, LABELS, jnp.arange(60) < 30)
+    second = calibrate.temperature(prior_std=0.25, doubt=0.0)(first, LABELS, jnp.arange(60) < 30)
     assert abs(float(jnp.log(second.temperature))) > 0.01
     np.testing.assert_allclose(predictions.temper(LOG_P, found.temperature), predictions.temper(first, second.temperature), atol=2e-5)
     assert float(found.nll_after) == pytest.approx(float(-jnp.mean(predictions.log_likelihood(predictions.average(predictions.temper(LOG_P, found.temperature)), LABELS)[:30])), rel=1e-4)

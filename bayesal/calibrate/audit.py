@@ -39,7 +39,7 @@ def corrected(
     """
     real = getattr(calibrator, "real", False)
     first = calibrator(prediction, labels, weights)
-    second = (variance(prior_std=2 * prior_std) if real else temperature(prior_std=prior_std))(predictions.temper(prediction, first.temperature), labels, audit)
+    second = (variance(prior_std=2 * prior_std) if real else temperature(prior_std=prior_std, doubt=0.0))(predictions.temper(prediction, first.temperature), labels, audit)
     most = jnp.exp(jnp.float32(2 * BOUND if real else BOUND))
     bounded = lambda t: jnp.clip(t * second.temperature, 1 / most, most)
     both = Scaling(bounded(first.temperature.temperature), first.temperature.bias / second.temperature) if isinstance(first.temperature, Scaling) else bounded(first.temperature)

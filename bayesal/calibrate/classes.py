@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks, maths
-from bayesal.calibrate.search import BOUND, Calibrator, Temperature, search, width
+from bayesal.calibrate.search import BOUND, CROSS_FITTED, Calibrator, Temperature, doubted, search, width
 from bayesal.types import ArrayLike
 
 FLOOR = -1e4  # log-probabilities below this are as good as 0, at any T
 
 
 def fit_temperature(
-    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5
+    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5, doubt: float = 0.0
 ) -> Temperature:
     """The temperature T that makes the averaged prediction of tempered draws most likely.
 
@@ -31,6 +31,7 @@ def fit_temperature(
         `matched_weights`); only their ratios matter, and N becomes the number of labels that unequal ones are worth.
       prior_std: standard deviation of log T under the prior. In simulations with 10 labels 0.5 costs less than 1 for true T of 0.5 to 1.5, and more at
         T = 3; from 50 labels on they are level.
+      doubt: at N labels of C classes the prior weighs 1 + doubt C / N times as much; 0 for labels that were set apart from all draws alike.
     Returns:
       A `Temperature`; T in [0.05, 20] always.
     References:
@@ -41,7 +42,7 @@ def fit_temperature(
     True
     """
     log_probs, labels, weights = held_out(log_probs, labels, weights)
-    return _fit(log_probs, labels, weights, width(prior_std))
+    return _fit(log_probs, labels, weights, width(prior_std), doubted(doubt))
 
 
 def held_out(log_probs: Any, labels: Any, weights: Any) -> tuple[Array, Array, Array]:
@@ -53,9 +54,14 @@ def held_out(log_probs: Any, labels: Any, weights: Any) -> tuple[Array, Array, A
     return log_probs, checks.class_labels(labels, log_probs.shape[2], count), checks.weights(weights, count)
 
 
-def temperature(*, prior_std: float = 0.5) -> Calibrator:
-    """The calibrator of a learner: `fit_temperature` on out-of-fold predictions."""
-    return Calibrator(functools.partial(_fit, prior_std=width(prior_std)))
+def temperature(*, prior_std: float = CROSS_FITTED["prior_std"], doubt: float = CROSS_FITTED["doubt"]) -> Calibrator:
+    """The calibrator of a learner: `fit_temperature` on out-of-fold predictions.
+
+    Those come from nets that know fewer labels than the one that is used: with two labels of each class, half of those of the class that is held out. They look too
+    sure where that one is not, so that a temperature does harm while labels are few, and the prior holds it back: log T has a standard deviation of 0.22 with two
+    labels per class, 0.45 with ten, 1 with many. Over fits to nine data sets and nets that does less harm and gains more than 0.5 throughout.
+    """
+    return Calibrator(functools.partial(_fit, prior_std=width(prior_std), doubt=doubted(doubt)))
 
 
 def possible(
@@ -101,6 +107,6 @@ def nll_and_slope(
 
 
 @jax.jit
-def _fit(log_probs, labels, weights, prior_std):
+def _fit(log_probs, labels, weights, prior_std, doubt):
     log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
-    return search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)
+    return search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND, doubt * log_probs.shape[-1])

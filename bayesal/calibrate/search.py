@@ -12,6 +12,7 @@ from bayesal import checks
 from bayesal.types import Prediction, Scaling
 
 BOUND = math.log(20.0)  # |log T| of classes never exceeds this, and of real labels twice this: T scales a variance there
+CROSS_FITTED = {"prior_std": 1.0, "doubt": 40.0}  # for labels that were held out in turn (`experiments/cross_fit.py`)
 FADE = 500  # labels from which on the prior has no weight at all
 GRID = 25  # places at which the slope of the loss is looked at before bisection; odd, so that T = 1 is one of them
 HALVINGS = 20  # of an interval of 1/12 of the range: to 1e-6 of log T
@@ -68,6 +69,13 @@ def width(prior_std: float, name: str = "prior_std") -> float:
     return float(prior_std)
 
 
+def doubted(doubt: float) -> float:
+    """Labels per class, at least 0."""
+    if not 0 <= doubt < math.inf:
+        raise checks.OutOfRange("doubt", f"`doubt` = {doubt} must be a number of labels per class, at least 0.")
+    return float(doubt)
+
+
 def labels_worth(weights: Float[Array, " N"]) -> Float[Array, ""]:
     """How many labels of equal weight tell as much: `(sum w)^2 / sum w^2` (Kish 1965); 0 if no label weighs anything.
 
@@ -78,13 +86,15 @@ def labels_worth(weights: Float[Array, " N"]) -> Float[Array, ""]:
     return jnp.where(squares > 0, jnp.square(total) / jnp.where(squares > 0, squares, 1.0), 0.0)
 
 
-def strength(count: Float[Array, ""], determined: Bool[Array, ""], prior_std: Any) -> Float[Array, ""]:
-    """What half a squared log T costs, per label: `1 / (std^2 N)`, faded as `(1 - N/500)^2` where the data have an optimum of their own."""
-    fade = jnp.square(jnp.maximum(1.0 - count / FADE, 0.0))
-    return jnp.where(determined, fade, 1.0) / (prior_std**2 * jnp.maximum(count, 1.0))
+def strength(count: Float[Array, ""], determined: Bool[Array, ""], prior_std: Any, doubt: Any) -> Float[Array, ""]:
+    """What half a squared log T costs, per label: `(1 + doubt/N) / (std^2 N)`, faded as `(1 - N/500)^2` where the data have an optimum of their own."""
+    fade, many = jnp.square(jnp.maximum(1.0 - count / FADE, 0.0)), jnp.maximum(count, 1.0)
+    return jnp.where(determined, fade, 1.0) * (1.0 + doubt / many) / (prior_std**2 * many)
 
 
-def search(look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, " N"], impossible: Int[Array, ""], prior_std: Any, bound: float) -> Temperature:
+def search(
+    look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, " N"], impossible: Int[Array, ""], prior_std: Any, bound: float, doubt: Any = 0.0
+) -> Temperature:
     """The log T of least loss plus prior within the bound: a grid, then bisection on the slope.
 
     `look(log_t)` gives the mean loss and its slope.
@@ -94,7 +104,7 @@ def search(look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, "
     losses, slopes = jax.lax.map(look, grid)
     # an optimum of the data alone: the slope turns from falling to rising somewhere inside
     determined = jnp.any((slopes[:-1] < 0) & (slopes[1:] >= 0)) & (count > 1)
-    cost = strength(count, determined, prior_std)
+    cost = strength(count, determined, prior_std, doubt)
     best = jnp.argmin(losses + 0.5 * cost * jnp.square(grid))
     low, high = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, GRID - 1)]
 

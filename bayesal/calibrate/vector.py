@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from bayesal import maths
 from bayesal.calibrate.classes import held_out, nll_and_slope, possible
-from bayesal.calibrate.search import BOUND, FADE, Calibrator, Temperature, labels_worth, search, strength, width
+from bayesal.calibrate.search import BOUND, CROSS_FITTED, FADE, Calibrator, Temperature, doubted, labels_worth, search, strength, width
 from bayesal.types import ArrayLike, Scaling
 
 STEPS = 12  # of Newton's method; six are enough for most sets
@@ -17,7 +17,8 @@ SHARES = (1.0, 0.5, 0.25, 0.0625, 0.0)  # of a step that are tried: with none am
 
 
 def fit_vector(
-    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5, class_std: float = 0.1
+    log_probs: Float[ArrayLike, "K N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 0.5, class_std: float = 0.1,
+    doubt: float = 0.0,
 ) -> Temperature:
     """A temperature T_c and a bias b_c per class that make the averaged prediction of scaled draws most likely.
 
@@ -29,6 +30,7 @@ def fit_vector(
     Args:
       log_probs, labels, weights, prior_std: see `fit_temperature`.
       class_std: standard deviation of what sets classes apart.
+      doubt: see `fit_temperature`.
     Returns:
       A `Temperature` whose `temperature` is a `Scaling`; T_c in [0.05, 20] always. `determined` is that of one temperature.
     References:
@@ -40,12 +42,12 @@ def fit_vector(
     Array(True, dtype=bool)
     """
     log_probs, labels, weights = held_out(log_probs, labels, weights)
-    return _fit(log_probs, labels, weights, width(prior_std), width(class_std, "class_std"))
+    return _fit(log_probs, labels, weights, width(prior_std), width(class_std, "class_std"), doubted(doubt))
 
 
-def vector(*, prior_std: float = 0.5, class_std: float = 0.1) -> Calibrator:
-    """The calibrator of a learner: `fit_vector` on out-of-fold predictions."""
-    return Calibrator(functools.partial(_fit, prior_std=width(prior_std), class_std=width(class_std, "class_std")))
+def vector(*, prior_std: float = CROSS_FITTED["prior_std"], class_std: float = 0.1, doubt: float = CROSS_FITTED["doubt"]) -> Calibrator:
+    """The calibrator of a learner: `fit_vector` on out-of-fold predictions; the prior on log T is that of `temperature`."""
+    return Calibrator(functools.partial(_fit, prior_std=width(prior_std), class_std=width(class_std, "class_std"), doubt=doubted(doubt)))
 
 
 def _scaled(log_probs, values):
@@ -84,13 +86,13 @@ def _step(values, log_probs, labels, share_of, costs):
 
 
 @jax.jit
-def _fit(log_probs, labels, weights, prior_std, class_std):
+def _fit(log_probs, labels, weights, prior_std, class_std, doubt):
     log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
-    one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND)
     count, classes = labels_worth(weights), log_probs.shape[-1]
+    one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND, doubt * classes)
     fade = jnp.maximum(jnp.square(jnp.maximum(1.0 - count / (FADE * classes), 0.0)), LEAST)
     cost = fade / (class_std**2 * jnp.maximum(count, 1.0))
-    costs = (strength(count, one.determined, prior_std), cost, cost)
+    costs = (strength(count, one.determined, prior_std, doubt * classes), cost, cost)
     share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
     start = (jnp.log(one.temperature), jnp.zeros(classes), jnp.zeros(classes))
     values = jax.lax.fori_loop(0, STEPS, lambda _, values: _step(values, log_probs, labels, share_of, costs), start)
