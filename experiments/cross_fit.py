@@ -1,4 +1,4 @@
-"""How many folds does a temperature need? scikit-learn's digits, by the number of folds it is fitted on and the width of its prior.
+"""How many folds does a temperature need? scikit-learn's digits, by the number of folds it is fitted on and its prior.
 
     python -m experiments.cross_fit            # two arms, ten seeds
 
@@ -36,7 +36,7 @@ class Config:
 
 ARMS = {"uniform": acquire.uniform(), "least_confidence": acquire.top(scores.least_confidence)}
 FOLDS = (2, 3, 5, 10)
-PRIORS = {prior_std: calibrate.temperature(prior_std=prior_std) for prior_std in (0.5, 0.25)}
+PRIORS = {"that of the learner": calibrate.temperature(), "0.5": calibrate.temperature(prior_std=0.5, doubt=0.0)}
 PLACES = {"20 to 40": (0, 40), "50 to 80": (41, 80), "90 and more": (81, 10**9)}  # labels
 
 
@@ -50,10 +50,10 @@ def by_folds(config: Config, posterior: bayesal.Posterior, state: bayesal.Learne
     """What every way of fitting a temperature makes of one net."""
     draws = bayesal.predictive(posterior, state, config.draws)(data.test)
     labels, known = jnp.asarray(data.test_labels), jnp.arange(state.ledger.indices.shape[0]) < state.ledger.count
-    fitted = {"T = 1": jnp.float32(1.0), "best": PRIORS[0.5](draws, labels, jnp.ones(len(labels), bool)).temperature}
+    fitted = {"T = 1": jnp.float32(1.0), "best": PRIORS["0.5"](draws, labels, jnp.ones(len(labels), bool)).temperature}
     for number in FOLDS:
         held_out = calibration.out_of_fold(state, data.pool, posterior, number, config.draws)
-        fitted |= {f"{number} folds, prior {width}": fit(held_out, state.ledger.labels, known).temperature for width, fit in PRIORS.items()}
+        fitted |= {f"{number} folds, prior {name}": fit(held_out, state.ledger.labels, known).temperature for name, fit in PRIORS.items()}
     return {way: judged(draws, data.test_labels, temperature) for way, temperature in fitted.items()}
 
 
