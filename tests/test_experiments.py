@@ -4,15 +4,17 @@ import gzip
 import json
 import struct
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from bayesal import networks, posteriors
+from bayesal import calibrate, checks, networks, posteriors, retune
 from bayesal.predictives import Predictive
-from bayesal.types import FitInfo, Gaussian, Labeled
+from bayesal.retune import history as histories
+from bayesal.types import FitInfo, Gaussian, HParams, Labeled
 from experiments import (
     active_regression,
     calibration,
@@ -23,6 +25,8 @@ from experiments import (
     mnist,
     moons,
     preference,
+    priors,
+    proposers,
     regression,
     runs,
     shift,
@@ -237,12 +241,44 @@ def test_cross_fit_judges_every_number_of_folds_on_one_net(tmp_path):
     for r in records:
         assert len(r["ways"]) == 2 + 2 * 4 and r["ways"]["T = 1"]["log_t"] == 0
         assert r["ways"]["best"]["nll"] <= min(found["nll"] for found in r["ways"].values()) + 0.02  # its prior costs a little
-        narrow, wide = (abs(r["ways"][f"2 folds, prior {width}"]["log_t"]) for width in (0.25, 0.5))
-        assert narrow <= wide + 1e-6
+        held_back, plain = (abs(r["ways"][f"2 folds, prior {name}"]["log_t"]) for name in cross_fit.PRIORS)
+        assert held_back <= plain + 1e-6  # with two or three labels per class
     summary, = (r for r in lines(tmp_path, "summary") if (r["strategy"], r["way"]) == ("uniform", "3 folds, prior 0.5"))
     gap = lambda r: r["ways"]["3 folds, prior 0.5"]["nll"] - r["ways"]["T = 1"]["nll"]
     mine = [[gap(r) for r in records if (r["strategy"], r["seed"]) == ("uniform", seed)] for seed in range(2)]
     assert_allclose(summary["nll_less_one"], runs.paired(np.mean(mine, axis=1)))
+
+
+@pytest.mark.slow
+def test_priors_are_judged_by_curves_as_the_calibrator_would_choose(tmp_path):
+    config = priors.Config(sets=("digits",), seeds=2, rounds=1, draws=4, pool=60, test=40, hidden=8)
+    records = priors.main(config, None, tmp_path)
+    assert len(records) == 3 * 2 * 2 * 2 and {r["labels"] for r in records} == {20, 30}
+    assert all(r["best"] <= min(r["gains"]) + 1e-4 for r in records)
+    row = next(r for r in lines(tmp_path, "prior") if (r["prior_std"], r["doubt"]) == (1.0, 40.0))
+    at, cells = priors.PRIORS.index((1.0, 40.0)), {}
+    for r in records:
+        cells.setdefault((r["net"], r["arm"], r["labels"]), []).append((r["gains"][at], r["best"]))
+    gained, best = np.array([np.mean(values, axis=0) for values in cells.values()]).T
+    assert_allclose([row["mean"], row["regret"], row["harm"], row["worst"]], [gained.mean(), (gained - best).mean(), gained.clip(0).mean(), gained.max()], rtol=1e-6)
+    rng = np.random.default_rng(0)
+    log_p = np.asarray(jax.nn.log_softmax(jnp.asarray(4 * rng.normal(size=(3, 40, 3)), jnp.float32)))
+    labels, every = jnp.asarray(log_p.mean(0).argmax(1), jnp.int32).at[:15].set(0), jnp.ones(40, bool)
+    held_out = np.interp(priors.FINE, priors.LOG_T, priors.curve(jnp.asarray(log_p), labels, every))
+    fitted = float(jnp.log(calibrate.temperature()(jnp.asarray(log_p), labels, every).temperature))
+    assert priors.gain(held_out, priors.FINE, 40, 3, 1.0, 40.0) == pytest.approx(fitted, abs=0.026)  # a curve that says where one is; half a step of the grid
+
+
+@pytest.mark.slow
+def test_optunas_proposals_depend_on_the_key_and_the_history_alone():
+    pytest.importorskip("optuna")
+    space = retune.space(steps=(20, 100), prior_scale=None)
+    history = histories.empty(8, checks.as_traced(HParams()))
+    for name in proposers.OPTUNA:
+        proposer = proposers.by_optuna(name)
+        ask = jax.jit(lambda key, history, proposer=proposer: proposer.ask(key, history, space, HParams(), 3))
+        first, again, other = (np.asarray(ask(jax.random.key(seed), history)) for seed in (0, 0, 1))
+        assert first.shape == (3, 4) and (first >= 0).all() and (first <= 1).all() and np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_turning_images_is_counterclockwise_about_the_middle():
