@@ -59,7 +59,8 @@ def test_copies_do_not_judge_one_another():
     x, y = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32), np.zeros(60, int)
     posterior = elephant(1)
     build = lambda groups: bayesal.learner(
-        posterior, acquire.uniform(), size=6, capacity=60, num_draws=2, num_folds=3, calibrate=TEMPERATURE, retune=retune.population(2), groups=groups)
+        posterior, acquire.uniform(), size=6, capacity=60, num_draws=2, num_folds=3, calibrate=TEMPERATURE, retune=retune.population(2, proposer=retune.nearby()),
+        groups=groups)
     told = lambda learner: learner.tell(learner.init(KEY, x), x, np.arange(24), y[:24]).report
     apart, mixed = told(build(COPIES)), told(build(None))
     np.testing.assert_allclose(apart.candidate_losses, math.log(3), rtol=1e-5)
@@ -84,7 +85,7 @@ def boaster():
 def test_candidates_are_judged_tempered_where_the_learner_calibrates(calibrate, tempered):
     """Six of ten labels are class 0. By hand: the NLL at T, with the prior's choice of T, or at T = 1."""
     y = np.array([0, 1, 0, 2, 0, 1, 0, 0, 2, 0])
-    learner = bayesal.learner(boaster(), acquire.uniform(), size=2, capacity=20, num_draws=2, calibrate=calibrate, retune=retune.population(2, tempered=tempered))
+    learner = bayesal.learner(boaster(), acquire.uniform(), size=2, capacity=20, num_draws=2, calibrate=calibrate, retune=retune.population(2, proposer=retune.nearby(), tempered=tempered))
     losses = np.asarray(learner.tell(learner.init(KEY, X[:20]), X[:20], np.arange(10), y).report.candidate_losses)
     nll = lambda t: np.log1p(2 * np.exp(-8 / t)) + 0.4 * 8 / t
     tempers = np.exp(np.arange(-5, 10) * 0.2)
@@ -109,7 +110,7 @@ def test_groups_that_are_none_are_refused_by_name(error, says, groups, rows):
 def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs):
     """On a clock that ticks whenever it is read. The first run may be all compiling, so how long it took foretells nothing."""
     monkeypatch.setattr(loop, "clock", itertools.count().__next__)
-    learner = bayesal.learner(elephant(1), acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retune.population(3, seconds=seconds), hparams=HParams(steps=2))
+    learner = bayesal.learner(elephant(1), acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retune.population(3, proposer=retune.nearby(), seconds=seconds), hparams=HParams(steps=2))
     x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
     state = learner.tell(learner.init(KEY, x), x, np.arange(6), y[:6])
     columns = retune.table(state.search)
@@ -125,7 +126,7 @@ def test_a_retuner_may_come_later_and_another_memory_is_refused():
     x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
     posterior = elephant(1)
     build = lambda retuner: bayesal.learner(posterior, acquire.uniform(), size=4, capacity=40, num_draws=2, retune=retuner, hparams=HParams(steps=2))
-    plain, few, many = build(None), build(retune.population(2, places=4)), build(retune.population(2, places=8))
+    plain, few, many = build(None), *(build(retune.population(2, proposer=retune.nearby(), places=places)) for places in (4, 8))
     state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])
     later = few.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
     assert int(later.search.count) == 2

@@ -145,7 +145,7 @@ def test_one_compilation_per_verb_over_five_rounds():
     posterior = POSTERIOR._replace(fit=counted("fit", POSTERIOR.fit))
     learner = build(
         posterior, acquire.top(counted("score", scores.bald)), calibrate=TEMPERATURE,
-        retune=retune.population(2, retune.space(steps=(10, 20))))  # fmt: skip
+        retune=retune.population(2, retune.space(steps=(10, 20)), proposer=retune.nearby()))  # fmt: skip
 
     def one_round(state):
         picks = np.asarray(learner.ask(state, X).indices)
@@ -479,7 +479,7 @@ def test_no_label_judges_what_it_was_fitted_on():
     x, y = np.stack([np.arange(64)] * 2, axis=1).astype(np.float32), np.zeros(64, int)
     posterior = elephant(0)
     learner = build(
-        posterior, acquire.uniform(), capacity=64, num_folds=4, calibrate=TEMPERATURE, retune=retune.population(3))
+        posterior, acquire.uniform(), capacity=64, num_folds=4, calibrate=TEMPERATURE, retune=retune.population(3, proposer=retune.nearby()))
     state = learner.init(KEY, x)
     for count in (9, 4, 4):
         rows = np.setdiff1d(np.arange(64), labeled_rows(state))[:count] if count == 9 else np.asarray(learner.ask(state, x).indices)
@@ -493,7 +493,7 @@ def test_no_label_judges_what_it_was_fitted_on():
 
 
 def test_a_candidate_that_diverges_never_wins():
-    learner = build(num_folds=2, retune=retune.population(2, retune.space(learning_rate=(1e30, 1e30))))
+    learner = build(num_folds=2, retune=retune.population(2, retune.space(learning_rate=(1e30, 1e30)), proposer=retune.nearby()))
     report = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10]).report
     assert np.isinf(report.candidate_losses[1]) and np.isfinite(report.candidate_losses[0])
     assert int(report.chosen) == 0
@@ -504,7 +504,7 @@ def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
     """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by, where it does not temper."""
     learner = build(
         posteriors.ensemble(MLP, members=2), num_draws=2, num_folds=2, calibrate=TEMPERATURE,
-        retune=retune.population(3, retune.space(steps=(10, 40)), tempered=False))  # fmt: skip
+        retune=retune.population(3, retune.space(steps=(10, 40)), proposer=retune.nearby(), tempered=False))  # fmt: skip
     state = learner.tell(learner.init(KEY, X), X, np.arange(24), Y[:24])
     report = state.report
     assert report.candidate_losses.shape == (3,)
@@ -541,7 +541,7 @@ from bayesal import acquire, calibrate, networks, posteriors, retune, select
 x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 3
 learner = bayesal.learner(
     posteriors.mc_dropout(networks.mlp(6, 3, (8,))), acquire.batch_bald(configurations=20), size=4, capacity=40, num_draws=6, num_folds=2,
-    hparams=bayesal.HParams(steps=5), retune=retune.population(2, retune.space(steps=(5, 10))), calibrate=calibrate.temperature())
+    hparams=bayesal.HParams(steps=5), retune=retune.population(2, retune.space(steps=(5, 10)), proposer=retune.nearby()), calibrate=calibrate.temperature())
 state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), y[:10])
 log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(6, 30)))
 targeted = select.batch_epig(jax.random.key(0), log_probs, log_probs[:, :5], 4, configurations=60)

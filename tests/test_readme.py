@@ -46,7 +46,7 @@ def test_a_network_of_ones_own():
     assert out.split("\n")[:2] == ["(10,) True", "(10,) True"]
 
 
-@pytest.mark.parametrize("notebook", [
-    pytest.param(path, id=path.name, marks=[pytest.mark.slow] * path.name.startswith("02")) for path in sorted((ROOT / "notebooks").glob("*.py"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", [pytest.param(path, id=path.name) for path in sorted((ROOT / "notebooks").glob("*.py"))])
 def test_notebooks_run(notebook):
     run("import matplotlib; matplotlib.use('Agg')\n" + notebook.read_text())

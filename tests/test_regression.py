@@ -153,8 +153,8 @@ def wave(rows, seed=0):
 X, Y = wave(200)
 POSTERIOR = posteriors.mc_dropout(networks.mlp(1, 2, (32,)), likelihood=likelihoods.gaussian())
 RETUNED = bayesal.learner(
-    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS, retune=retune.population(2, retune.space(steps=(100, 150))),
-    calibrate=calibrate.variance())
+    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS,
+    retune=retune.population(2, retune.space(steps=(100, 150)), proposer=retune.nearby()), calibrate=calibrate.variance())
 
 
 @pytest.fixture(scope="module")
