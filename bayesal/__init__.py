@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 _NAMES = {
-    "learner": "loop", "Learner": "loop", "LearnerState": "rounds", "Ledger": "rounds", "predictive": "rounds", "grow": "rounds", "audited": "rounds",
+    "learner": "loop", "Learner": "loop", "LearnerState": "rounds", "Ledger": "rounds", "predictive": "rounds", "grow": "rounds", "audited": "rounds", "out_of_fold": "rounds",
     "Predictive": "predictives", "Gaussian": "types", "HParams": "types", "Labeled": "types", "Likelihood": "types", "Mixture": "types", "Network": "types",
     "Posterior": "types", "Selection": "types",
 }

@@ -75,6 +75,43 @@ def predictive(posterior: Posterior, state: LearnerState, num_draws: int | None 
     return Predictive(posterior, state.posterior, draws, state.temperature)
 
 
+def out_of_fold(
+    posterior: Posterior, state: LearnerState, x: ArrayLike, *, num_folds: int = 5, num_draws: int | None = None, groups: ArrayLike | None = None
+) -> tuple[Prediction, Array, Bool[Array, " M"]]:
+    """What fits that never saw it say of every label: `(prediction [K, M, ...], labels [M], valid [M])`, as a calibrator takes them.
+
+    `num_folds` fresh fits with the state's hyperparameters, each on all labels but those of its fold. For judging, for conformal limits, and for
+    temperatures of one's own; rows are the ledger's, at T = 1, and those that are not valid are padding.
+
+    Args:
+      x: the pool.
+      num_draws: default the ensemble's members, or 50.
+      groups: as of the learner; default every row is one by itself.
+    Raises:
+      WrongSize: fewer labels, or groups, than folds.
+
+    >>> # fitted = calibrate.temperature()(*bayesal.out_of_fold(posterior, state, pool))
+    """
+    num_folds, count = checks.at_least(2, num_folds, "num_folds"), int(state.ledger.count)
+    if count < num_folds:
+        raise checks.WrongSize("num_folds", f"`num_folds` = {num_folds} folds need a label each, and there are {count}.")
+    groups = None if groups is None else checks.groups(groups)
+    checks.groups_of(groups, x.shape[0])
+    checks.enough_groups(groups, np.asarray(state.ledger.indices)[:count], num_folds)
+    prediction, valid = _held_out(state._replace(report=None, search=None), jnp.asarray(x), groups, posterior, num_folds, number_of_draws(posterior, num_draws))
+    return prediction, state.ledger.labels, valid
+
+
+@functools.partial(jax.jit, static_argnames=("posterior", "num_folds", "draws"))
+def _held_out(state, x, groups, posterior, num_folds, draws):
+    keys = jax.random.split(round_key(state, 5), 4)
+    rows = state.ledger.indices
+    labeled = Labeled(x[rows], state.ledger.labels, state.ledger.count)
+    split = folds.split(keys[0], labeled, num_folds, None if groups is None else groups[rows])
+    states, _ = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split, posterior.init(keys[3], x[0]))
+    return folds.out_of_fold(keys[2], posterior, labeled, states, split, draws, jnp.float32(1.0))
+
+
 def audited(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
     """Which entries of the ledger are the audit: labels of a uniform random sample of the whole pool, chosen for no other reason.
 

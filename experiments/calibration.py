@@ -23,7 +23,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, folds, metrics, networks, posteriors, predictions, scores
+from bayesal import acquire, calibrate, metrics, networks, posteriors, predictions, scores
 from experiments import runs, screen
 
 
@@ -56,16 +56,6 @@ def load(config: Config, seed: int) -> runs.Data:
     test, pool = order[: config.test], np.random.default_rng(seed + 1).permutation(order[config.test :])
     scaled = (x / 16).astype(np.float32)
     return runs.Data(jnp.asarray(scaled[pool]), y[pool].astype(np.int32), jnp.asarray(scaled[test]), y[test].astype(np.int32))
-
-
-@functools.partial(jax.jit, static_argnames=("posterior", "number", "draws"))
-def out_of_fold(state: bayesal.LearnerState, x: jax.Array, posterior: bayesal.Posterior, number: int, draws: int) -> jax.Array:
-    """Log-probabilities `[K, M, C]` of every labeled row by a fit that never saw it."""
-    keys = jax.random.split(jax.random.fold_in(state.key, 2**30 + state.round), 4)
-    labeled = bayesal.Labeled(x[state.ledger.indices], state.ledger.labels, state.ledger.count)
-    split = folds.split(keys[0], labeled, number)
-    states, _ = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split, posterior.init(keys[3], x[0]))
-    return folds.out_of_fold(keys[2], posterior, labeled, states, split, draws, jnp.float32(1.0))[0]
 
 
 @jax.jit
@@ -104,7 +94,7 @@ class Judge:
         known = np.arange(state.ledger.indices.shape[0]) < count
         free = np.asarray(state.ledger.available(rows))
         draws = bayesal.predictive(self.posterior, state, self.config.draws)(pool)
-        held_out = out_of_fold(state, pool, self.posterior, self.config.folds, self.config.draws)
+        held_out, _, _ = bayesal.out_of_fold(self.posterior, state, pool, num_folds=self.config.folds, num_draws=self.config.draws)
         own = np.asarray(state.ledger.labels)
         flat, flat_pool = tempered(held_out, jnp.float32(1.0)), tempered(draws, jnp.float32(1.0))
         truth = judged(flat_pool, labels, free)

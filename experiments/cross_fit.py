@@ -52,7 +52,7 @@ def by_folds(config: Config, posterior: bayesal.Posterior, state: bayesal.Learne
     labels, known = jnp.asarray(data.test_labels), jnp.arange(state.ledger.indices.shape[0]) < state.ledger.count
     fitted = {"T = 1": jnp.float32(1.0), "best": PRIORS["0.5"](draws, labels, jnp.ones(len(labels), bool)).temperature}
     for number in FOLDS:
-        held_out = calibration.out_of_fold(state, data.pool, posterior, number, config.draws)
+        held_out, _, _ = bayesal.out_of_fold(posterior, state, data.pool, num_folds=number, num_draws=config.draws)
         fitted |= {f"{number} folds, prior {name}": fit(held_out, state.ledger.labels, known).temperature for name, fit in PRIORS.items()}
     return {way: judged(draws, data.test_labels, temperature) for way, temperature in fitted.items()}
 

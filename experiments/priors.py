@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 import bayesal
 from bayesal import acquire, networks, posteriors, predictions, scores
 from bayesal.calibrate.search import strength
-from experiments import calibration, runs, screen
+from experiments import runs, screen
 
 LOG_T = np.linspace(-2.4, 2.4, 97)
 FINE = np.linspace(-2.4, 2.4, 961)
@@ -96,8 +96,7 @@ def play(name: str, net: str, data_folder: str | None, config: Config, folder: r
             state = learner.init(jax.random.key(seed), data.pool)
             for turn in range(config.rounds + 1):
                 state = learner.tell(state, data.pool, picks, data.labels[picks])
-                known = jnp.arange(state.ledger.indices.shape[0]) < state.ledger.count
-                held_out = curve(calibration.out_of_fold(state, data.pool, posterior, config.folds, draws), state.ledger.labels, known)
+                held_out = curve(*bayesal.out_of_fold(posterior, state, data.pool, num_folds=config.folds, num_draws=draws))
                 test = curve(bayesal.predictive(posterior, state, draws)(data.test), jnp.asarray(data.test_labels), jnp.ones(len(data.test_labels), bool))
                 count, curves = int(state.ledger.count), (np.interp(FINE, LOG_T, held_out), np.interp(FINE, LOG_T, test))
                 gains = [round(gain(*curves, count, int(y.max()) + 1, *prior), 4) for prior in PRIORS]

@@ -74,6 +74,26 @@ def test_groups_where_nothing_is_held_out_are_not_asked_for():
     assert int(learner.tell(learner.init(KEY, x), x, np.arange(6), np.zeros(6, int)).ledger.count) == 6
 
 
+def test_out_of_fold_no_label_was_seen_by_the_fit_that_judges_it():
+    x, y, posterior = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32), np.arange(60) % 3, elephant(1)
+    learner = bayesal.learner(posterior, acquire.uniform(), size=6, capacity=40, num_draws=2)
+    state = learner.tell(learner.init(KEY, x), x, np.arange(24), y[:24])
+    alone = bayesal.learner(elephant(0), acquire.uniform(), size=6, capacity=40, num_draws=2)
+    of_rows, labels, valid = bayesal.out_of_fold(elephant(0), alone.tell(alone.init(KEY, x), x, np.arange(24), y[:24]), x, num_folds=3, num_draws=2)
+    assert of_rows.shape == (2, 40, 3) and labels[:24].tolist() == y[:24].tolist() and valid.tolist() == [i < 24 for i in range(40)]
+    np.testing.assert_allclose(of_rows, -math.log(3), rtol=1e-5)  # it remembers what it was fitted on, and knows nothing else
+    apart, _, _ = bayesal.out_of_fold(posterior, state, x, num_folds=3, groups=COPIES)
+    np.testing.assert_allclose(apart, -math.log(3), rtol=1e-5)
+    together = bayesal.out_of_fold(posterior, state, x, num_folds=3)
+    assert apart.shape[0] == 50 and float(together[0][:, :24].max()) > -0.1  # a copy gave the label away
+    assert np.isfinite(TEMPERATURE(*together).temperature)
+    for error, options in ((checks.WrongSize, {"num_folds": 25}), (checks.WrongSize, {"num_folds": 1}), (checks.WrongSize, {"groups": np.zeros(60, int)}),
+                           (checks.WrongSize, {"groups": COPIES[:50]}), (checks.WrongType, {"groups": np.ones(60)})):
+        with pytest.raises(error) as caught:
+            oracles.as_users_do(bayesal.out_of_fold)(posterior, state, x, **options)
+        assert caught.value.argument in options
+
+
 def boaster():
     """A posterior that is always sure of class 0, right or wrong: overconfident by a factor."""
     sure = jnp.array([8.0, 0.0, 0.0])
