@@ -1,3 +1,4 @@
+import functools
 import math
 from fractions import Fraction
 
@@ -278,10 +279,16 @@ def test_the_history_is_told_in_order_and_forgets_the_oldest():
 def test_proposals_lie_in_the_cube_and_obey_the_key(proposer):
     space = retune.space(structure=3)
     history = told(told(empty(64, START), [0.0, np.inf, -0.1, 0.3], 0), [0.0, np.nan, 0.2, np.inf], 1)
-    ask = jax.jit(lambda key, history: proposer.ask(key, history, space, START, 5))
+    ask = asking(proposer, space, 5)
     one, same, other = (np.asarray(ask(jax.random.key(k), history)) for k in (0, 0, 1))
     assert one.shape == (5, 6) and np.all((one >= 0) & (one <= 1))
     assert np.array_equal(one, same) and not np.array_equal(one, other) and len(np.unique(one, axis=0)) == 5
+
+
+@functools.cache
+def asking(proposer, space, size):
+    """One program for the proposals."""
+    return jax.jit(lambda key, history: proposer.ask(key, history, space, START, size))
 
 
 def bowl(units):
@@ -300,8 +307,8 @@ def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
             spaces.values(space, units, START), loss + 100 * round, loss, 0 * loss, jnp.full(6, 3, jnp.int32), jnp.full(6, round, jnp.int32),
             jnp.full(6, 6 * round, jnp.int32), loss == 0, jnp.int32(6))
         history = remember(history, tried)
-    keys = jax.random.split(jax.random.key(4), 6)
-    proposed = jnp.concatenate([retune.surrogate(0.0).ask(key, history, space, START, 4) for key in keys])
+    ask, keys = asking(retune.surrogate(0.0), space, 4), jax.random.split(jax.random.key(4), 6)
+    proposed = jnp.concatenate([ask(key, history) for key in keys])
     assert float(jnp.median(jnp.abs(proposed[:, 0] - 0.8))) < 0.12  # 0.3 by chance
     assert float(jnp.std(proposed[:, 1])) > 0.2  # what does not matter stays open
 
@@ -326,20 +333,21 @@ def test_what_was_learned_fades():
         history = remember(history, retune.History(
             spaces.values(space, units, START), loss, loss, 0 * loss, jnp.full(9, 3, jnp.int32), jnp.full(9, round, jnp.int32), jnp.full(9, round, jnp.int32),
             loss < 0, jnp.int32(9)))  # fmt: skip
-    near = lambda fading: float(jnp.mean(jnp.abs(retune.surrogate(0.0, fading).ask(jax.random.key(0), history, space, START, 8)[:, 0] - 0.8)))
+    near = lambda fading: float(jnp.mean(jnp.abs(asking(retune.surrogate(0.0, fading), space, 8)(jax.random.key(0), history)[:, 0] - 0.8)))
     assert near(3.0) < 0.15 < near(1e6)
 
 
 def test_one_proposal_learns_too():
     space = retune.space(**dict.fromkeys(("weight_decay", "prior_scale", "steps", "learning_rate")))
     history = told(empty(64, START), [0.0, 1.0], 0)
-    ask = lambda history: retune.surrogate().ask(jax.random.key(0), history, space, START, 1)
-    assert ask(history).shape == (1, 1) and not np.array_equal(ask(history), ask(empty(64, START)))
+    ask = asking(retune.surrogate(), space, 1)
+    found, nothing_known = (np.asarray(ask(jax.random.key(0), known)) for known in (history, empty(64, START)))
+    assert found.shape == (1, 1) and not np.array_equal(found, nothing_known)
 
 
 def test_choices_are_not_repeated_while_there_are_others():
     space = retune.space(structure=4, **dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps")))
-    units = retune.surrogate(0.0).ask(jax.random.key(0), empty(64, START), space, START, 4)
+    units = asking(retune.surrogate(0.0), space, 4)(jax.random.key(0), empty(64, START))
     assert sorted(spaces.values(space, units, START).structure.tolist()) == [0, 1, 2, 3]
 
 
@@ -403,7 +411,7 @@ def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
 
 def test_a_range_of_one_value_is_that_value():
     retuner = retune.population(4, retune.space(dropout=(0.25, 0.25), steps=(100, 100)))
-    _, tuning, _ = retuner.run(jax.random.key(0), quadratic(), START, retuner.init(START), jnp.int32(0))
+    tuning = jax.jit(lambda memory: retuner.run(jax.random.key(0), quadratic(), START, memory, jnp.int32(0))[1])(retuner.init(START))
     np.testing.assert_allclose(tuning.candidates.dropout[1:], 0.25, rtol=1e-5)
     assert tuning.candidates.steps[1:].tolist() == [100, 100, 100]
 

@@ -47,6 +47,9 @@ def laplace(
     `prior_scale / sqrt(D)`, of the bias `prior_scale`; that scale is found by the labels' marginal likelihood (`curvature.settle`), and
     where they do not determine it (`state.determined`) it is that of `HParams`.
 
+    Where the net explains every one of few labels, the posterior is skewed and the normal far too wide. With 200 MNIST labels its mean confidence was .17 below its
+    accuracy; that of `nuts(on="last")` with the same features and prior .09, of the most probable weights alone .07 (two seeds). A temperature mends it.
+
     With a linear network and normal noise everything is exact: Bayesian linear regression. For real labels `posterior.marginal` is the mean
     and variance over all draws in closed form.
 
