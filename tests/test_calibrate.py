@@ -107,7 +107,7 @@ def test_padding_changes_nothing():  # TRAPS 21
     log_p, y = held_out(4, rows=60)
     fit = calibrate.temperature()
     whole = fit(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(60, bool))
-    edge = calibrate.fit_temperature(log_p, y, prior_std=1.0, doubt=40.0)
+    edge = calibrate.fit_temperature(log_p, y, prior_std=1.0, doubt=20.0)
     for junk in (0.0, -50.0, np.nan):
         padded = np.full((4, 240, 3), junk, np.float32)
         padded[:, :60] = log_p
@@ -216,7 +216,7 @@ def test_doubt_is_more_prior_the_fewer_labels_there_are(name):
     same = lambda a, b: jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5), a.temperature, b.temperature)
     same(fit(log_p, y, doubt=60.0), fit(log_p, y, prior_std=0.25))  # 1 + 60 * 3 / 60 is the square of 0.5 / 0.25
     in_a_loop = lambda **options: calibrator(**options)(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(60))
-    same(in_a_loop(), fit(log_p, y, prior_std=1.0, doubt=40.0))
+    same(in_a_loop(), fit(log_p, y, prior_std=1.0, doubt=20.0))
     same(in_a_loop(prior_std=0.5, doubt=0.0), fit(log_p, y))
     for doubt in (-1.0, np.nan, np.inf):
         for function in (lambda: calibrator(doubt=doubt), lambda: fit(log_p, y, doubt=doubt)):  # noqa: B023

@@ -12,7 +12,7 @@ from bayesal import checks
 from bayesal.types import Prediction, Scaling
 
 BOUND = math.log(20.0)  # |log T| of classes never exceeds this, and of real labels twice this: T scales a variance there
-CROSS_FITTED = {"prior_std": 1.0, "doubt": 40.0}  # for labels that were held out in turn (`experiments/cross_fit.py`)
+CROSS_FITTED = {"prior_std": 1.0, "doubt": 20.0}  # for labels that were held out in turn (`experiments/priors.py`)
 FADE = 500  # labels from which on the prior has no weight at all
 GRID = 25  # places at which the slope of the loss is looked at before bisection; odd, so that T = 1 is one of them
 HALVINGS = 20  # of an interval of 1/12 of the range: to 1e-6 of log T
