@@ -255,8 +255,8 @@ def test_priors_are_judged_by_curves_as_the_calibrator_would_choose(tmp_path):
     records = priors.main(config, None, tmp_path)
     assert len(records) == 3 * 2 * 2 * 2 and {r["labels"] for r in records} == {20, 30}
     assert all(r["best"] <= min(r["gains"]) + 1e-4 for r in records)
-    row = next(r for r in lines(tmp_path, "prior") if (r["prior_std"], r["doubt"]) == (1.0, 40.0))
-    at, cells = priors.PRIORS.index((1.0, 40.0)), {}
+    row = next(r for r in lines(tmp_path, "prior") if (r["prior_std"], r["doubt"]) == (1.0, 20.0))
+    at, cells = priors.PRIORS.index((1.0, 20.0)), {}
     for r in records:
         cells.setdefault((r["net"], r["arm"], r["labels"]), []).append((r["gains"][at], r["best"]))
     gained, best = np.array([np.mean(values, axis=0) for values in cells.values()]).T
@@ -266,7 +266,7 @@ def test_priors_are_judged_by_curves_as_the_calibrator_would_choose(tmp_path):
     labels, every = jnp.asarray(log_p.mean(0).argmax(1), jnp.int32).at[:15].set(0), jnp.ones(40, bool)
     held_out = np.interp(priors.FINE, priors.LOG_T, priors.curve(jnp.asarray(log_p), labels, every))
     fitted = float(jnp.log(calibrate.temperature()(jnp.asarray(log_p), labels, every).temperature))
-    assert priors.gain(held_out, priors.FINE, 40, 3, 1.0, 40.0) == pytest.approx(fitted, abs=0.026)  # a curve that says where one is; half a step of the grid
+    assert priors.gain(held_out, priors.FINE, 40, 3, 1.0, 20.0) == pytest.approx(fitted, abs=0.026)  # a curve that says where one is; half a step of the grid
 
 
 @pytest.mark.slow
