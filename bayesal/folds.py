@@ -1,6 +1,8 @@
 """Cross-fitting: every labeled row is predicted by a fit that never saw it, in fixed shapes."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -82,29 +84,50 @@ def numbered(groups: Int[Array, " M"]) -> Int[Array, " M"]:
     return jnp.zeros(groups.shape, jnp.int32).at[order].set((jnp.cumsum(first) - 1).astype(jnp.int32))
 
 
+class Keys(NamedTuple):
+    """Keys for the F folds' fits and the one on all labels: of where each begins, of itself, and of the draws that judge it and that calibrate by it."""
+
+    begin: Array
+    fit: Array
+    judge: Array
+    held_out: Array
+
+
+def keys(key: Key, folds: int) -> Keys:
+    """All that cross-fitting needs, at once: each call for random numbers takes long to compile."""
+    return Keys(*jax.random.split(key, (len(Keys._fields), folds + 1)))
+
+
+def beginnings(keys: Keys, posterior: Posterior, x: Array, begin: Callable[[PyTree], PyTree] | None = None) -> PyTree:
+    """States `[F+1, ...]` where the fits begin: new initializations, of which `begin` may replace that of the fit on all labels; `x` is one example."""
+    # a loop: under vmap the initializers' random numbers take seconds to compile
+    fresh = jax.lax.map(lambda key: posterior.init(key, x), keys.begin)
+    if begin is None:
+        return fresh
+    last = begin(jax.tree.map(lambda leaf: leaf[-1], fresh))
+    return jax.tree.map(lambda each, last: jnp.concatenate([each[:-1], last[None]]), fresh, last)
+
+
 def task(
-    key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, start: PyTree, log_temperatures: Float[Array, " T"],
+    keys: Keys, posterior: Posterior, labeled: Labeled, folds: Folds, num_draws: int, starts: PyTree, log_temperatures: Float[Array, " T"],
     prior_std: float = 1.0, groups: Int[Array, " M"] | None = None, final: bool = True, kept: bool = True,
 ) -> Task:  # fmt: skip
     """What a retuner's candidates are judged on: the NLL of the averaged prediction of `num_draws` draws, per row of a fold left out.
 
     Args:
-      start: where the fit on all labels begins.
+      starts: where the fits begin (see `beginnings`).
       log_temperatures: at which they may be judged, under a normal prior of `prior_std`.
       groups: rows of one number are copies of one another, and count as one.
       final, kept: as in `Task`.
     """
-    draw_key = jax.random.fold_in(key, 0)
-    capacity = labeled.y.shape[0]
-    keys, fresh = beginnings(key, posterior, labeled, folds, start)
-    draw_keys = jax.random.split(draw_key, keys.shape[0])
+    capacity, number = labeled.y.shape[0], folds.train.shape[0] - 1
     placed = jnp.where(folds.test_valid, folds.test, capacity)
 
     def fit(hparams, fold):
         at = lambda tree: jax.tree.map(lambda leaf: leaf[fold], tree)
-        state, info = fit_apart(keys[fold], posterior, at(fresh), labeled, hparams, at(folds))
+        state, info = fit_apart(keys.fit[fold], posterior, at(starts), labeled, hparams, at(folds))
         test = folds.test[fold]
-        predicted = Predictive(posterior, state, posterior.draw(draw_keys[fold], state, num_draws), jnp.float32(1.0))(labeled.x[test])
+        predicted = Predictive(posterior, state, posterior.draw(keys.judge[fold], state, num_draws), jnp.float32(1.0))(labeled.x[test])
         losses = jax.lax.map(lambda log_t: loss(predicted, labeled.y[test], jnp.exp(log_t)), log_temperatures).T
         losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses).astype(jnp.float32)  # a candidate that diverged never wins
         return jnp.zeros((capacity, losses.shape[1]), jnp.float32).at[placed[fold]].set(losses, mode="drop"), (state, info)
@@ -112,31 +135,21 @@ def task(
     def loss(predicted, y, temperature):
         return -maths.log_mean_exp(predictions.log_likelihood(predictions.temper(predicted, temperature), y))
 
-    number = keys.shape[0] - 1
     rows = jnp.zeros((number, capacity), bool).at[jnp.arange(number)[:, None], placed[:-1]].set(True, mode="drop")
     group = jnp.arange(capacity, dtype=jnp.int32) if groups is None else numbered(groups)
     return Task(fit, rows, group, 0.5 * jnp.square(log_temperatures / prior_std), final, kept)
 
 
-def cross_fit(key: Key, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, start: PyTree) -> tuple[PyTree, tuple[PyTree, FitInfo]]:
-    """Fit once per fold, on all rows but the fold's, and last on all rows from `start` on: states `[F, ...]`, and the last state with its report."""
-    keys, fresh = beginnings(key, posterior, labeled, folds, start)
+def fits(keys: Keys, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, starts: PyTree) -> tuple[PyTree, FitInfo]:
+    """A fit for each fold on all rows but the fold's (arguments and results with an axis of folds; number F is the fit on all rows)."""
     one = lambda key, state, fold: fit_apart(key, posterior, state, labeled, hparams, fold)
-    fitted = chunks.over_fits(one, keys, fresh, folds)
+    return chunks.over_fits(one, keys.fit, starts, folds)
+
+
+def cross_fit(keys: Keys, posterior: Posterior, labeled: Labeled, hparams: HParams, folds: Folds, starts: PyTree) -> tuple[PyTree, tuple[PyTree, FitInfo]]:
+    """Fit once per fold, and last on all rows: states `[F, ...]`, and the last state with its report."""
+    fitted = fits(keys, posterior, labeled, hparams, folds, starts)
     return jax.tree.map(lambda leaf: leaf[:-1], fitted[0]), jax.tree.map(lambda leaf: leaf[-1], fitted)
-
-
-def beginnings(key: Key, posterior: Posterior, labeled: Labeled, folds: Folds, start: PyTree) -> tuple[Array, PyTree]:
-    """Keys of the fits, and where they begin: each fold at a new initialization, the fit on all labels at `start`."""
-    keys = fit_keys(key, folds)
-    # a loop: under vmap the initializers' random numbers take seconds to compile
-    fresh = jax.lax.map(lambda key: posterior.init(key, labeled.x[0]), jax.random.split(jax.random.fold_in(key, 2), keys.shape[0] - 1))
-    return keys, jax.tree.map(lambda each, last: jnp.concatenate([each, last[None]]), fresh, start)
-
-
-def fit_keys(key: Key, folds: Folds) -> Array:
-    """A key for the fit of each fold, and last for the fit on all labels."""
-    return jax.random.split(jax.random.fold_in(key, 1), folds.train.shape[0])
 
 
 def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, hparams: HParams, fold: Folds) -> tuple[PyTree, FitInfo]:
@@ -145,16 +158,15 @@ def fit_apart(key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, h
 
 
 def out_of_fold(
-    key: Key, posterior: Posterior, labeled: Labeled, states: PyTree, folds: Folds, num_draws: int, temperature: Float[Array, ""]
+    keys: Keys, posterior: Posterior, labeled: Labeled, states: PyTree, folds: Folds, num_draws: int, temperature: Float[Array, ""]
 ) -> tuple[Prediction, Bool[Array, " M"]]:
-    """Predictions of every labeled row by the fit (states `[F, ...]`) that never saw it, and which rows count."""
+    """Predictions of every labeled row by the fit (states `[F, ...]`) that never saw it, and which rows count: not those of which a broken fit says NaN."""
     held_out, held = folds.test[:-1], folds.test_valid[:-1]
 
     def one(key, state, rows):
         return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(labeled.x[rows])
 
-    keys = jax.random.split(key, held.shape[0])
-    parts = jax.lax.map(lambda args: one(*args), (keys, states, held_out))  # leaves [F, K, s, ...]
+    parts = jax.lax.map(lambda args: one(*args), (keys.held_out[:-1], states, held_out))  # leaves [F, K, s, ...]
     capacity = labeled.y.shape[0]
     where = jnp.where(held, held_out, capacity).reshape(-1)
 
@@ -163,4 +175,6 @@ def out_of_fold(
         blank = jnp.full((num_draws, capacity, *part.shape[3:]), -math.log(part.shape[3]) if part.ndim > 3 else 1.0, part.dtype)
         return blank.at[:, where].set(flat, mode="drop")
 
-    return jax.tree.map(placed, parts), jnp.arange(capacity) < labeled.count
+    predicted = jax.tree.map(placed, parts)
+    broken = [jnp.isnan(part).any(axis=(0, *range(2, part.ndim))) for part in jax.tree.leaves(predicted)]
+    return predicted, (jnp.arange(capacity) < labeled.count) & ~functools.reduce(jnp.logical_or, broken)

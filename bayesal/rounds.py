@@ -1,6 +1,7 @@
 """What a learner remembers from round to round, and the programs of a round: each is compiled once, over all rounds."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from bayesal.types import ArrayLike, FitInfo, HParams, Key, Labeled, Posterior, 
 
 TRIAL_DRAWS = 20  # draws a retuner's candidates are judged with, at most
 LOG_TEMPERATURES = tuple(0.2 * step for step in range(-5, 10))  # 0.37 to 6.05: where candidates are judged that will be tempered
-PRIOR_STD = 0.5  # of log T, where candidates are judged; twice that for variances
+PRIOR_STD = 0.5  # of log T, where candidates are judged (wider than the calibrator's own while labels are few); twice that for variances
 
 
 class Ledger(NamedTuple):
@@ -80,36 +81,46 @@ def out_of_fold(
 ) -> tuple[Prediction, Array, Bool[Array, " M"]]:
     """What fits that never saw it say of every label: `(prediction [K, M, ...], labels [M], valid [M])`, as a calibrator takes them.
 
-    `num_folds` fresh fits with the state's hyperparameters, each on all labels but those of its fold. For judging, for conformal limits, and for
-    temperatures of one's own; rows are the ledger's, at T = 1, and those that are not valid are padding.
+    `num_folds` fresh fits with the state's hyperparameters, each on all labels but those of its fold, at T = 1; rows are the ledger's, and where not valid
+    padding (`prediction[:, valid]`, `labels[valid]`). Hyperparameters that were searched have seen all labels, and labels that were chosen are no fair sample of the pool: for
+    what has to hold there (conformal limits) keep some apart.
 
     Args:
+      posterior: the learner's.
       x: the pool.
       num_draws: default the ensemble's members, or 50.
       groups: as of the learner; default every row is one by itself.
     Raises:
-      WrongSize: fewer labels, or groups, than folds.
+      WrongSize: fewer labels, or groups, than folds; not the pool that the labels are of. WrongType: no posterior. TrainingFailed: of a fold.
 
     >>> # fitted = calibrate.temperature()(*bayesal.out_of_fold(posterior, state, pool))
     """
+    checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
+    checks.pool(x)
     num_folds, count = checks.at_least(2, num_folds, "num_folds"), int(state.ledger.count)
+    rows = np.asarray(state.ledger.indices)[:count]
+    checks.same_pool(rows, x.shape[0])
     if count < num_folds:
         raise checks.WrongSize("num_folds", f"`num_folds` = {num_folds} folds need a label each, and there are {count}.")
     groups = None if groups is None else checks.groups(groups)
     checks.groups_of(groups, x.shape[0])
-    checks.enough_groups(groups, np.asarray(state.ledger.indices)[:count], num_folds)
-    prediction, valid = _held_out(state._replace(report=None, search=None), jnp.asarray(x), groups, posterior, num_folds, number_of_draws(posterior, num_draws))
+    checks.enough_groups(groups, rows, num_folds)
+    draws = number_of_draws(posterior, num_draws)
+    prediction, valid, info = _out_of_fold(state._replace(report=None, search=None), jnp.asarray(x), groups, posterior, num_folds, draws)
+    if (failed := np.asarray(info.failed_at).reshape(num_folds, -1).max(axis=1) >= 0).any():
+        raise checks.TrainingFailed("state", f"{failed.sum()} of {num_folds} fits had a non-finite loss: lower `state.hparams.learning_rate`, or look for NaN in the pool.")
     return prediction, state.ledger.labels, valid
 
 
 @functools.partial(jax.jit, static_argnames=("posterior", "num_folds", "draws"))
-def _held_out(state, x, groups, posterior, num_folds, draws):
-    keys = jax.random.split(round_key(state, 5), 4)
-    rows = state.ledger.indices
+def _out_of_fold(state, x, groups, posterior, num_folds, draws):
+    deal, key = jax.random.split(round_key(state, 5))
+    rows, keys = state.ledger.indices, folds.keys(key, num_folds)
     labeled = Labeled(x[rows], state.ledger.labels, state.ledger.count)
-    split = folds.split(keys[0], labeled, num_folds, None if groups is None else groups[rows])
-    states, _ = folds.cross_fit(keys[1], posterior, labeled, state.hparams, split, posterior.init(keys[3], x[0]))
-    return folds.out_of_fold(keys[2], posterior, labeled, states, split, draws, jnp.float32(1.0))
+    split = folds.split(deal, labeled, num_folds, None if groups is None else groups[rows])
+    apart = lambda tree: jax.tree.map(lambda leaf: leaf[:-1], tree)
+    states, info = folds.fits(apart(keys), posterior, labeled, state.hparams, apart(split), folds.beginnings(apart(keys), posterior, x[0]))
+    return *folds.out_of_fold(keys, posterior, labeled, states, split, draws, jnp.float32(1.0)), info
 
 
 def audited(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
@@ -209,39 +220,41 @@ def choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
 
 
 class Round(NamedTuple):
-    """A round's labels in folds, which of them are copies, where its fit on all of them begins, and keys: of fits, of proposals, of held-out predictions."""
+    """A round's labels in folds, which of them are copies, where the fit on all of them begins given a new initialization, and keys: of fits, of proposals."""
 
     labeled: Labeled
     split: folds.Folds
     groups: Array | None
-    start: PyTree
-    keys: Array
+    begin: Callable[[PyTree], PyTree] | None
+    keys: folds.Keys
+    proposals: Key
 
 
 def _round(state: LearnerState, x: Array, groups: Array | None, key: Key, parts: Parts) -> Round:
-    keys = jax.random.split(key, 5)
+    deal, fits, proposals = jax.random.split(key, 3)
     rows = state.ledger.indices
     labeled = Labeled(x[rows], state.ledger.labels, state.ledger.count)
     groups = None if groups is None else groups[rows]
-    split = folds.split(keys[0], labeled, parts.num_folds, groups)
-    start = updates.begin(parts.update, parts.posterior, state.posterior, parts.posterior.init(keys[1], x[0]), state.round)
-    return Round(labeled, split, groups, start, keys[2:])
+    split = folds.split(deal, labeled, parts.num_folds, groups)
+    begin = functools.partial(updates.begin, parts.posterior, state.posterior, round=state.round) if parts.update == "warm" else None
+    return Round(labeled, split, groups, begin, folds.keys(fits, parts.num_folds), proposals)
 
 
-def _search(state: LearnerState, now: Round, final: bool, parts: Parts) -> tuple[HParams, retuning.Tuning, PyTree]:
+def _search(state: LearnerState, x: Array, now: Round, final: bool, parts: Parts) -> tuple[HParams, retuning.Tuning, PyTree]:
     draws = parts.posterior.members or min(parts.draws, TRIAL_DRAWS)
     wide = 2.0 if parts.posterior.real else 1.0  # variances are tempered, and a temperature of them is that of deviations squared
     log_t = wide * jnp.asarray(LOG_TEMPERATURES if parts.retune.tempered and parts.calibrate is not None else (0.0,), jnp.float32)
+    starts = folds.beginnings(now.keys, parts.posterior, x[0], now.begin)
     task = folds.task(
-        now.keys[0], parts.posterior, now.labeled, now.split, draws, now.start, log_t, wide * PRIOR_STD, now.groups, final, final and parts.calibrate is not None)
-    return parts.retune.run(now.keys[1], task, state.hparams, state.search, state.round)
+        now.keys, parts.posterior, now.labeled, now.split, draws, starts, log_t, wide * PRIOR_STD, now.groups, final, final and parts.calibrate is not None)
+    return parts.retune.run(now.proposals, task, state.hparams, state.search, state.round)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def search(state: LearnerState, x: Array, groups: Array | None, run: Int[Array, ""], parts: Parts) -> LearnerState:
     """One run of the retuner, on folds of its own: the state with the hyperparameters kept, and what the retuner remembers."""
     now = _round(state, x, groups, jax.random.fold_in(round_key(state, 4), run), parts)
-    hparams, _, memory = _search(state, now, False, parts)
+    hparams, _, memory = _search(state, x, now, False, parts)
     return state._replace(hparams=hparams, search=memory)
 
 
@@ -249,12 +262,13 @@ def search(state: LearnerState, x: Array, groups: Array | None, run: Int[Array, 
 def refit(state: LearnerState, x: Array, known: Int[Array, ""], groups: Array | None, parts: Parts) -> LearnerState:
     """Retune and calibrate on out-of-fold predictions, and fit on all labels, or add those from the `known`-th on."""
     posterior, now = parts.posterior, _round(state, x, groups, round_key(state, 3), parts)
-    hparams, tuning, memory = _search(state, now, True, parts)
+    hparams, tuning, memory = _search(state, x, now, True, parts)
     states, last, calibrated = tuning.states, tuning.final, calibration.unfitted()
     if parts.calibrate is not None:
         if states is None:
-            states, last = folds.cross_fit(now.keys[0], posterior, now.labeled, hparams, now.split, now.start)
-        predicted, valid = folds.out_of_fold(now.keys[2], posterior, now.labeled, states, now.split, parts.draws, jnp.float32(1.0))
+            starts = folds.beginnings(now.keys, posterior, x[0], now.begin)
+            states, last = folds.cross_fit(now.keys, posterior, now.labeled, hparams, now.split, starts)
+        predicted, valid = folds.out_of_fold(now.keys, posterior, now.labeled, states, now.split, parts.draws, jnp.float32(1.0))
         fair = [audited(state, x)] if parts.audits else []
         calibrated = (functools.partial(calibration.corrected, parts.calibrate) if fair else parts.calibrate)(predicted, now.labeled.y, valid, *fair)
     new, info = _fit(state, x, now, known, hparams, parts) if last is None else last
@@ -264,8 +278,9 @@ def refit(state: LearnerState, x: Array, known: Int[Array, ""], groups: Array | 
 
 def _fit(state: LearnerState, x: Array, now: Round, known: Int[Array, ""], hparams: HParams, parts: Parts) -> tuple[PyTree, FitInfo]:
     """The fit of a round in which nothing was held out."""
-    key = folds.fit_keys(now.keys[0], now.split)[-1]  # the same fit as where a temperature is fitted too
-    fit = lambda: parts.posterior.fit(key, now.start, now.labeled, hparams)
+    begin, fitted = now.keys.begin[-1], now.keys.fit[-1]  # the same fit as where a temperature is fitted too
+    start = (now.begin or (lambda fresh: fresh))(parts.posterior.init(begin, x[0]))
+    fit = lambda: parts.posterior.fit(fitted, start, now.labeled, hparams)
     if parts.update != "online":
         return fit()
     take = lambda at: (x[state.ledger.indices[at]], state.ledger.labels[at])

@@ -37,10 +37,8 @@ def possible(posterior: Posterior, retune: Any, calibrate: Any, update: str) -> 
             "calibrate", "a temperature is fitted on fits that held labels out, and with update='online' there are none: pass calibrate=None, or update='fresh'.")
 
 
-def begin(update: str, posterior: Posterior, old: PyTree, fresh: PyTree, round: Int[Array, ""]) -> PyTree:
-    """Where a round's fit begins: the first one always at a fresh initialization."""
-    if update != "warm":
-        return fresh
+def begin(posterior: Posterior, old: PyTree, fresh: PyTree, round: Int[Array, ""]) -> PyTree:
+    """Where a warm fit begins: the first one at a fresh initialization."""
     return jax.tree.map(lambda warm, fresh: jnp.where(round > 0, warm, fresh), posterior.warm(old, fresh), fresh)
 
 

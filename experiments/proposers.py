@@ -3,14 +3,16 @@
     pip install -e '.[peers]' && python -m experiments.proposers          # ten seeds: some minutes a proposer
 
 The rounds, the space and the learner of `experiments.retuning`: digits, 20 to 1,000 labels in fourteen rounds, each round the incumbent and seven proposals raced over
-the folds. Only who proposes differs: points at random, `nearby`, `surrogate`, and optuna's TPE and Gaussian process, which are told the same as `surrogate` is: the
-last 128 candidates, their losses less their incumbents' in units of their round's spread. optuna runs on the host, called from within the round's compiled program.
+the folds. Only who proposes differs: points at random, `nearby`, `surrogate`, and optuna's TPE and Gaussian process. Those are told the last 128 candidates, their losses less the
+median of their round in units of its spread, as `surrogate` is; not what it also uses: how old a round is, how many folds a candidate has seen, which differences are noise of
+one round, and who the incumbent is. optuna runs on the host, called from within the round's compiled program.
 """
 
 import argparse
 import dataclasses
 import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -70,6 +72,8 @@ def main(config: retuning.Config, names: tuple[str, ...], out: Path) -> list[dic
     """Every proposer with every seed; what it gains on random points, and its price."""
     posterior = posteriors.mc_dropout(networks.mlp(64, 10, (config.hidden,)))
     folder, records = runs.Folder(out, config), []
+    if any(name.startswith("optuna") for name in names):
+        folder.write({"kind": "versions", "optuna": metadata.version("optuna")})
     for name in names:
         arm = retuning.Arm(config, posterior, retune.population(8, retuning.space(config), proposer=PROPOSERS[name]()))
         for seed in range(config.seeds):

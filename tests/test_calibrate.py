@@ -215,6 +215,7 @@ def test_doubt_is_more_prior_the_fewer_labels_there_are(name):
     fit, calibrator = FITS[name], getattr(calibrate, name)
     same = lambda a, b: jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5), a.temperature, b.temperature)
     same(fit(log_p, y, doubt=60.0), fit(log_p, y, prior_std=0.25))  # 1 + 60 * 3 / 60 is the square of 0.5 / 0.25
+    same(fit(log_p[:, :20], y[:20], doubt=20.0), fit(log_p[:, :20], y[:20], prior_std=0.25))  # 1 + 20 * 3 / 20
     in_a_loop = lambda **options: calibrator(**options)(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(60))
     same(in_a_loop(), fit(log_p, y, prior_std=1.0, doubt=20.0))
     same(in_a_loop(prior_std=0.5, doubt=0.0), fit(log_p, y))

@@ -86,12 +86,31 @@ def test_out_of_fold_no_label_was_seen_by_the_fit_that_judges_it():
     np.testing.assert_allclose(apart, -math.log(3), rtol=1e-5)
     together = bayesal.out_of_fold(posterior, state, x, num_folds=3)
     assert apart.shape[0] == 50 and float(together[0][:, :24].max()) > -0.1  # a copy gave the label away
-    assert np.isfinite(TEMPERATURE(*together).temperature)
+    assert np.isfinite(together[0]).all() and 0.05 < float(TEMPERATURE(*together).temperature) < 20
+    with pytest.raises(checks.WrongSize, match="not the pool") as caught:
+        bayesal.out_of_fold(posterior, state, x[:20])
+    assert caught.value.argument == "x"
+    with pytest.raises(checks.WrongType, match="`posterior`"):
+        oracles.as_users_do(bayesal.out_of_fold)(elephant, state, x)
+    broken = posterior._replace(fit=lambda key, state, data, hparams: (state, FitInfo(jnp.float32(jnp.nan), jnp.int32(3))))
+    with pytest.raises(checks.TrainingFailed, match="3 of 3 fits"):
+        bayesal.out_of_fold(broken, state, x, num_folds=3)
     for error, options in ((checks.WrongSize, {"num_folds": 25}), (checks.WrongSize, {"num_folds": 1}), (checks.WrongSize, {"groups": np.zeros(60, int)}),
                            (checks.WrongSize, {"groups": COPIES[:50]}), (checks.WrongType, {"groups": np.ones(60)})):
         with pytest.raises(error) as caught:
             oracles.as_users_do(bayesal.out_of_fold)(posterior, state, x, **options)
         assert caught.value.argument in options
+
+
+def test_folds_whose_fits_broke_calibrate_nothing():
+    """Fits that miss labels give NaN; the one on all labels is sound, and goes uncalibrated."""
+    fit = lambda key, state, data, hparams: (jnp.where(data.count < 12, jnp.nan, 0.0), FitInfo(jnp.float32(0.0), jnp.int32(-1)))
+    apply = lambda state, draw, x: jax.nn.log_softmax(jnp.array([3.0, 0.0, 0.0]) + state)
+    posterior = Posterior(lambda key, x: jnp.float32(0.0), fit, lambda key, state, num: jnp.zeros(num), apply)
+    learner = bayesal.learner(posterior, acquire.uniform(), size=2, capacity=20, num_draws=2, calibrate=TEMPERATURE)
+    state = learner.tell(learner.init(KEY, X[:20]), X[:20], np.arange(12), np.arange(12) % 3)
+    assert float(state.temperature) == 1.0 and not bool(state.report.calibration.determined)
+    assert np.isfinite(bayesal.predictive(posterior, state).mean(X[:4])).all()
 
 
 def boaster():

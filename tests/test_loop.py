@@ -541,7 +541,7 @@ from bayesal import acquire, calibrate, networks, posteriors, retune, select
 x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 3
 learner = bayesal.learner(
     posteriors.mc_dropout(networks.mlp(6, 3, (8,))), acquire.batch_bald(configurations=20), size=4, capacity=40, num_draws=6, num_folds=2,
-    hparams=bayesal.HParams(steps=5), retune=retune.population(2, retune.space(steps=(5, 10)), proposer=retune.nearby()), calibrate=calibrate.temperature())
+    hparams=bayesal.HParams(steps=5), retune=retune.population(2, retune.space(steps=(5, 10))), calibrate=calibrate.temperature())
 state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), y[:10])
 log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(6, 30)))
 targeted = select.batch_epig(jax.random.key(0), log_probs, log_probs[:, :5], 4, configurations=60)

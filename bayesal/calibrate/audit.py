@@ -37,7 +37,7 @@ def corrected(
     >>> bool(corrected(temperature(), log_probs, labels, valid, jnp.zeros(8, bool)).temperature == alone.temperature)  # no audit yet
     True
     """
-    real = getattr(calibrator, "real", False)
+    real = getattr(calibrator, "real", False)  # the second fit needs no doubt: its prior is narrow, and what it corrects was held back already
     first = calibrator(prediction, labels, weights)
     second = (variance(prior_std=2 * prior_std) if real else temperature(prior_std=prior_std, doubt=0.0))(predictions.temper(prediction, first.temperature), labels, audit)
     most = jnp.exp(jnp.float32(2 * BOUND if real else BOUND))

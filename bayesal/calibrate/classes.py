@@ -21,7 +21,7 @@ def fit_temperature(
     """The temperature T that makes the averaged prediction of tempered draws most likely.
 
     Minimizes -sum_i w_i log mean_k softmax(log p_k(x_i) / T)[y_i] plus a prior on log T, normal with mean 0 and `prior_std`,
-    whose weight fades as (1 - N/500)^2 and is 0 from 500 labels on. All draws are tempered by one T *before* averaging:
+    whose weight fades as (1 - N/500)^2 and is 0 from 500 labels on (of more than ten classes: 50 of each). All draws are tempered by one T *before* averaging:
     the loss is that of what is used. The labels must be held out: no draw may have been fitted on them.
 
     Args:
@@ -58,9 +58,9 @@ def temperature(*, prior_std: float = CROSS_FITTED["prior_std"], doubt: float = 
     """The calibrator of a learner: `fit_temperature` on out-of-fold predictions.
 
     Those come from nets that know fewer labels than the one that is used: with two labels of each class, half of those of the class that is held out. They look too
-    sure where that one is not, so that a temperature does harm while labels are few, and the prior holds it back: log T has a standard deviation of 0.3 with two
-    labels per class, 0.58 with ten, 1 with many. Over six data sets and nets trained too briefly, as by default and too long, that gains more and does less harm than
-    0.5 throughout (`experiments/priors.py`).
+    sure where that one is not, so that a temperature does harm while labels are few, and the prior holds it back: log T has a standard deviation of about 0.3 with two
+    labels per class, 0.7 with ten. On average over six data sets, and nets trained briefly and long, that gains more than 0.5 and does less harm
+    (`experiments/priors.py`). For labels that no net has seen take `fit_temperature`, or its `prior_std=0.5, doubt=0`.
     """
     return Calibrator(functools.partial(_fit, prior_std=width(prior_std), doubt=doubted(doubt)))
 
@@ -110,4 +110,4 @@ def nll_and_slope(
 @jax.jit
 def _fit(log_probs, labels, weights, prior_std, doubt):
     log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
-    return search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND, doubt * log_probs.shape[-1])
+    return search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND, doubt, log_probs.shape[-1])

@@ -13,7 +13,7 @@ from bayesal.types import Prediction, Scaling
 
 BOUND = math.log(20.0)  # |log T| of classes never exceeds this, and of real labels twice this: T scales a variance there
 CROSS_FITTED = {"prior_std": 1.0, "doubt": 20.0}  # for labels that were held out in turn (`experiments/priors.py`)
-FADE = 500  # labels from which on the prior has no weight at all
+FADE = 500  # labels from which on the prior has no weight at all; with more than ten classes fifty of each
 GRID = 25  # places at which the slope of the loss is looked at before bisection; odd, so that T = 1 is one of them
 HALVINGS = 20  # of an interval of 1/12 of the range: to 1e-6 of log T
 
@@ -86,15 +86,17 @@ def labels_worth(weights: Float[Array, " N"]) -> Float[Array, ""]:
     return jnp.where(squares > 0, jnp.square(total) / jnp.where(squares > 0, squares, 1.0), 0.0)
 
 
-def strength(count: Float[Array, ""], determined: Bool[Array, ""], prior_std: Any, doubt: Any) -> Float[Array, ""]:
-    """What half a squared log T costs, per label: `(1 + doubt/N) / (std^2 N)`, faded as `(1 - N/500)^2` where the data have an optimum of their own."""
-    fade, many = jnp.square(jnp.maximum(1.0 - count / FADE, 0.0)), jnp.maximum(count, 1.0)
-    return jnp.where(determined, fade, 1.0) * (1.0 + doubt / many) / (prior_std**2 * many)
+def strength(count: Float[Array, ""], determined: Bool[Array, ""], prior_std: Any, doubt: Any = 0.0, classes: int = 1) -> Float[Array, ""]:
+    """What half a squared log T costs, per label: `(1 + doubt C / N) / (std^2 N)`, faded as `(1 - N/500)^2` (from ten classes on `(1 - N / 50 C)^2`) where the data
+    have an optimum of their own."""
+    fade, many = jnp.square(jnp.maximum(1.0 - count / (FADE * max(1.0, classes / 10)), 0.0)), jnp.maximum(count, 1.0)
+    return jnp.where(determined, fade, 1.0) * (1.0 + doubt * classes / many) / (prior_std**2 * many)
 
 
 def search(
-    look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, " N"], impossible: Int[Array, ""], prior_std: Any, bound: float, doubt: Any = 0.0
-) -> Temperature:
+    look: Callable[[Array], tuple[Array, Array]], weights: Float[Array, " N"], impossible: Int[Array, ""], prior_std: Any, bound: float, doubt: Any = 0.0,
+    classes: int = 1,
+) -> Temperature:  # fmt: skip
     """The log T of least loss plus prior within the bound: a grid, then bisection on the slope.
 
     `look(log_t)` gives the mean loss and its slope.
@@ -104,7 +106,7 @@ def search(
     losses, slopes = jax.lax.map(look, grid)
     # an optimum of the data alone: the slope turns from falling to rising somewhere inside
     determined = jnp.any((slopes[:-1] < 0) & (slopes[1:] >= 0)) & (count > 1)
-    cost = strength(count, determined, prior_std, doubt)
+    cost = strength(count, determined, prior_std, doubt, classes)
     best = jnp.argmin(losses + 0.5 * cost * jnp.square(grid))
     low, high = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, GRID - 1)]
 

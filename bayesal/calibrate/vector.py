@@ -89,10 +89,10 @@ def _step(values, log_probs, labels, share_of, costs):
 def _fit(log_probs, labels, weights, prior_std, class_std, doubt):
     log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
     count, classes = labels_worth(weights), log_probs.shape[-1]
-    one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND, doubt * classes)
+    one = search(nll_and_slope(log_probs, labels, weights), weights, impossible, prior_std, BOUND, doubt, classes)
     fade = jnp.maximum(jnp.square(jnp.maximum(1.0 - count / (FADE * classes), 0.0)), LEAST)
     cost = fade / (class_std**2 * jnp.maximum(count, 1.0))
-    costs = (strength(count, one.determined, prior_std, doubt * classes), cost, cost)
+    costs = (strength(count, one.determined, prior_std, doubt, classes), cost, cost)
     share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
     start = (jnp.log(one.temperature), jnp.zeros(classes), jnp.zeros(classes))
     values = jax.lax.fori_loop(0, STEPS, lambda _, values: _step(values, log_probs, labels, share_of, costs), start)

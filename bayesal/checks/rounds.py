@@ -153,8 +153,10 @@ def hparams(values: Any) -> None:
 def structures(name: str, said: str, highest: int, count: int) -> None:
     """Structures that a posterior has."""
     if not 0 <= highest < count:
-        has = f"`any_of` {count}, numbered from 0 to {count - 1}" if count > 1 else "one structure: pass posteriors.any_of(posterior, another)"
-        raise WrongSize(name, f"{said}, and the posterior has {has}.")
+        has = f"{count} structures, numbered from 0 to {count - 1}" if count > 1 else "one structure"
+        raise WrongSize(
+            name, f"{said}, and the posterior has {has}. Structures are what `posteriors.any_of(one, another)` is built of, and `retune.space(structure=2)` searches two; a "
+            "`Posterior` of your own says how many it has by its field `structures`.")
 
 
 def parameters(values: Any) -> None:

@@ -3,11 +3,13 @@
 A proposer is two pure functions: `ask` gives points to try, `tell` adds a round's results to what is known. All run inside the round's compiled program.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import checks
@@ -47,10 +49,9 @@ def nearby(local: float = 0.5, width: float = 0.2) -> Proposer:
 
     def ask(key, history, space, incumbent, size):
         del history
-        near_key, fresh_key = jax.random.split(key)
         center, neighbors = spaces.ranks(space, incumbent), round(local * size)
-        near = _around(near_key, jnp.broadcast_to(center, (neighbors, center.shape[0])), width, space)
-        return jnp.concatenate([near, jax.random.uniform(fresh_key, (size - neighbors, center.shape[0]))])
+        luck, fresh = _uniforms(key, (3, neighbors, center.shape[0]), (size - neighbors, center.shape[0]))
+        return jnp.concatenate([_around(luck, center, width, space), fresh])
 
     return Proposer(ask)
 
@@ -78,18 +79,17 @@ def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
         raise checks.OutOfRange("fading", f"`fading` = {fading} must be > 0 rounds.")
 
     def ask(key, history, space, incumbent, size):
-        fresh_key, pool_key, near_key, draw_key = jax.random.split(key, 4)
         anew = min(size, max(int(size > 1), round(fresh * size)))
         center = spaces.ranks(space, incumbent)
-        everywhere = jax.random.uniform(fresh_key, (anew, center.shape[0]))
+        axes, number = center.shape[0], size - anew
+        everywhere, wide, near, lengths, noises, which, values = _uniforms(
+            key, (anew, axes), (POOL // 2, axes), (3, POOL - POOL // 2, axes), (GUESSES, axes), (GUESSES,), (number, GUESSES), (number, POOL))
         if anew == size:
             return everywhere
-        seen = recent(history, space)
-        wide = jax.random.uniform(pool_key, (POOL // 2, center.shape[0]))
-        near = _around(near_key, jnp.broadcast_to(center, (POOL - POOL // 2, center.shape[0])), 0.15, space)
-        pool = jnp.concatenate([wide, near])
+        pool = jnp.concatenate([wide, _around(near, center, 0.15, space)])
         pool = spaces.ranks(space, spaces.values(space, pool, incumbent))  # as they would be tried: whole steps, the middle of a choice
-        return jnp.concatenate([pool[_thompson(draw_key, seen, pool, size - anew, _unordered(space), fading)], everywhere])
+        luck = Luck(_between(lengths, 0.15, 4.0), _between(noises, 0.03, 1.0), -jnp.log(-jnp.log(which)), _normals(values))
+        return jnp.concatenate([pool[_thompson(luck, recent(history, space), pool, _unordered(space), fading)], everywhere])
 
     return Proposer(ask)
 
@@ -106,11 +106,35 @@ class Seen(NamedTuple):
     valid: Bool[Array, " R"]
 
 
-def _around(key: Key, centers: Float[Array, "P D"], width: float, space: HParams) -> Float[Array, "P D"]:
-    """Neighbors; choices without order jump anywhere, with the chance `width`."""
-    step_key, jump_key, where_key = jax.random.split(key, 3)
-    near = jnp.clip(centers + width * jax.random.normal(step_key, centers.shape), 0.0, 1.0)
-    anywhere = jnp.where(jax.random.bernoulli(jump_key, width, centers.shape), jax.random.uniform(where_key, centers.shape), centers)
+class Luck(NamedTuple):
+    """What a surrogate leaves to chance: its hyperparameters to weigh, which of them each proposal takes (Gumbel), and its function (normal)."""
+
+    lengths: Float[Array, "G D"]
+    noises: Float[Array, " G"]
+    which: Float[Array, "P G"]
+    functions: Float[Array, "P Q"]
+
+
+def _uniforms(key: Key, *shapes: tuple[int, ...]) -> list[Array]:
+    """Uniform numbers in (0, 1) of several shapes, drawn at once: each call for random numbers takes long to compile."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    flat = jax.random.uniform(key, (int(ends[-1]),), jnp.float32, minval=2.0**-24, maxval=1.0)
+    return [part.reshape(shape) for part, shape in zip(jnp.split(flat, ends[:-1]), shapes, strict=True)]
+
+
+def _normals(uniforms: Array) -> Array:
+    return math.sqrt(2.0) * jax.lax.erf_inv(2.0 * uniforms - 1.0)
+
+
+def _between(uniforms: Array, low: float, high: float) -> Array:
+    """Log-uniform between two bounds."""
+    return jnp.exp(math.log(low) + uniforms * math.log(high / low))
+
+
+def _around(luck: Float[Array, "3 P D"], center: Float[Array, " D"], width: float, space: HParams) -> Float[Array, "P D"]:
+    """Neighbors, of uniform numbers; choices without order jump anywhere, with the chance `width`."""
+    near = jnp.clip(center[None] + width * _normals(luck[0]), 0.0, 1.0)
+    anywhere = jnp.where(luck[1] < width, luck[2], center[None])
     return jnp.where(_unordered(space)[None], anywhere, near)
 
 
@@ -135,11 +159,8 @@ def recent(history: History, space: HParams) -> Seen:
                 gos, louder.astype(jnp.float32), valid)
 
 
-def _thompson(key: Key, seen: Seen, pool: Float[Array, "Q D"], number: int, choices: Bool[Array, " D"], fading: float) -> Array:
+def _thompson(luck: Luck, seen: Seen, pool: Float[Array, "Q D"], choices: Bool[Array, " D"], fading: float) -> Array:
     """Rows of the pool, each the lowest of one function drawn from the process; no point twice while there is another."""
-    length_key, noise_key, pick_key, draw_key = jax.random.split(key, 4)
-    lengths = jnp.exp(jax.random.uniform(length_key, (GUESSES, pool.shape[1]), minval=jnp.log(0.15), maxval=jnp.log(4.0)))
-    noises = jnp.exp(jax.random.uniform(noise_key, (GUESSES,), minval=jnp.log(0.03), maxval=jnp.log(1.0)))
     fade = jnp.exp(-jnp.abs(seen.ages[:, None] - seen.ages[None]) / fading)
     both = seen.valid[:, None] & seen.valid[None]
     target = jnp.where(seen.valid, seen.values, 0.0)
@@ -152,21 +173,21 @@ def _thompson(key: Key, seen: Seen, pool: Float[Array, "Q D"], number: int, choi
         white = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
         return factor, white, -0.5 * jnp.sum(white**2) - jnp.sum(jnp.log(jnp.diagonal(factor)))
 
-    evidence = jax.lax.map(lambda guess: fit(*guess)[2], (lengths, noises))
-    drawn = jax.random.categorical(pick_key, evidence, shape=(number,))
+    evidence = jax.lax.map(lambda guess: fit(*guess)[2], (luck.lengths, luck.noises))
+    drawn = jnp.argmax(evidence[None] + luck.which, axis=1)
 
     def propose(taken, args):
-        key, guess = args
-        factor, white, _ = fit(lengths[guess], noises[guess])
-        across = jnp.where(seen.valid[:, None], past[:, None] * _kernel(seen.units, pool, lengths[guess], choices), 0.0)
+        normal, guess = args
+        factor, white, _ = fit(luck.lengths[guess], luck.noises[guess])
+        across = jnp.where(seen.valid[:, None], past[:, None] * _kernel(seen.units, pool, luck.lengths[guess], choices), 0.0)
         solved = jax.scipy.linalg.solve_triangular(factor, across, lower=True)
-        covariance = _kernel(pool, pool, lengths[guess], choices) - solved.T @ solved
+        covariance = _kernel(pool, pool, luck.lengths[guess], choices) - solved.T @ solved
         root = jnp.linalg.cholesky(covariance + 1e-3 * jnp.eye(pool.shape[0]))
-        values = solved.T @ white + root @ jax.random.normal(key, (pool.shape[0],))
+        values = solved.T @ white + root @ normal
         best = jnp.argmin(jnp.where(taken | ~jnp.isfinite(values), jnp.inf, values))
         return taken | jnp.all(pool == pool[best][None], axis=1), best
 
-    return jax.lax.scan(propose, jnp.zeros(pool.shape[0], bool), (jax.random.split(draw_key, number), drawn))[1]
+    return jax.lax.scan(propose, jnp.zeros(pool.shape[0], bool), (luck.functions, drawn))[1]
 
 
 def _kernel(a: Float[Array, "R D"], b: Float[Array, "Q D"], length: Float[Array, " D"], choices: Bool[Array, " D"]) -> Float[Array, "R Q"]:

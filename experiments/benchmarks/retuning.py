@@ -41,7 +41,8 @@ def search(title, posterior, x, y, space, start, repeats):
     """The ratio, for races and for whole populations, and the ways to run fits together."""
     start, labeled = as_traced(start), Labeled(x[:CAPACITY], jnp.asarray(y[:CAPACITY]), jnp.int32(LABELS))
     split = folds.split(jax.random.key(0), labeled, FOLDS)
-    task = lambda: folds.task(jax.random.key(1), posterior, labeled, split, 20, posterior.init(jax.random.key(5), x[0]), jnp.asarray(programs.LOG_TEMPERATURES), final=False, kept=False)
+    keys = folds.keys(jax.random.key(1), FOLDS)
+    task = lambda: folds.task(keys, posterior, labeled, split, 20, folds.beginnings(keys, posterior, x[0]), jnp.asarray(programs.LOG_TEMPERATURES), final=False, kept=False)
     one = jax.jit(lambda fold, hparams: folds.fit_apart(jax.random.key(2), posterior, posterior.init(jax.random.key(3), x[0]), labeled, hparams, fold)[0])
     for halve in (True, False):
         retuner = retune.population(8, space, halve=halve)
