@@ -194,7 +194,7 @@ def plot_panels(records, panels, *, logarithmic=()):
             ax.plot(x, middle, color=paint[name], lw=2.2, label=name, solid_capstyle="round")
         ax.set(xlabel="labels", yscale="log" if field in logarithmic else "linear")
         ax.set_title(title, loc="left", fontsize=11, color=INK)
-    axes[0, 0].legend(frameon=False, fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)  # over no line
     figure.suptitle(f"Median and interquartile band over {seeds} seed{'s' * (seeds != 1)}", fontsize=9, color=GRAY)
     return figure
 

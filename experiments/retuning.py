@@ -160,7 +160,7 @@ def main(config: Config, out: Path) -> list[dict]:
 def draw(records: list[dict], best: str):
     """By labels: tempered NLL less that of the best fixed setting, and the steps that each arm takes."""
     fixed = {(r["seed"], r["round"]): r["nll_tempered"] for r in records if r["strategy"] == best}
-    shown = ("default", "tuned once", "tuned once, untempered", "nearby", "ensemble")
+    shown = ("default", "tuned once", "tuned once, untempered", "surrogate", "ensemble")
     found = [r | {"excess": r["nll_tempered"] - fixed[r["seed"], r["round"]], "steps": r["hparams"]["steps"]} for r in records if r["strategy"] in shown]
     return pictures.plot_panels(found, {"excess": "tempered test NLL less the best fixed setting's", "steps": "steps of a fit"}, logarithmic=("steps",))
 
