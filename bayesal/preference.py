@@ -97,7 +97,8 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
 def bald(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, chunk: int = CHUNK) -> Strategy:
     """The pairs whose answer tells most about the items' worth, in closed form: `scores.probit.bald` of the latent difference.
 
-    No draws are looked at, so none can be too few.
+    No draws are looked at, so none can be too few. It asks about items unlike all others; where a ranking of those there are is wanted, `acquire.epig` finds it
+    sooner (`experiments/preference.py`).
 
     Args:
       kernel, features: those of the `posteriors.preference` that it goes with.
