@@ -36,7 +36,7 @@ def test_a_draw_is_one_function(case, chunk):
     model, (x, _) = predictive(case), problem()
     rows = {1: 14, 7: 126}.get(chunk, POOL)  # whole chunks
     parts = [model(x[i : i + chunk]) for i in range(0, rows, chunk)]
-    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), model(x)[:, :rows], atol=1e-5)
+    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), model(x)[:, :rows], rtol=1e-5, atol=1e-5)
 
 
 @every_posterior
@@ -140,7 +140,7 @@ def test_embeddings_are_one_row_per_point(case):
         return
     features = model.embed(x)
     assert features.ndim == 2 and features.shape[0] == POOL
-    np.testing.assert_allclose(features[:5], model.embed(x[:5]), atol=1e-6)
+    np.testing.assert_allclose(features[:5], model.embed(x[:5]), atol=1e-5)  # as exact as predictions: products of other shapes round otherwise
 
 
 @every_posterior

@@ -22,7 +22,7 @@ AFFINE = networks.from_functions(
     lambda key, x: {"kernel": 0.1 * jax.random.normal(key, (x.shape[0], 1)), "bias": jnp.zeros(1)}, lambda w, x, key: x @ w["kernel"] + w["bias"],
     embed=lambda w, x: x)
 LOGISTIC = networks.from_functions(
-    lambda key, x: {"kernel": 0.1 * jax.random.normal(key, (2, 1))}, lambda w, x, key: jnp.concatenate([jnp.zeros(1), x @ w["kernel"]]))
+    lambda key, x: {"kernel": 0.1 * jax.random.normal(key, (2, 1), jnp.float32)}, lambda w, x, key: jnp.concatenate([jnp.zeros(1), x @ w["kernel"]]))
 
 
 def regression(rows=40, seed=0):

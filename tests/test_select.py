@@ -156,7 +156,8 @@ def test_screened_batches_are_those_of_a_full_sweep(monkeypatch):
     problems = [oracles.random_log_probs(seed, (20, 400, 4), scale=1.5)[0] for seed in range(8)]
     lazy = [select.batch_bald(jax.random.key(0), log_p, 8, configurations=640) for log_p in problems]
     monkeypatch.setattr(configurations, "screening", lambda *given: 0)
-    monkeypatch.setattr(module, "SLACK", 1e3)  # nothing is left out of programs traced from here on
+    lazily = module.best_first
+    monkeypatch.setattr(module, "best_first", lambda bound, tie, slack, *rest: lazily(bound, tie, 1e9, *rest))  # programs traced from here on leave nothing out
     full = jax.jit(lambda log_p: batch_bald_program.__wrapped__(jax.random.key(0), log_p, jnp.ones(400, bool), 8, 640))
     for picked, whole in zip(lazy, map(full, problems), strict=True):
         np.testing.assert_array_equal(picked.indices, whole.indices)

@@ -100,7 +100,7 @@ def _chain(key: Key, start: PyTree, energy: Callable[[PyTree], Array], sizes: Si
         state, late = kernel.sample(state, (), {}), i >= sizes.warmup
         slot = jnp.maximum(i - sizes.warmup, 0) // sizes.thin  # the last to write to a slot stays
         kept = kept.at[slot].set(state.z.astype(flat.dtype))
-        return state, kept, divergences + (late & state.diverging), total + jnp.where(late, state.potential_energy, 0.0)
+        return state, kept, divergences + (late & state.diverging), total + jnp.where(late, state.potential_energy, 0.0).astype(jnp.float32)
 
     first = kernel.init(key, sizes.warmup, flat.astype(jnp.result_type(float)))
     held = copies(flat, sizes.samples)
