@@ -69,7 +69,7 @@ def potential(
 
     def energy(params):
         here = jax.lax.stop_gradient(params)
-        add = lambda block, total: jax.tree.map(jnp.add, total, jax.value_and_grad(part)(here, block))
+        add = lambda block, total: jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, jax.value_and_grad(part)(here, block))
         value, slope = jax.lax.fori_loop(0, -(-labeled.count // batch), add, jax.value_and_grad(prior)(here))
         # a loop to a traced bound has no gradient of its own: the value as it is, and the slope found beside it
         return value + sum(jax.tree.leaves(jax.tree.map(lambda s, p, h: jnp.vdot(s, p - h), slope, params, here)))
