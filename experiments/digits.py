@@ -35,7 +35,7 @@ class Config:
     hidden: int = 128
     candidates: int = 6
     max_steps: int = 300
-    folds: int = 2
+    folds: int = 5
     threads: int = 2
 
 

@@ -39,7 +39,7 @@ first = np.concatenate([np.flatnonzero(labels == c)[:2] for c in range(10)])
 
 # %%
 posterior = posteriors.mc_dropout(networks.mlp(64, 10))
-parts = dict(size=10, capacity=80, num_draws=100, retune=retune.population(4, retune.space(steps=(50, 200))), calibrate=calibrate.temperature(), num_folds=2)
+parts = dict(size=10, capacity=80, num_draws=100, retune=retune.population(4, retune.space(steps=(50, 200))), calibrate=calibrate.temperature())
 learners = {"random": bayesal.learner(posterior, acquire.uniform(), **parts), "BatchBALD": bayesal.learner(posterior, acquire.batch_bald(), **parts)}
 
 
