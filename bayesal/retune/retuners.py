@@ -72,8 +72,8 @@ def population(
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits` is given. A round costs
         `sum(rungs(size, folds))` fits, 18 for 8 candidates and 5 folds, and the one on all labels that every round makes.
       space: what is searched; default `space()`.
-      proposer: default `surrogate()`, which learns from all rounds and finds slightly better nets (`experiments/retuning.py`) than `nearby()`, around the
-        incumbent.
+      proposer: default `surrogate()`, which learns from all rounds; `nearby()` looks around the incumbent. With few labels they are level with points at random,
+        with hundreds slightly ahead (`experiments/proposers.py`).
       halve: False fits every candidate for every fold.
       fits: the most fits a round's search may cost, in place of `size`.
       seconds: the round goes on with more candidates, on other folds, until so many seconds are over or the next go would end later, at least once (the very
