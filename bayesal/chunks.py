@@ -15,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 PyTree = Any
 
 SMALL = 2**16  # numbers; see `over_fits`
+LAPACK = ("cholesky", "triangular_solve", "eigh", "svd", "qr", "geqrf", "lu")
 IN_CACHE = 2**18  # numbers looked at together: more fall out of cache between one pass and the next, fewer are not worth sharing between cores
 
 
@@ -77,16 +78,23 @@ def over_fits(function: Callable[..., PyTree], *args: PyTree, mesh: Mesh | None 
     """`function(*arg)` for every fit of a population (leading axis of every leaf), in pieces on the devices of a mesh if there is one.
 
     vmap; on CPU a loop where one fit takes in more than `SMALL` numbers, or is alone. There ten fits of a small MLP take 1.2 to 1.6 times as long
-    in a loop, and ten of a convolutional net or of a wide MLP 1.1 to 1.4 times as long under vmap: their arrays fall out of the cache.
+    in a loop, and ten of a convolutional net or of a wide MLP 1.1 to 1.4 times as long under vmap: their arrays fall out of the cache. Fits that solve linear
+    systems are looped too: batches of LAPACK's routines can wait for one another for ever (six Gaussian processes of 100 labels, jaxlib 0.10.2, two cores).
     """
     leaves = jax.tree.leaves(args)
     numbers = sum(leaf.size // leaf.shape[0] for leaf in leaves)
 
     def every(*part):
-        looped = on_cpu() and (numbers > SMALL or leaves[0].shape[0] == 1)
+        looped = on_cpu() and (numbers > SMALL or leaves[0].shape[0] == 1 or _solves(function, jax.tree.map(lambda leaf: leaf[0], part)))
         return jax.lax.map(lambda one: function(*one), part) if looped else jax.vmap(function)(*part)
 
     return across(every, mesh)(*args)
+
+
+def _solves(function: Callable[..., PyTree], one: PyTree) -> bool:
+    """Whether a function calls LAPACK."""
+    program = str(jax.make_jaxpr(lambda args: function(*args))(one))
+    return any(f"= {name}" in program for name in LAPACK)
 
 
 def fits_together() -> int | None:

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 import bayesal
-from bayesal import checks, posteriors, preference
+from bayesal import acquire, calibrate, checks, posteriors, preference
 from bayesal.posteriors import inducing
 from bayesal.posteriors.gp import FIRST_NOISE, Process, evidence, latent
 from bayesal.posteriors.kernels import MATERN52, RBF, basis, covariance
@@ -250,3 +250,14 @@ def test_what_cannot_be_compared_is_refused():
         preference.pool(jax.random.key(0), ITEMS[:1], 5)
     with pytest.raises(checks.WrongSize, match="`classes`"):
         posteriors.gp_classification(1)
+
+
+def test_comparisons_are_cross_fitted_at_any_capacity():
+    """Six fits side by side waited for one another for ever, from about a hundred places on."""
+    items = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    x, rows = preference.pool(jax.random.key(0), items, 100)
+    learner = bayesal.learner(
+        posteriors.preference(), acquire.uniform(), size=5, capacity=100, num_draws=4, hparams=HParams(steps=5), calibrate=calibrate.temperature())
+    answers = (items[rows[:10, 0], 0] < items[rows[:10, 1], 0]).astype(np.int32)
+    state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), answers)
+    assert np.isfinite(state.temperature) and 0.05 < float(state.temperature) < 20
