@@ -81,3 +81,9 @@ def test_over_draws_and_over_fits_map_the_leading_axis():
     assert np.array_equal(chunks.over_draws(one, draws), want)
     assert np.array_equal(chunks.over_fits(one, draws), want)
     assert chunks.on_cpu() == (jax.default_backend() == "cpu")
+
+
+def test_fits_that_call_lapack_run_one_after_another_on_cpu():
+    program = lambda fit: str(jax.make_jaxpr(lambda a: chunks.over_fits(fit, a))(jnp.zeros((3, 2, 2))))
+    assert "scan" in program(lambda a: jnp.linalg.cholesky(a + jnp.eye(2))) and "scan" in program(lambda a: jnp.linalg.qr(a)[1])
+    assert "scan" not in program(lambda a: a @ a)

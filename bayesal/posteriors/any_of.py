@@ -116,7 +116,7 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
 def _alike(posteriors: Sequence[Posterior]) -> None:
     """Refuses posteriors that cannot stand for one another."""
     for posterior in posteriors:
-        checks.a(Posterior, posterior, "posteriors", "posteriors.point(network)")
+        checks.a(Posterior, posterior, "posteriors", "one after another: any_of(posterior, another), or any_of(*posteriors)")
     if len(posteriors) < 2:
         raise checks.WrongSize("posteriors", f"`posteriors` must be two or more to choose from, got {len(posteriors)}: any_of(posterior, another).")
     if len({p.real for p in posteriors}) > 1:
