@@ -1,5 +1,6 @@
 """The loop: `init`, `ask`, `tell` over a `LearnerState`. Pure functions; what may fail on values is checked at the edge."""
 
+import inspect
 import warnings
 import weakref
 from collections import OrderedDict
@@ -157,6 +158,13 @@ def _kinds(posterior, strategy, retune, calibrate, hparams) -> None:
             kinds = ("real labels", "classes: pass calibrate.temperature()") if real else ("classes", "real numbers: pass calibrate.variance()")
             raise checks.WrongType("calibrate", f"this calibrator is for {kinds[0]}, and the posterior's labels are {kinds[1]}, or calibrate=None.")
     checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
+    try:
+        inspect.signature(strategy).bind(*range(5))
+    except TypeError as error:
+        raise checks.WrongType(
+            "strategy", "`strategy` must take (key, predictive, x, available, size). A factory has to be called: acquire.batch_bald(); a score wrapped: acquire.top(scores.bald).") from error
+    except ValueError:  # a callable without a signature
+        pass
     checks.a(retuning.Retuner, retune, "retune", "retune.population()")
     checks.hparams(hparams)
     checks.structures("hparams", f"`hparams.structure` = {int(hparams.structure)}", int(hparams.structure), posterior.structures)

@@ -11,7 +11,7 @@ import pytest
 from laws import CLASSES, FEATURES, HPARAMS, labeled, problem, same
 
 import bayesal
-from bayesal import acquire, calibrate, checks, likelihoods, networks, posteriors, retune
+from bayesal import acquire, calibrate, checks, likelihoods, networks, posteriors, retune, scores
 from bayesal.predictives import Predictive
 from bayesal.types import FitInfo, Network, Posterior
 
@@ -145,6 +145,13 @@ def test_a_learner_refuses_structures_that_its_posterior_lacks():
                 build(posterior, **{argument: value})
             assert error.value.argument == argument
     build(CHOICE, hparams=structure(1), retune=retune.population(2, retune.space(structure=2)))
+
+
+@pytest.mark.parametrize("strategy", [acquire.batch_bald, scores.bald, acquire.top])
+def test_a_factory_or_a_score_is_no_strategy(strategy):
+    with pytest.raises(checks.WrongType, match="has to be called") as error:
+        oracles.as_users_do(bayesal.learner)(PLAIN[0], strategy, size=1, capacity=9)
+    assert error.value.argument == "strategy"
 
 
 def rows(scale: float) -> Posterior:
