@@ -1,11 +1,15 @@
-"""What every doctest may use without importing it. The settings of JAX for the tests are in tests/conftest.py."""
+"""What every doctest may use without importing it. The settings of JAX for the tests are in
+tests/conftest.py.
+"""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _doctest_names(request: pytest.FixtureRequest, doctest_namespace: dict[str, object]) -> None:
-    """Hands `jax`, `jnp`, `np` and bayesal's public names to a doctest; a name of the doctest's own module wins over ours."""
+    """Hands `jax`, `jnp`, `np` and bayesal's public names to a doctest; a name of the doctest's own
+    module wins over ours.
+    """
     doctest = getattr(request.node, "dtest", None)
     if doctest is None:
         return

@@ -1,4 +1,6 @@
-"""Why these points: for every pick of a batch what it tells, what it adds, what is near it and what it displaced."""
+"""Why these points: for every pick of a batch what it tells, what it adds, what is near it and what
+it displaced.
+"""
 
 import html
 from typing import Any, NamedTuple
@@ -12,31 +14,43 @@ from bayesal import checks, maths, scores
 from bayesal.select import configurations as labels
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
-CONFIGURATIONS = 2000  # sampled label configurations behind the gains of a selection that reports none
+CONFIGURATIONS = (
+    2000  # sampled label configurations behind the gains of a selection that reports none
+)
 BY_GAIN, BY_SCORE, BY_CHANCE = "gain", "own score", "chance"
 
 
 class Explanation(NamedTuple):
-    """One entry per pick, in the order of the batch; information in nats. Printed, and shown by a notebook, it is a table.
+    """One entry per pick, in the order of the batch; information in nats. Printed, and shown by a
+    notebook, it is a table.
 
     index:      row of the pool.
     total:      entropy of the averaged prediction; `total = aleatoric + epistemic`.
     aleatoric:  mean entropy of the draws: noise that no label can take away.
     epistemic:  BALD of the pick alone.
-    gain:       what its label adds, about what `about` says, to the labels of the picks before it; about draws and targets at most `epistemic`.
+    gain:       what its label adds, about what `about` says, to the labels of the picks before it;
+      about draws and targets at most `epistemic`.
     joint:      information in the batch up to and including it, about the same; at most `ceiling`.
-    share:      `joint / ceiling`. Near 1 there is next to nothing left to learn from these draws; NaN where there is no ceiling.
-    saturated:  whether the picks before it had used up 95 % of the ceiling, so that its gain is mostly noise.
-    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" (of a batch about targets: by a bound on EPIG) once a greedy batch is saturated; or
-                "own score" where the selector reports no joint information; "chance" for an audit's picks, which the gains of the others do
+    share:      `joint / ceiling`. Near 1 there is next to nothing left to learn from these draws;
+      NaN where there is no ceiling.
+    saturated:  whether the picks before it had used up 95 % of the ceiling, so that its gain is
+      mostly noise.
+    ordered_by: what put it in its place: "gain"; "gain, near ties by BALD" (of a batch about
+                targets: by a bound on EPIG) once a greedy batch is saturated; or "own score" where
+                  the selector reports no joint information; "chance" for an audit's picks, which
+                  the gains of the others do
                 not count.
     nearest:    row of the nearest labeled point by Euclidean distance, or -1.
     distance:   how far that is, or NaN.
-    displaced:  the available point with the highest BALD that was left when this pick was made and that it beat although its own BALD is
-                lower: passed over because the picks before it made it redundant (or for another score). -1 if there was none.
+    displaced:  the available point with the highest BALD that was left when this pick was made and
+                that it beat although its own BALD is
+                lower: passed over because the picks before it made it redundant (or for another
+                  score). -1 if there was none.
     displaced_epistemic: its BALD, or NaN.
-    about:      what gains and joint information are about, of the whole batch: the draws, the targets, or a function.
-    ceiling:    the most that joint information can be: log K about the draws, the targets' mean BALD about targets, else NaN.
+    about:      what gains and joint information are about, of the whole batch: the draws, the
+      targets, or a function.
+    ceiling:    the most that joint information can be: log K about the draws, the targets' mean
+      BALD about targets, else NaN.
     """
 
     index: Int[np.ndarray, " B"]
@@ -57,26 +71,54 @@ class Explanation(NamedTuple):
 
     def table(self) -> list[dict[str, Any]]:
         """One dict per pick, with None where there is nothing to say."""
-        columns = {name: [_said(value.item()) for value in column] for name, column in zip(self._fields[:-2], self[:-2], strict=True)}
+        columns = {
+            name: [_said(value.item()) for value in column]
+            for name, column in zip(self._fields[:-2], self[:-2], strict=True)
+        }
         for name in ("nearest", "displaced"):
             columns[name] = [None if row < 0 else row for row in columns[name]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def caption(self) -> str:
         """What the gains are about, what bounds them, and from where on they are used up."""
-        most = "without a ceiling" if np.isnan(self.ceiling) else f"at most {self.ceiling:.4f} nats" + " (log K)" * (self.about is About.DRAWS)
-        late = f"; {100 * USED_UP:.0f} % used up before pick {int(np.argmax(self.saturated)) + 1}" if self.saturated.any() else ""
+        most = (
+            "without a ceiling"
+            if np.isnan(self.ceiling)
+            else f"at most {self.ceiling:.4f} nats" + " (log K)" * (self.about is About.DRAWS)
+        )
+        late = (
+            f"; {100 * USED_UP:.0f} % used up before pick {int(np.argmax(self.saturated)) + 1}"
+            if self.saturated.any()
+            else ""
+        )
         return f"gain and joint: information about the {self.about}, {most}{late}"
 
     def __str__(self) -> str:
-        rows = [list(self._fields[:-2]), *([_shown(v) for v in row.values()] for row in self.table())]
+        rows = [
+            list(self._fields[:-2]),
+            *([_shown(v) for v in row.values()] for row in self.table()),
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join([self.caption(), *("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)])
+        return "\n".join(
+            [
+                self.caption(),
+                *(
+                    "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+                    for row in rows
+                ),
+            ]
+        )
 
     def _repr_html_(self) -> str:
-        line = lambda tag, cells: "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        line = lambda tag, cells: (
+            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        )
         body = "".join(line("td", (_shown(v) for v in row.values())) for row in self.table())
-        return f"<table><caption>{self.caption()}</caption><thead>{line('th', self._fields[:-2])}</thead><tbody>{body}</tbody></table>"
+        head = line("th", self._fields[:-2])
+        return (
+            f"<table><caption>{self.caption()}</caption>"
+            f"<thead>{head}</thead><tbody>{body}</tbody></table>"
+        )
 
 
 def _said(value: Any) -> Any:
@@ -86,7 +128,13 @@ def _said(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float)
+        else ("yes" if value else "no")
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def explain(
@@ -100,29 +148,35 @@ def explain(
 ) -> Explanation:
     """What each pick of a batch tells, adds and displaced.
 
-    gain_b = I(y_b; w | y_1..y_(b-1)) = E[BALD of pick b under the posterior over draws after the labels before it];  0 <= gain_b <= BALD.
-    That is information about the draws. Gains and joint information are the selection's own where it reports them (greedy selectors), about what
-    it says they are about: those of batch EPIG are about the targets, those of a determinant about a function. For any other selection they are
-    about the draws, estimated from 2,000 sampled label configurations, the first exactly; together they show how much a batch chosen
-    point by point counts twice.
+    gain_b = I(y_b; w | y_1..y_(b-1)) = E[BALD of pick b under the posterior over draws after the
+    labels before it];  0 <= gain_b <= BALD. That is information about the draws. Gains and joint
+    information are the selection's own where it reports them (greedy selectors), about what it says
+    they are about: those of batch EPIG are about the targets, those of a determinant about a
+    function. For any other selection they are about the draws, estimated from 2,000 sampled label
+    configurations, the first exactly; together they show how much a batch chosen point by point
+    counts twice.
 
     Args:
       log_probs: normalized log-probabilities that the batch was chosen from.
       selection: the batch; entries of -1 are left out.
-      features: a vector per pool point; together with `labeled` it says which labeled point is nearest.
+      features: a vector per pool point; together with `labeled` it says which labeled point is
+        nearest.
       labeled: rows of the pool that have labels.
       available: the points that could be picked; all if None.
       key: fixes the sampled configurations; `jax.random.key(0)` if None.
     Raises:
       NotLogProbabilities, NonFinite, WrongShape, WrongIndex.
     References:
-      Depeweg et al. 2018, https://arxiv.org/abs/1710.07283 (the split); Kirsch et al. 2019, https://arxiv.org/abs/1906.08158 (gains)
+      Depeweg et al. 2018, https://arxiv.org/abs/1710.07283 (the split); Kirsch et al. 2019,
+      https://arxiv.org/abs/1906.08158 (gains)
 
     >>> from bayesal import select
-    >>> copies = jnp.log(jnp.array([[0.9, 0.9, 0.6], [0.1, 0.1, 0.4]]))  # rows 0 and 1 are the same point
+    >>> # rows 0 and 1 are the same point
+    >>> copies = jnp.log(jnp.array([[0.9, 0.9, 0.6], [0.1, 0.1, 0.4]]))
     >>> log_probs = jnp.stack([copies, jnp.log1p(-jnp.exp(copies))], axis=-1)
     >>> why = explain(log_probs, select.top(scores.bald(log_probs), 2))
-    >>> [round(float(g), 2) for g in why.epistemic], [round(float(g), 2) for g in why.gain]  # the copy adds less than it tells alone
+    >>> # the copy adds less than it tells alone
+    >>> [round(float(g), 2) for g in why.epistemic], [round(float(g), 2) for g in why.gain]
     ([0.37, 0.37], [0.37, 0.15])
     """
     log_probs = checks.log_probs(log_probs, ndim=3)
@@ -130,40 +184,80 @@ def explain(
     picks, kept = _picks(selection, count)
     mask = np.asarray(checks.available_rows(available, count))
     if not mask[picks].all():
-        raise checks.WrongIndex("available", f"`available` leaves out rows that were picked: {checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.")
+        raise checks.WrongIndex(
+            "available",
+            "`available` leaves out rows that were picked: "
+            f"{checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.",
+        )
     bald = np.asarray(scores.bald(log_probs))
     chosen = log_probs[:, picks]
     parts = scores.decompose(chosen)
-    gain, joint, saturated, ordered_by, about, ceiling = _gains(selection, kept, chosen, bald[picks], key)
+    gain, joint, saturated, ordered_by, about, ceiling = _gains(
+        selection, kept, chosen, bald[picks], key
+    )
     if selection.audit is not None:
         ordered_by = np.where(np.asarray(selection.audit)[kept], BY_CHANCE, ordered_by)
     nearest, distance = _nearest(picks, features, labeled, count)
     displaced = _displaced(picks, bald, mask)
     share = joint / ceiling if ceiling else np.zeros_like(joint)
     return Explanation(
-        picks, np.asarray(parts.total), np.asarray(parts.aleatoric), bald[picks], gain, joint, share, saturated, ordered_by, nearest, distance,
-        displaced, np.where(displaced >= 0, bald[displaced], np.nan), about, ceiling)
+        picks,
+        np.asarray(parts.total),
+        np.asarray(parts.aleatoric),
+        bald[picks],
+        gain,
+        joint,
+        share,
+        saturated,
+        ordered_by,
+        nearest,
+        distance,
+        displaced,
+        np.where(displaced >= 0, bald[displaced], np.nan),
+        about,
+        ceiling,
+    )
 
 
 def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(selection, Selection):
-        raise checks.WrongShape("selection", f"`selection` must be a Selection, got {type(selection).__name__}. Of a Choice pass `choice.selection`.")
+        raise checks.WrongShape(
+            "selection",
+            f"`selection` must be a Selection, got {type(selection).__name__}. Of a Choice "
+            "pass `choice.selection`.",
+        )
     rows = np.asarray(selection.indices)
     kept = rows != -1
     return checks.indices(rows[kept], count, "selection"), kept
 
 
 def _gains(selection, kept, chosen, bald, key):
-    """Gain, joint information, saturation, order, and what they are about with its ceiling: as the selection reports them, or estimated."""
+    """Gain, joint information, saturation, order, and what they are about with its ceiling: as the
+    selection reports them, or estimated.
+    """
     if selection.about is None:
         ceiling = float(np.log(chosen.shape[0]))
         key = jax.random.key(0) if key is None else checks.key(key)
         gain = np.minimum(np.asarray(_along(key, chosen)), bald)
         joint = np.minimum(np.cumsum(gain, dtype=np.float32), np.float32(ceiling))
-        return gain, joint, np.asarray(labels.used_up(jnp.asarray(joint), jnp.float32(ceiling))), np.full(len(gain), BY_SCORE), About.DRAWS, ceiling
+        return (
+            gain,
+            joint,
+            np.asarray(labels.used_up(jnp.asarray(joint), jnp.float32(ceiling))),
+            np.full(len(gain), BY_SCORE),
+            About.DRAWS,
+            ceiling,
+        )
     gain, joint = np.asarray(selection.scores)[kept], np.asarray(selection.joint)[kept]
     if selection.ceiling is None:
-        return gain, joint, np.zeros(len(gain), bool), np.full(len(gain), BY_GAIN), selection.about, float("nan")
+        return (
+            gain,
+            joint,
+            np.zeros(len(gain), bool),
+            np.full(len(gain), BY_GAIN),
+            selection.about,
+            float("nan"),
+        )
     saturated = np.asarray(selection.saturated)[kept]
     ordered_by = np.where(saturated, f"{BY_GAIN}, near ties by {selection.about.fallback}", BY_GAIN)
     return gain, joint, saturated, ordered_by, selection.about, float(selection.ceiling)
@@ -171,10 +265,14 @@ def _gains(selection, kept, chosen, bald, key):
 
 @jax.jit
 def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
-    """Gain of each point given those before it, from configurations sampled from every draw in equal number."""
+    """Gain of each point given those before it, from configurations sampled from every draw in
+    equal number.
+    """
     draws = log_probs.shape[0]
     rows = draws * -(-CONFIGURATIONS // draws)
-    start = labels.Configurations(jnp.full((rows, draws), 1.0 / draws, jnp.float32), jnp.full(rows, 1.0 / rows, jnp.float32))
+    start = labels.Configurations(
+        jnp.full((rows, draws), 1.0 / draws, jnp.float32), jnp.full(rows, 1.0 / rows, jnp.float32)
+    )
 
     def one(state, now):
         key, log_p = now  # [K, C]
@@ -182,18 +280,29 @@ def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
         gain = labels.information(state, probs.T[None], maths.entropy(log_p)[None])[0]
         return labels.observe_sampled(key, state, probs, True), jnp.maximum(gain, 0.0)
 
-    return jax.lax.scan(one, start, (jax.random.split(key, log_probs.shape[1]), jnp.moveaxis(log_probs, 1, 0)))[1]
+    return jax.lax.scan(
+        one, start, (jax.random.split(key, log_probs.shape[1]), jnp.moveaxis(log_probs, 1, 0))
+    )[1]
 
 
 def _nearest(picks, features, labeled, count):
-    """The nearest labeled point of each pick, ties to the lowest row; -1 and NaN where there is none."""
+    """The nearest labeled point of each pick, ties to the lowest row; -1 and NaN where there is
+    none.
+    """
     if (features is None) != (labeled is None):
         missing = "features" if features is None else "labeled"
-        raise checks.WrongShape(missing, f"`{missing}` is missing: the nearest labeled point takes `features` [N, D] and `labeled` rows. Pass both, or neither.")
+        raise checks.WrongShape(
+            missing,
+            f"`{missing}` is missing: the nearest labeled point takes `features` [N, D] and "
+            "`labeled` rows. Pass both, or neither.",
+        )
     nearest, distance = np.full(len(picks), -1), np.full(len(picks), np.nan)
     if features is None:
         return nearest, distance
-    features, labeled = _features(features, count), np.sort(checks.indices(labeled, count, "labeled"))
+    features, labeled = (
+        _features(features, count),
+        np.sort(checks.indices(labeled, count, "labeled")),
+    )
     known = features[labeled].astype(np.float64)
     for b, pick in enumerate(picks if len(labeled) else ()):
         apart = np.sqrt(np.sum(np.square(known - features[pick]), axis=1))
@@ -204,10 +313,18 @@ def _nearest(picks, features, labeled, count):
 def _features(features, count):
     host = np.asarray(features)
     if host.ndim != 2 or len(host) != count:
-        raise checks.WrongShape("features", f"`features` must have shape ({count}, D), one vector per pool point; got {host.shape}. Flatten images first.")
+        raise checks.WrongShape(
+            "features",
+            f"`features` must have shape ({count}, D), one vector per pool point; got "
+            f"{host.shape}. Flatten images first.",
+        )
     bad = np.flatnonzero(~np.isfinite(host.astype(np.float32)).all(axis=1))
     if len(bad):
-        raise checks.NonFinite("features", f"`features` is NaN or infinite at {len(bad)} rows: {checks.listed(bad)}.", bad)
+        raise checks.NonFinite(
+            "features",
+            f"`features` is NaN or infinite at {len(bad)} rows: {checks.listed(bad)}.",
+            bad,
+        )
     return host
 
 

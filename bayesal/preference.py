@@ -1,9 +1,11 @@
-"""Which two items to compare next: candidate pairs as a pool, closed-form BALD over them, and the worth of every item.
+"""Which two items to compare next: candidate pairs as a pool, closed-form BALD over them, and the
+worth of every item.
 
-    x, rows = preference.pool(key, items, 2_000)                        # pairs [P, 2, D], and which items they are [P, 2]
-    init, ask, tell = bayesal.learner(posteriors.preference(), acquire.epig(100), size=5, capacity=200)  # or preference.bald()
-    state = tell(state, x, picks, preference.answers(rows[picks], winners))
-    preference.worth(state.posterior, items).mean                       # higher is better liked
+x, rows = preference.pool(key, items, 2_000)                        # pairs [P, 2, D], and which
+items they are [P, 2] init, ask, tell = bayesal.learner(posteriors.preference(), acquire.epig(100),
+size=5, capacity=200)  # or preference.bald() state = tell(state, x, picks,
+preference.answers(rows[picks], winners)) preference.worth(state.posterior, items).mean
+         # higher is better liked
 """
 
 import functools
@@ -42,7 +44,8 @@ def pairs(items: ArrayLike, rows: Int[ArrayLike, "P 2"]) -> Array:
 
 
 def pool(key: Key, items: ArrayLike, size: int) -> tuple[Array, Int[np.ndarray, "P 2"]]:
-    """Random pairs of different items, no pair twice (in either order): examples `[P, 2, ...]` and rows `[P, 2]`.
+    """Random pairs of different items, no pair twice (in either order): examples `[P, 2, ...]` and
+    rows `[P, 2]`.
 
     Args:
       key: which pairs, and which item of each comes first.
@@ -87,18 +90,31 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
     """
     rows, winners = np.asarray(rows), np.asarray(winners)
     if winners.shape != (len(rows),):
-        raise checks.WrongLabel("winners", f"`winners` must have shape ({len(rows)},), the item that won each pair; got shape {winners.shape}.")
+        raise checks.WrongLabel(
+            "winners",
+            f"`winners` must have shape ({len(rows)},), the item that won each pair; got "
+            f"shape {winners.shape}.",
+        )
     bad = np.flatnonzero((rows != winners[:, None]).all(axis=1))
     if len(bad):
-        raise checks.WrongLabel("winners", f"`winners` must be one of the two items of each pair; positions {checks.listed(bad)} hold {checks.listed(winners[bad])}.", bad)
+        raise checks.WrongLabel(
+            "winners",
+            "`winners` must be one of the two items of each pair; positions "
+            f"{checks.listed(bad)} hold {checks.listed(winners[bad])}.",
+            bad,
+        )
     return (rows[:, 0] == winners).astype(np.int32)
 
 
-def bald(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, chunk: int = CHUNK) -> Strategy:
-    """The pairs whose answer tells most about the items' worth, in closed form: `scores.probit.bald` of the latent difference.
+def bald(
+    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, chunk: int = CHUNK
+) -> Strategy:
+    """The pairs whose answer tells most about the items' worth, in closed form:
+    `scores.probit.bald` of the latent difference.
 
-    No draws are looked at, so none can be too few. It asks about items unlike all others; where a ranking of those there are is wanted, `acquire.epig` finds it
-    sooner (`experiments/preference.py`).
+    No draws are looked at, so none can be too few. It asks about items unlike all others; where a
+    ranking of those there are is wanted, `acquire.epig` finds it sooner
+    (`experiments/preference.py`).
 
     Args:
       kernel, features: those of the `posteriors.preference` that it goes with.
@@ -120,8 +136,15 @@ def bald(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = No
     return strategy
 
 
-def worth(state: GPState, items: ArrayLike, *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None) -> Gaussian:
-    """Latent worth of items, mean and variance `[N]`: how much better than the typical compared item (worths have no zero of their own).
+def worth(
+    state: GPState,
+    items: ArrayLike,
+    *,
+    kernel: Kernel = RBF,
+    features: Callable[[Array], Array] | None = None,
+) -> Gaussian:
+    """Latent worth of items, mean and variance `[N]`: how much better than the typical compared
+    item (worths have no zero of their own).
 
     Args:
       state: the fitted state of `posteriors.preference`.
@@ -136,7 +159,11 @@ def worth(state: GPState, items: ArrayLike, *, kernel: Kernel = RBF, features: C
 def _worth(state, items, kernel, features):
     vectors = _vectors(items, features)
     both = jnp.stack([vectors, jnp.broadcast_to(state.offset, vectors.shape)], axis=1)
-    found = chunks.over_rows(lambda part: jax.tree.map(lambda a: a[0], latent(state, part, kernel=kernel, signs=SIGNS)), both, CHUNK)
+    found = chunks.over_rows(
+        lambda part: jax.tree.map(lambda a: a[0], latent(state, part, kernel=kernel, signs=SIGNS)),
+        both,
+        CHUNK,
+    )
     return Gaussian(*found)
 
 
@@ -152,8 +179,19 @@ def _vectors(items, features):
 def _rows(rows, count) -> np.ndarray:
     host = np.asarray(rows)
     if host.ndim != 2 or host.shape[1] != 2 or not np.issubdtype(host.dtype, np.integer):
-        raise checks.WrongShape("rows", f"`rows` must be integers [P pairs, 2], the two items of each pair; got shape {host.shape}, dtype {host.dtype}.")
-    bad = np.flatnonzero((host[:, 0] == host[:, 1]) | (host < 0).any(axis=1) | (host >= count).any(axis=1))
+        raise checks.WrongShape(
+            "rows",
+            "`rows` must be integers [P pairs, 2], the two items of each pair; got shape "
+            f"{host.shape}, dtype {host.dtype}.",
+        )
+    bad = np.flatnonzero(
+        (host[:, 0] == host[:, 1]) | (host < 0).any(axis=1) | (host >= count).any(axis=1)
+    )
     if len(bad):
-        raise checks.WrongIndex("rows", f"`rows` must hold two different items of the {count}; pairs {checks.listed(bad)} hold {host[bad[:5]].tolist()}.", bad)
+        raise checks.WrongIndex(
+            "rows",
+            f"`rows` must hold two different items of the {count}; pairs "
+            f"{checks.listed(bad)} hold {host[bad[:5]].tolist()}.",
+            bad,
+        )
     return host

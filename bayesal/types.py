@@ -1,9 +1,10 @@
 """The nouns of bayesal: records of functions and of arrays.
 
-Axes, the same letters everywhere: `K` draws (axis 0), `N` pool points, `n` points of one chunk, `C` classes (axis -1),
-`D` features, `M` capacity of the labeled set, `B` points asked per round, `S` label configurations, `*B` any batch axes.
-`T` target points, `Q` parts of one point (pixels, boxes, tokens), `L` labels of one point that are on or off each for itself.
-Values are normalized log-probabilities, information is in nats, a higher score is more worth labeling, `-inf` may not be
+Axes, the same letters everywhere: `K` draws (axis 0), `N` pool points, `n` points of one chunk, `C`
+classes (axis -1), `D` features, `M` capacity of the labeled set, `B` points asked per round, `S`
+label configurations, `*B` any batch axes. `T` target points, `Q` parts of one point (pixels, boxes,
+tokens), `L` labels of one point that are on or off each for itself. Values are normalized
+log-probabilities, information is in nats, a higher score is more worth labeling, `-inf` may not be
 picked, and every public index is a row of the pool that the caller passed in.
 """
 
@@ -19,15 +20,18 @@ PyTree = Any
 ArrayLike = jax.Array | np.ndarray
 Key = PRNGKeyArray
 
-USED_UP = 0.95  # share of its ceiling from which on the joint information of a batch is used up and later gains are mostly noise
+# share of its ceiling from which on the joint information of a batch is used up and later gains are
+# mostly noise
+USED_UP = 0.95
 
 
 class Network(NamedTuple):
     """What the user brings: pure functions for ONE example.
 
     init:  `(key, x) -> params`; `x` is one example, looked at for its shape only.
-    apply: `(params, x, key, rate) -> logits [C]`. `key` fixes every dropout mask, and `None` means no dropout; `rate` is
-           the dropout rate, a traced number, so that a retuner can search over it without compiling again.
+    apply: `(params, x, key, rate) -> logits [C]`. `key` fixes every dropout mask, and `None` means
+           no dropout; `rate` is the dropout rate, a traced number, so that a retuner can search
+           over it without compiling again.
     embed: `(params, x) -> [D]`, the features before the last layer, or None.
     """
 
@@ -45,14 +49,18 @@ class Labeled(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """Normal predictions of a number: means and variances of one shape, in the label's unit and its square."""
+    """Normal predictions of a number: means and variances of one shape, in the label's unit and its
+    square.
+    """
 
     mean: Float[Array, "*B"]
     variance: Float[Array, "*B"]
 
 
 class Mixture(NamedTuple):
-    """Predictions of a number by a mixture of J normals, along the last axis; the weights are normalized logarithms."""
+    """Predictions of a number by a mixture of J normals, along the last axis; the weights are
+    normalized logarithms.
+    """
 
     log_weight: Float[Array, "*B J"]
     mean: Float[Array, "*B J"]
@@ -60,13 +68,16 @@ class Mixture(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """What calibration does to log-probabilities class by class: divide by a temperature, add a bias, normalize again."""
+    """What calibration does to log-probabilities class by class: divide by a temperature, add a
+    bias, normalize again.
+    """
 
     temperature: Float[Array, " C"]
     bias: Float[Array, " C"]
 
 
-# What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of normals. See `predictions`.
+# What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of
+# normals. See `predictions`.
 Prediction = jax.Array | Gaussian | Mixture
 
 
@@ -89,15 +100,19 @@ class HParams(NamedTuple):
     learning_rate: peak rate of Adam; from there it falls along a cosine until `steps` are done.
     weight_decay:  decoupled decay, per unit of learning rate.
     dropout:       dropout rate in [0, 1).
-    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational, NUTS, SG-MCMC; Laplace, where labels do not tell).
+    prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational,
+      NUTS, SG-MCMC; Laplace, where labels do not tell).
     steps:         optimizer steps of one fit.
-    warmup:        share of the steps over which the rate first rises, linearly from 0 to its peak, in [0, 1) (SWAG: of those before its first
-                   snapshot; not SG-MCMC).
-    final_rate:    where the cosine ends, as a share of the peak, in [0, 1]; 1: no fall (not SWAG and SG-MCMC, whose own arguments say it).
-    label_smoothing: share of every label's mass that a fit spreads evenly over all classes, in [0, 1) (trained networks, those under Laplace and
-                   the last-layer NUTS too; not what has a prior and a likelihood: variational, SVI, SG-MCMC, NUTS, GPs; not real labels). What
-                   judges a fit, and what calibrates it, sees the labels as they are.
-    structure:     which of the posteriors of `posteriors.any_of` is fitted, counted from 0; elsewhere 0.
+    warmup:        share of the steps over which the rate first rises, linearly from 0 to its peak,
+                   in [0, 1) (SWAG: of those before its first snapshot; not SG-MCMC).
+    final_rate:    where the cosine ends, as a share of the peak, in [0, 1]; 1: no fall (not SWAG
+      and SG-MCMC, whose own arguments say it).
+    label_smoothing: share of every label's mass that a fit spreads evenly over all classes, in [0,
+                   1) (trained networks, those under Laplace and the last-layer NUTS too; not what
+                   has a prior and a likelihood: variational, SVI, SG-MCMC, NUTS, GPs; not real
+                   labels). What judges a fit, and what calibrates it, sees the labels as they are.
+    structure:     which of the posteriors of `posteriors.any_of` is fitted, counted from 0;
+      elsewhere 0.
     """
 
     learning_rate: Any = 3e-3
@@ -112,28 +127,36 @@ class HParams(NamedTuple):
 
 
 class FitInfo(NamedTuple):
-    """What happened during a fit, as values: `failed_at` is the first step with a non-finite loss, or -1."""
+    """What happened during a fit, as values: `failed_at` is the first step with a non-finite loss,
+    or -1.
+    """
 
     loss: Float[Array, "..."]
     failed_at: Int[Array, "..."]
 
 
 class Posterior(NamedTuple):
-    """A way to be uncertain, as pure functions. A draw names ONE function of x: the same for every x, chunk and device.
+    """A way to be uncertain, as pure functions. A draw names ONE function of x: the same for every
+    x, chunk and device.
 
     init:  `(key, x) -> State`; `x` is one example, looked at for its shape only.
     fit:   `(key, State, Labeled, HParams) -> (State, FitInfo)`.
     draw:  `(key, State, K) -> Draws`, every leaf `[K, ...]`.
-    apply: `(State, Draw, x) -> log-probabilities [C]` (or another `Prediction`) for ONE draw and ONE example.
+    apply: `(State, Draw, x) -> log-probabilities [C]` (or another `Prediction`) for ONE draw and
+      ONE example.
     embed: `(State, x) -> [D]`, or None.
-    members: the only number of draws there are (an ensemble has exactly its members), or None for any.
+    members: the only number of draws there are (an ensemble has exactly its members), or None for
+      any.
     trunk: `(State, x) -> H`, what all draws share, computed once for each example, or None.
-    head:  `(State, Draw, H) -> ` what `apply` gives, from what the trunk gave; None where there is no trunk.
+    head:  `(State, Draw, H) -> ` what `apply` gives, from what the trunk gave; None where there is
+      no trunk.
     real:  whether labels are real numbers; otherwise they are classes.
-    marginal: `(State, x) -> Gaussian`, mean and variance over all draws there could be, in closed form for ONE example; or None.
-    warm: `(fitted State, fresh State) -> State`, where a fit begins that keeps what an earlier one has learned; or None.
-    online: `(fitted State, Labeled) -> (State, FitInfo)`, what is known after more labels: those given are new ones, and its cost does not
-            depend on those seen before; or None.
+    marginal: `(State, x) -> Gaussian`, mean and variance over all draws there could be, in closed
+      form for ONE example; or None.
+    warm: `(fitted State, fresh State) -> State`, where a fit begins that keeps what an earlier one
+      has learned; or None.
+    online: `(fitted State, Labeled) -> (State, FitInfo)`, what is known after more labels: those
+            given are new ones, and its cost does not depend on those seen before; or None.
     structures: how many there are for `HParams.structure` to choose from (`posteriors.any_of`).
     """
 
@@ -154,10 +177,12 @@ class Posterior(NamedTuple):
 
 @jax.tree_util.register_static
 class About(enum.StrEnum):
-    """What the joint information of a batch is about: part of a `Selection`'s structure, not a leaf, so that it passes through jit.
+    """What the joint information of a batch is about: part of a `Selection`'s structure, not a
+    leaf, so that it passes through jit.
 
     DRAWS:    which of the K draws is right: at most log K.
-    TARGETS:  the labels of target points: at most the targets' mean BALD, because a label tells about a target through the draws alone.
+    TARGETS:  the labels of target points: at most the targets' mean BALD, because a label tells
+      about a target through the draws alone.
     FUNCTION: a Gaussian function, or the weights of a linear model: no ceiling.
     """
 
@@ -174,20 +199,26 @@ class About(enum.StrEnum):
 class Selection(NamedTuple):
     """What to label next, best first, and what certifies it.
 
-    indices:   rows of the pool that was passed in. Under jit, -1 fills up a batch that the pool could not.
-    scores:    the score of each pick; for greedy selectors its gain given the picks before it, in nats.
+    indices:   rows of the pool that was passed in. Under jit, -1 fills up a batch that the pool
+      could not.
+    scores:    the score of each pick; for greedy selectors its gain given the picks before it, in
+      nats.
     joint:     information in the batch up to and including each pick, in nats (greedy selectors).
     about:     what that information is about; None where there is no `joint`.
     ceiling:   the most it can be, in nats; None where nothing bounds it.
-    saturated: whether the picks before this one had already used up 95 % of the ceiling: then its gain is mostly noise (see `note`).
-    certified: whether no point that a screening left out could have entered the batch, given the gains as computed (sampled
+    saturated: whether the picks before this one had already used up 95 % of the ceiling: then its
+      gain is mostly noise (see `note`).
+    certified: whether no point that a screening left out could have entered the batch, given the
+               gains as computed (sampled
                gains: up to their sampling error). None: nothing was screened.
     constant:  whether all available points had the same score, so that the ranking says nothing.
     nonfinite: how many available points had a NaN or +inf score; none of them is picked.
-    evaluated: share of the candidates' gains that had to be computed; a gain estimated from part of the configurations counts as that part.
-    gap:       how much larger, in nats, the gain of a point that a screening left out could be than that of a pick; 0 where certified, inf where nothing
-               bounds it.
-    audit:     which picks were drawn at random for an audit (their scores are NaN); None where there is none.
+    evaluated: share of the candidates' gains that had to be computed; a gain estimated from part of
+      the configurations counts as that part.
+    gap:       how much larger, in nats, the gain of a point that a screening left out could be than
+               that of a pick; 0 where certified, inf where nothing bounds it.
+    audit:     which picks were drawn at random for an audit (their scores are NaN); None where
+      there is none.
     """
 
     indices: Int[Array, " B"] | np.ndarray
@@ -204,24 +235,46 @@ class Selection(NamedTuple):
     audit: Bool[Array, " B"] | None = None
 
     def note(self) -> str:
-        """What people should know of the batch: which picks came after its information was used up, and what ordered them. Else "".
+        """What people should know of the batch: which picks came after its information was used up,
+        and what ordered them. Else "".
 
-        >>> picked = Selection(np.arange(3), np.ones(3), saturated=np.array([False, True, True]), about=About.DRAWS, ceiling=np.log(2))
+        >>> picked = Selection(
+        ...     np.arange(3),
+        ...     np.ones(3),
+        ...     saturated=np.array([False, True, True]),
+        ...     about=About.DRAWS,
+        ...     ceiling=np.log(2),
+        ... )
         >>> picked.note()[:71]
         'the first 1 of 3 picks use up 95 % of log K = 0.69 nats, the most that '
         """
-        if self.about is None or self.saturated is None or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any():
+        if (
+            self.about is None
+            or self.saturated is None
+            or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any()
+        ):
             return ""
         most, cure = {
-            About.DRAWS: (f"log K = {float(self.ceiling):.2f} nats, the most that K draws can tell apart", "More draws (`num_draws`) are the cure."),
+            About.DRAWS: (
+                f"log K = {float(self.ceiling):.2f} nats, the most that K draws can tell apart",
+                "More draws (`num_draws`) are the cure.",
+            ),
             About.TARGETS: (
-                f"{float(self.ceiling):.2f} nats, the most that any labels tell about the targets by these draws",
-                "A smaller batch, other targets or more draws are the cure.")}[self.about]
+                f"{float(self.ceiling):.2f} nats, the most that any labels tell about the "
+                "targets by these draws",
+                "A smaller batch, other targets or more draws are the cure.",
+            ),
+        }[self.about]
         return (
-            f"the first {int(np.argmax(late))} of {int(np.sum(np.asarray(self.indices) >= 0))} picks use up {100 * USED_UP:.0f} % of {most}; the picks after "
-            f"them are mostly noise (ordered by remaining gain, near ties by {self.about.fallback}). {cure}")
+            f"the first {int(np.argmax(late))} of "
+            f"{int(np.sum(np.asarray(self.indices) >= 0))} picks use up {100 * USED_UP:.0f} "
+            f"% of {most}; the picks after "
+            "them are mostly noise (ordered by remaining gain, near ties by "
+            f"{self.about.fallback}). {cure}"
+        )
 
 
 Score = Callable[[Float[Array, "K *B C"]], Float[Array, "*B"]]
-# (key, predictive, x, available [N], size) -> Selection; built by the factories of `bayesal.acquire`.
+# (key, predictive, x, available [N], size) -> Selection; built by the factories of
+# `bayesal.acquire`.
 Strategy = Callable[[Key, Any, Array, Bool[Array, " N"], int], Selection]

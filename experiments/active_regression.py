@@ -1,10 +1,13 @@
-"""Which number to measure next? Active regression on UCI sets: BALD, predictive variance and EPIG against chance.
+"""Which number to measure next? Active regression on UCI sets: BALD, predictive variance and EPIG
+against chance.
 
-    python -m experiments.active_regression --data FOLDER          # or BAYESAL_DATA=FOLDER; reads uci_regression.npz
+    python -m experiments.active_regression --data FOLDER          # or BAYESAL_DATA=FOLDER; reads
+    uci_regression.npz
 
-The training part of each of the literature's first splits (`experiments.regression`) gives a pool, standardized; its test part is what RMSE and NLL are
-judged on. An ensemble of nets with a mean and a variance each is trained afresh every round. All strategies of a seed share pool and first
-labels, so differences to chance are paired.
+The training part of each of the literature's first splits (`experiments.regression`) gives a pool,
+standardized; its test part is what RMSE and NLL are judged on. An ensemble of nets with a mean and
+a variance each is trained afresh every round. All strategies of a seed share pool and first labels,
+so differences to chance are paired.
 """
 
 import dataclasses
@@ -41,23 +44,41 @@ def epig(targets: int = 200, chunk: int = 1024):
     """The points whose outputs tell most about those of random points of the pool."""
 
     def strategy(key, predictive, x, available, size):
-        seen = predictive(x[jax.random.choice(key, x.shape[0], (min(targets, x.shape[0]),), replace=False)])
+        seen = predictive(
+            x[jax.random.choice(key, x.shape[0], (min(targets, x.shape[0]),), replace=False)]
+        )
         found = chunks.over_rows(lambda part: gaussian.epig(*predictive(part), *seen), x, chunk)
         return select.top(found, size, available=available)
 
     return strategy
 
 
-STRATEGIES = {"uniform": acquire.uniform(), "bald": acquire.top(gaussian.bald), "variance": acquire.top(gaussian.variance), "epig": epig()}
+STRATEGIES = {
+    "uniform": acquire.uniform(),
+    "bald": acquire.top(gaussian.bald),
+    "variance": acquire.top(gaussian.variance),
+    "epig": epig(),
+}
 
 
 def load(raw: dict[str, np.ndarray], name: str, config: Config) -> list[tuple[runs.Data, float]]:
     """For every seed a pool and a test set in standard units, and the label's unit."""
     out = []
-    for split in regression.splits(raw[f"{name}_x"].astype(np.float64), raw[f"{name}_y"].astype(np.float64), config.seeds):
+    for split in regression.splits(
+        raw[f"{name}_x"].astype(np.float64), raw[f"{name}_y"].astype(np.float64), config.seeds
+    ):
         answers = ((split.answers - split.center) / split.scale).astype(np.float32)
-        out.append((runs.Data(
-            split.train.x[: config.pool], np.asarray(split.train.y)[: config.pool], split.test[: config.test], answers[: config.test]), split.scale))
+        out.append(
+            (
+                runs.Data(
+                    split.train.x[: config.pool],
+                    np.asarray(split.train.y)[: config.pool],
+                    split.test[: config.test],
+                    answers[: config.test],
+                ),
+                split.scale,
+            )
+        )
     return out
 
 
@@ -67,7 +88,10 @@ def judge(scale: float):
     def judged(posterior, state, data, num_draws):
         prediction = bayesal.predictive(posterior, state, num_draws)(data.test)
         average = bayesal.predictive(posterior, state, num_draws).mean(data.test)
-        return {"rmse": scale * float(metrics.rmse(average, data.test_labels)), "nll": float(metrics.density_nll(prediction, data.test_labels)) + float(np.log(scale))}
+        return {
+            "rmse": scale * float(metrics.rmse(average, data.test_labels)),
+            "nll": float(metrics.density_nll(prediction, data.test_labels)) + float(np.log(scale)),
+        }
 
     return judged
 
@@ -78,51 +102,117 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     hparams = bayesal.HParams(config.learning_rate, config.weight_decay, 0.0, 1.0, config.steps)
     for name in config.sets.split(","):
         net = networks.mlp(raw[f"{name}_x"].shape[1], 2, (config.hidden,))
-        posterior = posteriors.ensemble(net, members=config.members, likelihood=likelihoods.gaussian())
+        posterior = posteriors.ensemble(
+            net, members=config.members, likelihood=likelihoods.gaussian()
+        )
         capacity = config.first + config.rounds * config.size
-        learners = {s: bayesal.learner(posterior, STRATEGIES[s], size=config.size, capacity=capacity, hparams=hparams) for s in config.strategies}
+        learners = {
+            s: bayesal.learner(
+                posterior, STRATEGIES[s], size=config.size, capacity=capacity, hparams=hparams
+            )
+            for s in config.strategies
+        }
         for seed, (data, scale) in enumerate(load(raw, name, config)):
             for strategy, learner in learners.items():
                 rounds = runs.run(
-                    strategy, learner, posterior, data, np.arange(config.first), seed, config.rounds, config.members, judge=judge(scale))
+                    strategy,
+                    learner,
+                    posterior,
+                    data,
+                    np.arange(config.first),
+                    seed,
+                    config.rounds,
+                    config.members,
+                    judge=judge(scale),
+                )
                 for record in rounds:
                     records.append({"set": name} | record)
                     folder.write(records[-1])
-                print(f"{name:9} seed {seed}  {strategy:9} {capacity} labels  RMSE {records[-1]['rmse']:.3f}  NLL {records[-1]['nll']:.3f}", flush=True)
+                print(
+                    f"{name:9} seed {seed}  {strategy:9} {capacity} labels  RMSE "
+                    f"{records[-1]['rmse']:.3f}  NLL {records[-1]['nll']:.3f}",
+                    flush=True,
+                )
         summarize(config, name, records, folder)
     pictures.save(picture(records), out / "active_regression.png")
     return records
 
 
 def summarize(config: Config, name: str, records: list[dict], folder: runs.Folder) -> None:
-    """RMSE and NLL halfway, at the end and over all rounds, each with its paired difference to chance (and 95 % interval)."""
+    """RMSE and NLL halfway, at the end and over all rounds, each with its paired difference to
+    chance (and 95 % interval).
+    """
     end = config.first + config.size * config.rounds
     for key in ("rmse", "nll"):
         for place in (config.first + config.size * (config.rounds // 2), end, None):
-            of = lambda s, key=key, place=place: np.array([
-                np.mean([r[key] for r in records if (r["set"], r["strategy"], r["seed"]) == (name, s, seed) and place in (None, r["labels"])])
-                for seed in range(config.seeds)])
+            of = lambda s, key=key, place=place: np.array(
+                [
+                    np.mean(
+                        [
+                            r[key]
+                            for r in records
+                            if (r["set"], r["strategy"], r["seed"]) == (name, s, seed)
+                            and place in (None, r["labels"])
+                        ]
+                    )
+                    for seed in range(config.seeds)
+                ]
+            )
             for strategy in config.strategies:
                 values = of(strategy)
-                gap = runs.paired(values - of("uniform")) if "uniform" in config.strategies else None
-                folder.write({"kind": "summary", "set": name, "strategy": strategy, "figure": key, "labels": place or "all", "mean": float(values.mean()), "to_uniform": gap})
-                less = f"  less uniform, paired: {runs.said(gap)}" if gap and strategy != "uniform" else ""
-                print(f"{name:9} {key:4} {f'at {place}' if place else 'all rounds':11} {strategy:9} {values.mean():.3f}{less}", flush=True)
+                gap = (
+                    runs.paired(values - of("uniform")) if "uniform" in config.strategies else None
+                )
+                folder.write(
+                    {
+                        "kind": "summary",
+                        "set": name,
+                        "strategy": strategy,
+                        "figure": key,
+                        "labels": place or "all",
+                        "mean": float(values.mean()),
+                        "to_uniform": gap,
+                    }
+                )
+                less = (
+                    f"  less uniform, paired: {runs.said(gap)}"
+                    if gap and strategy != "uniform"
+                    else ""
+                )
+                print(
+                    f"{name:9} {key:4} {f'at {place}' if place else 'all rounds':11} "
+                    f"{strategy:9} {values.mean():.3f}{less}",
+                    flush=True,
+                )
 
 
 def picture(records: list[dict]):
-    """Median RMSE (above) and NLL (below) against labels, with quartiles over seeds; a column per set."""
+    """Median RMSE (above) and NLL (below) against labels, with quartiles over seeds; a column per
+    set.
+    """
     import matplotlib.pyplot as plt
 
     sets, strategies = (list(dict.fromkeys(r[key] for r in records)) for key in ("set", "strategy"))
     paint = pictures.colors(strategies)
-    figure, axes = plt.subplots(2, len(sets), figsize=(3.6 * len(sets), 5.8), squeeze=False, sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2,
+        len(sets),
+        figsize=(3.6 * len(sets), 5.8),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
+    )
     for column, name in enumerate(sets):
         for ax, key in zip(axes[:, column], ("rmse", "nll"), strict=True):
             for strategy in strategies:
                 mine = [r for r in records if (r["set"], r["strategy"]) == (name, strategy)]
                 labels = sorted({r["labels"] for r in mine})
-                low, middle, high = np.array([np.percentile([r[key] for r in mine if r["labels"] == n], [25, 50, 75]) for n in labels]).T
+                low, middle, high = np.array(
+                    [
+                        np.percentile([r[key] for r in mine if r["labels"] == n], [25, 50, 75])
+                        for n in labels
+                    ]
+                ).T
                 ax.fill_between(labels, low, high, color=paint[strategy], alpha=0.15, lw=0)
                 ax.plot(labels, middle, color=paint[strategy], lw=2, label=strategy)
             ax.spines[["top", "right"]].set_visible(False)
@@ -130,7 +220,13 @@ def picture(records: list[dict]):
             ax.tick_params(labelsize=8)
         axes[0, column].set_title(name, fontsize=10, loc="left")
         axes[1, column].set_xlabel("labels", fontsize=9)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(strategies), fontsize=9, frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(strategies),
+        fontsize=9,
+        frameon=False,
+    )
     return figure
 
 

@@ -1,10 +1,13 @@
-"""How many candidates does a certified batch need? `python -m experiments.certification [--data FOLDER]`
+"""How many candidates does a certified batch need? `python -m experiments.certification [--data
+FOLDER]`
 
-A gain never exceeds the BALD score, so a batch found among the n points of highest BALD is the whole pool's if its smallest gain is at least
-the highest BALD left out. Here the whole pool is searched, and the smallest n that would have been certified is counted, as a share of the pool:
-MC dropout of an mlp, 100 draws, after 20 to 200 random labels, 3 seeds. scikit-learn's digits, and MNIST where it is given. BatchBALD, and batch EPIG
-about 200 points of the pool. A strategy with `grow=True` searches the whole pool when its candidates are not enough: it computes the share of gains
-in the last column.
+A gain never exceeds the BALD score, so a batch found among the n points of highest BALD is the
+whole pool's if its smallest gain is at least the highest BALD left out. Here the whole pool is
+searched, and the smallest n that would have been certified is counted, as a share of the pool: MC
+dropout of an mlp, 100 draws, after 20 to 200 random labels, 3 seeds. scikit-learn's digits, and
+MNIST where it is given. BatchBALD, and batch EPIG about 200 points of the pool. A strategy with
+`grow=True` searches the whole pool when its candidates are not enough: it computes the share of
+gains in the last column.
 """
 
 import argparse
@@ -42,7 +45,10 @@ def pools(folder, images=5_000):
     if folder is not None:
         raw = mnist.read(folder)
         rows = np.random.default_rng(0).permutation(len(raw["x_train"]))[:images]
-        found["mnist"] = (raw["x_train"][rows].reshape(-1, 784) / np.float32(255), raw["y_train"][rows].astype(np.int32))
+        found["mnist"] = (
+            raw["x_train"][rows].reshape(-1, 784) / np.float32(255),
+            raw["y_train"][rows].astype(np.int32),
+        )
     return found
 
 
@@ -56,9 +62,13 @@ def batches(log_probs, seed):
 
 
 def needed(x, y):
-    """(Selector, size) -> shares of the pool, one for each number of labels and seed; and the share of gains that were computed."""
+    """(Selector, size) -> shares of the pool, one for each number of labels and seed; and the share
+    of gains that were computed.
+    """
     posterior = posteriors.mc_dropout(networks.mlp(x.shape[1], 10))
-    init, _, tell = bayesal.learner(posterior, bayesal.acquire.uniform(), size=1, capacity=max(LABELS), num_draws=DRAWS)
+    init, _, tell = bayesal.learner(
+        posterior, bayesal.acquire.uniform(), size=1, capacity=max(LABELS), num_draws=DRAWS
+    )
     shares, evaluated = {}, {}
     for seed in range(SEEDS):
         order = np.random.default_rng(seed).permutation(len(x))
@@ -69,15 +79,29 @@ def needed(x, y):
             log_probs = bayesal.predictive(posterior, state, DRAWS)(x)[:, free]
             bald = np.asarray(scores.bald(log_probs))
             for name, size, batch in batches(log_probs, seed):
-                shares.setdefault((name, size), []).append(float(np.mean(bald > float(batch.scores.min()))))
+                shares.setdefault((name, size), []).append(
+                    float(np.mean(bald > float(batch.scores.min())))
+                )
                 evaluated.setdefault((name, size), []).append(float(batch.evaluated))
     return shares, evaluated
 
 
 def main(folder, out):
     """One line per pool and size."""
-    table = screen.Table(title=f"share of the pool a certified batch needs; {SEEDS} seeds x {len(LABELS)} numbers of labels")
-    for column in ("pool", "selector", "picks", "median", "quartiles", "certified at 10 %", "at 25 %", "gains computed"):
+    table = screen.Table(
+        title=f"share of the pool a certified batch needs; {SEEDS} seeds x {len(LABELS)} numbers "
+        "of labels"
+    )
+    for column in (
+        "pool",
+        "selector",
+        "picks",
+        "median",
+        "quartiles",
+        "certified at 10 %",
+        "at 25 %",
+        "gains computed",
+    ):
         table.add_column(column, justify="left" if column in ("pool", "selector") else "right")
     kept = runs.Folder(out, Config())
     for name, (x, y) in pools(folder).items():
@@ -87,13 +111,32 @@ def main(folder, out):
             low, middle, high = np.percentile(share, [25, 50, 75])
             within = [f"{np.mean(np.array(share) <= part):.0%}" for part in (0.10, 0.25)]
             computed = evaluated[selector, size]
-            table.add_row(name, selector, str(size), f"{middle:.1%}", f"{low:.1%}-{high:.1%}", *within, f"{np.median(computed):.1%}")
-            kept.write({"kind": "summary", "pool": name, "selector": selector, "size": size, "shares": share, "evaluated": computed})
+            table.add_row(
+                name,
+                selector,
+                str(size),
+                f"{middle:.1%}",
+                f"{low:.1%}-{high:.1%}",
+                *within,
+                f"{np.median(computed):.1%}",
+            )
+            kept.write(
+                {
+                    "kind": "summary",
+                    "pool": name,
+                    "selector": selector,
+                    "size": size,
+                    "shares": share,
+                    "evaluated": computed,
+                }
+            )
     screen.console.print(table)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default=os.environ.get("BAYESAL_DATA"))
     parser.add_argument("--out", type=Path, default=Path("runs/certification"))
     given = parser.parse_args()

@@ -1,11 +1,15 @@
-"""How many comparisons does it take to rank wines? BALD over candidate pairs against pairs at random.
+"""How many comparisons does it take to rank wines? BALD over candidate pairs against pairs at
+random.
 
-    python -m experiments.preference --data FOLDER          # or BAYESAL_DATA=FOLDER; reads wine_preference.npz
+    python -m experiments.preference --data FOLDER          # or BAYESAL_DATA=FOLDER; reads
+    wine_preference.npz
 
-Items are 6,497 wines of 12 measurements; a pair's answer is the one with the higher grade (Houlsby et al. 2011, section 5: a Gaussian process
-under the preference kernel, closed-form BALD). Candidates are training pairs; what is reported is Kendall's tau between the latent
-worth and the grade of the test wines, and the share of test pairs called rightly. All of it is in `Config`. EPIG, which asks what an answer
-tells about random candidate pairs, is estimated from draws; `--scaling normal` takes the measurements' long tails away.
+Items are 6,497 wines of 12 measurements; a pair's answer is the one with the higher grade (Houlsby
+et al. 2011, section 5: a Gaussian process under the preference kernel, closed-form BALD).
+Candidates are training pairs; what is reported is Kendall's tau between the latent worth and the
+grade of the test wines, and the share of test pairs called rightly. All of it is in `Config`. EPIG,
+which asks what an answer tells about random candidate pairs, is estimated from draws; `--scaling
+normal` takes the measurements' long tails away.
 """
 
 import dataclasses
@@ -43,29 +47,49 @@ STRATEGIES = {"uniform": acquire.uniform(), "bald": preference.bald(), "epig": a
 
 
 def load(folder: str | None, scaling: str = "standard") -> dict[str, np.ndarray]:
-    """The file's arrays, with measurements scaled by the training wines: "standard" to mean 0 and deviation 1, "normal" to the normal quantile of their rank."""
+    """The file's arrays, with measurements scaled by the training wines: "standard" to mean 0 and
+    deviation 1, "normal" to the normal quantile of their rank.
+    """
     if folder is None:
-        raise SystemExit("Say where the data is: --data FOLDER, or BAYESAL_DATA=FOLDER; the folder holds wine_preference.npz.")
+        raise SystemExit(
+            "Say where the data is: --data FOLDER, or BAYESAL_DATA=FOLDER; the folder holds "
+            "wine_preference.npz."
+        )
     with np.load(Path(folder) / "wine_preference.npz", allow_pickle=False) as file:
         data = {name: file[name] for name in file.files}
     train = data["item_x"][~data["is_test_item"]]
-    scaled = {"standard": lambda x: (x - train.mean(0)) / train.std(0), "normal": lambda x: normal_scores(x, train)}
+    scaled = {
+        "standard": lambda x: (x - train.mean(0)) / train.std(0),
+        "normal": lambda x: normal_scores(x, train),
+    }
     data["item_x"] = scaled[scaling](data["item_x"]).astype(np.float32)
     return data
 
 
 def normal_scores(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Each measurement as the normal quantile of its rank among the training ones (the middle rank of ties): no tails are left."""
-    ranks = [np.searchsorted(column, values, "left") + np.searchsorted(column, values, "right") for column, values in zip(np.sort(train, axis=0).T, x.T, strict=True)]
+    """Each measurement as the normal quantile of its rank among the training ones (the middle rank
+    of ties): no tails are left.
+    """
+    ranks = [
+        np.searchsorted(column, values, "left") + np.searchsorted(column, values, "right")
+        for column, values in zip(np.sort(train, axis=0).T, x.T, strict=True)
+    ]
     return stats.norm.ppf((np.stack(ranks, axis=1) + 1) / (2 * len(train) + 2))
 
 
-def judge(state: bayesal.LearnerState, data: dict[str, np.ndarray], wines: np.ndarray) -> dict[str, float]:
-    """Kendall's tau over these test wines, and the share of the test pairs whose winner has the higher mean worth."""
+def judge(
+    state: bayesal.LearnerState, data: dict[str, np.ndarray], wines: np.ndarray
+) -> dict[str, float]:
+    """Kendall's tau over these test wines, and the share of the test pairs whose winner has the
+    higher mean worth.
+    """
     worth = np.asarray(preference.worth(state.posterior, data["item_x"]).mean)
     pairs = data["test_pairs"]
     right = (worth[pairs[:, 0]] > worth[pairs[:, 1]]) == data["test_first_wins"]
-    return {"tau": float(stats.kendalltau(worth[wines], data["item_grade"][wines]).statistic), "pairs_right": float(right.mean())}
+    return {
+        "tau": float(stats.kendalltau(worth[wines], data["item_grade"][wines]).statistic),
+        "pairs_right": float(right.mean()),
+    }
 
 
 def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
@@ -73,7 +97,17 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     data, posterior = load(data_folder, config.scaling), posteriors.preference()
     hparams = bayesal.HParams(learning_rate=config.learning_rate, steps=config.steps)
     capacity = config.first + config.rounds * config.size
-    learners = {name: bayesal.learner(posterior, STRATEGIES[name], size=config.size, capacity=capacity, num_draws=config.draws, hparams=hparams) for name in config.strategies}
+    learners = {
+        name: bayesal.learner(
+            posterior,
+            STRATEGIES[name],
+            size=config.size,
+            capacity=capacity,
+            num_draws=config.draws,
+            hparams=hparams,
+        )
+        for name in config.strategies
+    }
     folder, records = runs.Folder(out, config), []
     for seed in range(config.seeds):
         random = np.random.default_rng(seed)
@@ -87,49 +121,116 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
             for round in range(config.rounds + 1):
                 state = tell(state, x, picks, labels[picks])
                 if round % config.every == 0:
-                    records.append({"kind": "round", "strategy": name, "seed": seed, "round": round, "labels": int(state.ledger.count)} | judge(state, data, wines))
+                    records.append(
+                        {
+                            "kind": "round",
+                            "strategy": name,
+                            "seed": seed,
+                            "round": round,
+                            "labels": int(state.ledger.count),
+                        }
+                        | judge(state, data, wines)
+                    )
                     folder.write(records[-1])
                 if round < config.rounds:
                     picks = np.asarray(ask(state, x).indices)
-            print(f"seed {seed}  {name:8}  {capacity} answers  tau {records[-1]['tau']:.3f}  test pairs right {records[-1]['pairs_right']:.3f}", flush=True)
+            print(
+                f"seed {seed}  {name:8}  {capacity} answers  tau {records[-1]['tau']:.3f}  "
+                f"test pairs right {records[-1]['pairs_right']:.3f}",
+                flush=True,
+            )
     summarize(config, records, folder)
     pictures.save(picture(config, records), out / "preference.png")
     return records
 
 
 def summarize(config: Config, records: list[dict], folder: runs.Folder) -> None:
-    """Medians and quartiles of tau at some numbers of answers and over all rounds; and the paired difference to chance with its interval."""
-    places = [config.first + config.size * config.every * round(config.rounds * share / config.every) for share in (0.2, 0.5, 1.0)]
+    """Medians and quartiles of tau at some numbers of answers and over all rounds; and the paired
+    difference to chance with its interval.
+    """
+    places = [
+        config.first + config.size * config.every * round(config.rounds * share / config.every)
+        for share in (0.2, 0.5, 1.0)
+    ]
     for place in (*dict.fromkeys(places), None):
-        of = lambda name, place=place: np.array([
-            np.mean([r["tau"] for r in records if (r["strategy"], r["seed"]) == (name, seed) and place in (None, r["labels"])]) for seed in range(config.seeds)])
+        of = lambda name, place=place: np.array(
+            [
+                np.mean(
+                    [
+                        r["tau"]
+                        for r in records
+                        if (r["strategy"], r["seed"]) == (name, seed)
+                        and place in (None, r["labels"])
+                    ]
+                )
+                for seed in range(config.seeds)
+            ]
+        )
         for name in config.strategies:
             taus = of(name)
             low, middle, high = np.percentile(taus, [25, 50, 75])
             gap = runs.paired(taus - of("uniform")) if "uniform" in config.strategies else None
-            folder.write({"kind": "summary", "strategy": name, "labels": place or "all", "tau": [low, middle, high], "to_uniform": gap})
-            less = f"  less uniform, paired: {runs.said(gap)}, {int((taus > of('uniform')).sum())} of {len(taus)} seeds" if gap and name != "uniform" else ""
-            print(f"{f'{place} answers' if place else 'all rounds':11}  {name:8}  tau {middle:.3f} ({low:.3f}-{high:.3f}){less}", flush=True)
+            folder.write(
+                {
+                    "kind": "summary",
+                    "strategy": name,
+                    "labels": place or "all",
+                    "tau": [low, middle, high],
+                    "to_uniform": gap,
+                }
+            )
+            less = (
+                f"  less uniform, paired: {runs.said(gap)}, "
+                f"{int((taus > of('uniform')).sum())} of {len(taus)} seeds"
+                if gap and name != "uniform"
+                else ""
+            )
+            print(
+                f"{f'{place} answers' if place else 'all rounds':11}  {name:8}  tau "
+                f"{middle:.3f} ({low:.3f}-{high:.3f}){less}",
+                flush=True,
+            )
 
 
 def picture(config: Config, records: list[dict]):
-    """Tau against answers, median and quartiles over seeds; and its paired difference to chance with 95 % intervals."""
+    """Tau against answers, median and quartiles over seeds; and its paired difference to chance
+    with 95 % intervals.
+    """
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.2), layout="constrained")
     paint, labels = pictures.colors(config.strategies), sorted({r["labels"] for r in records})
-    taus = {name: np.array([[next(r["tau"] for r in records if (r["strategy"], r["seed"], r["labels"]) == (name, seed, n)) for n in labels]
-                            for seed in range(config.seeds)]) for name in config.strategies}
+    taus = {
+        name: np.array(
+            [
+                [
+                    next(
+                        r["tau"]
+                        for r in records
+                        if (r["strategy"], r["seed"], r["labels"]) == (name, seed, n)
+                    )
+                    for n in labels
+                ]
+                for seed in range(config.seeds)
+            ]
+        )
+        for name in config.strategies
+    }
     for name, found in taus.items():
         low, middle, high = np.percentile(found, [25, 50, 75], axis=0)
         left.fill_between(labels, low, high, color=paint[name], alpha=0.15, lw=0)
         left.plot(labels, middle, color=paint[name], lw=2.2, label=name)
         if "uniform" in taus and name != "uniform":
-            middle, low, high = np.array([runs.paired(gap) for gap in (found - taus["uniform"]).T]).T
+            middle, low, high = np.array(
+                [runs.paired(gap) for gap in (found - taus["uniform"]).T]
+            ).T
             right.fill_between(labels, low, high, color=paint[name], alpha=0.15, lw=0)
             right.plot(labels, middle, color=paint[name], lw=2.2, label=name)
     right.axhline(0, color=pictures.GRAY, lw=1)
-    for ax, says in ((left, f"Kendall's tau, median and quartiles of {config.seeds} seeds"), (right, "less that of pairs at random: mean, 95 % interval")):
+    for ax, says in (
+        (left, f"Kendall's tau, median and quartiles of {config.seeds} seeds"),
+        (right, "less that of pairs at random: mean, 95 % interval"),
+    ):
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_title(says, loc="left", fontsize=10)
         ax.set_xlabel("answers")

@@ -1,4 +1,6 @@
-"""What a person watches: one progress bar with the time left, and one table that grows round by round."""
+"""What a person watches: one progress bar with the time left, and one table that grows round by
+round.
+"""
 
 import threading
 from collections import defaultdict
@@ -6,7 +8,14 @@ from collections import defaultdict
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 console = Console()
@@ -18,12 +27,21 @@ def say(text: str) -> None:
 
 
 class Screen:
-    """Median test accuracy so far: a row per number of labels, a column per strategy. Safe to call from threads."""
+    """Median test accuracy so far: a row per number of labels, a column per strategy. Safe to call
+    from threads.
+    """
 
     def __init__(self, total: int, strategies: list[str]):
         self.strategies, self.cells, self.lock = strategies, defaultdict(list), threading.Lock()
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
         self.task = self.progress.add_task("compiling", total=total)
         self.live = Live(self.picture(), console=console, refresh_per_second=4)
 
@@ -41,12 +59,18 @@ class Screen:
         """One more round of one run is done."""
         with self.lock:
             self.cells[record["labels"], record["strategy"]].append(record["accuracy"])
-            self.progress.update(self.task, advance=1, description=f"{record['strategy']}, seed {record['seed']}")
+            self.progress.update(
+                self.task, advance=1, description=f"{record['strategy']}, seed {record['seed']}"
+            )
             if console.is_terminal:
                 self.live.update(self.picture())
             elif self.progress.tasks[0].completed % 20 == 0:
                 task = self.progress.tasks[0]
-                left = "" if task.time_remaining is None else f", about {task.time_remaining:.0f} s left"
+                left = (
+                    ""
+                    if task.time_remaining is None
+                    else f", about {task.time_remaining:.0f} s left"
+                )
                 say(f"{task.completed:.0f} of {task.total:.0f} rounds{left}")
 
     def picture(self) -> Group:
@@ -56,7 +80,11 @@ class Screen:
         for name in self.strategies:
             table.add_column(name, justify="right")
         for labels in sorted({labels for labels, _ in self.cells}):
-            values = {name: self.cells[labels, name] for name in self.strategies if (labels, name) in self.cells}
+            values = {
+                name: self.cells[labels, name]
+                for name in self.strategies
+                if (labels, name) in self.cells
+            }
             best = max(float(np.median(v)) for v in values.values())
             table.add_row(str(labels), *(_cell(values.get(name), best) for name in self.strategies))
         return Group(table, self.progress)

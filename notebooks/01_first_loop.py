@@ -12,8 +12,10 @@
 
 # %% [markdown]
 # # The first loop
-# 1,797 real digits, 20 labels to begin with, 10 more each round. Which ten should a person label next?
-# `BatchBALD` asks for the batch whose labels, *together*, tell most about which of the net's 100 draws is right.
+# 1,797 real digits, 20 labels to begin with, 10 more each round. Which ten should a person label
+# next?
+# `BatchBALD` asks for the batch whose labels, *together*, tell most about which of the net's 100
+# draws is right.
 
 # %%
 import jax
@@ -34,23 +36,40 @@ test, test_labels = jnp.asarray(images[:500]), answers[:500]
 first = np.concatenate([np.flatnonzero(labels == c)[:2] for c in range(10)])
 
 # %% [markdown]
-# A posterior, a strategy, and the three verbs. Each `tell` retunes learning rate, decay, dropout and steps on out-of-fold
-# labels, fits afresh, and fits a temperature. `ask` and `tell` are compiled once; the first call takes some seconds.
+# A posterior, a strategy, and the three verbs. Each `tell` retunes learning rate, decay, dropout
+# and steps on out-of-fold
+# labels, fits afresh, and fits a temperature. `ask` and `tell` are compiled once; the first call
+# takes some seconds.
 
 # %%
 posterior = posteriors.mc_dropout(networks.mlp(64, 10))
-parts = dict(size=10, capacity=80, num_draws=100, retune=retune.population(4, retune.space(steps=(50, 200))), calibrate=calibrate.temperature())
-learners = {"random": bayesal.learner(posterior, acquire.uniform(), **parts), "BatchBALD": bayesal.learner(posterior, acquire.batch_bald(), **parts)}
+parts = dict(
+    size=10,
+    capacity=80,
+    num_draws=100,
+    retune=retune.population(4, retune.space(steps=(50, 200))),
+    calibrate=calibrate.temperature(),
+)
+learners = {
+    "random": bayesal.learner(posterior, acquire.uniform(), **parts),
+    "BatchBALD": bayesal.learner(posterior, acquire.batch_bald(), **parts),
+}
 
 
 def run(learner, rounds=6):
     """Accuracy after each round, and the last state."""
     state = learner.tell(learner.init(jax.random.key(0), pool), pool, first, labels[first])
-    curve = [float(metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels))]
+    curve = [
+        float(metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels))
+    ]
     for _ in range(rounds):
         picks = np.asarray(learner.ask(state, pool).indices)
         state = learner.tell(state, pool, picks, labels[picks])
-        curve.append(float(metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels)))
+        curve.append(
+            float(
+                metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels)
+            )
+        )
     return curve, state
 
 
@@ -64,13 +83,15 @@ curves = {name: run(learner) for name, learner in learners.items()}
 counts = 20 + 10 * np.arange(7)
 for (name, (curve, _)), color in zip(curves.items(), ("#8A8A8A", "#D55E00"), strict=True):
     plt.plot(counts, curve, color=color)
-    plt.annotate(name, (counts[-1], curve[-1]), xytext=(5, 0), textcoords="offset points", color=color)
+    plt.annotate(
+        name, (counts[-1], curve[-1]), xytext=(5, 0), textcoords="offset points", color=color
+    )
 plt.xlabel("labels")
-plt.ylabel("test accuracy");
-
+plt.ylabel("test accuracy")
 # %% [markdown]
 # ## What would it ask next?
-# BALD is high where the draws are sure but disagree; expected entropy is high where every draw is unsure.
+# BALD is high where the draws are sure but disagree; expected entropy is high where every draw is
+# unsure.
 
 # %%
 state = curves["BatchBALD"][1]
@@ -81,8 +102,7 @@ wrong = np.asarray(predictive.mean(pool)).argmax(-1) != labels
 plt.scatter(aleatoric, epistemic, s=6, c=np.where(wrong, "#D55E00", "#BBBBBB"))
 plt.xlabel("expected entropy (nats): ambiguous")
 plt.ylabel("BALD (nats): worth a label")
-plt.title(f"red: the net is wrong ({wrong.mean():.0%} of the pool)");
-
+plt.title(f"red: the net is wrong ({wrong.mean():.0%} of the pool)")
 # %% [markdown]
 # ## Is its confidence true?
 
@@ -93,8 +113,7 @@ plt.plot([0, 1], [0, 1], ":", color="gray")
 plt.plot(bins.confidence, bins.accuracy, "o-", color="#0072B2")
 plt.xlabel("confidence")
 plt.ylabel("accuracy")
-plt.title(f"T = {float(state.temperature):.2f}, ECE {metrics.ece(after, test_labels):.3f}");
-
+plt.title(f"T = {float(state.temperature):.2f}, ECE {metrics.ece(after, test_labels):.3f}")
 # %%
 assert curves["BatchBALD"][0][-1] > curves["BatchBALD"][0][0]
 assert int(state.ledger.count) == 80 and len(set(np.asarray(state.ledger.indices).tolist())) == 80

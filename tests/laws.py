@@ -1,4 +1,6 @@
-"""Every posterior, once: adding a posterior is adding one line to `POSTERIORS`. The laws are in `test_posteriors.py`."""
+"""Every posterior, once: adding a posterior is adding one line to `POSTERIORS`. The laws are in
+`test_posteriors.py`.
+"""
 
 import functools
 from collections.abc import Callable
@@ -67,9 +69,13 @@ class Case(NamedTuple):
     grows: bool = False  # its state has a row for every label of the capacity
     slow: bool = False  # compiles for longer than the default suite has time
     embeds: bool = True  # it has features
-    samples: bool = False  # a fit goes on after the steps of its optimizer: no steps still change something
+    samples: bool = (
+        False  # a fit goes on after the steps of its optimizer: no steps still change something
+    )
     smooths: bool = True  # it trains a network, on labels that may be smoothed
-    settled: Callable = lambda state: state  # what of a state the labels determine: eigenvectors have any sign
+    settled: Callable = lambda state: (
+        state
+    )  # what of a state the labels determine: eigenvectors have any sign
     near: float = 1e-6  # how far rounding may take two fits to the same labels apart
 
 
@@ -84,23 +90,69 @@ POSTERIORS = [
     Case("point", posteriors.point(MLP), disagrees=False, redraws=False),
     Case("mc_dropout", posteriors.mc_dropout(MLP)),
     Case("ensemble", posteriors.ensemble(MLP, members=6), redraws=False),
-    Case("ensemble_with_priors", posteriors.ensemble(MLP, members=6, priors=True), redraws=False, slow=True),
+    Case(
+        "ensemble_with_priors",
+        posteriors.ensemble(MLP, members=6, priors=True),
+        redraws=False,
+        slow=True,
+    ),
     Case("variational", posteriors.variational(MLP), smooths=False),
     Case("low_rank", posteriors.variational(MLP, rank=2), slow=True, smooths=False),
-    Case("svi", posteriors.svi(lifted, GUIDE, kl_weight=0.1), slow=True, embeds=False, smooths=False),
+    Case(
+        "svi", posteriors.svi(lifted, GUIDE, kl_weight=0.1), slow=True, embeds=False, smooths=False
+    ),
     Case("mc_dropout_conv", posteriors.mc_dropout(CONV)),
-    Case("gp_classification", posteriors.gp_classification(CLASSES, waves=64), grows=True, slow=True, smooths=False),
+    Case(
+        "gp_classification",
+        posteriors.gp_classification(CLASSES, waves=64),
+        grows=True,
+        slow=True,
+        smooths=False,
+    ),
     Case("swag", posteriors.swag(MLP), slow=True),
-    Case("sgmcmc", posteriors.sgmcmc(MLP, cycles=3, samples=2), redraws=False, slow=True, smooths=False),  # as many draws as samples: always the same
-    Case("nuts", posteriors.nuts(MLP, warmup=30, samples=3, chains=2), redraws=False, samples=True, slow=True, smooths=False),
+    Case(
+        "sgmcmc",
+        posteriors.sgmcmc(MLP, cycles=3, samples=2),
+        redraws=False,
+        slow=True,
+        smooths=False,
+    ),  # as many draws as samples: always the same
+    Case(
+        "nuts",
+        posteriors.nuts(MLP, warmup=30, samples=3, chains=2),
+        redraws=False,
+        samples=True,
+        slow=True,
+        smooths=False,
+    ),
     Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
-    Case("sngp", posteriors.laplace(networks.sngp(FEATURES, CLASSES, depth=1, frequencies=16), structure="full"), settled=last_layer, near=1e-4, slow=True),
+    Case(
+        "sngp",
+        posteriors.laplace(
+            networks.sngp(FEATURES, CLASSES, depth=1, frequencies=16), structure="full"
+        ),
+        settled=last_layer,
+        near=1e-4,
+        slow=True,
+    ),
     Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5, slow=True),
-    Case("any_of", posteriors.any_of(posteriors.mc_dropout(MLP), posteriors.point(networks.mlp(FEATURES, CLASSES, (4,)))), slow=True),
+    Case(
+        "any_of",
+        posteriors.any_of(
+            posteriors.mc_dropout(MLP), posteriors.point(networks.mlp(FEATURES, CLASSES, (4,)))
+        ),
+        slow=True,
+    ),
 ]
 DROPOUT = POSTERIORS[1].posterior
-TOP, TEMPERATURE = acquire.top(scores.bald), calibrate.temperature()  # one object each: learners of the same parts share programs
-every_posterior = pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS])
+TOP, TEMPERATURE = (
+    acquire.top(scores.bald),
+    calibrate.temperature(),
+)  # one object each: learners of the same parts share programs
+every_posterior = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS],
+)
 
 HPARAMS = checks.as_traced(HParams(1e-2, 1e-4, 0.3, 1.0, steps=120))
 
@@ -143,12 +195,21 @@ def fitted(case: Case):
 
 def predictive(case: Case, seed: int = 2) -> Predictive:
     state = fitted(case)
-    return Predictive(case.posterior, state, case.posterior.draw(jax.random.key(seed), state, case.draws), jnp.float32(1.0))
+    return Predictive(
+        case.posterior,
+        state,
+        case.posterior.draw(jax.random.key(seed), state, case.draws),
+        jnp.float32(1.0),
+    )
 
 
 def weights(state):
     """The trained part of a state."""
-    return [weights(each) for each in state.states] if hasattr(state, "states") else getattr(state, "params", state)
+    return (
+        [weights(each) for each in state.states]
+        if hasattr(state, "states")
+        else getattr(state, "params", state)
+    )
 
 
 def numbers(tree):
@@ -160,7 +221,10 @@ def numbers(tree):
 def same(a, b) -> bool:
     """Bit by bit (NaN equals NaN)."""
     a, b = numbers(a), numbers(b)
-    return len(a) == len(b) and all(p.shape == q.shape and p.dtype == q.dtype and p.tobytes() == q.tobytes() for p, q in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        p.shape == q.shape and p.dtype == q.dtype and p.tobytes() == q.tobytes()
+        for p, q in zip(a, b, strict=True)
+    )
 
 
 def close(a, b, atol):
@@ -169,13 +233,19 @@ def close(a, b, atol):
 
 
 def elephant(column):
-    """A posterior that remembers what it was fitted on, by the number in a column: sure of class 0 there, and knows nothing anywhere else."""
+    """A posterior that remembers what it was fitted on, by the number in a column: sure of class 0
+    there, and knows nothing anywhere else.
+    """
 
     def fit(key, state, data, hparams):
-        seen = jnp.where(jnp.arange(data.y.shape[0]) < data.count, data.x[:, column].astype(jnp.int32), 10_000)
+        seen = jnp.where(
+            jnp.arange(data.y.shape[0]) < data.count, data.x[:, column].astype(jnp.int32), 10_000
+        )
         return state.at[seen].set(1.0, mode="drop"), FitInfo(jnp.float32(0.0), jnp.int32(-1))
 
     def apply(state, draw, x):
         return jax.nn.log_softmax(jnp.array([50.0, 0.0, 0.0]) * state[x[column].astype(jnp.int32)])
 
-    return Posterior(lambda key, x: jnp.zeros(64), fit, lambda key, state, num: jnp.zeros(num), apply)
+    return Posterior(
+        lambda key, x: jnp.zeros(64), fit, lambda key, state, num: jnp.zeros(num), apply
+    )

@@ -1,4 +1,5 @@
-"""What the library must agree with: plain Python floats by hand, or full enumeration in float64. No JAX arithmetic.
+"""What the library must agree with: plain Python floats by hand, or full enumeration in float64. No
+JAX arithmetic.
 
 `p` is a nested list or array of probabilities `p[k][c]` of one point unless said otherwise.
 """
@@ -68,7 +69,9 @@ def expected_entropy(p):
 
 
 def bald(p):
-    """As mean KL, which keeps its digits where draws nearly agree: log1p of the relative difference."""
+    """As mean KL, which keeps its digits where draws nearly agree: log1p of the relative
+    difference.
+    """
     m = mean(p)
     total = 0.0
     for row in p:
@@ -105,24 +108,37 @@ def mean_std(p):
 
 
 SCORES = {
-    "entropy": entropy, "expected_entropy": expected_entropy, "least_confidence": least_confidence, "margin": margin,
-    "variation_ratio": variation_ratio, "mean_std": mean_std, "bald": bald,
-}  # fmt: skip
+    "entropy": entropy,
+    "expected_entropy": expected_entropy,
+    "least_confidence": least_confidence,
+    "margin": margin,
+    "variation_ratio": variation_ratio,
+    "mean_std": mean_std,
+    "bald": bald,
+}
 
 
 def ece(confidence, correct, bins):
     """Equal-width bins ((j-1)/b, j/b]; the first holds 0 as well."""
     total = 0.0
     for j in range(bins):
-        inside = [i for i, c in enumerate(confidence) if j / bins < c <= (j + 1) / bins or (j == 0 and c == 0)]
+        inside = [
+            i
+            for i, c in enumerate(confidence)
+            if j / bins < c <= (j + 1) / bins or (j == 0 and c == 0)
+        ]
         if inside:
-            gap = sum(correct[i] for i in inside) / len(inside) - sum(confidence[i] for i in inside) / len(inside)
+            gap = sum(correct[i] for i in inside) / len(inside) - sum(
+                confidence[i] for i in inside
+            ) / len(inside)
             total += len(inside) / len(confidence) * abs(gap)
     return total
 
 
 def joint_information(p, batch):
-    """I(y_batch; draw) of points `batch` from probabilities `p[K, N, C]`, by enumerating every label configuration."""
+    """I(y_batch; draw) of points `batch` from probabilities `p[K, N, C]`, by enumerating every
+    label configuration.
+    """
     draws, _, classes = p.shape
     joint = 0.0
     for labels in itertools.product(range(classes), repeat=len(batch)):
@@ -136,17 +152,27 @@ def joint_information(p, batch):
 
 
 def told_about(p, q, batch):
-    """I(y_batch; y_target) of points `batch` of `p[K, N, C]` and one target `q[K][C]`, by enumerating every label of all of them."""
+    """I(y_batch; y_target) of points `batch` of `p[K, N, C]` and one target `q[K][C]`, by
+    enumerating every label of all of them.
+    """
     both = np.concatenate([p[:, batch], q[:, None]], axis=1)
     draws = list(range(len(batch)))
     noise = sum(h(row) for point in range(both.shape[1]) for row in both[:, point]) / len(both)
-    entropy_of = lambda points: joint_information(both, points) + sum(h(row) for point in points for row in both[:, point]) / len(both)
-    return entropy_of(draws) + entropy_of([len(batch)]) - joint_information(both, [*draws, len(batch)]) - noise
+    entropy_of = lambda points: (
+        joint_information(both, points)
+        + sum(h(row) for point in points for row in both[:, point]) / len(both)
+    )
+    return (
+        entropy_of(draws)
+        + entropy_of([len(batch)])
+        - joint_information(both, [*draws, len(batch)])
+        - noise
+    )
 
 
 def greedy_batch_bald(p, size, available=None):
-    """A full sweep over every point at every step. Returns the picks, their joint information, and per step every
-    candidate's joint information, so that a test can tell near ties from errors."""
+    """A full sweep over every point at every step. Returns the picks, their joint information, and
+    per step every candidate's joint information, so that a test can tell near ties from errors."""
     available = range(p.shape[1]) if available is None else available
     batch, joints, tables = [], [], []
     for _ in range(size):

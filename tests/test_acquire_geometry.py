@@ -1,4 +1,6 @@
-"""Strategies on features: the selector on what the predictive says of the whole pool, with the labeled rows as centers."""
+"""Strategies on features: the selector on what the predictive says of the whole pool, with the
+labeled rows as centers.
+"""
 
 import inspect
 
@@ -28,7 +30,8 @@ class Linear:
         return 2.0 * x
 
 
-# factory, options that it passes on, and what its strategy hands to the selector besides the size and the available rows
+# factory, options that it passes on, and what its strategy hands to the selector besides the size
+# and the available rows
 STRATEGIES = {
     "k_center": (acquire.k_center, {}, {"labeled", "key"}),
     "k_means_pp": (acquire.k_means_pp, {}, {"labeled", "key"}),
@@ -43,7 +46,10 @@ STRATEGIES = {
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_is_its_selector_with_the_other_rows_labeled(name, monkeypatch):
     factory, options, wanted = STRATEGIES[name]
-    signature, answer = inspect.signature(getattr(select, name)), select.top(np.arange(N, dtype=np.float32), B)
+    signature, answer = (
+        inspect.signature(getattr(select, name)),
+        select.top(np.arange(N, dtype=np.float32), B),
+    )
     handed = {}
 
     def selector(*args, **kwargs):
@@ -63,7 +69,9 @@ def test_a_strategy_is_its_selector_with_the_other_rows_labeled(name, monkeypatc
     if "mean" in wanted:
         np.testing.assert_allclose(handed.pop("log_probs"), mean, atol=1e-6)
     if name == "bait":
-        np.testing.assert_allclose(handed.pop("factors"), select.fisher_factors(mean, 2.0 * X), atol=1e-5)
+        np.testing.assert_allclose(
+            handed.pop("factors"), select.fisher_factors(mean, 2.0 * X), atol=1e-5
+        )
     else:
         np.testing.assert_array_equal(handed.pop("features"), 2.0 * X)
     assert handed == options

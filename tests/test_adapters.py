@@ -1,4 +1,6 @@
-"""Doors for other people's models: the numbers and the picks are those of the models themselves; nothing is guessed."""
+"""Doors for other people's models: the numbers and the picks are those of the models themselves;
+nothing is guessed.
+"""
 
 import dataclasses
 import math
@@ -30,9 +32,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from bayesal import acquire, adapters, backend, checks, gaussian, predictions, scores, shards, stream
+from bayesal import (
+    acquire,
+    adapters,
+    backend,
+    checks,
+    gaussian,
+    predictions,
+    scores,
+    shards,
+    stream,
+)
 
-from_samples, from_committee = oracles.as_users_do(adapters.from_samples), oracles.as_users_do(adapters.from_committee)
+from_samples, from_committee = (
+    oracles.as_users_do(adapters.from_samples),
+    oracles.as_users_do(adapters.from_committee),
+)
 K, N, C, D = 6, 60, 3, 4
 random = np.random.default_rng(0)
 W = random.normal(size=(K, D, C)).astype(np.float32)
@@ -52,16 +67,34 @@ def on_host(x):
 
 SAMPLES = {
     "log_probs": from_samples(lambda x: jax.nn.log_softmax(logits(x)), K, embed=lambda x: x[:, :2]),
-    "probs": from_samples(probs=lambda x: jnp.moveaxis(jax.nn.softmax(logits(x)), 0, 1), draws=K, axes="N K C"),
+    "probs": from_samples(
+        probs=lambda x: jnp.moveaxis(jax.nn.softmax(logits(x)), 0, 1), draws=K, axes="N K C"
+    ),
     "logits": from_samples(logits=logits, draws=K),
-    "a pytree": from_samples(logits=jax.tree_util.Partial(lambda w, x: jnp.einsum("nd,kdc->knc", x, w), jnp.asarray(W)), draws=K),
-    "logits on the host": from_samples(logits=on_host, draws=K, axes="N C K", host=True, embed=lambda x: x[:, :2]),
-    "log_probs on the host": from_samples(lambda x: oracles.log_softmax(np.moveaxis(on_host(x), 2, 0)), K, host=True),
-    "lists on the host": from_samples(logits=lambda x: on_host(x).tolist(), draws=K, axes="N C K", host=True),
+    "a pytree": from_samples(
+        logits=jax.tree_util.Partial(lambda w, x: jnp.einsum("nd,kdc->knc", x, w), jnp.asarray(W)),
+        draws=K,
+    ),
+    "logits on the host": from_samples(
+        logits=on_host, draws=K, axes="N C K", host=True, embed=lambda x: x[:, :2]
+    ),
+    "log_probs on the host": from_samples(
+        lambda x: oracles.log_softmax(np.moveaxis(on_host(x), 2, 0)), K, host=True
+    ),
+    "lists on the host": from_samples(
+        logits=lambda x: on_host(x).tolist(), draws=K, axes="N C K", host=True
+    ),
 }
 JAX, HOST = SAMPLES["log_probs"], SAMPLES["logits on the host"]
 every_form = pytest.mark.parametrize(
-    "form", [pytest.param(name, marks=pytest.mark.slow) if name in ("a pytree", "log_probs on the host", "logits") else name for name in SAMPLES])
+    "form",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("a pytree", "log_probs on the host", "logits")
+        else name
+        for name in SAMPLES
+    ],
+)
 
 
 @every_form
@@ -81,39 +114,65 @@ def test_a_pytree_keeps_its_numbers_as_arguments():
     assert [leaf.shape for leaf in jax.tree.leaves(HOST)] == [()]
 
 
-@pytest.mark.parametrize("samples", [pytest.param(JAX, id="traced", marks=pytest.mark.slow), pytest.param(HOST, id="host")])
+@pytest.mark.parametrize(
+    "samples",
+    [pytest.param(JAX, id="traced", marks=pytest.mark.slow), pytest.param(HOST, id="host")],
+)
 def test_every_door_takes_samples_and_picks_the_same(samples):
-    want = np.argsort(-np.array([oracles.bald(np.exp(LOG_P[:, n])) for n in range(N)]), kind="stable")[:4]
+    want = np.argsort(
+        -np.array([oracles.bald(np.exp(LOG_P[:, n])) for n in range(N)]), kind="stable"
+    )[:4]
     strategy = acquire.top(scores.bald, chunk=16)
     outside = strategy(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 4).indices
-    inside = jax.jit(strategy, static_argnums=4)(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 4).indices
+    inside = jax.jit(strategy, static_argnums=4)(
+        KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 4
+    ).indices
     streamed = stream.top(samples, X, scores.bald, 4, chunk=16).indices
-    spread = shards.top(shards.scores(samples, shards.spread(X, shards.mesh()), scores.bald), 4).indices
+    spread = shards.top(
+        shards.scores(samples, shards.spread(X, shards.mesh()), scores.bald), 4
+    ).indices
     chosen = backend.choose(predict=samples, x=X, size=4, method="bald", chunk=16).indices
     for picks in (outside, inside, streamed, spread, chosen):
         assert_array_equal(picks, want)
     centers = acquire.k_center()
     assert_array_equal(
-        centers(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices, jax.jit(centers, static_argnums=4)(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices)
+        centers(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices,
+        jax.jit(centers, static_argnums=4)(
+            KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3
+        ).indices,
+    )
 
 
 @pytest.mark.parametrize("host", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_moments_are_normals(host):
     xp = np if host else jnp
-    samples = from_samples(moments=lambda x: (xp.stack([x[:, 0], x[:, 1]]), xp.stack([x[:, 2] ** 2 + 1] * 2)), draws=2, host=host)
+    samples = from_samples(
+        moments=lambda x: (xp.stack([x[:, 0], x[:, 1]]), xp.stack([x[:, 2] ** 2 + 1] * 2)),
+        draws=2,
+        host=host,
+    )
     assert_allclose(samples.checked(X)(X).variance[0], X[:, 2] ** 2 + 1, rtol=1e-5)
     mean = samples.mean(X)
     assert_allclose(mean.variance, X[:, 2] ** 2 + 1 + (X[:, 0] - X[:, 1]) ** 2 / 4, rtol=1e-4)
     strategy = acquire.top(gaussian.epistemic, chunk=16)
-    picks = jax.jit(strategy, static_argnums=4)(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices
+    picks = jax.jit(strategy, static_argnums=4)(
+        KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3
+    ).indices
     assert_array_equal(picks, np.argsort(-np.abs(X[:, 0] - X[:, 1]))[:3])
 
 
 def test_draws_that_are_no_functions_are_found_on_request():
     generator = np.random.default_rng(0)
-    per_call = from_samples(logits=lambda x: on_host(x) + generator.normal(), draws=K, axes="N C K", host=True)
+    per_call = from_samples(
+        logits=lambda x: on_host(x) + generator.normal(), draws=K, axes="N C K", host=True
+    )
     per_call.checked(X)  # one constant for all classes changes no probability
-    per_row = from_samples(logits=lambda x: on_host(x) * generator.integers(0, 2, (len(x), 1, K)), draws=K, axes="N C K", host=True)
+    per_row = from_samples(
+        logits=lambda x: on_host(x) * generator.integers(0, 2, (len(x), 1, K)),
+        draws=K,
+        axes="N C K",
+        host=True,
+    )
     batch = from_samples(logits=lambda x: logits((x - x.mean(0)) / x.std(0)), draws=K)
     shaky = from_samples(moments=lambda x: (x.T[:2] + x.mean(), jnp.ones((2, len(x)))), draws=2)
     for samples, kind in ((per_row, "logits"), (batch, "logits"), (shaky, "moments")):
@@ -137,15 +196,29 @@ def test_what_is_not_as_it_was_said_is_refused():
         ({"logits": lambda x: logits(x)[0]}, checks.WrongShape, "logits"),
         ({"logits": lambda x: jnp.zeros((K, N, C), int)}, checks.WrongShape, "logits"),
         ({"moments": logits}, checks.WrongShape, "moments"),
-        ({"moments": lambda x: (jnp.zeros((K, N)), jnp.zeros((K, 2)))}, checks.WrongShape, "moments"),
+        (
+            {"moments": lambda x: (jnp.zeros((K, N)), jnp.zeros((K, 2)))},
+            checks.WrongShape,
+            "moments",
+        ),
     ):
         for host in (False, True):
             with pytest.raises(error, match=f"`{argument}`") as caught:
-                from_samples(draws=K, host=host, **{name: (lambda x, f=f: jax.tree.map(np.asarray, f(jnp.asarray(x)))) if host and callable(f) else f
-                                                    for name, f in given.items()})(X)
+                from_samples(
+                    draws=K,
+                    host=host,
+                    **{
+                        name: (lambda x, f=f: jax.tree.map(np.asarray, f(jnp.asarray(x))))
+                        if host and callable(f)
+                        else f
+                        for name, f in given.items()
+                    },
+                )(X)
             assert caught.value.argument == argument
     with pytest.raises(checks.OutOfRange, match="`moments`") as caught:
-        from_samples(moments=lambda x: (np.zeros((K, N)), np.arange(K * N).reshape(K, N)), draws=K, host=True)(X)
+        from_samples(
+            moments=lambda x: (np.zeros((K, N)), np.arange(K * N).reshape(K, N)), draws=K, host=True
+        )(X)
     assert caught.value.rows.tolist() == [0]
     with pytest.raises(checks.OutOfRange, match="`moments`"):
         from_samples(moments=lambda x: (jnp.zeros((K, N)), -jnp.ones((K, N))), draws=K)(X)
@@ -155,12 +228,22 @@ def test_under_jit_rows_that_are_not_as_said_are_never_picked():
     wrong = from_samples(lambda x: jax.nn.log_softmax(logits(x)).at[:, 3].add(0.5), K)
     values = jax.jit(wrong)(X)
     assert np.isnan(values[:, 3]).all() and np.isfinite(np.delete(values, 3, axis=1)).all()
-    negative = from_samples(probs=lambda x: jax.nn.softmax(logits(x)).at[0, 5, 0].set(-0.1), draws=K)
+    negative = from_samples(
+        probs=lambda x: jax.nn.softmax(logits(x)).at[0, 5, 0].set(-0.1), draws=K
+    )
     assert np.isnan(jax.jit(negative)(X)[0, 5]).all()
-    uncertain = from_samples(moments=lambda x: (jnp.zeros((K, len(x))), jnp.ones((K, len(x))).at[0, 1].set(0.0)), draws=K)
+    uncertain = from_samples(
+        moments=lambda x: (jnp.zeros((K, len(x))), jnp.ones((K, len(x))).at[0, 1].set(0.0)), draws=K
+    )
     assert np.isnan(jax.jit(uncertain)(X).variance[0, 1])
-    late = from_samples(logits=lambda x: np.full((K, len(x), C), np.nan) if len(x) > 1 else np.zeros((K, 1, C)), draws=K, host=True)
-    with pytest.raises(Exception, match="hold NaN"):  # raised by the callback, with the sentence in it
+    late = from_samples(
+        logits=lambda x: np.full((K, len(x), C), np.nan) if len(x) > 1 else np.zeros((K, 1, C)),
+        draws=K,
+        host=True,
+    )
+    with pytest.raises(
+        Exception, match="hold NaN"
+    ):  # raised by the callback, with the sentence in it
         jax.block_until_ready(jax.jit(late)(X))
 
 
@@ -207,9 +290,15 @@ def forest(**options):
 ENSEMBLES = {
     "forest": lambda: forest(),
     "extra trees": lambda: ExtraTreesClassifier(5, min_samples_leaf=5, random_state=0),
-    "bagging": lambda: BaggingClassifier(GaussianNB(), n_estimators=6, max_features=0.5, random_state=0),
-    "bagging few": lambda: BaggingClassifier(KNeighborsClassifier(1), n_estimators=12, max_samples=4, random_state=1),  # members that never saw a class
-    "voting": lambda: VotingClassifier([("a", GaussianNB()), ("b", LogisticRegression(max_iter=500))], voting="soft"),
+    "bagging": lambda: BaggingClassifier(
+        GaussianNB(), n_estimators=6, max_features=0.5, random_state=0
+    ),
+    "bagging few": lambda: BaggingClassifier(
+        KNeighborsClassifier(1), n_estimators=12, max_samples=4, random_state=1
+    ),  # members that never saw a class
+    "voting": lambda: VotingClassifier(
+        [("a", GaussianNB()), ("b", LogisticRegression(max_iter=500))], voting="soft"
+    ),
 }
 
 
@@ -229,13 +318,20 @@ def test_members_average_to_what_their_ensemble_says(name, labels):
 
 
 def test_a_list_is_aligned_by_labels():
-    some = [GaussianNB().fit(FLOWERS[rows], NAMES[rows]) for rows in (slice(0, 100), slice(50, 150), slice(0, 150))]
+    some = [
+        GaussianNB().fit(FLOWERS[rows], NAMES[rows])
+        for rows in (slice(0, 100), slice(50, 150), slice(0, 150))
+    ]
     log_probs = np.asarray(from_committee(some)(FLOWERS[:9]))
     assert np.isneginf(log_probs[0, :, 2]).all() and np.isneginf(log_probs[1, :, 0]).all()
     for k, member in enumerate(some):
         columns = [["setosa", "versicolor", "virginica"].index(label) for label in member.classes_]
-        assert_allclose(np.exp(log_probs[k][:, columns]), member.predict_proba(FLOWERS[:9]), atol=1e-5)
-    other = np.asarray(from_committee(some, classes=["none", "virginica", "setosa", "versicolor"])(FLOWERS[:9]))
+        assert_allclose(
+            np.exp(log_probs[k][:, columns]), member.predict_proba(FLOWERS[:9]), atol=1e-5
+        )
+    other = np.asarray(
+        from_committee(some, classes=["none", "virginica", "setosa", "versicolor"])(FLOWERS[:9])
+    )
     assert_array_equal(other[..., 1:], log_probs[..., [2, 0, 1]])
     assert np.isneginf(other[..., 0]).all()
     with pytest.raises(checks.UnknownName, match="virginica") as caught:
@@ -248,10 +344,16 @@ def test_a_list_is_aligned_by_labels():
 @pytest.mark.slow
 def test_a_committee_chooses_under_jit_as_outside():
     committee = from_committee(forest().fit(FLOWERS, SPECIES), embed=lambda x: x)
-    strategy, x, available = acquire.top(scores.bald, chunk=64), jnp.asarray(FLOWERS), jnp.ones(150, bool)
+    strategy, x, available = (
+        acquire.top(scores.bald, chunk=64),
+        jnp.asarray(FLOWERS),
+        jnp.ones(150, bool),
+    )
     inside = jax.jit(strategy, static_argnums=4)(KEY, committee, x, available, 3)
     assert_array_equal(inside.indices, strategy(KEY, committee, x, available, 3).indices)
-    assert_array_equal(inside.indices, backend.choose(predict=committee, x=FLOWERS, size=3, method="bald").indices)
+    assert_array_equal(
+        inside.indices, backend.choose(predict=committee, x=FLOWERS, size=3, method="bald").indices
+    )
     assert committee.checked(FLOWERS).embed(FLOWERS).shape == (150, 4)
 
 
@@ -260,14 +362,23 @@ def test_one_hot_trees_are_warned_about():
     with pytest.warns(UserWarning, match="min_samples_leaf"):
         committee = from_committee(grown)
     log_probs = committee(FLOWERS)
-    assert_allclose(scores.bald(log_probs), scores.entropy(log_probs), atol=1e-6)  # what the warning says
+    assert_allclose(
+        scores.bald(log_probs), scores.entropy(log_probs), atol=1e-6
+    )  # what the warning says
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         from_committee(forest().fit(FLOWERS, SPECIES))
 
 
-@pytest.mark.parametrize("model", [RandomForestRegressor(5, random_state=0), BaggingRegressor(Ridge(), n_estimators=4, max_features=0.5, random_state=0),
-                                   VotingRegressor([("a", Ridge()), ("b", Ridge(10.0))])], ids=lambda m: type(m).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestRegressor(5, random_state=0),
+        BaggingRegressor(Ridge(), n_estimators=4, max_features=0.5, random_state=0),
+        VotingRegressor([("a", Ridge()), ("b", Ridge(10.0))]),
+    ],
+    ids=lambda m: type(m).__name__,
+)
 def test_committees_of_numbers(model):
     y = FLOWERS[:, 3] * 10
     committee = from_committee(model.fit(FLOWERS[:, :3], y), variance=2.5)
@@ -280,12 +391,20 @@ def test_committees_of_numbers(model):
 
 def test_what_is_no_committee_is_refused():
     fitted = lambda model, y=SPECIES: model.fit(FLOWERS, y)
-    boosted = [AdaBoostClassifier(n_estimators=3), GradientBoostingClassifier(n_estimators=3), StackingClassifier([("a", GaussianNB()), ("b", LogisticRegression(max_iter=500))])]
+    boosted = [
+        AdaBoostClassifier(n_estimators=3),
+        GradientBoostingClassifier(n_estimators=3),
+        StackingClassifier([("a", GaussianNB()), ("b", LogisticRegression(max_iter=500))]),
+    ]
     for model in boosted:
         with pytest.raises(checks.WrongType, match="correct each other") as caught:
             from_committee(fitted(model))
         assert caught.value.argument == "models"
-    for model, match in ((RandomForestClassifier(), "fitted first"), (fitted(GaussianNB()), "list of"), (fitted(make_pipeline(GaussianNB())), "pipeline")):
+    for model, match in (
+        (RandomForestClassifier(), "fitted first"),
+        (fitted(GaussianNB()), "list of"),
+        (fitted(make_pipeline(GaussianNB())), "pipeline"),
+    ):
         with pytest.raises(checks.WrongType, match=match):
             from_committee(model)
     for members, error, match in (
@@ -293,12 +412,18 @@ def test_what_is_no_committee_is_refused():
         ([fitted(LinearSVC()), fitted(GaussianNB())], checks.WrongType, "CalibratedClassifierCV"),
         ([fitted(Ridge()), fitted(Ridge())], checks.WrongType, "variance="),
         ([fitted(GaussianNB()), GaussianNB()], checks.WrongType, "fit it first"),
-        ([fitted(GaussianNB()), fitted(GaussianNB(), NAMES)], checks.WrongLabel, "by number and others by name"),
+        (
+            [fitted(GaussianNB()), fitted(GaussianNB(), NAMES)],
+            checks.WrongLabel,
+            "by number and others by name",
+        ),
     ):
         with pytest.raises(error, match=match) as caught:
             from_committee(members)
         assert caught.value.argument == "models"
-    both = fitted(RandomForestClassifier(3, min_samples_leaf=5), np.stack([SPECIES, SPECIES], axis=1))
+    both = fitted(
+        RandomForestClassifier(3, min_samples_leaf=5), np.stack([SPECIES, SPECIES], axis=1)
+    )
     with pytest.raises(checks.BayesalError):
         from_committee(both)
     odd = fitted(forest())

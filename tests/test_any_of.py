@@ -1,4 +1,6 @@
-"""Structure as data: the chosen posterior is what it is by itself, and the others are neither fitted nor asked."""
+"""Structure as data: the chosen posterior is what it is by itself, and the others are neither
+fitted nor asked.
+"""
 
 import functools
 import itertools
@@ -23,10 +25,15 @@ SHORT = HPARAMS._replace(steps=jnp.int32(20))
 def network(*sizes: int, outputs: int = CLASSES) -> Network:
     """Layers without biases, and dropout before the last one."""
     sizes = (FEATURES, *sizes, outputs)
-    init = lambda key, x: [s[0] ** -0.5 * jax.random.normal(jax.random.fold_in(key, i), s) for i, s in enumerate(itertools.pairwise(sizes))]
+    init = lambda key, x: [
+        s[0] ** -0.5 * jax.random.normal(jax.random.fold_in(key, i), s)
+        for i, s in enumerate(itertools.pairwise(sizes))
+    ]
     embed = lambda params, x: functools.reduce(lambda h, w: jnp.tanh(h @ w), params[:-1], x)
     mask = lambda key, h: h if key is None else h * jax.random.bernoulli(key, 0.5, h.shape)
-    return networks.from_functions(init, lambda params, x, key: mask(key, embed(params, x)) @ params[-1], embed=embed)
+    return networks.from_functions(
+        init, lambda params, x, key: mask(key, embed(params, x)) @ params[-1], embed=embed
+    )
 
 
 DEEP = network(6, 4)
@@ -61,7 +68,9 @@ def fitted(i: int):
 
 
 def bound(posterior, state):
-    return Predictive(posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0))
+    return Predictive(
+        posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0)
+    )
 
 
 @pytest.mark.parametrize("i", [0, 1])
@@ -69,12 +78,18 @@ def test_the_chosen_structure_is_that_posterior_by_itself_in_every_bit(i):
     begun, (state, info) = beginning(), fitted(i)
     assert same(begun.states[i], jax.jit(PLAIN[i].init)(KEY, X[0])) and int(state.which) == i
     alone, alone_info = jax.jit(PLAIN[i].fit)(jax.random.key(1), begun.states[i], labeled(), SHORT)
-    assert same(state.states[i], alone) and same(info, alone_info) and not same(alone, begun.states[i])
+    assert (
+        same(state.states[i], alone) and same(info, alone_info) and not same(alone, begun.states[i])
+    )
     assert same(state.states[1 - i], begun.states[1 - i])
     ours, theirs = bound(CHOICE, state), bound(PLAIN[i], alone)
     assert same(ours(X), theirs(X))
     features, width = np.asarray(ours.embed(X)), (3, 4)[i]
-    assert same(features[:, :width], theirs.embed(X)) and features.shape == (20, 4) and not features[:, width:].any()
+    assert (
+        same(features[:, :width], theirs.embed(X))
+        and features.shape == (20, 4)
+        and not features[:, width:].any()
+    )
 
 
 def test_another_structure_compiles_nothing_again():
@@ -91,7 +106,10 @@ def products(jaxpr, inside: bool = False):
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             yield inside
-        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
+        for part in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"),
+        ):
             if hasattr(part := getattr(part, "jaxpr", part), "eqns"):
                 yield from products(part, inside or equation.primitive.name == "cond")
 
@@ -102,11 +120,20 @@ def test_rows_draws_and_folds_leave_the_choice_a_branch():
     everything = jax.vmap(jax.vmap(CHOICE.apply, (None, None, 0)), (None, 0, None))
     assert sum(products(jax.make_jaxpr(everything)(state, draws, X).jaxpr)) == 2 + 3
     assert all(products(jax.make_jaxpr(everything)(state, draws, X).jaxpr))
-    folds = jax.tree.map(lambda a: jnp.stack([a, a]), (KEY, beginning()._replace(which=None).states))
-    fits = jax.vmap(lambda key, states, hparams: CHOICE.fit(key, beginning()._replace(states=states), labeled(), hparams), (0, 0, None))
+    folds = jax.tree.map(
+        lambda a: jnp.stack([a, a]), (KEY, beginning()._replace(which=None).states)
+    )
+    fits = jax.vmap(
+        lambda key, states, hparams: CHOICE.fit(
+            key, beginning()._replace(states=states), labeled(), hparams
+        ),
+        (0, 0, None),
+    )
     found = list(products(jax.make_jaxpr(fits)(*folds, structure(1)).jaxpr))
     assert found and all(found)
-    each = jax.vmap(lambda i: CHOICE.fit(KEY, beginning(), labeled(), structure(i)))  # several structures at a time: every one is fitted
+    each = jax.vmap(
+        lambda i: CHOICE.fit(KEY, beginning(), labeled(), structure(i))
+    )  # several structures at a time: every one is fitted
     assert not any(products(jax.make_jaxpr(each)(jnp.arange(2)).jaxpr))
 
 
@@ -123,7 +150,9 @@ def test_what_draws_share_is_computed_once():
 def test_a_warm_fit_goes_on_from_the_structure_fitted_last():
     old, fresh = fitted(1)[0], jax.jit(CHOICE.init)(jax.random.key(9), X[0])
     warm = CHOICE.warm(old, fresh)
-    assert same(warm.states[1], PLAIN[1].warm(old.states[1], fresh.states[1])) and same(warm.states[0], fresh.states[0])
+    assert same(warm.states[1], PLAIN[1].warm(old.states[1], fresh.states[1])) and same(
+        warm.states[0], fresh.states[0]
+    )
     assert posteriors.any_of(PLAIN[0], posteriors.laplace_all(DEEP)).warm is None
 
 
@@ -137,11 +166,15 @@ def test_a_structure_that_is_none_is_refused_or_reported():
 
 
 def test_a_learner_refuses_structures_that_its_posterior_lacks():
-    build = lambda posterior, **args: bayesal.learner(posterior, acquire.uniform(), size=1, capacity=9, **args)
+    build = lambda posterior, **args: bayesal.learner(
+        posterior, acquire.uniform(), size=1, capacity=9, **args
+    )
     searched = retune.population(2, retune.space(structure=3))
     for posterior in (CHOICE, PLAIN[0]):
         for argument, value in (("hparams", structure(2)), ("retune", searched)):
-            with pytest.raises(checks.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one structure") as error:
+            with pytest.raises(
+                checks.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one structure"
+            ) as error:
                 build(posterior, **{argument: value})
             assert error.value.argument == argument
     build(CHOICE, hparams=structure(1), retune=retune.population(2, retune.space(structure=2)))
@@ -157,8 +190,14 @@ def test_a_factory_or_a_score_is_no_strategy(strategy):
 def rows(scale: float) -> Posterior:
     """A state with a row for every label, as Gaussian processes have it."""
     return Posterior(
-        lambda key, x: jnp.zeros((1, FEATURES)), lambda key, state, labeled, hparams: (scale * labeled.x, FitInfo(jnp.float32(0.0), jnp.int32(-1))),
-        lambda key, state, num: jnp.arange(num), lambda state, draw, x: jax.nn.log_softmax(state.sum() + x[:CLASSES]))  # fmt: skip
+        lambda key, x: jnp.zeros((1, FEATURES)),
+        lambda key, state, labeled, hparams: (
+            scale * labeled.x,
+            FitInfo(jnp.float32(0.0), jnp.int32(-1)),
+        ),
+        lambda key, state, num: jnp.arange(num),
+        lambda state, draw, x: jax.nn.log_softmax(state.sum() + x[:CLASSES]),
+    )
 
 
 def test_states_may_make_room_for_labels():
@@ -173,15 +212,24 @@ def test_states_may_make_room_for_labels():
 def test_what_cannot_be_one_posterior_is_refused():
     real = posteriors.point(network(outputs=2), likelihood=likelihoods.gaussian())
     for given, error in (
-        ((), checks.WrongSize), (PLAIN[:1], checks.WrongSize), ((PLAIN[0], DEEP), checks.WrongType), ((PLAIN, PLAIN), checks.WrongType),
-        ((PLAIN[0], real), checks.WrongType), ((PLAIN[0], posteriors.ensemble(DEEP, members=2)), checks.WrongSize),
-    ):  # fmt: skip
+        ((), checks.WrongSize),
+        (PLAIN[:1], checks.WrongSize),
+        ((PLAIN[0], DEEP), checks.WrongType),
+        ((PLAIN, PLAIN), checks.WrongType),
+        ((PLAIN[0], real), checks.WrongType),
+        ((PLAIN[0], posteriors.ensemble(DEEP, members=2)), checks.WrongSize),
+    ):
         with pytest.raises(error) as caught:
             oracles.as_users_do(posteriors.any_of)(*given)
         assert caught.value.argument == "posteriors"
     with pytest.raises(checks.WrongShape, match=r"\(3,\), \(4,\)"):
         posteriors.any_of(PLAIN[1], posteriors.point(network(outputs=4))).init(KEY, X[0])
-    chains = rows(1.0)._replace(fit=lambda key, state, labeled, hparams: (state, FitInfo(jnp.zeros(2), jnp.zeros(2, jnp.int32))))
+    chains = rows(1.0)._replace(
+        fit=lambda key, state, labeled, hparams: (
+            state,
+            FitInfo(jnp.zeros(2), jnp.zeros(2, jnp.int32)),
+        )
+    )
     choice = posteriors.any_of(rows(1.0), chains)
     with pytest.raises(checks.WrongShape, match=r"loss=\(\).*loss=\(2,\)"):
         choice.fit(KEY, choice.init(KEY, X[0]), labeled(), structure(0))
@@ -193,8 +241,15 @@ def test_a_learner_of_the_choice_is_a_learner_of_the_chosen():
     picks = []
     for posterior in (CHOICE, PLAIN[0]):
         learner = bayesal.learner(
-            posterior, acquire.batch_bald(configurations=20), size=4, capacity=30, num_draws=6, num_folds=2, hparams=structure(0),
-            calibrate=calibrate.temperature())  # fmt: skip
+            posterior,
+            acquire.batch_bald(configurations=20),
+            size=4,
+            capacity=30,
+            num_draws=6,
+            num_folds=2,
+            hparams=structure(0),
+            calibrate=calibrate.temperature(),
+        )
         state = learner.tell(learner.init(KEY, x), x, np.arange(10), y[:10])
         for _ in range(2):
             asked = np.asarray(learner.ask(state, x).indices)

@@ -20,7 +20,20 @@ KEY = jax.random.key(0)
 
 
 def build(**options):
-    return bayesal.learner(DROPOUT, **({"strategy": TOP, "size": 4, "capacity": 40, "num_draws": 6, "hparams": SHORT, "audit": 0.25} | options))
+    return bayesal.learner(
+        DROPOUT,
+        **(
+            {
+                "strategy": TOP,
+                "size": 4,
+                "capacity": 40,
+                "num_draws": 6,
+                "hparams": SHORT,
+                "audit": 0.25,
+            }
+            | options
+        ),
+    )
 
 
 LEARNER = build(calibrate=TEMPERATURE)
@@ -87,7 +100,9 @@ def test_a_partial_answer_leaves_the_audit_to_be_asked_again(states):
 
 
 def test_a_mean_over_the_audit_is_that_of_the_pool_whatever_is_labeled_besides():
-    """Rows 0-9 of 30 are labeled for another reason: on average over keys they are a third of the audit."""
+    """Rows 0-9 of 30 are labeled for another reason: on average over keys they are a third of the
+    audit.
+    """
     free = jnp.arange(30) >= 10
 
     def one(key):
@@ -101,7 +116,9 @@ def test_a_mean_over_the_audit_is_that_of_the_pool_whatever_is_labeled_besides()
     assert held[:, 10:].sum(1).tolist() == [8] * 4000  # what was drawn
     share = held[:, :10].sum(1) / held.sum(1)
     assert abs(share.mean() - 1 / 3) < 4.5 * share.std() / np.sqrt(4000)
-    with_the_next = (held[:, :10].sum(1)) / (held.sum(1) + 1)  # to stop after a row without a label would count those too often
+    with_the_next = (held[:, :10].sum(1)) / (
+        held.sum(1) + 1
+    )  # to stop after a row without a label would count those too often
     assert abs(with_the_next.mean() - 1 / 3) > 4.5 * share.std() / np.sqrt(4000)
 
 
@@ -114,33 +131,66 @@ def test_calibration_knows_the_audit(states):
 
 
 LOG_P = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(5), (4, 60, 3)))
-LUCK = jax.random.gumbel(jax.random.key(6), (60, 3)) * jnp.where(jnp.arange(60) < 30, 0.5, 3.0)[:, None]  # the audit's labels are easy ones
+LUCK = (
+    jax.random.gumbel(jax.random.key(6), (60, 3))
+    * jnp.where(jnp.arange(60) < 30, 0.5, 3.0)[:, None]
+)  # the audit's labels are easy ones
 LABELS = jnp.argmax(LOG_P.mean(0) + LUCK, axis=-1).astype(jnp.int32)
 VALID, NONE = jnp.ones(60, bool), jnp.zeros(60, bool)
 
 
-@pytest.mark.parametrize("calibrator", [TEMPERATURE, calibrate.vector()], ids=["temperature", "vector"])
+@pytest.mark.parametrize(
+    "calibrator", [TEMPERATURE, calibrate.vector()], ids=["temperature", "vector"]
+)
 def test_a_correction_is_one_temperature_on_top(calibrator):
-    alone, found = calibrator(LOG_P, LABELS, VALID), calibrate.corrected(calibrator, LOG_P, LABELS, VALID, jnp.arange(60) < 30)
+    alone, found = (
+        calibrator(LOG_P, LABELS, VALID),
+        calibrate.corrected(calibrator, LOG_P, LABELS, VALID, jnp.arange(60) < 30),
+    )
     first = predictions.temper(LOG_P, alone.temperature)
     second = calibrate.temperature(prior_std=0.25, doubt=0.0)(first, LABELS, jnp.arange(60) < 30)
     assert abs(float(jnp.log(second.temperature))) > 0.01
-    np.testing.assert_allclose(predictions.temper(LOG_P, found.temperature), predictions.temper(first, second.temperature), atol=2e-5)
-    assert float(found.nll_after) == pytest.approx(float(-jnp.mean(predictions.log_likelihood(predictions.average(predictions.temper(LOG_P, found.temperature)), LABELS)[:30])), rel=1e-4)
-    for a, b in zip(jax.tree.leaves(calibrate.corrected(calibrator, LOG_P, LABELS, VALID, NONE).temperature), jax.tree.leaves(alone.temperature), strict=True):
+    np.testing.assert_allclose(
+        predictions.temper(LOG_P, found.temperature),
+        predictions.temper(first, second.temperature),
+        atol=2e-5,
+    )
+    assert float(found.nll_after) == pytest.approx(
+        float(
+            -jnp.mean(
+                predictions.log_likelihood(
+                    predictions.average(predictions.temper(LOG_P, found.temperature)), LABELS
+                )[:30]
+            )
+        ),
+        rel=1e-4,
+    )
+    for a, b in zip(
+        jax.tree.leaves(calibrate.corrected(calibrator, LOG_P, LABELS, VALID, NONE).temperature),
+        jax.tree.leaves(alone.temperature),
+        strict=True,
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-6)  # nothing is fair yet
 
 
 @pytest.mark.slow
 def test_the_more_the_audit_holds_the_less_the_first_fit_matters():
-    """Chosen labels are all right, so that they want T near 0; the audit's follow softmax(log p / 3)."""
+    """Chosen labels are all right, so that they want T near 0; the audit's follow softmax(log p /
+    3).
+    """
 
     def gap(rows):
         log_p = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(rows), (1, 2 * rows, 3)))
         fair = jnp.arange(2 * rows) < rows
         drawn = jax.random.categorical(jax.random.key(rows + 1), log_p[0] / 3)
         labels = jnp.where(fair, drawn, jnp.argmax(log_p[0], axis=-1)).astype(jnp.int32)
-        all_alike, found = (f.temperature for f in (TEMPERATURE(log_p, labels, fair | True), calibrate.corrected(TEMPERATURE, log_p, labels, fair | True, fair)))
+        all_alike, found = (
+            f.temperature
+            for f in (
+                TEMPERATURE(log_p, labels, fair | True),
+                calibrate.corrected(TEMPERATURE, log_p, labels, fair | True, fair),
+            )
+        )
         return abs(math.log(float(found) / 3)), abs(math.log(float(all_alike) / 3))
 
     few, many = gap(16), gap(2000)
@@ -150,7 +200,9 @@ def test_the_more_the_audit_holds_the_less_the_first_fit_matters():
 def test_a_correction_of_real_labels():
     draws = Gaussian(jnp.zeros((2, 40)), jnp.ones((2, 40)))
     y = jnp.where(jnp.arange(40) < 20, 3.0, 0.1) * jnp.tile(jnp.array([1.0, -1.0]), 20)
-    found = calibrate.corrected(calibrate.variance(), draws, y, jnp.ones(40, bool), jnp.arange(40) >= 20)
+    found = calibrate.corrected(
+        calibrate.variance(), draws, y, jnp.ones(40, bool), jnp.arange(40) >= 20
+    )
     alone = calibrate.variance()(draws, y, jnp.ones(40, bool))
     assert 1 / 401 < float(found.temperature) < float(alone.temperature)
 
@@ -158,7 +210,10 @@ def test_a_correction_of_real_labels():
 def test_a_state_has_room_for_the_scaling_of_a_vector():
     start = build(audit=0.0, calibrate=calibrate.vector()).init(KEY, X)
     assert isinstance(start.temperature, Scaling)
-    assert start.temperature.temperature.tolist() == [1.0] * 3 and start.temperature.bias.tolist() == [0.0] * 3
+    assert (
+        start.temperature.temperature.tolist() == [1.0] * 3
+        and start.temperature.bias.tolist() == [0.0] * 3
+    )
 
 
 @pytest.mark.slow
@@ -191,14 +246,30 @@ def test_a_small_pool_is_audited_to_its_end():
 
 
 def test_what_certifies_a_greedy_batch_goes_on_after_the_audit():
-    picked = Selection(jnp.array([5, 2]), jnp.array([0.4, 0.1]), joint=jnp.array([0.4, 0.5]), saturated=jnp.array([False, True]))
+    picked = Selection(
+        jnp.array([5, 2]),
+        jnp.array([0.4, 0.1]),
+        joint=jnp.array([0.4, 0.5]),
+        saturated=jnp.array([False, True]),
+    )
     found = audits.before(jnp.array([7]), picked)
     assert found.indices.tolist() == [7, 5, 2] and found.audit.tolist() == [True, False, False]
     np.testing.assert_array_equal(found.joint, np.float32([0.0, 0.4, 0.5]))
-    assert found.saturated.tolist() == [False, False, True] and np.isnan(found.scores[0]) and found.scores[1:].tolist() == picked.scores.tolist()
+    assert (
+        found.saturated.tolist() == [False, False, True]
+        and np.isnan(found.scores[0])
+        and found.scores[1:].tolist() == picked.scores.tolist()
+    )
 
 
-@pytest.mark.parametrize(("options", "error"), [({"audit": 1.0}, checks.OutOfRange), ({"audit": -0.1}, checks.OutOfRange), ({"audit": 0.5, "size": 1}, checks.WrongSize)])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"audit": 1.0}, checks.OutOfRange),
+        ({"audit": -0.1}, checks.OutOfRange),
+        ({"audit": 0.5, "size": 1}, checks.WrongSize),
+    ],
+)
 def test_audits_that_cannot_be(options, error):
     with pytest.raises(error, match="`audit`") as caught:
         build(**options)

@@ -1,4 +1,6 @@
-"""The door: whatever library the numbers come from, the picks are those of the core; nothing is guessed, nothing is changed."""
+"""The door: whatever library the numbers come from, the picks are those of the core; nothing is
+guessed, nothing is changed.
+"""
 
 import csv
 import json
@@ -20,7 +22,9 @@ choose = oracles.as_users_do(backend.choose)
 
 
 class Foreign:
-    """A tensor of another library: it speaks DLPack, has a gradient to let go of, and cannot be read before."""
+    """A tensor of another library: it speaks DLPack, has a gradient to let go of, and cannot be
+    read before.
+    """
 
     def __init__(self, array, attached=True):
         self.array, self.attached = array, attached
@@ -63,14 +67,18 @@ def test_log_probs_are_passed_on_bit_for_bit():
     choice = choose(log_probs=LOG_P, size=SIZE, key=jax.random.key(0))
     np.testing.assert_array_equal(choice.scores, WANT.scores)
     np.testing.assert_array_equal(choice.selection.joint, WANT.joint)
-    np.testing.assert_array_equal(choice.ranking.epistemic, np.asarray(scores.bald(LOG_P))[choice.ranking.index])
+    np.testing.assert_array_equal(
+        choice.ranking.epistemic, np.asarray(scores.bald(LOG_P))[choice.ranking.index]
+    )
 
 
 @pytest.mark.parametrize("axes", ["K N C", "K C N", "N K C", "N C K", "C K N", "C N K"])
 def test_axes_come_in_any_order(axes):
     array = LOG_P.transpose(["KNC".index(a) for a in axes.split()])
     for given_ in (array, Foreign(np.ascontiguousarray(array))):
-        assert choose(log_probs=given_, axes=axes, size=SIZE).indices.tolist() == WANT.indices.tolist()
+        assert (
+            choose(log_probs=given_, axes=axes, size=SIZE).indices.tolist() == WANT.indices.tolist()
+        )
 
 
 @pytest.mark.parametrize("axes", ["N C", "C N"])
@@ -84,7 +92,9 @@ def test_one_prediction_per_point(axes):
         assert caught.value.argument == "log_probs"
 
 
-@pytest.mark.parametrize("method", [name for name in backend.METHODS if name not in ("batch_bald", "uniform")])
+@pytest.mark.parametrize(
+    "method", [name for name in backend.METHODS if name not in ("batch_bald", "uniform")]
+)
 def test_each_name_is_the_score_of_that_name(method):
     choice = choose(log_probs=LOG_P, size=SIZE, method=method, chunk=7)
     worth = np.array([oracles.SCORES[method](P[:, i].tolist()) for i in range(N)])
@@ -97,15 +107,28 @@ def test_chance_is_that_of_the_selector_and_goes_by_the_key():
     for seed in (0, 7, 2**32 - 1):
         picked = choose(log_probs=LOG_P, size=SIZE, method="uniform", key=seed).indices.tolist()
         assert picked == select.uniform(jax.random.key(np.uint32(seed)), N, SIZE).indices.tolist()
-    assert len({tuple(choose(log_probs=LOG_P, size=SIZE, method="uniform", key=s).indices) for s in range(5)}) > 1
+    assert (
+        len(
+            {
+                tuple(choose(log_probs=LOG_P, size=SIZE, method="uniform", key=s).indices)
+                for s in range(5)
+            }
+        )
+        > 1
+    )
 
 
 def test_a_function_of_log_probs_is_a_method():
-    third = lambda log_probs: np.where(np.arange(log_probs.shape[1]) % 7 == 3, -np.inf, np.exp(np.asarray(log_probs))[0, :, 2])
+    third = lambda log_probs: np.where(
+        np.arange(log_probs.shape[1]) % 7 == 3, -np.inf, np.exp(np.asarray(log_probs))[0, :, 2]
+    )
     choice = choose(log_probs=LOG_P, size=SIZE, method=third, chunk=N)
     order = [i for i in np.argsort(-P[0, :, 2]) if i % 7 != 3]
     assert choice.ranking.index.tolist() == order and choice.indices.tolist() == order[:SIZE]
-    for wrong, error in ((lambda p: np.zeros(3), checks.WrongShape), (lambda p: np.full(p.shape[1], np.nan), checks.NonFinite)):
+    for wrong, error in (
+        (lambda p: np.zeros(3), checks.WrongShape),
+        (lambda p: np.full(p.shape[1], np.nan), checks.NonFinite),
+    ):
         with pytest.raises(error, match="`method`") as caught:
             choose(log_probs=LOG_P, size=SIZE, method=wrong)
         assert caught.value.argument == "method"
@@ -141,7 +164,11 @@ def aligned(array):
 
 def test_what_a_method_keeps_does_not_change_with_the_callers_array():  # TRAPS 30
     given_, kept = aligned(LOG_P), []
-    choose(log_probs=given_, size=SIZE, method=lambda log_probs: (kept.append(log_probs), scores.bald(log_probs))[1])
+    choose(
+        log_probs=given_,
+        size=SIZE,
+        method=lambda log_probs: (kept.append(log_probs), scores.bald(log_probs))[1],
+    )
     given_[...] = 0
     np.testing.assert_array_equal(kept[0], LOG_P)
 
@@ -149,21 +176,30 @@ def test_what_a_method_keeps_does_not_change_with_the_callers_array():  # TRAPS 
 def test_a_file_is_read_where_it_lies(tmp_path):
     np.save(tmp_path / "log_probs.npy", LOG_P.transpose(1, 2, 0))
     mapped = np.load(tmp_path / "log_probs.npy", mmap_mode="r")
-    assert choose(log_probs=mapped, axes="N C K", size=SIZE, chunk=8).indices.tolist() == WANT.indices.tolist()
+    assert (
+        choose(log_probs=mapped, axes="N C K", size=SIZE, chunk=8).indices.tolist()
+        == WANT.indices.tolist()
+    )
 
 
 def test_certain_classes_and_enormous_logits():  # TRAPS 1
-    one_hot = np.eye(3)[np.array([[0, 1, 2], [0, 2, 2]])]  # 2 draws, 3 points: they disagree about point 1 only
+    one_hot = np.eye(3)[
+        np.array([[0, 1, 2], [0, 2, 2]])
+    ]  # 2 draws, 3 points: they disagree about point 1 only
     choice = choose(probs=one_hot, size=1, method="bald")
     assert choice.indices.tolist() == [1] and abs(choice.scores[0] - np.log(2)) < 1e-6
     for scale in (300.0, 1e6):
         choice = choose(logits=(one_hot - 0.5) * 2 * scale, size=1, method="bald")
         assert choice.indices.tolist() == [1] and abs(choice.scores[0] - np.log(2)) < 1e-6
-    assert choose(logits=np.where(one_hot > 0, 0.0, -np.inf), size=1, method="bald").indices.tolist() == [1]
+    assert choose(
+        logits=np.where(one_hot > 0, 0.0, -np.inf), size=1, method="bald"
+    ).indices.tolist() == [1]
 
 
 def test_float64_keeps_its_digits_on_the_way_in():
-    offset = choose(logits=LOG_P.astype(np.float64) + 1e9, size=SIZE)  # float32 would keep none of them
+    offset = choose(
+        logits=LOG_P.astype(np.float64) + 1e9, size=SIZE
+    )  # float32 would keep none of them
     assert offset.indices.tolist() == WANT.indices.tolist()
     tiny = np.array([[[1 - 1e-60, 1e-60]], [[1.0, 0.0]]])
     assert choose(probs=tiny, size=1, method="entropy").ranking.total[0] == 0
@@ -173,7 +209,10 @@ def test_float64_keeps_its_digits_on_the_way_in():
 def test_half_precision():  # TRAPS 5
     z = np.random.default_rng(5).normal(size=(K, N, C)).astype(np.float32)
     exact = choose(logits=z, size=10, method="bald")
-    stored = {"logits": Foreign(jnp.asarray(z).astype(jnp.bfloat16)), "log_probs": Foreign(jnp.asarray(oracles.log_softmax(z)).astype(jnp.bfloat16))}
+    stored = {
+        "logits": Foreign(jnp.asarray(z).astype(jnp.bfloat16)),
+        "log_probs": Foreign(jnp.asarray(oracles.log_softmax(z)).astype(jnp.bfloat16)),
+    }
     for kind, tensor in stored.items():
         coarse = choose(**{kind: tensor}, size=10, method="bald")
         assert len(set(coarse.indices) & set(exact.indices)) >= 8
@@ -214,9 +253,14 @@ def test_a_function_gives_what_its_arrays_give(chunk):
     assert choice.indices.tolist() == want.indices.tolist()
     np.testing.assert_allclose(choice.ranking.epistemic, want.ranking.epistemic, atol=1e-6)
     assert lengths == {min(chunk, N)}  # one shape, one compilation
-    assert bool(choice.selection.certified) == (choice.scores[-1] >= np.sort(np.asarray(scores.bald(seen_by_choose())))[::-1][12])
-    assert choose(predict=predict, x=X, size=SIZE, chunk=chunk, axes="N C K", method="margin").indices.tolist() == (
-        choose(log_probs=seen_by_choose(), size=SIZE, method="margin").indices.tolist())
+    assert bool(choice.selection.certified) == (
+        choice.scores[-1] >= np.sort(np.asarray(scores.bald(seen_by_choose())))[::-1][12]
+    )
+    assert choose(
+        predict=predict, x=X, size=SIZE, chunk=chunk, axes="N C K", method="margin"
+    ).indices.tolist() == (
+        choose(log_probs=seen_by_choose(), size=SIZE, method="margin").indices.tolist()
+    )
 
 
 def in_one_buffer(function):
@@ -253,23 +297,35 @@ def batch_statistics(x, key):
     return linear(x - x.mean(0), key)
 
 
-@pytest.mark.parametrize("predict", [per_row, hidden_state(), batch_statistics], ids=["per row", "hidden state", "batch statistics"])
+@pytest.mark.parametrize(
+    "predict",
+    [per_row, hidden_state(), batch_statistics],
+    ids=["per row", "hidden state", "batch statistics"],
+)
 def test_draws_that_change_between_chunks_are_refused(predict):  # TRAPS 10
     with pytest.raises(checks.DrawsDiffer, match="not the same functions in every chunk") as caught:
         choose(predict=predict, x=X, size=SIZE, chunk=8)
     assert caught.value.argument == "predict"
-    assert len(choose(predict=predict, x=X, size=SIZE, chunk=8, method="bald").indices) == SIZE  # one by one it does not matter
+    assert (
+        len(choose(predict=predict, x=X, size=SIZE, chunk=8, method="bald").indices) == SIZE
+    )  # one by one it does not matter
 
 
 def spoiled(change):
     """A predict that goes wrong when it sees row 20."""
-    return lambda x, key: change(linear(x, key)) if np.any(np.all(x == X[20], axis=1)) else linear(x, key)
+    return lambda x, key: (
+        change(linear(x, key)) if np.any(np.all(x == X[20], axis=1)) else linear(x, key)
+    )
 
 
 PREDICT_BAD = {
     "too few rows": (lambda p: p[:, 1:], checks.WrongShape, "answered for 7"),
     "other draws": (lambda p: p[1:], checks.WrongShape, "K, C"),
-    "other classes": (lambda p: jnp.pad(p, ((0, 0), (0, 0), (0, 1)), constant_values=-jnp.inf), checks.WrongShape, "K, C"),
+    "other classes": (
+        lambda p: jnp.pad(p, ((0, 0), (0, 0), (0, 1)), constant_values=-jnp.inf),
+        checks.WrongShape,
+        "K, C",
+    ),
     "nan": (lambda p: p * jnp.nan, checks.NonFinite, "rows 16 to 23"),
     "logits": (lambda p: p + 1, checks.NotLogProbabilities, "rows 16 to 23"),
 }
@@ -290,7 +346,9 @@ def test_a_function_that_answers_wrongly_is_named_with_the_rows(bad):
 
 def test_records_rank_every_available_point_and_sort_by_score():
     available = np.arange(N) % 5 != 0
-    choice = choose(log_probs=LOG_P, size=SIZE, available=available, ids=[f"image {i}, å" for i in range(N)])
+    choice = choose(
+        log_probs=LOG_P, size=SIZE, available=available, ids=[f"image {i}, å" for i in range(N)]
+    )
     records = choice.to_records()
     assert [r["rank"] for r in records] == list(range(1, int(available.sum()) + 1))
     assert [r["id"] for r in records[:SIZE]] == [f"image {i}, å" for i in choice.indices]
@@ -298,10 +356,25 @@ def test_records_rank_every_available_point_and_sort_by_score():
     assert records[SIZE]["score"] < records[SIZE - 1]["score"]
     for record in records:
         p = P[:, int(record["id"].split()[1][:-1])]
-        assert set(record) == {"id", "rank", "score", "total", "aleatoric", "epistemic", "confidence", "prediction"}
-        assert abs(record["total"] - oracles.entropy(p)) < 1e-5 and abs(record["aleatoric"] - oracles.expected_entropy(p)) < 1e-5
+        assert set(record) == {
+            "id",
+            "rank",
+            "score",
+            "total",
+            "aleatoric",
+            "epistemic",
+            "confidence",
+            "prediction",
+        }
+        assert (
+            abs(record["total"] - oracles.entropy(p)) < 1e-5
+            and abs(record["aleatoric"] - oracles.expected_entropy(p)) < 1e-5
+        )
         assert abs(record["epistemic"] - oracles.bald(p)) < 1e-5
-        assert record["prediction"] == p.mean(0).argmax() and abs(record["confidence"] - p.mean(0).max()) < 1e-5
+        assert (
+            record["prediction"] == p.mean(0).argmax()
+            and abs(record["confidence"] - p.mean(0).max()) < 1e-5
+        )
 
 
 def test_the_score_behind_a_batch_bounds_what_a_point_would_add():
@@ -320,10 +393,21 @@ def test_files_hold_the_records_and_replace_what_was_there(tmp_path):
         path.write_text("an old file")
         records = choice.to_records(path, ids=ids)
         with open(path, newline="", encoding="utf-8") as file:
-            read = list(csv.DictReader(file)) if name.endswith("csv") else [json.loads(line) for line in file]
-        assert [[str(v) for v in r.values()] for r in read] == [[str(v) for v in r.values()] for r in records]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["ranking.csv", "ranking.jsonl"]  # nothing temporary is left
-    assert choice.to_records(str(tmp_path / "named"), format="csv")[0]["id"] == int(choice.indices[0])
+            read = (
+                list(csv.DictReader(file))
+                if name.endswith("csv")
+                else [json.loads(line) for line in file]
+            )
+        assert [[str(v) for v in r.values()] for r in read] == [
+            [str(v) for v in r.values()] for r in records
+        ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "ranking.csv",
+        "ranking.jsonl",
+    ]  # nothing temporary is left
+    assert choice.to_records(str(tmp_path / "named"), format="csv")[0]["id"] == int(
+        choice.indices[0]
+    )
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -337,8 +421,11 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 
 def test_wrong_names_and_formats_are_refused():
     choice = choose(log_probs=LOG_P, size=SIZE)
-    wrong = {"ids": [dict(ids=range(N - 1)), dict(ids=[0] * N), dict(ids=[0.5, *range(N - 1)])],
-             "path": [dict(path="ranking.txt")], "format": [dict(path="ranking.csv", format="xml")]}  # fmt: skip
+    wrong = {
+        "ids": [dict(ids=range(N - 1)), dict(ids=[0] * N), dict(ids=[0.5, *range(N - 1)])],
+        "path": [dict(path="ranking.txt")],
+        "format": [dict(path="ranking.csv", format="xml")],
+    }
     for argument, calls in wrong.items():
         for call in calls:
             with pytest.raises(checks.WrongShape, match=f"`{argument}`") as caught:
@@ -372,7 +459,11 @@ BAD = {
     "no draws": (dict(log_probs=LOG_P[:0]), checks.WrongSize, "log_probs"),
     "empty pool": (dict(log_probs=LOG_P[:, :0]), checks.WrongSize, "size"),
     "size too large": (dict(log_probs=LOG_P, size=N + 1), checks.WrongSize, "size"),
-    "nothing available": (dict(log_probs=LOG_P, available=np.zeros(N, bool)), checks.WrongSize, "size"),
+    "nothing available": (
+        dict(log_probs=LOG_P, available=np.zeros(N, bool)),
+        checks.WrongSize,
+        "size",
+    ),
     "rows as a mask": (dict(log_probs=LOG_P, available=[1, 2]), checks.WrongShape, "available"),
     "negative key": (dict(log_probs=LOG_P, key=-1), checks.WrongSize, "key"),
     "a key too large": (dict(log_probs=LOG_P, key=2**40), checks.WrongSize, "key"),
@@ -393,7 +484,9 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
 
 
 def test_log_probabilities_in_other_axes_are_asked_about_their_axes():
-    with pytest.raises(checks.NotLogProbabilities, match=r"is `axes` right\? .* shape \(6, 3, 30\)"):
+    with pytest.raises(
+        checks.NotLogProbabilities, match=r"is `axes` right\? .* shape \(6, 3, 30\)"
+    ):
         choose(log_probs=LOG_P, axes="K C N", size=2)
 
 
@@ -412,5 +505,9 @@ def test_inside_jit_it_says_where_to_go():
 
 
 def test_the_caller_table_can_grow_by_a_line(monkeypatch):
-    monkeypatch.setitem(backend.METHODS, "first class", backend.Method(lambda log_probs: log_probs[0, :, 0]))
-    assert choose(log_probs=LOG_P, size=1, method="first class").indices.tolist() == [int(LOG_P[0, :, 0].argmax())]
+    monkeypatch.setitem(
+        backend.METHODS, "first class", backend.Method(lambda log_probs: log_probs[0, :, 0])
+    )
+    assert choose(log_probs=LOG_P, size=1, method="first class").indices.tolist() == [
+        int(LOG_P[0, :, 0].argmax())
+    ]

@@ -1,4 +1,6 @@
-"""BAIT against its objective in float64. The laws of all selectors are in test_select_features.py."""
+"""BAIT against its objective in float64. The laws of all selectors are
+in test_select_features.py.
+"""
 
 import itertools
 import sys
@@ -29,10 +31,11 @@ def run(v, available, labeled, ridge):
     return select.bait(v, B, available=available, labeled=labeled, ridge=ridge)
 
 
-
 def factors(seed, rows=N):
     random = np.random.default_rng(seed)
-    return (random.normal(size=(rows, R, P)) * random.gamma(1.0, size=(rows, 1, 1))).astype(np.float32)
+    return (random.normal(size=(rows, R, P)) * random.gamma(1.0, size=(rows, 1, 1))).astype(
+        np.float32
+    )
 
 
 def fishers(v):
@@ -50,7 +53,9 @@ class Objective:
         self.each, self.mean, self.prior = each / unit, mean / unit, ridge * np.eye(len(mean))
 
     def __call__(self, batch):
-        return np.trace(np.linalg.inv(self.prior + self.each[[*self.labeled, *batch]].sum(0)) @ self.mean)
+        return np.trace(
+            np.linalg.inv(self.prior + self.each[[*self.labeled, *batch]].sum(0)) @ self.mean
+        )
 
 
 def forward_backward(objective, candidates, size):
@@ -90,7 +95,9 @@ def test_bait_is_close_to_the_best_of_all_batches_and_beats_chance():
         v = factors(seed)
         objective = Objective(v, ALL, NOTHING, 1.0)
         every = np.sort([objective(batch) for batch in itertools.combinations(range(N), B)])
-        assert np.searchsorted(every, objective(run(v, ALL, NOTHING, 1.0).indices.tolist())) < 0.01 * len(every)
+        assert np.searchsorted(
+            every, objective(run(v, ALL, NOTHING, 1.0).indices.tolist())
+        ) < 0.01 * len(every)
 
 
 def test_labeled_information_is_not_bought_again():
@@ -108,13 +115,21 @@ def test_fisher_factors_are_the_expected_square_of_the_gradient(seed):
     p = p.mean(0)
     got = fishers(select.fisher_factors(log_p, x))
     for i in range(5):
-        want = sum(p[i, y] * np.outer(g, g) for y in range(3) for g in [np.outer(p[i] - np.eye(3)[y], x[i].astype(float)).ravel()])
+        want = sum(
+            p[i, y] * np.outer(g, g)
+            for y in range(3)
+            for g in [np.outer(p[i] - np.eye(3)[y], x[i].astype(float)).ravel()]
+        )
         np.testing.assert_allclose(got[i], want, rtol=1e-4, atol=1e-6)
 
 
 def test_fisher_factors_of_sure_points_are_zero():  # TRAPS 1
-    sure = np.where(np.eye(5, 3, dtype=bool) | (np.arange(3) == 2) & (np.arange(5)[:, None] > 2), 0.0, -np.inf).astype(np.float32)
-    assert not np.asarray(select.fisher_factors(np.stack([sure, sure]), np.ones((5, 2), np.float32))).any()
+    sure = np.where(
+        np.eye(5, 3, dtype=bool) | (np.arange(3) == 2) & (np.arange(5)[:, None] > 2), 0.0, -np.inf
+    ).astype(np.float32)
+    assert not np.asarray(
+        select.fisher_factors(np.stack([sure, sure]), np.ones((5, 2), np.float32))
+    ).any()
 
 
 def test_bait_refuses_by_name():

@@ -20,7 +20,9 @@ each_score = pytest.mark.parametrize("name", NAMES)
 
 
 def planted(seed, draws=K):
-    """Random log-odds, with draws that agree, certain labels, opposite certain labels, duplicates and infinities."""
+    """Random log-odds, with draws that agree, certain labels, opposite certain labels, duplicates
+    and infinities.
+    """
     z = np.random.default_rng(seed).normal(size=(draws, N, L)) * 3
     z[:, 0] = z[:1, 0]
     z[:, 1] = 300.0
@@ -33,7 +35,10 @@ def planted(seed, draws=K):
 def by_hand(name, z):
     """One score per label from float64 probabilities `[K][2]`."""
     on, off = (np.exp(-np.logaddexp(0.0, sign * z.astype(np.float64))) for sign in (-1, 1))
-    return [oracles.SCORES[name](np.stack([on[:, label], off[:, label]], -1).tolist()) for label in range(z.shape[1])]
+    return [
+        oracles.SCORES[name](np.stack([on[:, label], off[:, label]], -1).tolist())
+        for label in range(z.shape[1])
+    ]
 
 
 @each_score
@@ -75,7 +80,11 @@ def test_masked_labels_any_axes_no_points_and_bfloat16():  # TRAPS 5, 15, 21
 
 def test_gradients_are_finite_at_certain_labels():  # TRAPS 2
     z = planted(3)[:, :3]
-    assert np.all(np.isfinite(jax.jit(jax.grad(lambda z: (bernoulli.entropy(z) + bernoulli.bald(z)).sum()))(z)))
+    assert np.all(
+        np.isfinite(
+            jax.jit(jax.grad(lambda z: (bernoulli.entropy(z) + bernoulli.bald(z)).sum()))(z)
+        )
+    )
 
 
 GOOD = np.zeros((K, N, L), np.float32)
@@ -85,7 +94,12 @@ GOOD = np.zeros((K, N, L), np.float32)
 @pytest.mark.parametrize(
     ("error", "argument", "log_odds", "options"),
     [
-        (checks.NonFinite, "log_odds", np.where(np.arange(N)[:, None] == 7, np.float32(np.nan), GOOD), {}),
+        (
+            checks.NonFinite,
+            "log_odds",
+            np.where(np.arange(N)[:, None] == 7, np.float32(np.nan), GOOD),
+            {},
+        ),
         (checks.WrongShape, "log_odds", GOOD.astype(int), {}),
         (checks.WrongShape, "log_odds", GOOD.tolist(), {}),
         (checks.WrongShape, "log_odds", GOOD[0, 0], {}),

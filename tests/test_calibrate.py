@@ -20,7 +20,9 @@ T_LIMITS = (np.exp(-calibrate.BOUND) * 0.999, np.exp(calibrate.BOUND) * 1.001)
 def held_out(seed, rows=500, draws=4, classes=3, wrong=0.3, scale=2.0):
     """Draws that agree in part, and labels that follow them except for a share."""
     rng = np.random.default_rng(seed)
-    z = scale * (rng.normal(size=(1, rows, classes)) + 0.7 * rng.normal(size=(draws, rows, classes)))
+    z = scale * (
+        rng.normal(size=(1, rows, classes)) + 0.7 * rng.normal(size=(draws, rows, classes))
+    )
     log_p = oracles.log_softmax(z).astype(np.float32)
     y = np.where(rng.random(rows) < wrong, rng.integers(0, classes, rows), log_p.mean(0).argmax(-1))
     return log_p, y
@@ -34,7 +36,10 @@ def test_minimizes_the_nll_of_what_is_used(seed, wrong, scale):  # TRAPS 22
     grid = np.exp(np.linspace(-3, 3, 241))
     coarse = [oracles.tempered_nll(log_p, y, t) for t in grid]
     near = np.log(grid[int(np.argmin(coarse))])
-    fine = min(oracles.tempered_nll(log_p, y, t) for t in np.exp(np.clip(np.linspace(near - 0.025, near + 0.025, 101), -3, 3)))
+    fine = min(
+        oracles.tempered_nll(log_p, y, t)
+        for t in np.exp(np.clip(np.linspace(near - 0.025, near + 0.025, 101), -3, 3))
+    )
     if not bool(fitted.determined):  # an optimum at the bounds: then the prior may cost a little
         assert np.argmin(coarse) in (0, 240)
         return
@@ -49,7 +54,9 @@ def test_draws_are_tempered_before_they_are_averaged():  # TRAPS 14, 22
     fitted = float(calibrate.fit_temperature(log_p, y).temperature)
     mean = np.log(np.exp(log_p.astype(np.float64)).mean(0))[None]
     grid = np.exp(np.linspace(-3, 3, 2001))
-    after = grid[np.argmin([oracles.tempered_nll(mean, y, t) for t in grid])]  # the optimum of average-then-temper
+    after = grid[
+        np.argmin([oracles.tempered_nll(mean, y, t) for t in grid])
+    ]  # the optimum of average-then-temper
     assert abs(np.log(fitted) - np.log(after)) > 0.05
     assert oracles.tempered_nll(log_p, y, fitted) < oracles.tempered_nll(log_p, y, after) - 1e-4
 
@@ -84,7 +91,10 @@ def test_sets_that_determine_nothing_are_finite_and_flagged(case):  # TRAPS 23
         y = log_p[0].argmax(-1)
     fitted = calibrate.fit_temperature(log_p, y)
     assert not bool(fitted.determined)
-    assert np.isfinite(float(fitted.temperature)) and T_LIMITS[0] <= float(fitted.temperature) <= T_LIMITS[1]
+    assert (
+        np.isfinite(float(fitted.temperature))
+        and T_LIMITS[0] <= float(fitted.temperature) <= T_LIMITS[1]
+    )
     assert np.isfinite(float(fitted.nll_before)) and np.isfinite(float(fitted.nll_after))
     if case in ("constant", "one row"):
         assert 0.2 < float(fitted.temperature) < 5.0
@@ -93,7 +103,9 @@ def test_sets_that_determine_nothing_are_finite_and_flagged(case):  # TRAPS 23
 def test_one_class_held_out_is_no_reason_to_fail():
     log_p = held_out(2)[0]
     fitted = calibrate.fit_temperature(log_p, np.full(500, 1))
-    assert T_LIMITS[0] <= float(fitted.temperature) <= T_LIMITS[1] and float(fitted.nll_after) <= float(fitted.nll_before)
+    assert T_LIMITS[0] <= float(fitted.temperature) <= T_LIMITS[1] and float(
+        fitted.nll_after
+    ) <= float(fitted.nll_before)
 
 
 def test_all_wrong_is_softened():  # TRAPS 23
@@ -149,8 +161,11 @@ BAD = {
     "too few labels": (checks.WrongLabel, "labels", lambda x, y: (x, y[1:])),
 }
 WEIGHTS = {
-    "negative": (checks.OutOfRange, np.array([1.0, -1.0, 1, 1, 1, 1])), "all zero": (checks.WrongSize, np.zeros(6)), "too few": (checks.WrongShape, np.ones(5)),
-    "nan": (checks.NonFinite, np.full(6, np.nan))}  # fmt: skip
+    "negative": (checks.OutOfRange, np.array([1.0, -1.0, 1, 1, 1, 1])),
+    "all zero": (checks.WrongSize, np.zeros(6)),
+    "too few": (checks.WrongShape, np.ones(5)),
+    "nan": (checks.NonFinite, np.full(6, np.nan)),
+}
 
 
 @pytest.mark.parametrize("bad", WEIGHTS)
@@ -158,8 +173,11 @@ def test_weights_that_cannot_be(bad):
     error, weights = WEIGHTS[bad]
     log_p, y = held_out(0, rows=6)
     normal = Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6)))
-    for call in (lambda: calibrate.fit_temperature(log_p, y, weights=weights), lambda: calibrate.fit_vector(log_p, y, weights=weights),
-                 lambda: calibrate.fit_variance(normal, np.zeros(6), weights=weights)):
+    for call in (
+        lambda: calibrate.fit_temperature(log_p, y, weights=weights),
+        lambda: calibrate.fit_vector(log_p, y, weights=weights),
+        lambda: calibrate.fit_variance(normal, np.zeros(6), weights=weights),
+    ):
         with pytest.raises(error, match="`weights`") as caught:
             call()
         assert caught.value.argument == "weights"
@@ -186,10 +204,14 @@ def test_a_prior_has_a_width(prior_std):
 @pytest.mark.parametrize("log_t", [-2.0, 0.0, 1.5])
 def test_the_slope_is_the_losss_own(log_t):
     log_p, y = held_out(7)
-    loss, slope = calibrate.nll_and_slope(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(len(y)))(jnp.float32(log_t))
+    loss, slope = calibrate.nll_and_slope(
+        jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(len(y))
+    )(jnp.float32(log_t))
     at = lambda t: oracles.tempered_nll(log_p, y, math.exp(t))
     assert float(loss) == pytest.approx(at(log_t), rel=1e-5)
-    assert float(slope) == pytest.approx((at(log_t + 1e-4) - at(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5)
+    assert float(slope) == pytest.approx(
+        (at(log_t + 1e-4) - at(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5
+    )
 
 
 def test_labels_of_probability_zero_are_left_out_and_counted():
@@ -204,7 +226,8 @@ def test_labels_of_probability_zero_are_left_out_and_counted():
     np.testing.assert_allclose(fitted.nll_after, clean.nll_after, rtol=1e-4)
 
 
-# --- weights and priors --------------------------------------------------------------------------------------------------
+# --- weights and priors
+# -------------------------------------------------------------------------------------------------
 
 FITS = {"temperature": calibrate.fit_temperature, "vector": calibrate.fit_vector}
 
@@ -213,10 +236,18 @@ FITS = {"temperature": calibrate.fit_temperature, "vector": calibrate.fit_vector
 def test_doubt_is_more_prior_the_fewer_labels_there_are(name):
     log_p, y = held_out(9, rows=60, scale=4.0)
     fit, calibrator = FITS[name], getattr(calibrate, name)
-    same = lambda a, b: jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5), a.temperature, b.temperature)
-    same(fit(log_p, y, doubt=60.0), fit(log_p, y, prior_std=0.25))  # 1 + 60 * 3 / 60 is the square of 0.5 / 0.25
-    same(fit(log_p[:, :20], y[:20], doubt=20.0), fit(log_p[:, :20], y[:20], prior_std=0.25))  # 1 + 20 * 3 / 20
-    in_a_loop = lambda **options: calibrator(**options)(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(60))
+    same = lambda a, b: jax.tree.map(
+        lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5), a.temperature, b.temperature
+    )
+    same(
+        fit(log_p, y, doubt=60.0), fit(log_p, y, prior_std=0.25)
+    )  # 1 + 60 * 3 / 60 is the square of 0.5 / 0.25
+    same(
+        fit(log_p[:, :20], y[:20], doubt=20.0), fit(log_p[:, :20], y[:20], prior_std=0.25)
+    )  # 1 + 20 * 3 / 20
+    in_a_loop = lambda **options: calibrator(**options)(
+        jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(60)
+    )
     same(in_a_loop(), fit(log_p, y, prior_std=1.0, doubt=20.0))
     same(in_a_loop(prior_std=0.5, doubt=0.0), fit(log_p, y))
     for doubt in (-1.0, np.nan, np.inf):
@@ -232,21 +263,35 @@ def test_a_weight_of_two_is_a_label_twice(name):
     weights = np.tile(np.float32([2.0, 0.0]), 30)
     twice = FITS[name](log_p[:, np.repeat(np.arange(0, 60, 2), 2)], np.repeat(y[::2], 2))
     assert float(calibrate.labels_worth(jnp.asarray(weights))) == 30.0
-    faded = lambda per: ((1 - 30 / per) / (1 - 60 / per)) ** 2  # the prior of 30 labels has faded less, and balances half the data
-    stds = {"prior_std": 0.5 * math.sqrt(2 * faded(500))} | ({"class_std": 0.1 * math.sqrt(2 * faded(1500))} if name == "vector" else {})
+    faded = lambda per: (
+        ((1 - 30 / per) / (1 - 60 / per)) ** 2
+    )  # the prior of 30 labels has faded less, and balances half the data
+    stds = {"prior_std": 0.5 * math.sqrt(2 * faded(500))} | (
+        {"class_std": 0.1 * math.sqrt(2 * faded(1500))} if name == "vector" else {}
+    )
     once = FITS[name](log_p, y, weights=weights, **stds)
     assert float(once.nll_before) == pytest.approx(float(twice.nll_before), rel=1e-5)
-    for a, b in zip(jax.tree.leaves(once.temperature), jax.tree.leaves(twice.temperature), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(once.temperature), jax.tree.leaves(twice.temperature), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
 
 
 def test_weights_move_the_optimum_to_their_population():
-    (easy, right), (hard, wrong) = held_out(10, rows=300, wrong=0.0), held_out(11, rows=300, wrong=0.9)
+    (easy, right), (hard, wrong) = (
+        held_out(10, rows=300, wrong=0.0),
+        held_out(11, rows=300, wrong=0.9),
+    )
     log_p, y = np.concatenate([easy, hard], axis=1), np.concatenate([right, wrong])
-    at = lambda weight: float(calibrate.fit_temperature(log_p, y, weights=np.repeat([1.0, weight], 300)).temperature)
+    at = lambda weight: float(
+        calibrate.fit_temperature(log_p, y, weights=np.repeat([1.0, weight], 300)).temperature
+    )
     assert at(0.01) < at(0.3) < at(1.0) < at(10.0)
     grid = np.exp(np.linspace(-3, 3, 1201))
-    weighted = [oracles.tempered_nll(easy, right, t) + 0.3 * oracles.tempered_nll(hard, wrong, t) for t in grid]
+    weighted = [
+        oracles.tempered_nll(easy, right, t) + 0.3 * oracles.tempered_nll(hard, wrong, t)
+        for t in grid
+    ]
     assert at(0.3) == pytest.approx(grid[int(np.argmin(weighted))], rel=0.02)
 
 
@@ -254,7 +299,9 @@ def of_truth(seed, rows, t, classes=5, bias=None):
     """One draw whose labels follow softmax(log p / t + bias): the truth is known."""
     rng = np.random.default_rng(seed)
     log_p = oracles.log_softmax(2.5 * rng.normal(size=(1, rows, classes))).astype(np.float32)
-    true = np.exp(oracles.log_softmax(log_p[0].astype(np.float64) / t + (0 if bias is None else bias)))
+    true = np.exp(
+        oracles.log_softmax(log_p[0].astype(np.float64) / t + (0 if bias is None else bias))
+    )
     return log_p, (true.cumsum(1) > rng.random((rows, 1))).argmax(1)
 
 
@@ -269,20 +316,31 @@ def test_ten_thousand_labels_find_the_truth(t):
 
 
 @pytest.mark.slow
-def test_twenty_labels_of_a_calibrated_net_do_it_little_harm_and_of_an_overconfident_one_much_good():
+def test_twenty_labels_harm_a_calibrated_net_little_and_help_an_overconfident_one():
     test_p, test_y = of_truth(99, 4000, 1.0)
     hot_p, hot_y = of_truth(98, 4000, 4.0)
     harm, good = {}, {}
     for name, fit in FITS.items():
-        of = lambda log_p, y, fitted: float(metrics.nll(predictions.average(predictions.temper(jnp.asarray(log_p), fitted)), y))
+        of = lambda log_p, y, fitted: float(
+            metrics.nll(predictions.average(predictions.temper(jnp.asarray(log_p), fitted)), y)
+        )
         fits = lambda t, fit=fit: [fit(*of_truth(seed, 20, t)).temperature for seed in range(20)]
-        harm[name] = np.mean([of(test_p, test_y, fitted) for fitted in fits(1.0)]) - float(metrics.nll(test_p[0], test_y))
-        good[name] = float(metrics.nll(hot_p[0], hot_y)) - np.mean([of(hot_p, hot_y, fitted) for fitted in fits(4.0)])
+        harm[name] = np.mean([of(test_p, test_y, fitted) for fitted in fits(1.0)]) - float(
+            metrics.nll(test_p[0], test_y)
+        )
+        good[name] = float(metrics.nll(hot_p[0], hot_y)) - np.mean(
+            [of(hot_p, hot_y, fitted) for fitted in fits(4.0)]
+        )
         assert 0 <= harm[name] < 0.05 and good[name] > 0.3
-    assert harm["vector"] < harm["temperature"] + 0.02  # what sets classes apart is held by its prior
+    assert (
+        harm["vector"] < harm["temperature"] + 0.02
+    )  # what sets classes apart is held by its prior
 
 
-# --- vector scaling ------------------------------------------------------------------------------------------------------
+# --- vector scaling
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 BIAS = np.array([0.8, -0.8, 0.4, -0.4, 0.0])
 
@@ -292,10 +350,14 @@ def test_a_vector_finds_biases_that_no_temperature_can():
     fitted, plain = calibrate.fit_vector(log_p, y), calibrate.fit_temperature(log_p, y)
     bias = np.asarray(fitted.temperature.bias)
     np.testing.assert_allclose(bias - bias.mean(), BIAS, atol=0.2)
-    assert float(fitted.nll_after) < float(plain.nll_after) - 0.03 and float(fitted.nll_before) == float(plain.nll_before)
+    assert float(fitted.nll_after) < float(plain.nll_after) - 0.03 and float(
+        fitted.nll_before
+    ) == float(plain.nll_before)
     scaled = predictions.temper(jnp.asarray(log_p), fitted.temperature)
     np.testing.assert_allclose(np.exp(scaled).sum(-1), 1.0, atol=1e-5)
-    assert float(metrics.nll(predictions.average(scaled), y)) == pytest.approx(float(fitted.nll_after), rel=1e-4)
+    assert float(metrics.nll(predictions.average(scaled), y)) == pytest.approx(
+        float(fitted.nll_after), rel=1e-4
+    )
 
 
 def test_a_vector_is_at_the_optimum_of_its_own_loss():
@@ -305,8 +367,17 @@ def test_a_vector_is_at_the_optimum_of_its_own_loss():
     prior, apart_by = (1 - 60 / 500) ** 2 / 0.25, (1 - 60 / 1500) ** 2 / 0.01
 
     def loss(log_t, apart, bias):
-        p = np.exp(oracles.log_softmax(log_p.astype(np.float64) * np.exp(-(log_t + apart)) + bias)).mean(0)
-        return -np.log(p[np.arange(60), y]).mean() + (0.5 * prior * log_t**2 + 0.5 * apart_by * (np.square(apart).sum() + np.square(bias).sum())) / 60
+        p = np.exp(
+            oracles.log_softmax(log_p.astype(np.float64) * np.exp(-(log_t + apart)) + bias)
+        ).mean(0)
+        return (
+            -np.log(p[np.arange(60), y]).mean()
+            + (
+                0.5 * prior * log_t**2
+                + 0.5 * apart_by * (np.square(apart).sum() + np.square(bias).sum())
+            )
+            / 60
+        )
 
     whole = np.log(np.asarray(fitted.temperature, np.float64))
     # the best split of log T_c into one log T and what sets classes apart
@@ -314,7 +385,9 @@ def test_a_vector_is_at_the_optimum_of_its_own_loss():
     at = [log_t, whole - log_t, np.asarray(fitted.bias, np.float64)]
     for i in range(3):
         for direction in np.eye(3) if i else [1.0]:
-            move = lambda e, i=i, direction=direction: [v + e * direction if j == i else v for j, v in enumerate(at)]
+            move = lambda e, i=i, direction=direction: [
+                v + e * direction if j == i else v for j, v in enumerate(at)
+            ]
             assert abs(loss(*move(1e-4)) - loss(*move(-1e-4))) / 2e-4 < 2e-4
 
 
@@ -324,7 +397,9 @@ def test_few_labels_leave_classes_together():
     assert np.ptp(np.log(scaling.temperature)) < 0.3 and np.abs(scaling.bias).max() < 0.4
 
 
-@pytest.mark.parametrize("case", ["all correct", "all wrong and certain", "constant", "one class", "nothing weighs"])
+@pytest.mark.parametrize(
+    "case", ["all correct", "all wrong and certain", "constant", "one class", "nothing weighs"]
+)
 def test_a_vector_is_finite_whatever_was_held_out(case):  # TRAPS 23
     if case in DEGENERATE:
         log_p, y = DEGENERATE[case]()
@@ -332,21 +407,39 @@ def test_a_vector_is_finite_whatever_was_held_out(case):  # TRAPS 23
         log_p, y = held_out(2)[0], np.full(500, 2)
     weights = jnp.full(len(y), float(case != "nothing weighs"))
     fitted = calibrate.vector()(jnp.asarray(log_p), jnp.asarray(y, jnp.int32), weights)
-    assert np.isfinite(fitted.temperature.temperature).all() and np.isfinite(fitted.temperature.bias).all()
-    assert (np.asarray(fitted.temperature.temperature) >= T_LIMITS[0]).all() and (np.asarray(fitted.temperature.temperature) <= T_LIMITS[1]).all()
+    assert (
+        np.isfinite(fitted.temperature.temperature).all()
+        and np.isfinite(fitted.temperature.bias).all()
+    )
+    assert (np.asarray(fitted.temperature.temperature) >= T_LIMITS[0]).all() and (
+        np.asarray(fitted.temperature.temperature) <= T_LIMITS[1]
+    ).all()
     if case == "nothing weighs":
         np.testing.assert_allclose(fitted.temperature.temperature, 1.0, atol=1e-5)
         assert not bool(fitted.determined) and float(fitted.nll_after) == 0.0
 
 
-@pytest.mark.parametrize("calibrator", [calibrate.temperature(), calibrate.variance()], ids=["temperature", "variance"])
+@pytest.mark.parametrize(
+    "calibrator", [calibrate.temperature(), calibrate.variance()], ids=["temperature", "variance"]
+)
 def test_no_labels_leave_everything_as_it_is(calibrator):
-    prediction = Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6))) if calibrator.real else jnp.asarray(held_out(0, rows=6)[0])
-    fitted = calibrator(prediction, jnp.zeros(6, jnp.float32 if calibrator.real else jnp.int32), jnp.zeros(6, bool))
-    assert float(fitted.temperature) == 1.0 and not bool(fitted.determined) and float(fitted.nll_before) == 0.0
+    prediction = (
+        Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6)))
+        if calibrator.real
+        else jnp.asarray(held_out(0, rows=6)[0])
+    )
+    fitted = calibrator(
+        prediction, jnp.zeros(6, jnp.float32 if calibrator.real else jnp.int32), jnp.zeros(6, bool)
+    )
+    assert (
+        float(fitted.temperature) == 1.0
+        and not bool(fitted.determined)
+        and float(fitted.nll_before) == 0.0
+    )
 
 
-# --- variances of real labels --------------------------------------------------------------------------------------------
+# --- variances of real labels
+# --------------------------------------------------------------------------------------------
 
 
 def residuals(seed, rows, ratio):
@@ -360,10 +453,15 @@ def residuals(seed, rows, ratio):
 @pytest.mark.parametrize("ratio", [0.01, 1.0, 50.0])
 def test_of_one_draw_and_many_labels_it_is_the_mean_squared_standardized_residual(ratio):
     prediction, y = residuals(0, 600, ratio)
-    closed = np.mean((y.astype(np.float64) - np.asarray(prediction.mean[0])) ** 2 / np.asarray(prediction.variance[0]))
+    closed = np.mean(
+        (y.astype(np.float64) - np.asarray(prediction.mean[0])) ** 2
+        / np.asarray(prediction.variance[0])
+    )
     fitted = calibrate.fit_variance(prediction, y)
     assert float(fitted.temperature) == pytest.approx(closed, rel=1e-3) and bool(fitted.determined)
-    assert float(fitted.nll_after) == pytest.approx(float(metrics.density_nll(predictions.temper(prediction, fitted.temperature), y)), rel=1e-4)
+    assert float(fitted.nll_after) == pytest.approx(
+        float(metrics.density_nll(predictions.temper(prediction, fitted.temperature), y)), rel=1e-4
+    )
 
 
 def test_of_several_draws_it_minimizes_the_mixtures_loss():
@@ -374,8 +472,12 @@ def test_of_several_draws_it_minimizes_the_mixtures_loss():
     fitted = calibrate.fit_variance(draws, y)
     assert float(fitted.nll_before) == pytest.approx(at(1.0), rel=1e-5)
     assert float(fitted.nll_after) <= min(at(t) for t in np.exp(np.linspace(-5, 5, 101))) + 1e-5
-    split = Mixture(jnp.log(jnp.full((5, 600, 2), 0.5)), *(jnp.stack([a, a], axis=-1) for a in draws))  # the same density
-    assert float(calibrate.fit_variance(split, y).temperature) == pytest.approx(float(fitted.temperature), rel=1e-3)
+    split = Mixture(
+        jnp.log(jnp.full((5, 600, 2), 0.5)), *(jnp.stack([a, a], axis=-1) for a in draws)
+    )  # the same density
+    assert float(calibrate.fit_variance(split, y).temperature) == pytest.approx(
+        float(fitted.temperature), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("log_t", [-2.0, 0.0, 1.5])
@@ -385,17 +487,26 @@ def test_the_slope_of_the_density_is_its_losss_own(log_t):
     y = rng.normal(size=30)
 
     def loss(log_t):
-        m, v = np.asarray(draws.mean, np.float64), np.asarray(draws.variance, np.float64) * math.exp(log_t)
+        m, v = (
+            np.asarray(draws.mean, np.float64),
+            np.asarray(draws.variance, np.float64) * math.exp(log_t),
+        )
         return -np.log((np.exp(-((y - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v)).mean(0)).mean()
 
-    value, slope = calibrate.density_and_slope(draws, jnp.asarray(y, jnp.float32), jnp.ones(30))(jnp.float32(log_t))
+    value, slope = calibrate.density_and_slope(draws, jnp.asarray(y, jnp.float32), jnp.ones(30))(
+        jnp.float32(log_t)
+    )
     assert float(value) == pytest.approx(loss(log_t), rel=1e-5)
-    assert float(slope) == pytest.approx((loss(log_t + 1e-4) - loss(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5)
+    assert float(slope) == pytest.approx(
+        (loss(log_t + 1e-4) - loss(log_t - 1e-4)) / 2e-4, rel=1e-3, abs=1e-5
+    )
 
 
 def test_few_real_labels_are_held_by_the_prior_and_perfect_ones_stay_finite():
     prediction, y = residuals(3, 15, 1.0)
-    tight, loose = (float(calibrate.fit_variance(prediction, y, prior_std=s).temperature) for s in (0.05, 50.0))
+    tight, loose = (
+        float(calibrate.fit_variance(prediction, y, prior_std=s).temperature) for s in (0.05, 50.0)
+    )
     assert abs(math.log(tight)) < abs(math.log(loose))
     exact = calibrate.fit_variance(prediction, np.asarray(prediction.mean[0]))
     assert not bool(exact.determined) and 1 / 401 < float(exact.temperature) < 1
@@ -406,7 +517,9 @@ def test_few_real_labels_are_held_by_the_prior_and_perfect_ones_stay_finite():
 def test_padding_of_real_labels_changes_nothing():  # TRAPS 21
     prediction, y = residuals(4, 30, 3.0)
     padded = Gaussian(*(jnp.pad(a, ((0, 0), (0, 10)), constant_values=np.nan) for a in prediction))
-    got = calibrate.variance()(padded, jnp.pad(jnp.asarray(y), (0, 10), constant_values=np.nan), jnp.arange(40) < 30)
+    got = calibrate.variance()(
+        padded, jnp.pad(jnp.asarray(y), (0, 10), constant_values=np.nan), jnp.arange(40) < 30
+    )
     want = calibrate.fit_variance(prediction, y)
     np.testing.assert_allclose(got.temperature, want.temperature, rtol=1e-5)
     np.testing.assert_allclose(got.nll_after, want.nll_after, rtol=1e-5)
@@ -417,12 +530,15 @@ def test_predictions_of_real_labels_that_are_refused():
         with pytest.raises(checks.WrongType, match="`prediction`"):
             oracles.as_users_do(calibrate.fit_variance)(prediction, np.zeros(3))
     with pytest.raises(checks.WrongLabel, match="`y`"):
-        calibrate.fit_variance(Gaussian(jnp.zeros((1, 2)), jnp.ones((1, 2))), np.array([0.0, np.inf]))
+        calibrate.fit_variance(
+            Gaussian(jnp.zeros((1, 2)), jnp.ones((1, 2))), np.array([0.0, np.inf])
+        )
     with pytest.raises(checks.WrongSize, match="`class_std`"):
         calibrate.vector(class_std=0.0)
 
 
-# --- weights for labels that are no fair sample --------------------------------------------------------------------------
+# --- weights for labels that are no fair sample
+# --------------------------------------------------------------------------
 
 
 def test_sampled_weights_are_without_bias_by_enumeration():
@@ -441,9 +557,17 @@ def test_sampled_weights_are_without_bias_by_enumeration():
 
 
 def test_uniform_draws_and_whole_pools_have_equal_weights():
-    np.testing.assert_allclose(calibrate.sampled_weights(1 / np.arange(50, 20, -1), 50), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(calibrate.sampled_weights(np.array([0.9, 0.2, 1.0]), 3), 1.0, rtol=1e-5)
-    for bad, error in ((np.array([0.5, 1.5]), checks.OutOfRange), (np.array([0.0]), checks.OutOfRange), (np.full(9, 0.5), checks.WrongSize)):
+    np.testing.assert_allclose(
+        calibrate.sampled_weights(1 / np.arange(50, 20, -1), 50), 1.0, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        calibrate.sampled_weights(np.array([0.9, 0.2, 1.0]), 3), 1.0, rtol=1e-5
+    )
+    for bad, error in (
+        (np.array([0.5, 1.5]), checks.OutOfRange),
+        (np.array([0.0]), checks.OutOfRange),
+        (np.full(9, 0.5), checks.WrongSize),
+    ):
         with pytest.raises(error):
             calibrate.sampled_weights(bad, 8)
 
@@ -453,6 +577,10 @@ def test_matched_weights_give_labels_the_pools_shares():
     labeled = np.r_[np.full(30, 0.1), np.full(6, 0.4), np.full(3, 0.9)]
     weights = np.asarray(calibrate.matched_weights(labeled, pool, strata=4))
     shares = [weights[labeled == v].sum() / 39 for v in (0.1, 0.4, 0.9)]
-    np.testing.assert_allclose(shares, [26 / 101, 25 / 101, 25 / 101], rtol=1e-5)  # nobody stands for the third quarter
+    np.testing.assert_allclose(
+        shares, [26 / 101, 25 / 101, 25 / 101], rtol=1e-5
+    )  # nobody stands for the third quarter
     np.testing.assert_allclose(calibrate.matched_weights(pool, pool, strata=7), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(calibrate.matched_weights(pool, np.zeros(5), strata=4)[:1], 101.0, rtol=1e-5)  # one value: one stratum, and the rest
+    np.testing.assert_allclose(
+        calibrate.matched_weights(pool, np.zeros(5), strata=4)[:1], 101.0, rtol=1e-5
+    )  # one value: one stratum, and the rest

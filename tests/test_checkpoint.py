@@ -15,7 +15,14 @@ from bayesal import acquire, checkpoint, checks, networks, posteriors
 
 X, Y = problem()
 LEARNER = bayesal.learner(
-    POSTERIOR, TOP, size=4, capacity=40, num_draws=6, calibrate=TEMPERATURE, hparams=HPARAMS._replace(steps=jnp.int32(20)))
+    POSTERIOR,
+    TOP,
+    size=4,
+    capacity=40,
+    num_draws=6,
+    calibrate=TEMPERATURE,
+    hparams=HPARAMS._replace(steps=jnp.int32(20)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +57,27 @@ def test_the_next_round_is_the_same_bit_by_bit(path, state, like):
 
 def test_another_process_may_tell_what_this_one_asked(path, state, like):
     rows = np.asarray(LEARNER.ask(state, X).indices)
-    fresh = bayesal.learner(POSTERIOR, TOP, size=4, capacity=40, num_draws=6, calibrate=TEMPERATURE)  # remembers nothing
+    fresh = bayesal.learner(
+        POSTERIOR, TOP, size=4, capacity=40, num_draws=6, calibrate=TEMPERATURE
+    )  # remembers nothing
     told = fresh.tell(checkpoint.restore(path, like), X, rows, Y[rows])
     assert int(told.ledger.count) == 13
     with pytest.raises(checks.WrongIndex):
-        fresh.tell(checkpoint.restore(path, like), X, [i for i in range(9, 128) if i not in rows][:3], [0, 0, 0])
+        fresh.tell(
+            checkpoint.restore(path, like),
+            X,
+            [i for i in range(9, 128) if i not in rows][:3],
+            [0, 0, 0],
+        )
 
 
 def test_a_flipped_bit_never_passes_for_the_truth(path, state, like):
     data = path.read_bytes()
-    places = np.random.default_rng(0).integers(0, len(data), 60).tolist() + [*range(0, 60, 7)] + [len(data) - 1 - i for i in range(0, 120, 5)]
+    places = (
+        np.random.default_rng(0).integers(0, len(data), 60).tolist()
+        + [*range(0, 60, 7)]
+        + [len(data) - 1 - i for i in range(0, 120, 5)]
+    )
     refused = 0
     for place in places:
         bad = bytearray(data)
@@ -100,9 +118,15 @@ def test_no_pickle_is_ever_loaded(path, like, tmp_path):
 
 def test_another_structure_is_refused(path, like):
     others = (
-        bayesal.learner(POSTERIOR, acquire.uniform(), size=3, capacity=41, num_draws=6).init(jax.random.key(0), X),
-        bayesal.learner(posteriors.mc_dropout(networks.mlp(16, 3, (9,))), acquire.uniform(), size=3, capacity=20).init(jax.random.key(0), X),
-        bayesal.learner(posteriors.variational(MLP), acquire.uniform(), size=3, capacity=20).init(jax.random.key(0), X),
+        bayesal.learner(POSTERIOR, acquire.uniform(), size=3, capacity=41, num_draws=6).init(
+            jax.random.key(0), X
+        ),
+        bayesal.learner(
+            posteriors.mc_dropout(networks.mlp(16, 3, (9,))), acquire.uniform(), size=3, capacity=20
+        ).init(jax.random.key(0), X),
+        bayesal.learner(posteriors.variational(MLP), acquire.uniform(), size=3, capacity=20).init(
+            jax.random.key(0), X
+        ),
         {"a": jnp.zeros(3)},
         like._replace(key=jax.random.key(0, impl="rbg")),
     )
@@ -130,14 +154,21 @@ def test_a_save_cut_short_leaves_the_last_one(path, state, like, monkeypatch):
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    path.with_name(f".{path.name}.1.part").write_bytes(b"half of it")  # killed: nothing could tidy up
+    path.with_name(f".{path.name}.1.part").write_bytes(
+        b"half of it"
+    )  # killed: nothing could tidy up
     checkpoint.save(path, state)
     assert same(checkpoint.restore(path, like), state)
 
 
 def test_any_pytree_of_arrays_can_be_saved(tmp_path):
-    tree = {"a": jnp.bfloat16(1.5) * jnp.ones((2, 3), jnp.bfloat16), "b": (np.zeros((0, 4)), jnp.arange(3, dtype=jnp.uint8)), "c": jnp.bool_(True),
-            "k": jax.random.split(jax.random.key(3), 4), "n": jnp.array([jnp.nan, -0.0, jnp.inf])}
+    tree = {
+        "a": jnp.bfloat16(1.5) * jnp.ones((2, 3), jnp.bfloat16),
+        "b": (np.zeros((0, 4)), jnp.arange(3, dtype=jnp.uint8)),
+        "c": jnp.bool_(True),
+        "k": jax.random.split(jax.random.key(3), 4),
+        "n": jnp.array([jnp.nan, -0.0, jnp.inf]),
+    }
     tree["b"] = (jnp.zeros((0, 4)), tree["b"][1])
     checkpoint.save(tmp_path / "any.npz", tree)
     assert same(checkpoint.restore(tmp_path / "any.npz", tree), tree)
@@ -146,7 +177,12 @@ def test_any_pytree_of_arrays_can_be_saved(tmp_path):
 def test_another_format_is_refused(path, like, tmp_path):
     with np.load(path, allow_pickle=False) as file:
         parts = dict(file)
-    for change in (lambda m: m | {"bayesal": 99}, lambda m: m | {"leaves": [{k: v for k, v in e.items() if k != "name"} for e in m["leaves"]]}):
+    for change in (
+        lambda m: m | {"bayesal": 99},
+        lambda m: (
+            m | {"leaves": [{k: v for k, v in e.items() if k != "name"} for e in m["leaves"]]}
+        ),
+    ):
         text = json.dumps(change(json.loads(parts["manifest"].tobytes()))).encode()
         np.savez(tmp_path / "other.npz", **parts | {"manifest": np.frombuffer(text, np.uint8)})
         with pytest.raises(checks.BadCheckpoint) as error:

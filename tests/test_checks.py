@@ -33,10 +33,18 @@ def test_one_row_in_many_is_found_wherever_it_is(shape, monkeypatch):
     jax.clear_caches()
     log_p, _ = oracles.random_log_probs(1, shape)
     checks.log_probs(log_p, draws=len(shape) > 2)
-    for by, error in ((0.01, checks.NotLogProbabilities), (-0.01, checks.NotLogProbabilities), (np.nan, checks.NonFinite)):
+    for by, error in (
+        (0.01, checks.NotLogProbabilities),
+        (-0.01, checks.NotLogProbabilities),
+        (np.nan, checks.NonFinite),
+    ):
         spoilt = log_p.copy()
         spoilt[..., 3, 2] += np.float32(10 * by)  # one class of the fourth row of every draw
-        assert set(refused(error, "log_probs", checks.log_probs, spoilt, draws=len(shape) > 2).rows.tolist()) == {3}
+        assert set(
+            refused(
+                error, "log_probs", checks.log_probs, spoilt, draws=len(shape) > 2
+            ).rows.tolist()
+        ) == {3}
 
 
 def test_points_that_are_off_in_any_draw():
@@ -56,7 +64,12 @@ def test_values_are_not_looked_at_under_jit():
 
 
 def test_a_row_that_sums_to_nothing_is_refused():
-    error = refused(checks.NotLogProbabilities, "log_probs", checks.log_probs, np.full((2, 3, 2), -np.inf, np.float32))
+    error = refused(
+        checks.NotLogProbabilities,
+        "log_probs",
+        checks.log_probs,
+        np.full((2, 3, 2), -np.inf, np.float32),
+    )
     assert error.rows.max() == 2
 
 
@@ -68,10 +81,14 @@ def test_a_batch_that_cannot_be_had(size):
 
 
 def test_batch_sizes_that_fit():
-    assert checks.batch_size(3, jnp.asarray(MASK)) == 3 and checks.batch_size(np.int64(1), MASK) == 1
+    assert (
+        checks.batch_size(3, jnp.asarray(MASK)) == 3 and checks.batch_size(np.int64(1), MASK) == 1
+    )
 
 
-@pytest.mark.parametrize("mask", [[0, 2], np.ones(4), np.ones(3, bool), np.ones((4, 1), bool), [True] * 4])
+@pytest.mark.parametrize(
+    "mask", [[0, 2], np.ones(4), np.ones(3, bool), np.ones((4, 1), bool), [True] * 4]
+)
 def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
     refused(checks.WrongShape, "available", checks.available_rows, mask, 4)
     assert checks.available_rows(None, 4).tolist() == [True] * 4
@@ -79,7 +96,14 @@ def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
 
 @pytest.mark.parametrize(
     ("values", "rows"),
-    [([0, 1, 3], [2]), ([-1, 0, 1], [0]), ([0.0, 1.0, 2.0], []), ([[1, 0], [0, 1]], []), ([0, 1], []), ([True, False, True], [])],
+    [
+        ([0, 1, 3], [2]),
+        ([-1, 0, 1], [0]),
+        ([0.0, 1.0, 2.0], []),
+        ([[1, 0], [0, 1]], []),
+        ([0, 1], []),
+        ([True, False, True], []),
+    ],
 )
 def test_labels_out_of_range_or_of_the_wrong_kind(values, rows):  # TRAPS 32
     error = refused(checks.WrongLabel, "labels", checks.labels, np.array(values), 3, 3)
@@ -91,7 +115,9 @@ def test_labels_need_not_hold_every_class():  # TRAPS 32
 
 
 @pytest.mark.parametrize(
-    ("values", "rows"), [([0, 4], [4]), ([-1], [-1]), ([1, 2, 1], [1]), ([0.0], []), ([[0]], []), ([True, False], [])])  # fmt: skip
+    ("values", "rows"),
+    [([0, 4], [4]), ([-1], [-1]), ([1, 2, 1], [1]), ([0.0], []), ([[0]], []), ([True, False], [])],
+)
 def test_indices_are_distinct_rows_of_the_pool(values, rows):  # TRAPS 17, 18
     error = refused(checks.WrongIndex, "indices", checks.indices, np.array(values), 4)
     assert error.rows.tolist() == rows
@@ -99,7 +125,9 @@ def test_indices_are_distinct_rows_of_the_pool(values, rows):  # TRAPS 17, 18
 
 def test_scores_that_cannot_be_ranked():  # TRAPS 4
     for value in (np.nan, np.inf):
-        error = refused(checks.NonFinite, "scores", checks.scores, np.array([0.0, value, -np.inf], np.float32))
+        error = refused(
+            checks.NonFinite, "scores", checks.scores, np.array([0.0, value, -np.inf], np.float32)
+        )
         assert error.rows.tolist() == [1]
     for values in ([0.0, 1.0], np.zeros((2, 2)), np.array(["a"]), np.array([True])):
         refused(checks.WrongShape, "scores", checks.scores, values)
@@ -121,16 +149,29 @@ def test_keys():
 
 def test_labels_that_may_not_be_told():  # TRAPS 17
     refused(checks.WrongSize, "indices", checks.new_labels, np.array([], int), np.array([3]), 4)
-    assert refused(checks.WrongIndex, "indices", checks.new_labels, np.array([2, 3]), np.array([3]), 4).rows.tolist() == [3]
-    refused(checks.WrongSize, "indices", checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4)
-    assert refused(checks.WrongIndex, "indices", checks.were_asked, np.array([2, 3]), np.array([3])).rows.tolist() == [2]
+    assert refused(
+        checks.WrongIndex, "indices", checks.new_labels, np.array([2, 3]), np.array([3]), 4
+    ).rows.tolist() == [3]
+    refused(
+        checks.WrongSize, "indices", checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4
+    )
+    assert refused(
+        checks.WrongIndex, "indices", checks.were_asked, np.array([2, 3]), np.array([3])
+    ).rows.tolist() == [2]
 
 
 @pytest.mark.parametrize(
     ("field", "values"),
-    [("learning_rate", (-1.0, np.inf)), ("dropout", (-0.1, 1.0)), ("steps", (-3, 2.5, np.nan)), ("warmup", (-0.1, 1.0)), ("final_rate", (-0.1, 1.01)),
-     ("label_smoothing", (-0.1, 1.0, np.nan)), ("structure", (-1, 0.5))],
-)  # fmt: skip
+    [
+        ("learning_rate", (-1.0, np.inf)),
+        ("dropout", (-0.1, 1.0)),
+        ("steps", (-3, 2.5, np.nan)),
+        ("warmup", (-0.1, 1.0)),
+        ("final_rate", (-0.1, 1.01)),
+        ("label_smoothing", (-0.1, 1.0, np.nan)),
+        ("structure", (-1, 0.5)),
+    ],
+)
 def test_hyperparameters_out_of_range(field, values):
     for value in values:
         with pytest.raises(checks.WrongSize, match=f"`hparams.{field}` = ") as error:
@@ -142,7 +183,9 @@ def test_hyperparameters_at_the_ends_of_their_ranges():
     checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
     checks.hparams(HParams(final_rate=1.0, warmup=0.999, structure=jnp.int32(7)))
     traced = checks.as_traced(HParams(1, 0, 0, 2, 3.0, structure=1))
-    assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + ["int32"]
+    assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + [
+        "int32"
+    ]
     assert [float(a) for a in traced] == [1, 0, 0, 2, 3, 0, 0, 0, 1]
 
 

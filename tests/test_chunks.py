@@ -39,8 +39,13 @@ def test_peak_memory_is_that_of_one_chunk():
 
     pool = jax.ShapeDtypeStruct((20_000, 5), jnp.float32)
     used = [
-        jax.jit(lambda x, c=c: chunks.over_rows(hungry, x, c)).lower(pool).compile().memory_analysis().temp_size_in_bytes
-        for c in (100, 20_000)]  # fmt: skip
+        jax.jit(lambda x, c=c: chunks.over_rows(hungry, x, c))
+        .lower(pool)
+        .compile()
+        .memory_analysis()
+        .temp_size_in_bytes
+        for c in (100, 20_000)
+    ]
     assert used[0] < 100 * 1000 * 4 * 4 + 20_000 * 4 * 4 < used[1]
 
 
@@ -53,7 +58,9 @@ def test_rows_of_several_entries():
     three = lambda part: part.reshape(2, -1, 3).sum(axis=(0, 2))
     flat = POOL[:, :3].reshape(2, -1)  # two draws, fifty rows of three
     for chunk in (1, 7, 50):
-        np.testing.assert_allclose(chunks.over_rows(three, flat, chunk, axis=1, width=3), three(flat), rtol=1e-6)
+        np.testing.assert_allclose(
+            chunks.over_rows(three, flat, chunk, axis=1, width=3), three(flat), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("first", [0.3, 0.0, 1.0, 5.0, -5.0, np.nan, np.inf, -np.inf])
@@ -71,7 +78,11 @@ def test_what_is_compiled_apart_has_slopes_and_copies():
 
 
 def test_a_cache_holds_some_row_of_any_size():
-    assert chunks.in_cache(1000) == chunks.IN_CACHE // 1000 and chunks.in_cache(10**9) == 1 and chunks.in_cache(0) == chunks.IN_CACHE
+    assert (
+        chunks.in_cache(1000) == chunks.IN_CACHE // 1000
+        and chunks.in_cache(10**9) == 1
+        and chunks.in_cache(0) == chunks.IN_CACHE
+    )
 
 
 def test_over_draws_and_over_fits_map_the_leading_axis():
@@ -84,6 +95,10 @@ def test_over_draws_and_over_fits_map_the_leading_axis():
 
 
 def test_fits_that_call_lapack_run_one_after_another_on_cpu():
-    program = lambda fit: str(jax.make_jaxpr(lambda a: chunks.over_fits(fit, a))(jnp.zeros((3, 2, 2))))
-    assert "scan" in program(lambda a: jnp.linalg.cholesky(a + jnp.eye(2))) and "scan" in program(lambda a: jnp.linalg.qr(a)[1])
+    program = lambda fit: str(
+        jax.make_jaxpr(lambda a: chunks.over_fits(fit, a))(jnp.zeros((3, 2, 2)))
+    )
+    assert "scan" in program(lambda a: jnp.linalg.cholesky(a + jnp.eye(2))) and "scan" in program(
+        lambda a: jnp.linalg.qr(a)[1]
+    )
     assert "scan" not in program(lambda a: a @ a)

@@ -21,7 +21,10 @@ def rank_sum(vectors, weights):
     def rank(v, x):
         return (sum(y < x for y in v) + 0.5 * (sum(y == x for y in v) - 1)) / max(len(v) - 1, 1)
 
-    return [sum(w * rank(v, v[i]) for w, v in zip(weights, vectors, strict=True)) for i in range(len(vectors[0]))]
+    return [
+        sum(w * rank(v, v[i]) for w, v in zip(weights, vectors, strict=True))
+        for i in range(len(vectors[0]))
+    ]
 
 
 def z_score(vectors, weights):
@@ -30,11 +33,16 @@ def z_score(vectors, weights):
         std = (sum((y - mean) ** 2 for y in v) / len(v)) ** 0.5
         return (x - mean) / std if max(v) > min(v) else 0.0
 
-    return [sum(w * z(v, v[i]) for w, v in zip(weights, vectors, strict=True)) for i in range(len(vectors[0]))]
+    return [
+        sum(w * z(v, v[i]) for w, v in zip(weights, vectors, strict=True))
+        for i in range(len(vectors[0]))
+    ]
 
 
 def product(vectors, weights):
-    powers = lambda i: np.prod([float(v[i]) ** float(w) for w, v in zip(weights, vectors, strict=True)])  # 0 ** 0 is 1
+    powers = lambda i: np.prod(
+        [float(v[i]) ** float(w) for w, v in zip(weights, vectors, strict=True)]
+    )  # 0 ** 0 is 1
     return [powers(i) ** (1 / sum(weights)) for i in range(len(vectors[0]))]
 
 
@@ -64,7 +72,14 @@ def test_against_plain_python_with_gates_ties_and_weight_zero(name, seed, weight
     gates[:, :2] = False
     available = rng.random(N) < 0.8
     available[:2] = True
-    got = np.asarray(combine(name, *np.where(gates, -np.inf, vectors).astype(np.float32), weights=weights, available=available))
+    got = np.asarray(
+        combine(
+            name,
+            *np.where(gates, -np.inf, vectors).astype(np.float32),
+            weights=weights,
+            available=available,
+        )
+    )
     counts = ~gates.any(0) & available
     want = ORACLES[name]([v[counts].astype(float).tolist() for v in vectors], weights)
     assert np.all(got[~counts] == -np.inf)
@@ -80,7 +95,9 @@ def test_points_ruled_out_change_nothing(name):  # TRAPS 21
     assert np.array_equal(clean, other)
     gate = np.where(available, 1.0, -np.inf).astype(np.float32)
     if name != "pareto":  # it has no weights
-        np.testing.assert_allclose(combine(name, *spoiled, gate, weights=(1, 1, 0))[:8], clean[:8], atol=1e-6)
+        np.testing.assert_allclose(
+            combine(name, *spoiled, gate, weights=(1, 1, 0))[:8], clean[:8], atol=1e-6
+        )
 
 
 @each
@@ -104,11 +121,15 @@ def test_a_constant_score_adds_nothing_to_z_scores_and_units_do_not_matter():
     alone = np.asarray(select.z_score(values))
     assert abs(alone.mean()) < 1e-6 and abs(alone.std() - 1) < 1e-5
     constant = np.full(N, 0.1, np.float32)
-    assert np.array_equal(select.z_score(values, constant), alone) and np.all(np.asarray(select.z_score(constant)) == 0)
+    assert np.array_equal(select.z_score(values, constant), alone) and np.all(
+        np.asarray(select.z_score(constant)) == 0
+    )
     for unit in (1e-30, 1e30):
         np.testing.assert_allclose(select.z_score(values * np.float32(unit)), alone, atol=1e-4)
     extremes = np.where(np.arange(N) % 2, 1e37, -1e37).astype(np.float32)
-    np.testing.assert_allclose(select.z_score(extremes), np.where(np.arange(N) % 2, 1.0, -1.0), atol=1e-6)
+    np.testing.assert_allclose(
+        select.z_score(extremes), np.where(np.arange(N) % 2, 1.0, -1.0), atol=1e-6
+    )
 
 
 def test_a_product_of_many_tiny_scores_does_not_vanish():
@@ -120,7 +141,9 @@ def test_a_product_of_many_tiny_scores_does_not_vanish():
 def test_a_point_comes_after_all_that_dominate_it():
     vectors = np.random.default_rng(5).random((3, 600)).astype(np.float32)  # more than one chunk
     combined = np.asarray(select.pareto(*vectors))
-    over = (vectors[:, None, :] >= vectors[:, :, None]).all(0) & (vectors[:, None, :] > vectors[:, :, None]).any(0)  # [i, j]: j over i
+    over = (vectors[:, None, :] >= vectors[:, :, None]).all(0) & (
+        vectors[:, None, :] > vectors[:, :, None]
+    ).any(0)  # [i, j]: j over i
     below, above = over.nonzero()
     assert len(below) > 1000 and np.all(combined[above] > combined[below])
     assert np.all(np.abs(combined + over.sum(1) - 0.25) <= 0.25 + 1e-4)
@@ -154,9 +177,12 @@ BAD = {
     "a short mask": (lambda f: f(ONES, available=np.ones(3, bool)), checks.WrongShape, "available"),
 }
 BAD_WEIGHTS = {
-    "too few": ((1.0,), checks.WrongShape), "negative": ((1.0, -1.0), checks.WrongSize), "nan": ((1.0, float("nan")), checks.WrongSize),
-    "all zero": ((0.0, 0.0), checks.WrongSize), "words": (("a", "b"), checks.WrongShape),
-}  # fmt: skip
+    "too few": ((1.0,), checks.WrongShape),
+    "negative": ((1.0, -1.0), checks.WrongSize),
+    "nan": ((1.0, float("nan")), checks.WrongSize),
+    "all zero": ((0.0, 0.0), checks.WrongSize),
+    "words": (("a", "b"), checks.WrongShape),
+}
 
 
 @each
@@ -186,7 +212,11 @@ def linear(x):
     return jax.nn.log_softmax(jnp.einsum("nf,kfc->knc", x, MATRICES), axis=-1)
 
 
-@pytest.mark.parametrize("by", [select.rank_sum, functools.partial(select.z_score, weights=(1.0, 0.5))], ids=["ranks", "z-scores"])
+@pytest.mark.parametrize(
+    "by",
+    [select.rank_sum, functools.partial(select.z_score, weights=(1.0, 0.5))],
+    ids=["ranks", "z-scores"],
+)
 def test_a_strategy_combines_over_the_whole_pool_in_any_chunks(by):
     available = jnp.arange(60) % 3 != 0
     whole = by(scores.bald(linear(X)), scores.margin(linear(X)), available=available)

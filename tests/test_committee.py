@@ -46,9 +46,17 @@ def test_against_the_oracles_at_the_edges_and_within_bounds(seed, shape):  # TRA
     p = np.exp(log_p.astype(np.float64))
     h = np.random.default_rng(seed).normal(size=(shape[1], 2)).astype(np.float32) * 3
     rows = [p[:, i].tolist() for i in range(shape[1])]
-    votes, change = np.asarray(scores.vote_entropy(log_p)), np.asarray(scores.expected_model_change(log_p, h))
+    votes, change = (
+        np.asarray(scores.vote_entropy(log_p)),
+        np.asarray(scores.expected_model_change(log_p, h)),
+    )
     np.testing.assert_allclose(votes, [vote_entropy(row) for row in rows], atol=1e-6)
-    np.testing.assert_allclose(change, [model_change(*pair) for pair in zip(rows, h.astype(float), strict=True)], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        change,
+        [model_change(*pair) for pair in zip(rows, h.astype(float), strict=True)],
+        rtol=1e-5,
+        atol=1e-6,
+    )
     assert votes.min() >= 0 and votes.max() <= math.log(min(shape[0], shape[2])) + 1e-6
     longest = np.sqrt(2 * (1 - 1 / shape[2]) * (1 + (h**2).sum(-1)))
     assert change.min() >= 0 and np.all(change <= longest * (1 + 1e-6))
@@ -65,7 +73,10 @@ def test_the_order_of_draws_classes_and_points_does_not_matter(seed):
         whole = score(log_p)
         np.testing.assert_allclose(score(log_p[draws][..., classes]), whole, atol=1e-5)
     assert np.array_equal(scores.vote_entropy(log_p[:, points]), scores.vote_entropy(log_p)[points])
-    assert np.array_equal(scores.expected_model_change(log_p[:, points], h[points]), scores.expected_model_change(log_p, h)[points])
+    assert np.array_equal(
+        scores.expected_model_change(log_p[:, points], h[points]),
+        scores.expected_model_change(log_p, h)[points],
+    )
 
 
 def test_a_thousand_classes_and_one_draw():
@@ -80,13 +91,17 @@ def test_a_nearly_certain_prediction_keeps_its_digits():
     rest = np.array([1e-9, 3e-9])
     log_p = np.log(np.array([[[1 - rest.sum(), *rest]]])).astype(np.float32)
     want = model_change([[1 - rest.sum(), *rest]], np.zeros(1))
-    np.testing.assert_allclose(scores.expected_model_change(log_p, np.zeros((1, 1), np.float32)), [want], rtol=1e-5)
+    np.testing.assert_allclose(
+        scores.expected_model_change(log_p, np.zeros((1, 1), np.float32)), [want], rtol=1e-5
+    )
 
 
 def test_gradients_are_finite_where_draws_are_certain():  # TRAPS 2
     certain = jnp.stack([jnp.log(jnp.eye(3)), jnp.log(jnp.roll(jnp.eye(3), 1, axis=0))])
     h = jnp.ones((3, 2))
-    for slope in jax.jit(jax.grad(lambda x, h: scores.expected_model_change(x, h).sum(), (0, 1)))(certain, h):
+    for slope in jax.jit(jax.grad(lambda x, h: scores.expected_model_change(x, h).sum(), (0, 1)))(
+        certain, h
+    ):
         assert np.all(np.isfinite(slope))
 
 
@@ -94,8 +109,16 @@ def test_any_batch_axes_an_empty_pool_and_bfloat16_storage():  # TRAPS 5, 15
     log_p, _ = oracles.random_log_probs(3, (5, 12, 3))
     h = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
     whole = np.asarray(scores.expected_model_change(log_p, h))
-    np.testing.assert_allclose(scores.expected_model_change(log_p.reshape(5, 3, 4, 3), h.reshape(3, 4, 2)).reshape(-1), whole, rtol=1e-6)
-    assert scores.expected_model_change(log_p[:, :0], h[:0]).shape == scores.vote_entropy(log_p[:, :0]).shape == (0,)
+    np.testing.assert_allclose(
+        scores.expected_model_change(log_p.reshape(5, 3, 4, 3), h.reshape(3, 4, 2)).reshape(-1),
+        whole,
+        rtol=1e-6,
+    )
+    assert (
+        scores.expected_model_change(log_p[:, :0], h[:0]).shape
+        == scores.vote_entropy(log_p[:, :0]).shape
+        == (0,)
+    )
     stored = scores.expected_model_change(jnp.asarray(log_p).astype(jnp.bfloat16), h)
     assert stored.dtype == jnp.float32
     np.testing.assert_allclose(stored, whole, rtol=0.05)
@@ -109,7 +132,12 @@ def test_any_batch_axes_an_empty_pool_and_bfloat16_storage():  # TRAPS 5, 15
         (checks.WrongShape, "features", lambda x: x, lambda h: h[0]),
         (checks.WrongShape, "features", lambda x: x, lambda h: h.tolist()),
         (checks.WrongShape, "features", lambda x: x, lambda h: h > 0),
-        (checks.NonFinite, "features", lambda x: x, lambda h: np.where(np.arange(12)[:, None] == 7, np.float32(np.nan), h)),
+        (
+            checks.NonFinite,
+            "features",
+            lambda x: x,
+            lambda h: np.where(np.arange(12)[:, None] == 7, np.float32(np.nan), h),
+        ),
     ],
 )
 def test_anything_else_is_refused_by_name(error, argument, log_p, h):

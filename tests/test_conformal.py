@@ -1,4 +1,6 @@
-"""Coverage is a theorem: by enumeration where it can be, by simulation against exact beta-binomial bounds where it cannot."""
+"""Coverage is a theorem: by enumeration where it can be, by simulation against exact beta-binomial
+bounds where it cannot.
+"""
 
 import itertools
 import math
@@ -17,21 +19,28 @@ from bayesal.types import Gaussian, Mixture
 pytestmark = pytest.mark.usefixtures("strict")
 
 
-# --- the limit -----------------------------------------------------------------------------------------------------------
+# --- the limit
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("miscoverage", [0.5, 0.3, 0.2, 0.1])
 def test_over_every_order_the_new_point_is_covered_as_often_as_promised(miscoverage):
     """Six exchangeable scores, each in turn the new one."""
     values = [0.3, -1.0, 2.5, 0.7, 9.0, 4.0]
-    covered = [new <= conformal.limit(np.delete(values, i), miscoverage) for i, new in enumerate(values)]
+    covered = [
+        new <= conformal.limit(np.delete(values, i), miscoverage) for i, new in enumerate(values)
+    ]
     k = math.ceil(6 * (1 - Fraction(str(miscoverage))))
     assert sum(covered) == k >= 6 * (1 - miscoverage) - 1e-9
 
 
 def test_ties_only_add_coverage():
     for values in itertools.product((0.0, 1.0), repeat=5):
-        covered = [new <= conformal.limit(np.delete(values, i), 0.25) for i, new in enumerate(values)]
+        covered = [
+            new <= conformal.limit(np.delete(values, i), 0.25) for i, new in enumerate(values)
+        ]
         assert sum(covered) >= math.ceil(5 * 0.75)
 
 
@@ -40,7 +49,10 @@ def test_the_place_is_that_of_the_number_as_it_is_typed():
     for n, a in ((9, 0.1), (19, 0.05), (29, 0.1), (99, 0.07), (999, 0.003), (9, 0.7)):
         k = round((n + 1) * (1 - a))
         assert conformal.limit(np.arange(1.0, n + 1), a) == k, (n, a)
-    assert conformal.limit(np.arange(8.0), 0.1) == math.inf and conformal.limit(np.array([5, 1, 3]), 0.25) == 5.0
+    assert (
+        conformal.limit(np.arange(8.0), 0.1) == math.inf
+        and conformal.limit(np.array([5, 1, 3]), 0.25) == 5.0
+    )
 
 
 def test_inf_among_scores_is_a_score():
@@ -50,16 +62,24 @@ def test_inf_among_scores_is_a_score():
 @pytest.mark.parametrize(
     ("scores", "miscoverage", "error", "argument"),
     [
-        (np.zeros(0), 0.1, checks.WrongSize, "scores"), (np.zeros((2, 2)), 0.1, checks.WrongShape, "scores"),
-        (np.array([0.0, np.nan]), 0.1, checks.NonFinite, "scores"), (np.zeros(3), 0.0, checks.OutOfRange, "miscoverage"),
-        (np.zeros(3), 1.0, checks.OutOfRange, "miscoverage"), (np.zeros(3), True, checks.OutOfRange, "miscoverage")])  # fmt: skip
+        (np.zeros(0), 0.1, checks.WrongSize, "scores"),
+        (np.zeros((2, 2)), 0.1, checks.WrongShape, "scores"),
+        (np.array([0.0, np.nan]), 0.1, checks.NonFinite, "scores"),
+        (np.zeros(3), 0.0, checks.OutOfRange, "miscoverage"),
+        (np.zeros(3), 1.0, checks.OutOfRange, "miscoverage"),
+        (np.zeros(3), True, checks.OutOfRange, "miscoverage"),
+    ],
+)
 def test_what_has_no_limit_is_refused_by_name(scores, miscoverage, error, argument):
     with pytest.raises(error, match=f"`{argument}`") as caught:
         oracles.as_users_do(conformal.limit)(scores, miscoverage)
     assert caught.value.argument == argument
 
 
-# --- scores of classes ---------------------------------------------------------------------------------------------------
+# --- scores of classes
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 LOG_P, P = oracles.random_log_probs(0, (30, 5))
 
@@ -75,8 +95,16 @@ def adaptive_by_hand(p, u, penalty, free):
 @pytest.mark.parametrize(("penalty", "free"), [(0.0, 0), (0.1, 2)])
 def test_adaptive_scores_by_hand(penalty, free, key):
     u = np.asarray(jax.random.uniform(key, (30, 1)), np.float64)[:, 0]
-    np.testing.assert_allclose(conformal.adaptive(LOG_P, key, penalty=penalty, free=free), [adaptive_by_hand(p, v, penalty, free) for p, v in zip(P, u, strict=True)], atol=1e-5)
-    np.testing.assert_allclose(conformal.adaptive(LOG_P, penalty=penalty, free=free), [adaptive_by_hand(p, 1.0, penalty, free) for p in P], atol=1e-5)
+    np.testing.assert_allclose(
+        conformal.adaptive(LOG_P, key, penalty=penalty, free=free),
+        [adaptive_by_hand(p, v, penalty, free) for p, v in zip(P, u, strict=True)],
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        conformal.adaptive(LOG_P, penalty=penalty, free=free),
+        [adaptive_by_hand(p, 1.0, penalty, free) for p in P],
+        atol=1e-5,
+    )
 
 
 def test_equal_and_certain_probabilities_have_ranks_too(key):
@@ -92,18 +120,33 @@ def test_equal_and_certain_probabilities_have_ranks_too(key):
 def test_sets_hold_what_scores_at_or_below_the_limit():
     scores = jnp.array([[0.2, 0.5, 0.3], [0.7, 0.8, 0.9]])
     assert conformal.sets(scores, 0.3).tolist() == [[True, False, True], [False] * 3]
-    assert conformal.sets(scores, 0.3, least=1).tolist() == [[True, False, True], [True, False, False]]
+    assert conformal.sets(scores, 0.3, least=1).tolist() == [
+        [True, False, True],
+        [True, False, False],
+    ]
     assert conformal.sets(scores, math.inf).all()
-    assert conformal.sets(scores, np.array([0.1, 0.5, 1.0])).tolist() == [[False, True, True], [False, False, True]]
-    assert conformal.of_label(scores, np.array([2, 0])).tolist() == [pytest.approx(0.3), pytest.approx(0.7)]
+    assert conformal.sets(scores, np.array([0.1, 0.5, 1.0])).tolist() == [
+        [False, True, True],
+        [False, False, True],
+    ]
+    assert conformal.of_label(scores, np.array([2, 0])).tolist() == [
+        pytest.approx(0.3),
+        pytest.approx(0.7),
+    ]
 
 
-# --- coverage ------------------------------------------------------------------------------------------------------------
+# --- coverage
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 HELD_OUT, NEW, RUNS = 60, 50, 60
 SCORES = {
-    "improbability": lambda log_p, key: conformal.improbability(log_p), "adaptive": conformal.adaptive,
-    "regularized": lambda log_p, key: conformal.adaptive(log_p, key, penalty=0.05, free=2), "not randomized": lambda log_p, key: conformal.adaptive(log_p)}  # fmt: skip
+    "improbability": lambda log_p, key: conformal.improbability(log_p),
+    "adaptive": conformal.adaptive,
+    "regularized": lambda log_p, key: conformal.adaptive(log_p, key, penalty=0.05, free=2),
+    "not randomized": lambda log_p, key: conformal.adaptive(log_p),
+}
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +155,15 @@ def points():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(RUNS * (HELD_OUT + NEW), 6))
     true = np.exp(oracles.log_softmax(logits))
-    return oracles.log_softmax(4 * logits).astype(np.float32), (true.cumsum(1) > rng.random((len(logits), 1))).argmax(1)
+    return oracles.log_softmax(4 * logits).astype(np.float32), (
+        true.cumsum(1) > rng.random((len(logits), 1))
+    ).argmax(1)
 
 
 def within(covered, held_out, new, miscoverage):
-    """Whether counts of covered new points are what the theorem says: each within an exact beta-binomial bound, and so is their mean."""
+    """Whether counts of covered new points are what the theorem says: each within an exact
+    beta-binomial bound, and so is their mean.
+    """
     k = math.ceil((held_out + 1) * (1 - Fraction(str(miscoverage))))
     law = stats.betabinom(new, k, held_out + 1 - k)
     low, high = law.ppf(1e-6), law.ppf(1 - 1e-6)
@@ -157,15 +204,24 @@ def test_classes_are_covered_each_by_itself(points):
     own = scores[np.arange(len(labels)), labels]
     half = np.arange(len(labels)) < 3000
     most = conformal.limits(own[half], labels[half], 6, 0.2)
-    inside = np.asarray(conformal.sets(scores[~half], most))[np.arange((~half).sum()), labels[~half]]
+    inside = np.asarray(conformal.sets(scores[~half], most))[
+        np.arange((~half).sum()), labels[~half]
+    ]
     for c in range(6):
         n, new = int((labels[half] == c).sum()), int((labels[~half] == c).sum())
         assert within([int(inside[labels[~half] == c].sum())], n, new, 0.2)
         assert most[c] == conformal.limit(own[half & (labels == c)], 0.2)
-    assert conformal.limits(np.zeros(4), np.array([0, 0, 0, 0]), 3, 0.5).tolist() == [0.0, math.inf, math.inf]
+    assert conformal.limits(np.zeros(4), np.array([0, 0, 0, 0]), 3, 0.5).tolist() == [
+        0.0,
+        math.inf,
+        math.inf,
+    ]
 
 
-# --- real labels ---------------------------------------------------------------------------------------------------------
+# --- real labels
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 
 def test_intervals_are_all_labels_whose_residual_is_small_enough():
@@ -173,10 +229,18 @@ def test_intervals_are_all_labels_whose_residual_is_small_enough():
     for scaled in (False, True):
         low, high = conformal.interval(prediction, 1.5, scaled=scaled)
         for end in (low, high):
-            np.testing.assert_allclose(conformal.residual(prediction, end, scaled=scaled), 1.5, rtol=1e-5)
+            np.testing.assert_allclose(
+                conformal.residual(prediction, end, scaled=scaled), 1.5, rtol=1e-5
+            )
     assert np.isinf(conformal.interval(prediction, math.inf)[1]).all()
-    split = Mixture(jnp.log(jnp.full((2, 2), 0.5)), jnp.stack([prediction.mean] * 2, -1), jnp.stack([prediction.variance] * 2, -1))
-    np.testing.assert_allclose(conformal.residual(split, np.zeros(2, np.float32), scaled=True), [0.5, 4.0], rtol=1e-5)
+    split = Mixture(
+        jnp.log(jnp.full((2, 2), 0.5)),
+        jnp.stack([prediction.mean] * 2, -1),
+        jnp.stack([prediction.variance] * 2, -1),
+    )
+    np.testing.assert_allclose(
+        conformal.residual(split, np.zeros(2, np.float32), scaled=True), [0.5, 4.0], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["plain", "scaled", "quantiles"])
@@ -186,7 +250,11 @@ def test_intervals_cover_as_often_as_promised(kind):
     std = rng.uniform(0.1, 2.0, rows)
     y = (std * rng.standard_t(3, rows)).astype(np.float32)  # tails that no normal prediction has
     prediction = Gaussian(jnp.zeros(rows), jnp.asarray(std**2, jnp.float32))
-    scores = conformal.outside(-std, std, y) if kind == "quantiles" else conformal.residual(prediction, y, scaled=kind == "scaled")
+    scores = (
+        conformal.outside(-std, std, y)
+        if kind == "quantiles"
+        else conformal.residual(prediction, y, scaled=kind == "scaled")
+    )
     assert within(counts(np.asarray(scores)[:, None], np.zeros(rows, int), 0.1), HELD_OUT, NEW, 0.1)
 
 

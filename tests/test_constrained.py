@@ -33,17 +33,29 @@ def a_pool(seed, levels=(0.0, 0.25, 0.5, 1.0, 3.0)):
 def test_balanced_batches_go_round_the_classes(seed):
     rng, values, available = a_pool(seed)
     classes = rng.integers(0, 4, N)
-    queues = [sorted((i for i in range(N) if classes[i] == c and available[i] and values[i] > -np.inf), key=lambda i: (-values[i], i)) for c in range(4)]
+    queues = [
+        sorted(
+            (i for i in range(N) if classes[i] == c and available[i] and values[i] > -np.inf),
+            key=lambda i: (-values[i], i),
+        )
+        for c in range(4)
+    ]
     want = []
     while len(want) < SIZE:
         want += sorted((q.pop(0) for q in queues if q), key=lambda i: (-values[i], i))
     picked = select.class_balanced(classes.astype(np.int32), values, SIZE, available=available)
-    assert picked.indices.tolist() == want[:SIZE] and picked.scores.tolist() == values[want[:SIZE]].tolist()
+    assert (
+        picked.indices.tolist() == want[:SIZE]
+        and picked.scores.tolist() == values[want[:SIZE]].tolist()
+    )
 
 
 def test_numbers_per_class_differ_by_at_most_one_while_all_have_points():
     rng = np.random.default_rng(0)
-    classes, values = np.repeat(np.arange(5), 20).astype(np.int32), rng.random(100).astype(np.float32)
+    classes, values = (
+        np.repeat(np.arange(5), 20).astype(np.int32),
+        rng.random(100).astype(np.float32),
+    )
     values[classes == 3] += 10
     picked = select.class_balanced(classes, values, 23)
     assert sorted(np.bincount(classes[np.asarray(picked.indices)]).tolist()) == [4, 4, 5, 5, 5]
@@ -58,7 +70,11 @@ def by_hand(features, values, available, size, radius):
     picks = []
     for _ in range(size):
         left = [i for i in can if i not in picks]
-        fresh = [i for i in left if all(np.linalg.norm(features[i] - features[j]) > radius for j in picks)]
+        fresh = [
+            i
+            for i in left
+            if all(np.linalg.norm(features[i] - features[j]) > radius for j in picks)
+        ]
         picks.append(max(fresh or left, key=lambda i: (values[i], -i)))
     return picks
 
@@ -91,7 +107,12 @@ def test_identical_points_fall_back_to_the_ranking():  # TRAPS 26
 
 def affordable(prices, budget):
     rows = range(len(prices))
-    return (s for r in range(1, len(prices) + 1) for s in itertools.combinations(rows, r) if sum(prices[i] for i in s) <= budget * (1 + 1e-6))
+    return (
+        s
+        for r in range(1, len(prices) + 1)
+        for s in itertools.combinations(rows, r)
+        if sum(prices[i] for i in s) <= budget * (1 + 1e-6)
+    )
 
 
 @given(st.integers(0, 2**31))
@@ -107,7 +128,9 @@ def test_a_budget_is_kept_and_half_of_the_best_is_had(seed):
     assert gains[rows].sum() >= best / 2 - 1e-6
     assert picked.scores.tolist() == gains[rows].tolist()
     left = [i for i in range(8) if i not in rows and gains[i] > 0]
-    assert all(prices[i] > budget - prices[rows].sum() - 1e-5 for i in left)  # nothing more could be paid
+    assert all(
+        prices[i] > budget - prices[rows].sum() - 1e-5 for i in left
+    )  # nothing more could be paid
 
 
 def test_the_safeguard_takes_the_dear_treasure():
@@ -126,7 +149,9 @@ def test_equal_prices_are_a_ranking_and_tenths_add_up():
 def test_what_is_worth_nothing_or_ruled_out_is_not_bought():
     gains = np.array([0.0, 0.5, -np.inf, 0.4, 0.3], np.float32)
     available = np.array([True, True, True, False, True])
-    assert select.per_cost(gains, np.ones(5, np.float32), 100.0, available=available).indices.tolist() == [1, 4]
+    assert select.per_cost(
+        gains, np.ones(5, np.float32), 100.0, available=available
+    ).indices.tolist() == [1, 4]
 
 
 # all three
@@ -134,8 +159,12 @@ def test_what_is_worth_nothing_or_ruled_out_is_not_bought():
 FEATURES = np.arange(2 * N, dtype=np.float32).reshape(N, 2)
 CLASSES = (np.arange(N) % 3).astype(np.int32)
 SELECTORS = {
-    "class_balanced": lambda s, size=4, **how: select.class_balanced(CLASSES[: len(s)], s, size, **how),
-    "suppress_duplicates": lambda s, size=4, **how: select.suppress_duplicates(FEATURES[: len(s)], s, size, radius=0.5, **how),
+    "class_balanced": lambda s, size=4, **how: select.class_balanced(
+        CLASSES[: len(s)], s, size, **how
+    ),
+    "suppress_duplicates": lambda s, size=4, **how: select.suppress_duplicates(
+        FEATURES[: len(s)], s, size, radius=0.5, **how
+    ),
 }
 each = pytest.mark.parametrize("name", SELECTORS)
 
@@ -152,8 +181,12 @@ def test_scores_that_cannot_be_ranked_and_sizes_that_cannot_be_had(name):  # TRA
     call = oracles.as_users_do(SELECTORS[name])
     good = np.arange(6, dtype=np.float32)
     for bad, error, argument in (
-            ((np.zeros(6, np.float32),), checks.ConstantScores, "scores"), ((good * np.nan,), checks.NonFinite, "scores"),
-            ((good, 7), checks.WrongSize, "size"), ((good[:0], 1), checks.WrongSize, "size"), ((good[:, None],), checks.WrongShape, "scores")):
+        ((np.zeros(6, np.float32),), checks.ConstantScores, "scores"),
+        ((good * np.nan,), checks.NonFinite, "scores"),
+        ((good, 7), checks.WrongSize, "size"),
+        ((good[:0], 1), checks.WrongSize, "size"),
+        ((good[:, None],), checks.WrongShape, "scores"),
+    ):
         with pytest.raises(error) as caught:
             call(*bad)
         assert caught.value.argument == argument
@@ -163,12 +196,38 @@ def test_scores_that_cannot_be_ranked_and_sizes_that_cannot_be_had(name):  # TRA
 
 GOOD = np.arange(1, 5, dtype=np.float32)
 BAD = {
-    "one-hot classes": (lambda: select.class_balanced(np.eye(4, dtype=np.int32), GOOD, 2), checks.WrongShape, "predictions"),
-    "log-probabilities as classes": (lambda: select.class_balanced(GOOD, GOOD, 2), checks.WrongShape, "predictions"),
-    "a list of classes": (lambda: select.class_balanced([0, 1, 0, 1], GOOD, 2), checks.WrongShape, "predictions"),
-    "flat features": (lambda: select.suppress_duplicates(GOOD, GOOD, 2, radius=1.0), checks.WrongShape, "features"),
-    "broken features": (lambda: select.suppress_duplicates(np.full((4, 1), np.nan, np.float32), GOOD, 2, radius=1.0), checks.NonFinite, "features"),
-    "negative radius": (lambda: select.suppress_duplicates(np.ones((4, 1), np.float32), GOOD, 2, radius=-1.0), checks.WrongSize, "radius"),
+    "one-hot classes": (
+        lambda: select.class_balanced(np.eye(4, dtype=np.int32), GOOD, 2),
+        checks.WrongShape,
+        "predictions",
+    ),
+    "log-probabilities as classes": (
+        lambda: select.class_balanced(GOOD, GOOD, 2),
+        checks.WrongShape,
+        "predictions",
+    ),
+    "a list of classes": (
+        lambda: select.class_balanced([0, 1, 0, 1], GOOD, 2),
+        checks.WrongShape,
+        "predictions",
+    ),
+    "flat features": (
+        lambda: select.suppress_duplicates(GOOD, GOOD, 2, radius=1.0),
+        checks.WrongShape,
+        "features",
+    ),
+    "broken features": (
+        lambda: select.suppress_duplicates(
+            np.full((4, 1), np.nan, np.float32), GOOD, 2, radius=1.0
+        ),
+        checks.NonFinite,
+        "features",
+    ),
+    "negative radius": (
+        lambda: select.suppress_duplicates(np.ones((4, 1), np.float32), GOOD, 2, radius=-1.0),
+        checks.WrongSize,
+        "radius",
+    ),
     "free": (lambda: select.per_cost(GOOD, GOOD - 1, 2.0), checks.WrongPrice, "prices"),
     "negative price": (lambda: select.per_cost(GOOD, -GOOD, 2.0), checks.WrongPrice, "prices"),
     "nan price": (lambda: select.per_cost(GOOD, GOOD * np.nan, 2.0), checks.WrongPrice, "prices"),

@@ -1,4 +1,6 @@
-"""The experiments' own parts: reading MNIST, counting labels, and the demo from end to end (slow)."""
+"""The experiments' own parts: reading MNIST, counting labels, and the demo from end to
+end (slow).
+"""
 
 import gzip
 import json
@@ -37,20 +39,36 @@ from experiments import (
 
 
 def idx(array: np.ndarray) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+    return (
+        b"\x00\x00\x08"
+        + bytes([array.ndim])
+        + struct.pack(f">{array.ndim}i", *array.shape)
+        + array.tobytes()
+    )
 
 
 @pytest.fixture
 def tiny():
     rng = np.random.default_rng(0)
-    return {"x_train": rng.integers(0, 256, (30, 28, 28), np.uint8), "y_train": np.arange(30, dtype=np.uint8) % 10,
-            "x_test": rng.integers(0, 256, (12, 28, 28), np.uint8), "y_test": np.arange(12, dtype=np.uint8) % 10}
+    return {
+        "x_train": rng.integers(0, 256, (30, 28, 28), np.uint8),
+        "y_train": np.arange(30, dtype=np.uint8) % 10,
+        "x_test": rng.integers(0, 256, (12, 28, 28), np.uint8),
+        "y_test": np.arange(12, dtype=np.uint8) % 10,
+    }
 
 
 def test_idx_files_plain_and_gzipped_read_as_npz_does(tmp_path, tiny):
-    names = {"x_train": "train-images-idx3-ubyte.gz", "y_train": "train-labels-idx1-ubyte", "x_test": "t10k-images.idx3-ubyte", "y_test": "t10k-labels-idx1-ubyte.gz"}
+    names = {
+        "x_train": "train-images-idx3-ubyte.gz",
+        "y_train": "train-labels-idx1-ubyte",
+        "x_test": "t10k-images.idx3-ubyte",
+        "y_test": "t10k-labels-idx1-ubyte.gz",
+    }
     for key, name in names.items():
-        (tmp_path / name).write_bytes(gzip.compress(idx(tiny[key])) if name.endswith(".gz") else idx(tiny[key]))
+        (tmp_path / name).write_bytes(
+            gzip.compress(idx(tiny[key])) if name.endswith(".gz") else idx(tiny[key])
+        )
     read = mnist.read(str(tmp_path))
     (tmp_path / "npz").mkdir()
     np.savez(tmp_path / "npz" / "mnist.npz", **tiny)
@@ -85,28 +103,46 @@ def test_first_labels_hold_every_class_and_are_the_same_for_a_seed():
 
 
 def test_labels_needed_per_seed_and_their_spread():
-    records = [{"strategy": "bald", "seed": s, "labels": n, "accuracy": a} for s, curve in enumerate([(0.5, 0.9, 0.9), (0.5, 0.6, 0.7)])
-               for n, a in zip((20, 30, 40), curve, strict=True)]
+    records = [
+        {"strategy": "bald", "seed": s, "labels": n, "accuracy": a}
+        for s, curve in enumerate([(0.5, 0.9, 0.9), (0.5, 0.6, 0.7)])
+        for n, a in zip((20, 30, 40), curve, strict=True)
+    ]
     assert runs.needed(records, 0.9) == {"bald": [30.0, np.inf]}
-    assert runs.spread([30.0, np.inf]) == "30 (30-never)" and runs.spread([30.0, 40.0, 50.0]) == "40 (30-50)"
+    assert (
+        runs.spread([30.0, np.inf]) == "30 (30-never)"
+        and runs.spread([30.0, 40.0, 50.0]) == "40 (30-50)"
+    )
 
 
 def test_chances_of_picks_are_shares_of_what_is_left():
-    assert calibration.chances(np.array([1.0, 3.0, -1.0, 4.0]), np.array([True, True, True, False]), np.array([1, 0])) == [0.75, 1.0]
-    np.testing.assert_allclose(calibration.chances(np.ones(4), np.ones(4, bool), np.array([2, 0, 1])), [1 / 4, 1 / 3, 1 / 2])
+    assert calibration.chances(
+        np.array([1.0, 3.0, -1.0, 4.0]), np.array([True, True, True, False]), np.array([1, 0])
+    ) == [0.75, 1.0]
+    np.testing.assert_allclose(
+        calibration.chances(np.ones(4), np.ones(4, bool), np.array([2, 0, 1])),
+        [1 / 4, 1 / 3, 1 / 2],
+    )
 
 
 def test_figures_are_means_over_rounds_after_the_first_and_intervals_over_seeds():
-    records = [{"strategy": "bald", "seed": s, "round": r, "plain": {"nll": v}} for s, r, v in ((0, 0, 9.0), (0, 1, 1.0), (0, 2, 3.0), (1, 1, np.nan), (1, 2, 4.0))]
+    records = [
+        {"strategy": "bald", "seed": s, "round": r, "plain": {"nll": v}}
+        for s, r, v in ((0, 0, 9.0), (0, 1, 1.0), (0, 2, 3.0), (1, 1, np.nan), (1, 2, 4.0))
+    ]
     found = calibration.per_seed(records, "bald", "plain", "nll")
     assert found.tolist() == [2.0, 4.0]
     mean, half = calibration.interval(found)
-    assert mean == 3.0 and half == pytest.approx(12.706 * 2**0.5 / 2**0.5, rel=1e-3)  # t of one degree of freedom
+    assert mean == 3.0 and half == pytest.approx(
+        12.706 * 2**0.5 / 2**0.5, rel=1e-3
+    )  # t of one degree of freedom
 
 
 @pytest.mark.slow
 def test_the_calibration_experiment_leaves_records_and_summaries(tmp_path):
-    records = calibration.main(calibration.Config(seeds=2, rounds=1, draws=4, hidden=8, steps=10, folds=2), tmp_path)
+    records = calibration.main(
+        calibration.Config(seeds=2, rounds=1, draws=4, hidden=8, steps=10, folds=2), tmp_path
+    )
     assert len(records) == 2 * 2 * 7
     written = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     ways = {(r["strategy"], r["way"]) for r in written if r["kind"] == "summary"}
@@ -120,7 +156,8 @@ def test_test_images_never_enter_the_pool():
         data = digits.load(digits.Config(), seed)
         assert len(data.test) == 500 and len(data.pool) == 1297
         pool = {bytes(np.asarray(x)) for x in data.pool}
-        # scikit-learn's digits hold a few identical images; all others of the test set are absent from the pool
+        # scikit-learn's digits hold a few identical images; all others of the test set are absent
+        # from the pool
         assert sum(bytes(np.asarray(x)) in pool for x in data.test) <= 2
 
 
@@ -133,22 +170,41 @@ def lines(folder, kind=None):
 @pytest.mark.slow
 def test_moons_measure_a_method_beside_a_yardstick_and_draw_it(tmp_path):
     x, y = moons.moons(20)
-    assert_allclose(np.hypot(*(x[y == 0] + [0.5, 0.25]).T), 1, atol=0.6)  # around one half circle each
+    assert_allclose(
+        np.hypot(*(x[y == 0] + [0.5, 0.25]).T), 1, atol=0.6
+    )  # around one half circle each
     config = moons.Config(points=20, side=6, draws=10, steps=3, keys=2)
     axis = np.linspace(-3, 3, 6)
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2), jnp.float32)
     data = Labeled(jnp.asarray(x), jnp.asarray(y), jnp.int32(20))
-    record, found = moons.measured("mc_dropout", config, data, grid, np.zeros(36), runs.Folder(tmp_path, config))
+    record, found = moons.measured(
+        "mc_dropout", config, data, grid, np.zeros(36), runs.Folder(tmp_path, config)
+    )
     assert lines(tmp_path, "method") == [record] and len(record["tv"]) == 2
-    assert_allclose(record["tv"][0], found["p"].mean(), rtol=1e-5)  # to a yardstick that never says class 1
-    moons.picture({"yardstick": found, "mc_dropout": found}, x, y, axis).savefig(tmp_path / "moons.png")
+    assert_allclose(
+        record["tv"][0], found["p"].mean(), rtol=1e-5
+    )  # to a yardstick that never says class 1
+    moons.picture({"yardstick": found, "mc_dropout": found}, x, y, axis).savefig(
+        tmp_path / "moons.png"
+    )
     assert (tmp_path / "moons.png").stat().st_size > 5_000
 
 
 def test_a_fit_that_failed_or_predicts_nan_is_no_figure():
-    for log_probs, failed_at, match in ((jnp.zeros(2), 7, "step 7"), (jnp.array([0.0, jnp.nan]), -1, "1 predictions are NaN")):
+    for log_probs, failed_at, match in (
+        (jnp.zeros(2), 7, "step 7"),
+        (jnp.array([0.0, jnp.nan]), -1, "1 predictions are NaN"),
+    ):
         with pytest.raises(FloatingPointError, match=match):
-            moons.predicted(lambda *_, log_probs=log_probs, failed_at=failed_at: (log_probs, FitInfo(jnp.float32(0), jnp.int32(failed_at))), None, None, None)
+            moons.predicted(
+                lambda *_, log_probs=log_probs, failed_at=failed_at: (
+                    log_probs,
+                    FitInfo(jnp.float32(0), jnp.int32(failed_at)),
+                ),
+                None,
+                None,
+                None,
+            )
 
 
 @pytest.fixture
@@ -166,8 +222,12 @@ def test_splits_are_the_literatures_and_figures_in_the_labels_unit(numbers):
     random = np.random.RandomState(1)
     random.permutation(60)
     assert_allclose(second.answers, numbers["toy_y"][random.permutation(60)[54:]])
-    assert_allclose(first.train.x.mean(0), 0, atol=1e-5) and assert_allclose(first.train.x.std(0), 1, rtol=1e-5)
-    draws = Gaussian(jnp.zeros((2, 6)), jnp.ones((2, 6)))  # two draws that know nothing: as wide as the training part
+    assert_allclose(first.train.x.mean(0), 0, atol=1e-5) and assert_allclose(
+        first.train.x.std(0), 1, rtol=1e-5
+    )
+    draws = Gaussian(
+        jnp.zeros((2, 6)), jnp.ones((2, 6))
+    )  # two draws that know nothing: as wide as the training part
     found = regression.judged(draws, first)
     away = first.answers - first.center
     assert_allclose(found["rmse"], np.sqrt(np.mean(away**2)), rtol=1e-5)
@@ -177,59 +237,115 @@ def test_splits_are_the_literatures_and_figures_in_the_labels_unit(numbers):
 
 @pytest.mark.slow
 def test_the_regression_table_leaves_records_and_a_picture(numbers, tmp_path):
-    config = regression.Config(methods=("point",), sets="toy", splits=2, hidden=4, epochs=40, batch=10, draws=3)
+    config = regression.Config(
+        methods=("point",), sets="toy", splits=2, hidden=4, epochs=40, batch=10, draws=3
+    )
     records = regression.main(config, str(tmp_path), tmp_path / "out")
     assert len(records) == 2 and lines(tmp_path / "out", "split") == records
-    summary, = lines(tmp_path / "out", "summary")
-    assert_allclose(summary["rmse"], [np.mean([r["rmse"] for r in records]), abs(records[0]["rmse"] - records[1]["rmse"]) / 2])
+    (summary,) = lines(tmp_path / "out", "summary")
+    assert_allclose(
+        summary["rmse"],
+        [np.mean([r["rmse"] for r in records]), abs(records[0]["rmse"] - records[1]["rmse"]) / 2],
+    )
     assert summary["rmse"][0] < 60 and (tmp_path / "out" / "regression.png").stat().st_size > 5_000
 
 
 @pytest.mark.slow
 def test_active_regression_pairs_its_strategies(numbers, tmp_path):
-    config = active_regression.Config(strategies=("uniform", "epig"), sets="toy", seeds=2, pool=40, test=6, first=10, size=2, rounds=1, members=2, hidden=4, steps=3)
+    config = active_regression.Config(
+        strategies=("uniform", "epig"),
+        sets="toy",
+        seeds=2,
+        pool=40,
+        test=6,
+        first=10,
+        size=2,
+        rounds=1,
+        members=2,
+        hidden=4,
+        steps=3,
+    )
     records = active_regression.main(config, str(tmp_path), tmp_path / "out")
     assert len(records) == 2 * 2 * 2
     begun = [r for r in records if r["labels"] == 10 and r["seed"] == 1]
     assert len(begun) == 2 and begun[0]["rmse"] == begun[1]["rmse"]  # the same first fit
-    assert {r["strategy"]: r["to_uniform"] for r in lines(tmp_path / "out", "summary") if r["labels"] == 12}["uniform"] == [0, 0, 0]
+    assert {
+        r["strategy"]: r["to_uniform"]
+        for r in lines(tmp_path / "out", "summary")
+        if r["labels"] == 12
+    }["uniform"] == [0, 0, 0]
     assert (tmp_path / "out" / "active_regression.png").exists()
 
 
 def test_a_paired_interval_is_students():
-    assert_allclose(runs.paired(np.array([1.0, 2.0, 3.0])), [2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5], rtol=1e-6)
+    assert_allclose(
+        runs.paired(np.array([1.0, 2.0, 3.0])),
+        [2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5],
+        rtol=1e-6,
+    )
     assert runs.paired(np.array([0.5])) == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.slow
 def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
     np.savez(tmp_path / "mnist.npz", **tiny)
-    records = ensembles.main(ensembles.Config(members=(1, 2), labels=20, test=8, steps=2, batch=4), str(tmp_path), tmp_path / "out")
-    assert [(r["members"], r["groups"]) for r in records] == [(1, 2), (2, 1)] and lines(tmp_path / "out", "members") == records
-    assert records[1]["nll"] <= records[0]["nll"] + 1e-6  # averaging probabilities never loses in the mean (Jensen)
+    records = ensembles.main(
+        ensembles.Config(members=(1, 2), labels=20, test=8, steps=2, batch=4),
+        str(tmp_path),
+        tmp_path / "out",
+    )
+    assert [(r["members"], r["groups"]) for r in records] == [(1, 2), (2, 1)] and lines(
+        tmp_path / "out", "members"
+    ) == records
+    assert (
+        records[1]["nll"] <= records[0]["nll"] + 1e-6
+    )  # averaging probabilities never loses in the mean (Jensen)
 
 
 def test_a_strategy_at_one_forgets_the_temperature():
     bound = Predictive(posteriors.point(networks.mlp(2, 2)), None, None, jnp.float32(3.0))
-    seen = temperature.at_one(lambda key, predictive, x, available, size: (key, predictive.temperature, x, available, size))(1, bound, 2, 3, 4)
+    seen = temperature.at_one(
+        lambda key, predictive, x, available, size: (
+            key,
+            predictive.temperature,
+            x,
+            available,
+            size,
+        )
+    )(1, bound, 2, 3, 4)
     assert seen == (1, 1.0, 2, 3, 4) and bound.temperature == 3.0
 
 
 def test_figures_say_how_sure_and_how_right():
     found = runs.figures(jnp.log(jnp.array([[0.9, 0.1], [0.6, 0.4]])), np.array([0, 1]))
-    assert_allclose([found["accuracy"], found["nll"], found["over"]], [0.5, -np.log(0.9 * 0.4) / 2, 0.75 - 0.5], rtol=1e-5)
+    assert_allclose(
+        [found["accuracy"], found["nll"], found["over"]],
+        [0.5, -np.log(0.9 * 0.4) / 2, 0.75 - 0.5],
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.slow
 def test_the_temperature_experiment_pairs_its_arms_and_counts_changed_picks(tmp_path):
     config = temperature.Config(seeds=2, rounds=1, size=4, draws=4, test=40, hidden=8, steps=20)
     records = temperature.main(config, tmp_path)
-    assert len(records) == 2 * 2 * 5 and len(lines(tmp_path, "changed")) == 2 * 5 and len(lines(tmp_path, "gained")) == 6
+    assert (
+        len(records) == 2 * 2 * 5
+        and len(lines(tmp_path, "changed")) == 2 * 5
+        and len(lines(tmp_path, "gained")) == 6
+    )
     for seed in range(2):  # the same first labels, and so the same first fit
         assert len({r["nll"] for r in records if (r["round"], r["seed"]) == (0, seed)}) == 1
-    first = records[0]["changed"]  # 8 hidden units hardly agree on what to ask when other ones drop out
-    assert set(first["temperature"]) == set(first["draws"]) == set(temperature.ASKED) and 0 < max(first["draws"].values()) <= 4
-    summary, = (r for r in lines(tmp_path, "calibrated") if (r["strategy"], r["labels"]) == ("bald", 24))
+    first = records[0][
+        "changed"
+    ]  # 8 hidden units hardly agree on what to ask when other ones drop out
+    assert (
+        set(first["temperature"]) == set(first["draws"]) == set(temperature.ASKED)
+        and 0 < max(first["draws"].values()) <= 4
+    )
+    (summary,) = (
+        r for r in lines(tmp_path, "calibrated") if (r["strategy"], r["labels"]) == ("bald", 24)
+    )
     of = [r["nll"] - r["nll_before"] for r in records if (r["strategy"], r["round"]) == ("bald", 1)]
     assert_allclose(summary["nll_gap"], runs.paired(np.array(of)))
     assert (tmp_path / "temperature.png").stat().st_size > 5_000
@@ -237,16 +353,34 @@ def test_the_temperature_experiment_pairs_its_arms_and_counts_changed_picks(tmp_
 
 @pytest.mark.slow
 def test_cross_fit_judges_every_number_of_folds_on_one_net(tmp_path):
-    records = cross_fit.main(cross_fit.Config(seeds=2, rounds=1, draws=4, test=60, hidden=8, steps=20), tmp_path)
-    assert [(r["strategy"], r["labels"]) for r in records] == [("uniform", 20), ("uniform", 30), ("least_confidence", 20), ("least_confidence", 30)] * 2
+    records = cross_fit.main(
+        cross_fit.Config(seeds=2, rounds=1, draws=4, test=60, hidden=8, steps=20), tmp_path
+    )
+    assert [(r["strategy"], r["labels"]) for r in records] == [
+        ("uniform", 20),
+        ("uniform", 30),
+        ("least_confidence", 20),
+        ("least_confidence", 30),
+    ] * 2
     for r in records:
         assert len(r["ways"]) == 2 + 2 * 4 and r["ways"]["T = 1"]["log_t"] == 0
-        assert r["ways"]["best"]["nll"] <= min(found["nll"] for found in r["ways"].values()) + 0.02  # its prior costs a little
-        held_back, plain = (abs(r["ways"][f"2 folds, prior {name}"]["log_t"]) for name in cross_fit.PRIORS)
+        assert (
+            r["ways"]["best"]["nll"] <= min(found["nll"] for found in r["ways"].values()) + 0.02
+        )  # its prior costs a little
+        held_back, plain = (
+            abs(r["ways"][f"2 folds, prior {name}"]["log_t"]) for name in cross_fit.PRIORS
+        )
         assert held_back <= plain + 1e-6  # with two or three labels per class
-    summary, = (r for r in lines(tmp_path, "summary") if (r["strategy"], r["way"]) == ("uniform", "3 folds, prior 0.5"))
+    (summary,) = (
+        r
+        for r in lines(tmp_path, "summary")
+        if (r["strategy"], r["way"]) == ("uniform", "3 folds, prior 0.5")
+    )
     gap = lambda r: r["ways"]["3 folds, prior 0.5"]["nll"] - r["ways"]["T = 1"]["nll"]
-    mine = [[gap(r) for r in records if (r["strategy"], r["seed"]) == ("uniform", seed)] for seed in range(2)]
+    mine = [
+        [gap(r) for r in records if (r["strategy"], r["seed"]) == ("uniform", seed)]
+        for seed in range(2)
+    ]
     assert_allclose(summary["nll_less_one"], runs.paired(np.mean(mine, axis=1)))
 
 
@@ -261,100 +395,225 @@ def test_priors_are_judged_by_curves_as_the_calibrator_would_choose(tmp_path):
     for r in records:
         cells.setdefault((r["net"], r["arm"], r["labels"]), []).append((r["gains"][at], r["best"]))
     gained, best = np.array([np.mean(values, axis=0) for values in cells.values()]).T
-    assert_allclose([row["mean"], row["regret"], row["harm"], row["worst"]], [gained.mean(), (gained - best).mean(), gained.clip(0).mean(), gained.max()], rtol=1e-6)
+    assert_allclose(
+        [row["mean"], row["regret"], row["harm"], row["worst"]],
+        [gained.mean(), (gained - best).mean(), gained.clip(0).mean(), gained.max()],
+        rtol=1e-6,
+    )
     rng = np.random.default_rng(0)
-    log_p = np.asarray(jax.nn.log_softmax(jnp.asarray(4 * rng.normal(size=(3, 40, 3)), jnp.float32)))
-    labels, every = jnp.asarray(log_p.mean(0).argmax(1), jnp.int32).at[:15].set(0), jnp.ones(40, bool)
+    log_p = np.asarray(
+        jax.nn.log_softmax(jnp.asarray(4 * rng.normal(size=(3, 40, 3)), jnp.float32))
+    )
+    labels, every = (
+        jnp.asarray(log_p.mean(0).argmax(1), jnp.int32).at[:15].set(0),
+        jnp.ones(40, bool),
+    )
     held_out = np.interp(priors.FINE, priors.LOG_T, priors.curve(jnp.asarray(log_p), labels, every))
     fitted = float(jnp.log(calibrate.temperature()(jnp.asarray(log_p), labels, every).temperature))
-    assert priors.gain(held_out, priors.FINE, 40, 3, 1.0, 20.0) == pytest.approx(fitted, abs=0.026)  # a curve that says where one is; half a step of the grid
+    assert priors.gain(held_out, priors.FINE, 40, 3, 1.0, 20.0) == pytest.approx(
+        fitted, abs=0.026
+    )  # a curve that says where one is; half a step of the grid
 
 
 @pytest.mark.slow
 def test_optunas_proposals_depend_on_the_key_and_the_history_alone():
     pytest.importorskip("optuna")
     space = retune.space(steps=(20, 100), prior_scale=None)
-    start, units = checks.as_traced(HParams()), np.random.default_rng(0).random((24, 4)).astype(np.float32)
+    start, units = (
+        checks.as_traced(HParams()),
+        np.random.default_rng(0).random((24, 4)).astype(np.float32),
+    )
     loss = jnp.asarray(np.square(units[:, 0] - 0.8), jnp.float32)  # the first axis matters
     numbers = lambda value: jnp.full(24, value, jnp.int32)
-    tried = histories.History(spaces.values(space, jnp.asarray(units), start), loss, loss, 0 * loss, numbers(5), numbers(0), numbers(0), loss < 0, jnp.int32(24))
-    known, unknown = histories.remember(histories.empty(64, start), tried), histories.empty(64, start)
+    tried = histories.History(
+        spaces.values(space, jnp.asarray(units), start),
+        loss,
+        loss,
+        0 * loss,
+        numbers(5),
+        numbers(0),
+        numbers(0),
+        loss < 0,
+        jnp.int32(24),
+    )
+    known, unknown = (
+        histories.remember(histories.empty(64, start), tried),
+        histories.empty(64, start),
+    )
     for name in proposers.OPTUNA:
         proposer = proposers.by_optuna(name)
-        ask = jax.jit(lambda key, history, proposer=proposer: proposer.ask(key, history, space, start, 6))
-        first, again, other, at_random = (np.asarray(ask(jax.random.key(seed), history)) for seed, history in ((0, known), (0, known), (1, known), (0, unknown)))
-        assert first.shape == (6, 4) and (first >= 0).all() and (first <= 1).all() and np.array_equal(first, again) and not np.array_equal(first, other)
-        assert np.abs(first[:, 0] - 0.8).mean() < np.abs(at_random[:, 0] - 0.8).mean() and len(np.unique(first, axis=0)) == 6
+        ask = jax.jit(
+            lambda key, history, proposer=proposer: proposer.ask(key, history, space, start, 6)
+        )
+        first, again, other, at_random = (
+            np.asarray(ask(jax.random.key(seed), history))
+            for seed, history in ((0, known), (0, known), (1, known), (0, unknown))
+        )
+        assert (
+            first.shape == (6, 4)
+            and (first >= 0).all()
+            and (first <= 1).all()
+            and np.array_equal(first, again)
+            and not np.array_equal(first, other)
+        )
+        assert (
+            np.abs(first[:, 0] - 0.8).mean() < np.abs(at_random[:, 0] - 0.8).mean()
+            and len(np.unique(first, axis=0)) == 6
+        )
 
 
 def test_turning_images_is_counterclockwise_about_the_middle():
     image = np.zeros((1, 5, 5), np.uint8)
     image[0, 0, 1] = 200
-    assert np.array_equal(shift.turned(image, 0), image) and np.argwhere(shift.turned(image, 180)[0]).tolist() == [[4, 3]]
+    assert np.array_equal(shift.turned(image, 0), image) and np.argwhere(
+        shift.turned(image, 180)[0]
+    ).tolist() == [[4, 3]]
     assert np.argwhere(shift.turned(image, 90)[0]).tolist() == [[3, 0]]
     confident = jnp.log(jnp.array([[0.9, 0.1], [0.6, 0.4]]))
-    assert np.isnan(shift.judged(confident, np.array([0, 0]))["auroc"]) and shift.judged(confident, np.array([0, 1]))["auroc"] == 1.0
+    assert (
+        np.isnan(shift.judged(confident, np.array([0, 0]))["auroc"])
+        and shift.judged(confident, np.array([0, 1]))["auroc"] == 1.0
+    )
 
 
 @pytest.mark.slow
 def test_shift_judges_every_angle_before_and_after(tmp_path, tiny):
     np.savez(tmp_path / "mnist.npz", **tiny)
-    config = shift.Config(methods=("point", "mc_dropout"), seeds=2, labels=20, test=12, step=90, hidden=4, steps=20, draws=2)
+    config = shift.Config(
+        methods=("point", "mc_dropout"),
+        seeds=2,
+        labels=20,
+        test=12,
+        step=90,
+        hidden=4,
+        steps=20,
+        draws=2,
+    )
     records = shift.main(config, str(tmp_path), tmp_path / "out")
-    assert [r["angle"] for r in records] == [0, 90, 180] * 4 and len({r["temperature"] for r in records}) == 4
-    gaps = [r["after"]["nll"] - r["before"]["nll"] for r in records if (r["method"], r["angle"]) == ("mc_dropout", 0)]
-    found, = (r for r in lines(tmp_path / "out", "paired") if (r["method"], r["turned_by"]) == ("mc_dropout", "0"))
+    assert [r["angle"] for r in records] == [0, 90, 180] * 4 and len(
+        {r["temperature"] for r in records}
+    ) == 4
+    gaps = [
+        r["after"]["nll"] - r["before"]["nll"]
+        for r in records
+        if (r["method"], r["angle"]) == ("mc_dropout", 0)
+    ]
+    (found,) = (
+        r
+        for r in lines(tmp_path / "out", "paired")
+        if (r["method"], r["turned_by"]) == ("mc_dropout", "0")
+    )
     assert_allclose(found["nll, fitted T - T = 1"], runs.paired(np.array(gaps)))
     assert (tmp_path / "out" / "shift.png").stat().st_size > 5_000
 
 
 @pytest.mark.slow
 def test_each_way_of_a_temperature_by_hand():
-    log_probs = jnp.log(jnp.array([[[0.9, 0.1]] * 4, [[0.6, 0.4]] * 4]))  # two members, four points, three of the first class
+    log_probs = jnp.log(
+        jnp.array([[[0.9, 0.1]] * 4, [[0.6, 0.4]] * 4])
+    )  # two members, four points, three of the first class
     labels = jnp.array([0, 0, 0, 1])
     fitted = lambda log_probs: float(members.FIT(log_probs, labels, jnp.ones(4, bool)).temperature)
-    temper = lambda member, t: np.exp(np.asarray(member) / t) / np.exp(np.asarray(member) / t).sum(-1, keepdims=True)
-    first, second, joint, pooled = (fitted(p) for p in (log_probs[:1], log_probs[1:], log_probs, jnp.log(jnp.exp(log_probs).mean(0))[None]))
-    wanted = {"none": np.exp(log_probs).mean(0), "each": (temper(log_probs[0], first) + temper(log_probs[1], second)) / 2,
-              "joint": (temper(log_probs[0], joint) + temper(log_probs[1], joint)) / 2, "pooled": temper(jnp.log(jnp.exp(log_probs).mean(0)), pooled)}
+    temper = lambda member, t: (
+        np.exp(np.asarray(member) / t) / np.exp(np.asarray(member) / t).sum(-1, keepdims=True)
+    )
+    first, second, joint, pooled = (
+        fitted(p)
+        for p in (
+            log_probs[:1],
+            log_probs[1:],
+            log_probs,
+            jnp.log(jnp.exp(log_probs).mean(0))[None],
+        )
+    )
+    wanted = {
+        "none": np.exp(log_probs).mean(0),
+        "each": (temper(log_probs[0], first) + temper(log_probs[1], second)) / 2,
+        "joint": (temper(log_probs[0], joint) + temper(log_probs[1], joint)) / 2,
+        "pooled": temper(jnp.log(jnp.exp(log_probs).mean(0)), pooled),
+    }
     for way, by_hand in wanted.items():
-        assert_allclose(np.exp(members.tempered(way, log_probs, labels, log_probs)[0]), by_hand, rtol=1e-4)
-    assert_allclose(members.tempered("each", log_probs, labels, log_probs)[1], (np.log(first) + np.log(second)) / 2, rtol=1e-4)
+        assert_allclose(
+            np.exp(members.tempered(way, log_probs, labels, log_probs)[0]), by_hand, rtol=1e-4
+        )
+    assert_allclose(
+        members.tempered("each", log_probs, labels, log_probs)[1],
+        (np.log(first) + np.log(second)) / 2,
+        rtol=1e-4,
+    )
     assert first > 1 > second
 
 
 @pytest.mark.slow
 def test_members_are_one_training_in_groups(tmp_path):
-    records = members.main(members.Config(seeds=2, most=3, labels=20, held=20, hidden=4, steps=(20, 40)), tmp_path)
-    assert [(r["members"], r["way"]) for r in records] == 4 * [(size, way) for size in (1, 2, 3) for way in members.WAYS]
-    one = {r["way"]: r["nll"] for r in records if (r["members"], r["seed"], r["steps"]) == (1, 0, 20)}
-    assert_allclose([one["each"], one["pooled"]], one["joint"], rtol=1e-5)  # of one member all ways are one
+    records = members.main(
+        members.Config(seeds=2, most=3, labels=20, held=20, hidden=4, steps=(20, 40)), tmp_path
+    )
+    assert [(r["members"], r["way"]) for r in records] == 4 * [
+        (size, way) for size in (1, 2, 3) for way in members.WAYS
+    ]
+    one = {
+        r["way"]: r["nll"] for r in records if (r["members"], r["seed"], r["steps"]) == (1, 0, 20)
+    }
+    assert_allclose(
+        [one["each"], one["pooled"]], one["joint"], rtol=1e-5
+    )  # of one member all ways are one
     none = [r["nll"] for r in records if (r["seed"], r["steps"], r["way"]) == (0, 20, "none")]
     assert none[2] <= none[0] + 1e-6  # Jensen
-    assert len(lines(tmp_path, "summary")) == 24 and (tmp_path / "members.png").stat().st_size > 5_000
+    assert (
+        len(lines(tmp_path, "summary")) == 24 and (tmp_path / "members.png").stat().st_size > 5_000
+    )
 
 
 def test_normal_scores_are_quantiles_of_ranks():
     train = np.array([[1.0], [2.0], [2.0], [50.0]])
     found = preference.normal_scores(np.array([[2.0], [50.0], [99.0], [-9.0]]), train)
-    assert_allclose(stats.norm.cdf(found)[:, 0], [0.5, 8 / 10, 9 / 10, 1 / 10])  # (2 * rank + 1) / (2 n + 2): middle ranks 2, 3.5, 4, 0
+    assert_allclose(
+        stats.norm.cdf(found)[:, 0], [0.5, 8 / 10, 9 / 10, 1 / 10]
+    )  # (2 * rank + 1) / (2 n + 2): middle ranks 2, 3.5, 4, 0
 
 
 @pytest.mark.slow
 def test_preferences_are_judged_by_worth_and_drawn(tmp_path):
     random = np.random.default_rng(0)
     grade = random.integers(3, 9, 40)
-    items = np.stack([grade + 0.1 * random.normal(size=40), 10 * random.normal(size=40)], axis=1).astype(np.float32)
+    items = np.stack(
+        [grade + 0.1 * random.normal(size=40), 10 * random.normal(size=40)], axis=1
+    ).astype(np.float32)
     rows = {"train": random.integers(0, 30, (200, 2)), "test": random.integers(30, 40, (60, 2))}
     rows = {part: pairs[grade[pairs[:, 0]] != grade[pairs[:, 1]]] for part, pairs in rows.items()}
-    arrays = {f"{part}_pairs": pairs for part, pairs in rows.items()} | {f"{part}_first_wins": grade[pairs[:, 0]] > grade[pairs[:, 1]] for part, pairs in rows.items()}
-    np.savez(tmp_path / "wine_preference.npz", item_x=items, item_grade=grade, is_test_item=np.arange(40) >= 30, **arrays)
-    config = preference.Config(strategies=("uniform", "bald"), seeds=2, candidates=60, first=40, rounds=2, every=2, judged=10, steps=5)
+    arrays = {f"{part}_pairs": pairs for part, pairs in rows.items()} | {
+        f"{part}_first_wins": grade[pairs[:, 0]] > grade[pairs[:, 1]]
+        for part, pairs in rows.items()
+    }
+    np.savez(
+        tmp_path / "wine_preference.npz",
+        item_x=items,
+        item_grade=grade,
+        is_test_item=np.arange(40) >= 30,
+        **arrays,
+    )
+    config = preference.Config(
+        strategies=("uniform", "bald"),
+        seeds=2,
+        candidates=60,
+        first=40,
+        rounds=2,
+        every=2,
+        judged=10,
+        steps=5,
+    )
     records = preference.main(config, str(tmp_path), tmp_path / "out")
     assert [r["labels"] for r in records] == [40, 42] * 4
-    assert all(r["tau"] > 0.4 and r["pairs_right"] > 0.7 for r in records)  # forty answers about a worth that one measurement tells
+    assert all(
+        r["tau"] > 0.4 and r["pairs_right"] > 0.7 for r in records
+    )  # forty answers about a worth that one measurement tells
     at_end = [r["tau"] for r in records if r["labels"] == 42]
-    gaps = [r["to_uniform"] for r in lines(tmp_path / "out", "summary") if (r["strategy"], r["labels"]) == ("bald", 42)]
+    gaps = [
+        r["to_uniform"]
+        for r in lines(tmp_path / "out", "summary")
+        if (r["strategy"], r["labels"]) == ("bald", 42)
+    ]
     assert_allclose(gaps[0], runs.paired(np.array([at_end[1] - at_end[0], at_end[3] - at_end[2]])))
     assert (tmp_path / "out" / "preference.png").stat().st_size > 5_000
 
@@ -366,19 +625,48 @@ def test_the_demo_leaves_records_and_pictures(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert lines[0]["config"]["rounds"] == 4 and "jax" in lines[0]["versions"]
     assert len(records) == 4 * 5 and sum(line["kind"] == "round" for line in lines) == 20
-    for name in ("learning_curves", "reliability", "bald_histogram", "picks", "hparams", "batch_information"):
+    for name in (
+        "learning_curves",
+        "reliability",
+        "bald_histogram",
+        "picks",
+        "hparams",
+        "batch_information",
+    ):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
 def test_the_updates_leave_records_and_a_picture(tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "uci_regression.npz", kin8nm_x=rng.normal(size=(200, 8)), kin8nm_y=rng.normal(size=200))
-    config = updates.Config(seeds=1, rounds=3, first=10, size=4, pool=60, test=50, hidden=8, frequencies=8, steps=10, warm_steps=5)
+    np.savez(
+        tmp_path / "uci_regression.npz",
+        kin8nm_x=rng.normal(size=(200, 8)),
+        kin8nm_y=rng.normal(size=200),
+    )
+    config = updates.Config(
+        seeds=1,
+        rounds=3,
+        first=10,
+        size=4,
+        pool=60,
+        test=50,
+        hidden=8,
+        frequencies=8,
+        steps=10,
+        warm_steps=5,
+    )
     records = updates.main(config, tmp_path, tmp_path / "out")
     assert len(records) == 4 * 4 and [r["labels"] for r in records[:4]] == [10, 14, 18, 22]
-    lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert [line["strategy"] for line in lines if line["kind"] == "summary"] == ["fresh", "warm", "online", "online_waves"]
+    lines = [
+        json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    ]
+    assert [line["strategy"] for line in lines if line["kind"] == "summary"] == [
+        "fresh",
+        "warm",
+        "online",
+        "online_waves",
+    ]
     assert (tmp_path / "out" / "updates.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="BAYESAL_DATA"):
         updates.load(None)

@@ -21,7 +21,9 @@ each_score = pytest.mark.parametrize("name", MOMENTS)
 
 
 def problem(seed, points=N, draws=K, spread=1.0):
-    """Means and variances `[K, N]`; a point whose draws agree, one of far draws, equal ones, and enormous and tiny variances."""
+    """Means and variances `[K, N]`; a point whose draws agree, one of far draws, equal ones, and
+    enormous and tiny variances.
+    """
     rng = np.random.default_rng(seed)
     means, log_scale = rng.normal(size=(draws, points)), spread * rng.normal(size=(draws, points))
     means[:, 0], log_scale[:, 0] = means[:1, 0], log_scale[:1, 0]
@@ -34,9 +36,15 @@ def problem(seed, points=N, draws=K, spread=1.0):
 
 
 def dense_bald(m, v):
-    """H(mixture) - mean H by Simpson's rule between the sorted points of a fine grid about each component."""
+    """H(mixture) - mean H by Simpson's rule between the sorted points of a fine grid about each
+    component.
+    """
     m, v = m.astype(np.float64), v.astype(np.float64)
-    nodes = np.unique(np.concatenate([a + b * np.linspace(-9, 9, 2001) for a, b in zip(m, np.sqrt(v), strict=True)]))
+    nodes = np.unique(
+        np.concatenate(
+            [a + b * np.linspace(-9, 9, 2001) for a, b in zip(m, np.sqrt(v), strict=True)]
+        )
+    )
 
     def integrand(y):
         log_p = -0.5 * (np.log(2 * np.pi * v)[:, None] + (y - m[:, None]) ** 2 / v[:, None])
@@ -44,7 +52,13 @@ def dense_bald(m, v):
         return (np.exp(log_p) * (log_p - log_q)).mean(axis=0)
 
     middle = (nodes[1:] + nodes[:-1]) / 2
-    return float((np.diff(nodes) * (integrand(nodes[:-1]) + 4 * integrand(middle) + integrand(nodes[1:])) / 6).sum())
+    return float(
+        (
+            np.diff(nodes)
+            * (integrand(nodes[:-1]) + 4 * integrand(middle) + integrand(nodes[1:]))
+            / 6
+        ).sum()
+    )
 
 
 def by_hand(m, v):
@@ -53,7 +67,12 @@ def by_hand(m, v):
     center, noise = math.fsum(m) / len(m), math.fsum(v) / len(v)
     signal = math.fsum((x - center) ** 2 for x in m) / len(m)
     moments = 0.5 * math.log(signal + noise) - 0.5 * math.fsum(map(math.log, v)) / len(v)
-    return {"variance": signal + noise, "epistemic": signal, "aleatoric": noise, "bald_moments": moments}
+    return {
+        "variance": signal + noise,
+        "epistemic": signal,
+        "aleatoric": noise,
+        "bald_moments": moments,
+    }
 
 
 @pytest.mark.parametrize("name", MOMENTS[:4])
@@ -61,14 +80,18 @@ def by_hand(m, v):
 def test_the_closed_forms_against_sums_by_hand(name, seed):  # TRAPS 31
     means, variances = problem(seed)
     want = [by_hand(means[:, i], variances[:, i])[name] for i in range(N)]
-    np.testing.assert_allclose(getattr(gaussian, name)(means, variances), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        getattr(gaussian, name)(means, variances), want, rtol=1e-5, atol=1e-6
+    )
 
 
 @given(st.integers(0, 2**31), st.sampled_from([0.0, 1.0, 4.0]))
 def test_bald_against_dense_integration_and_its_bounds(seed, spread):  # TRAPS 3, 31
     means, variances = problem(seed, spread=spread)
     got = np.asarray(gaussian.bald(means, variances))
-    np.testing.assert_allclose(got, [dense_bald(means[:, i], variances[:, i]) for i in range(N)], atol=1e-5)
+    np.testing.assert_allclose(
+        got, [dense_bald(means[:, i], variances[:, i]) for i in range(N)], atol=1e-5
+    )
     assert got.min() >= 0 and got.max() <= np.float32(math.log(K))
     assert np.all(got <= gaussian.bald_moments(means, variances) + 1e-5)
     assert got[2] == got[3]
@@ -79,7 +102,9 @@ def test_bald_of_two_draws_from_far_apart_to_nearly_the_same():
     means = np.stack([-apart / 2, apart / 2])
     got = np.asarray(gaussian.bald(means, np.ones_like(means)))
     assert got[:2].tolist() == pytest.approx([math.log(2)] * 2, abs=2e-5) and got[-1] == 0
-    np.testing.assert_allclose(got[3:5], apart[3:5] ** 2 / 8, rtol=1e-2)  # the limit of small distances: signal / (2 noise)
+    np.testing.assert_allclose(
+        got[3:5], apart[3:5] ** 2 / 8, rtol=1e-2
+    )  # the limit of small distances: signal / (2 noise)
 
 
 def test_a_common_offset_costs_no_digits_and_units_do_not_matter():  # TRAPS 25
@@ -88,10 +113,15 @@ def test_a_common_offset_costs_no_digits_and_units_do_not_matter():  # TRAPS 25
     variances = np.exp(rng.normal(size=(K, N)))
     for name in MOMENTS:
         score = getattr(gaussian, name)
-        near, far = (score((means + offset).astype(np.float32), variances.astype(np.float32)) for offset in (0, 65536))
+        near, far = (
+            score((means + offset).astype(np.float32), variances.astype(np.float32))
+            for offset in (0, 65536)
+        )
         np.testing.assert_allclose(far, near, rtol=1e-5, atol=1e-6)
     tiny = gaussian.bald((means * 1e-4).astype(np.float32), (variances * 1e-8).astype(np.float32))
-    np.testing.assert_allclose(tiny, gaussian.bald(means.astype(np.float32), variances.astype(np.float32)), atol=1e-5)
+    np.testing.assert_allclose(
+        tiny, gaussian.bald(means.astype(np.float32), variances.astype(np.float32)), atol=1e-5
+    )
 
 
 @each_score
@@ -109,22 +139,30 @@ def test_the_order_of_draws_and_points_does_not_matter(name, seed):
 def test_one_draw_any_batch_axes_and_an_empty_pool(name):
     score = getattr(gaussian, name)
     one = np.ones((1, N), np.float32)
-    assert np.array_equal(score(3 * one, one), np.full(N, {"variance": 1, "aleatoric": 1}.get(name, 0)))
+    assert np.array_equal(
+        score(3 * one, one), np.full(N, {"variance": 1, "aleatoric": 1}.get(name, 0))
+    )
     means, variances = problem(1)
     whole = score(means, variances)
-    np.testing.assert_allclose(score(means.reshape(K, 2, 4), variances.reshape(K, 2, 4)).reshape(-1), whole, rtol=1e-6)
+    np.testing.assert_allclose(
+        score(means.reshape(K, 2, 4), variances.reshape(K, 2, 4)).reshape(-1), whole, rtol=1e-6
+    )
     assert score(means[:, :0], variances[:, :0]).shape == (0,)
 
 
 def test_bald_does_not_depend_on_the_chunk(monkeypatch):  # TRAPS 10
     means, variances = problem(2)
     whole = gaussian.bald(means, variances)
-    monkeypatch.setattr(gaussian, "BUDGET", 3 * K * K * 39)  # three points at a time, in a program of seven points: a new one
+    monkeypatch.setattr(
+        gaussian, "BUDGET", 3 * K * K * 39
+    )  # three points at a time, in a program of seven points: a new one
     np.testing.assert_allclose(gaussian.bald(means[:, :7], variances[:, :7]), whole[:7], atol=1e-6)
 
 
 def test_integers_are_numbers_too():
-    assert as_users_do(gaussian.variance)(np.array([[1], [3]]), np.array([[1], [2]])).tolist() == [2.5]
+    assert as_users_do(gaussian.variance)(np.array([[1], [3]]), np.array([[1], [2]])).tolist() == [
+        2.5
+    ]
 
 
 @pytest.mark.slow  # the gradient of a sort compiles for seconds
@@ -141,8 +179,22 @@ def test_gradients_are_finite():  # TRAPS 2
 def epig_by_hand(m, v, tm, tv):
     m, v, tm, tv = (np.asarray(a, np.float64) for a in (m, v, tm, tv))
     m, tm = m - m.mean(0), tm - tm.mean(0)
-    a, b, e, f = v.mean(0)[:, None], tv.mean(0)[None], (m**2).mean(0)[:, None], (tm**2).mean(0)[None]
-    gram = np.array([[((m[:, i] @ m[:, i]) * (tm[:, j] @ tm[:, j]) - (m[:, i] @ tm[:, j]) ** 2) / len(m) ** 2 for j in range(tm.shape[1])] for i in range(m.shape[1])])
+    a, b, e, f = (
+        v.mean(0)[:, None],
+        tv.mean(0)[None],
+        (m**2).mean(0)[:, None],
+        (tm**2).mean(0)[None],
+    )
+    gram = np.array(
+        [
+            [
+                ((m[:, i] @ m[:, i]) * (tm[:, j] @ tm[:, j]) - (m[:, i] @ tm[:, j]) ** 2)
+                / len(m) ** 2
+                for j in range(tm.shape[1])
+            ]
+            for i in range(m.shape[1])
+        ]
+    )
     gap = (a * b + a * f + e * b + np.maximum(gram, 0)) / ((a + e) * (b + f))
     return (-0.5 * np.log(gap)).mean(1)
 
@@ -153,16 +205,22 @@ def test_epig_against_its_formula_and_its_bounds(seed):  # TRAPS 31
     targets = problem(seed + 1)
     got = np.asarray(gaussian.epig(means, variances, *targets))
     np.testing.assert_allclose(got, epig_by_hand(means, variances, *targets), rtol=1e-4, atol=1e-6)
-    assert got.min() >= 0 and np.all(got <= gaussian.bald_moments(means, variances) * (1 + 1e-5) + 1e-6)
+    assert got.min() >= 0 and np.all(
+        got <= gaussian.bald_moments(means, variances) * (1 + 1e-5) + 1e-6
+    )
     assert got[0] == 0 and got[2] == got[3]
 
 
 def test_epig_of_a_noiseless_point_that_is_its_own_target():  # TRAPS 31
-    means = np.random.default_rng(0).normal(size=(K, 1)).astype(np.float32) * np.array([1.0, 1e4], np.float32)
+    means = np.random.default_rng(0).normal(size=(K, 1)).astype(np.float32) * np.array(
+        [1.0, 1e4], np.float32
+    )
     variances = np.full((K, 2), 1e-8, np.float32)
     got = np.asarray(gaussian.epig(means, variances, means, variances))
     signal = means.astype(np.float64).var(0)
-    share = 1e-8 / (signal + 1e-8)  # 1 - rho^2 = noise shares of both, but for terms of second order
+    share = 1e-8 / (
+        signal + 1e-8
+    )  # 1 - rho^2 = noise shares of both, but for terms of second order
     want = [-0.5 * np.log(share[i] + share).mean() for i in range(2)]
     np.testing.assert_allclose(got, want, rtol=2e-2)
 
@@ -172,13 +230,17 @@ def test_epig_does_not_depend_on_the_chunk_and_is_symmetric():  # TRAPS 10, 33
     targets = problem(6)
     whole = gaussian.epig(means, variances, *targets)
     np.testing.assert_allclose(gaussian.epig(means, variances, *targets, chunk=3), whole, rtol=1e-5)
-    np.testing.assert_allclose(gaussian.epig(*targets, means, variances).mean(), whole.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        gaussian.epig(*targets, means, variances).mean(), whole.mean(), rtol=1e-5
+    )
 
 
 def test_epig_holds_nothing_of_draws_by_points_by_targets():  # TRAPS 33
     k, n, t = 16, 4096, 512
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((k, n), (k, n), (k, t), (k, t))]
-    memory = jax.jit(lambda *a: gaussian.epig(*a, chunk=64)).lower(*shapes).compile().memory_analysis()
+    memory = (
+        jax.jit(lambda *a: gaussian.epig(*a, chunk=64)).lower(*shapes).compile().memory_analysis()
+    )
     assert memory.temp_size_in_bytes < n * t * 4 / 4
 
 
@@ -204,10 +266,18 @@ def test_joint_information_against_the_determinant_and_its_bounds(seed, scale): 
 def test_joint_information_of_extreme_and_of_equal_points():  # TRAPS 9, 31
     means, _ = problem(3)
     noise = np.array([1e-8, 1e8, 1.0, 1.0], np.float32)
-    assert float(gaussian.joint_information(means[:, :4], noise)) == pytest.approx(joint_by_hand(means[:, :4], noise), rel=1e-4)
+    assert float(gaussian.joint_information(means[:, :4], noise)) == pytest.approx(
+        joint_by_hand(means[:, :4], noise), rel=1e-4
+    )
     twice, sharp = np.repeat(means[:, 2:3], 4, axis=1), np.full(4, 1e-6, np.float32)
-    assert float(gaussian.joint_information(twice, sharp)) == pytest.approx(joint_by_hand(twice, sharp), rel=1e-3)
-    assert float(gaussian.joint_information(means[:1, :4], noise)) == 0 == float(gaussian.joint_information(means[:, :0], noise[:0]))
+    assert float(gaussian.joint_information(twice, sharp)) == pytest.approx(
+        joint_by_hand(twice, sharp), rel=1e-3
+    )
+    assert (
+        float(gaussian.joint_information(means[:1, :4], noise))
+        == 0
+        == float(gaussian.joint_information(means[:, :0], noise[:0]))
+    )
 
 
 # bad input
@@ -238,19 +308,31 @@ def spoiled(value):
 def test_anything_else_is_refused_by_name(name, error, argument, means, variances, rows):
     with pytest.raises(error) as caught:
         as_users_do(getattr(gaussian, name))(means, variances)
-    assert caught.value.argument == argument and caught.value.rows.tolist() == rows and f"`{argument}`" in str(caught.value)
+    assert (
+        caught.value.argument == argument
+        and caught.value.rows.tolist() == rows
+        and f"`{argument}`" in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "argument", "call"),
     [
         (checks.WrongShape, "target_means", lambda: gaussian.epig(GOOD, GOOD, GOOD[:2], GOOD[:2])),
-        (checks.WrongShape, "target_means", lambda: gaussian.epig(GOOD, GOOD, GOOD[:, :0], GOOD[:, :0])),
+        (
+            checks.WrongShape,
+            "target_means",
+            lambda: gaussian.epig(GOOD, GOOD, GOOD[:, :0], GOOD[:, :0]),
+        ),
         (checks.OutOfRange, "target_variances", lambda: gaussian.epig(GOOD, GOOD, GOOD, -GOOD)),
         (checks.WrongShape, "means", lambda: gaussian.epig(GOOD[0], GOOD[0], GOOD, GOOD)),
         (checks.WrongSize, "chunk", lambda: gaussian.epig(GOOD, GOOD, GOOD, GOOD, chunk=0)),
         (checks.WrongShape, "noise_variances", lambda: gaussian.joint_information(GOOD, GOOD)),
-        (checks.OutOfRange, "noise_variances", lambda: gaussian.joint_information(GOOD, 0 * GOOD[0])),
+        (
+            checks.OutOfRange,
+            "noise_variances",
+            lambda: gaussian.joint_information(GOOD, 0 * GOOD[0]),
+        ),
         (checks.WrongSize, "means", lambda: gaussian.joint_information(GOOD[:0], GOOD[0])),
     ],
 )

@@ -1,4 +1,6 @@
-"""Gaussian processes against float64 linear algebra, quadrature and counting; preferences end to end."""
+"""Gaussian processes against float64 linear algebra, quadrature and counting; preferences end to
+end.
+"""
 
 import math
 
@@ -30,7 +32,11 @@ REGRESSION = posteriors.gp_regression(center=5.0, scale=2.0, waves=2048)
 def padded(x, y, capacity):
     """Rows of garbage after the labels."""
     extra = capacity - len(x)
-    return Labeled(jnp.asarray(np.r_[x, np.full((extra, *x.shape[1:]), np.nan, np.float32)]), jnp.asarray(np.r_[y, np.zeros(extra, y.dtype)]), jnp.int32(len(x)))
+    return Labeled(
+        jnp.asarray(np.r_[x, np.full((extra, *x.shape[1:]), np.nan, np.float32)]),
+        jnp.asarray(np.r_[y, np.zeros(extra, y.dtype)]),
+        jnp.int32(len(x)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +51,18 @@ def exact(a, b, unit):
 
 
 def by_hand(noise=FIRST_NOISE):
-    """Posterior mean and covariance at AT in float64, in units of `scale` about `center`; and the log evidence."""
+    """Posterior mean and covariance at AT in float64, in units of `scale` about `center`; and the
+    log evidence.
+    """
     x, at, y = X.astype(np.float64), AT.astype(np.float64), (Y.astype(np.float64) - 5) / 2
     unit = math.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
     inner = exact(x, x, unit) + noise * np.eye(len(x))
     cross = exact(at, x, unit)
-    return cross @ np.linalg.solve(inner, y), exact(at, at, unit) - cross @ np.linalg.solve(inner, cross.T), stats.multivariate_normal(np.zeros(len(x)), inner).logpdf(y)
+    return (
+        cross @ np.linalg.solve(inner, y),
+        exact(at, at, unit) - cross @ np.linalg.solve(inner, cross.T),
+        stats.multivariate_normal(np.zeros(len(x)), inner).logpdf(y),
+    )
 
 
 def test_the_posterior_is_that_of_linear_algebra(plain):
@@ -58,7 +70,9 @@ def test_the_posterior_is_that_of_linear_algebra(plain):
     found = latent(plain, jnp.asarray(AT)[:, None])
     assert_allclose(found.mean[0], mean, atol=2e-4)
     assert_allclose(found.variance[0], np.diag(cov), atol=2e-4)
-    assert_allclose(evidence(plain.factor[0], plain.root[0], plain.target[0]), log_evidence, rtol=1e-4)
+    assert_allclose(
+        evidence(plain.factor[0], plain.root[0], plain.target[0]), log_evidence, rtol=1e-4
+    )
 
 
 def test_the_marginal_is_that_of_linear_algebra(plain):
@@ -72,13 +86,17 @@ def test_the_marginal_is_that_of_linear_algebra(plain):
 def test_draws_have_the_posteriors_moments(plain):
     mean, cov, _ = by_hand()
     draws = REGRESSION.draw(jax.random.key(2), plain, 3000)
-    values = jax.jit(jax.vmap(lambda d: jax.vmap(lambda x: REGRESSION.apply(plain, d, x).mean)(jnp.asarray(AT))))(draws)
+    values = jax.jit(
+        jax.vmap(lambda d: jax.vmap(lambda x: REGRESSION.apply(plain, d, x).mean)(jnp.asarray(AT)))
+    )(draws)
     values = (np.asarray(values, np.float64) - 5) / 2
     spread = np.sqrt(np.diag(cov))
     assert np.abs((values.mean(0) - mean) / spread).max() < 5 / math.sqrt(3000) + 0.02
     off = np.cov(values.T) - cov
     assert np.abs(off).max() < 0.08  # random waves and 3,000 draws; the prior's variance is 1
-    assert np.abs(0.64 * np.cov(values.T) - cov).max() > 0.08  # draws of 0.8 of the width would be seen
+    assert (
+        np.abs(0.64 * np.cov(values.T) - cov).max() > 0.08
+    )  # draws of 0.8 of the width would be seen
 
 
 def test_the_predicted_noise_is_the_noise(plain):
@@ -90,7 +108,13 @@ def test_the_kernel_is_learned():
     start = REGRESSION.init(jax.random.key(0), X[0])
     state, info = jax.jit(REGRESSION.fit)(jax.random.key(1), start, padded(X, Y, 30), FEW_STEPS)
     assert int(info.failed_at) == -1
-    before, after = (evidence(s.factor[0], s.root[0], s.target[0]) for s in (jax.jit(REGRESSION.fit)(jax.random.key(1), start, padded(X, Y, 30), NO_STEPS)[0], state))
+    before, after = (
+        evidence(s.factor[0], s.root[0], s.target[0])
+        for s in (
+            jax.jit(REGRESSION.fit)(jax.random.key(1), start, padded(X, Y, 30), NO_STEPS)[0],
+            state,
+        )
+    )
     assert after > before + 3
     assert state.params.noise < -0.5  # these labels have none
 
@@ -100,16 +124,28 @@ def test_the_kernel_is_learned():
 def test_waves_have_the_kernels_covariance(kernel, signs):
     a, b = (jnp.asarray(RANDOM.normal(size=(6, len(signs), 3)), jnp.float32) for _ in range(2))
     waves = kernel.waves(jax.random.key(0), 40_000, 3)
-    assert_allclose(basis(waves, a, signs) @ basis(waves, b, signs).T, covariance(kernel, a, b, signs), atol=0.06 if len(signs) > 1 else 0.03)
+    assert_allclose(
+        basis(waves, a, signs) @ basis(waves, b, signs).T,
+        covariance(kernel, a, b, signs),
+        atol=0.06 if len(signs) > 1 else 0.03,
+    )
 
 
 def test_kernels_by_hand_and_their_slopes_at_copies():
     r = 0.7
-    assert_allclose(MATERN52.value(jnp.float32(r * r)), (1 + math.sqrt(5) * r + 5 * r * r / 3) * math.exp(-math.sqrt(5) * r), rtol=1e-6)
+    assert_allclose(
+        MATERN52.value(jnp.float32(r * r)),
+        (1 + math.sqrt(5) * r + 5 * r * r / 3) * math.exp(-math.sqrt(5) * r),
+        rtol=1e-6,
+    )
     assert_allclose(RBF.value(jnp.float32(r * r)), math.exp(-r * r / 2), rtol=1e-6)
     copies = jnp.ones((3, 1, 2))
     for kernel in (RBF, MATERN52):
-        slope = jax.grad(lambda scale, kernel=kernel: covariance(kernel, scale * copies, scale * copies, (1,)).sum())(1.0)
+        slope = jax.grad(
+            lambda scale, kernel=kernel: covariance(
+                kernel, scale * copies, scale * copies, (1,)
+            ).sum()
+        )(1.0)
         assert np.isfinite(slope)
 
 
@@ -125,9 +161,13 @@ def test_far_from_all_labels_nothing_is_known(plain):
 @pytest.mark.slow
 def test_with_every_label_inducing_the_process_is_exact(points):
     sparse = posteriors.gp_regression(center=5.0, scale=2.0, waves=64, inducing=points)
-    state, _ = jax.jit(sparse.fit)(jax.random.key(1), sparse.init(jax.random.key(0), X[0]), padded(X, Y, 30), NO_STEPS)
+    state, _ = jax.jit(sparse.fit)(
+        jax.random.key(1), sparse.init(jax.random.key(0), X[0]), padded(X, Y, 30), NO_STEPS
+    )
     draws = sparse.draw(jax.random.key(2), state, 3000)
-    values = jax.jit(jax.vmap(lambda d: jax.vmap(lambda x: sparse.apply(state, d, x).mean)(jnp.asarray(AT))))(draws)
+    values = jax.jit(
+        jax.vmap(lambda d: jax.vmap(lambda x: sparse.apply(state, d, x).mean)(jnp.asarray(AT)))
+    )(draws)
     mean, cov, _ = by_hand()
     assert np.abs((np.asarray(values).mean(0) - 5) / 2 - mean).max() < 0.03
     of = Process(RBF, None, 1, 64, None, None)
@@ -144,8 +184,20 @@ def test_few_inducing_points_bound_the_evidence_from_below():
     losses = []
     for points in (8, 24):
         sparse = posteriors.gp_regression(center=5.0, scale=2.0, waves=8, inducing=points)
-        hparams = NO_STEPS._replace(steps=jnp.int32(1), learning_rate=jnp.float32(0.0))  # one look at the loss
-        losses.append(float(jax.jit(sparse.fit)(jax.random.key(1), sparse.init(jax.random.key(0), X[0]), padded(X, Y, 30), hparams)[1].loss) * 24)
+        hparams = NO_STEPS._replace(
+            steps=jnp.int32(1), learning_rate=jnp.float32(0.0)
+        )  # one look at the loss
+        losses.append(
+            float(
+                jax.jit(sparse.fit)(
+                    jax.random.key(1),
+                    sparse.init(jax.random.key(0), X[0]),
+                    padded(X, Y, 30),
+                    hparams,
+                )[1].loss
+            )
+            * 24
+        )
     _, _, log_evidence = by_hand()
     assert losses[0] > losses[1] + 1 and losses[1] > -log_evidence - 1e-2
     assert_allclose(losses[1], -log_evidence, atol=0.2)
@@ -163,7 +215,11 @@ def newton_by_hand(kernel, sign):
         f = np.linalg.solve(np.linalg.inv(kernel) + np.diag(weight), weight * f + slope)
     slope = sign * stats.norm.pdf(f) / stats.norm.cdf(sign * f)
     weight = slope * (slope + f)
-    log_evidence = np.log(stats.norm.cdf(sign * f)).sum() - 0.5 * f @ np.linalg.solve(kernel, f) - 0.5 * np.linalg.slogdet(np.eye(len(f)) + kernel * weight[None])[1]
+    log_evidence = (
+        np.log(stats.norm.cdf(sign * f)).sum()
+        - 0.5 * f @ np.linalg.solve(kernel, f)
+        - 0.5 * np.linalg.slogdet(np.eye(len(f)) + kernel * weight[None])[1]
+    )
     return f, weight, log_evidence
 
 
@@ -179,8 +235,12 @@ def test_the_mode_and_the_evidence_are_laplaces():
     assert_allclose(sites.root[0, :6] ** 2, weight, rtol=1e-3)
     assert (np.asarray(sites.root[0, 6:]) == 0).all()
     factor = jnp.linalg.cholesky(jnp.eye(8) + sites.root[0][:, None] * prior * sites.root[0][None])
-    assert_allclose(evidence(factor, sites.root[0], sites.target[0]) + sites.correction, log_evidence, rtol=1e-4)
-    solved = np.linalg.solve(kernel + np.diag(1 / weight), np.asarray(sites.target[0, :6], np.float64))
+    assert_allclose(
+        evidence(factor, sites.root[0], sites.target[0]) + sites.correction, log_evidence, rtol=1e-4
+    )
+    solved = np.linalg.solve(
+        kernel + np.diag(1 / weight), np.asarray(sites.target[0, :6], np.float64)
+    )
     assert_allclose(kernel @ solved, f, atol=1e-3)
 
 
@@ -194,7 +254,9 @@ def test_the_evidence_has_the_slope_of_laplaces():
     def log_evidence(size):  # the mode moves with it
         prior = size * jnp.asarray(kernel, jnp.float32)
         found = probit_sites(None, data, jnp.ones(6, bool), prior)
-        factor = jnp.linalg.cholesky(jnp.eye(6) + found.root[0][:, None] * prior * found.root[0][None])
+        factor = jnp.linalg.cholesky(
+            jnp.eye(6) + found.root[0][:, None] * prior * found.root[0][None]
+        )
         return evidence(factor, found.root[0], found.target[0]) + found.correction
 
     by_hand = [newton_by_hand(size * kernel, 2.0 * y - 1)[2] for size in (1 - 1e-4, 1 + 1e-4)]
@@ -209,8 +271,12 @@ PREFERENCE = posteriors.preference(waves=128)
 @pytest.fixture(scope="module")
 def compared():
     x, rows = preference.pool(jax.random.key(0), ITEMS, 200)
-    labels = preference.answers(rows, np.where(WORTH[rows[:, 0]] > WORTH[rows[:, 1]], rows[:, 0], rows[:, 1]))
-    init, ask, tell = bayesal.learner(PREFERENCE, preference.bald(), size=5, capacity=60, hparams=FEW_STEPS)
+    labels = preference.answers(
+        rows, np.where(WORTH[rows[:, 0]] > WORTH[rows[:, 1]], rows[:, 0], rows[:, 1])
+    )
+    init, ask, tell = bayesal.learner(
+        PREFERENCE, preference.bald(), size=5, capacity=60, hparams=FEW_STEPS
+    )
     state = tell(init(jax.random.key(1), x), x, np.arange(30), labels[:30])
     picks = np.asarray(ask(state, x).indices)
     return x, rows, labels, picks, tell(state, x, picks, labels[picks])
@@ -233,14 +299,21 @@ def test_swapping_a_pair_swaps_its_answers(compared):
 def test_pools_hold_each_pair_once():
     for size in (30, 700, 10_000):  # 780 pairs in all
         x, rows = preference.pool(jax.random.key(3), ITEMS, size)
-        assert len(rows) == min(size, 780) == len({frozenset(r) for r in rows.tolist()}) and (rows[:, 0] != rows[:, 1]).all()
+        assert (
+            len(rows) == min(size, 780) == len({frozenset(r) for r in rows.tolist()})
+            and (rows[:, 0] != rows[:, 1]).all()
+        )
         assert_allclose(x, ITEMS[rows])
     assert 0.4 < (rows[:, 0] < rows[:, 1]).mean() < 0.6
 
 
 def test_what_cannot_be_compared_is_refused():
     at_the_edge = oracles.as_users_do(preference.pairs)
-    for rows, error in ((np.array([[0, 1], [2, 2]]), checks.WrongIndex), (np.array([[0, 40]]), checks.WrongIndex), (np.zeros((2, 3), int), checks.WrongShape)):
+    for rows, error in (
+        (np.array([[0, 1], [2, 2]]), checks.WrongIndex),
+        (np.array([[0, 40]]), checks.WrongIndex),
+        (np.zeros((2, 3), int), checks.WrongShape),
+    ):
         with pytest.raises(error, match="`rows`"):
             at_the_edge(ITEMS, rows)
     with pytest.raises(checks.WrongLabel, match="`winners`") as caught:
@@ -257,7 +330,14 @@ def test_comparisons_are_cross_fitted_at_any_capacity():
     items = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
     x, rows = preference.pool(jax.random.key(0), items, 100)
     learner = bayesal.learner(
-        posteriors.preference(), acquire.uniform(), size=5, capacity=100, num_draws=4, hparams=HParams(steps=5), calibrate=calibrate.temperature())
+        posteriors.preference(),
+        acquire.uniform(),
+        size=5,
+        capacity=100,
+        num_draws=4,
+        hparams=HParams(steps=5),
+        calibrate=calibrate.temperature(),
+    )
     answers = (items[rows[:10, 0], 0] < items[rows[:10, 1], 0]).astype(np.int32)
     state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), answers)
     assert np.isfinite(state.temperature) and 0.05 < float(state.temperature) < 20

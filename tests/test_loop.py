@@ -1,4 +1,6 @@
-"""The loop: pure, in order, compiled once, and no way to hold it wrong without a sentence that says so."""
+"""The loop: pure, in order, compiled once, and no way to hold it wrong without a sentence that says
+so.
+"""
 
 import gc
 import math
@@ -30,7 +32,11 @@ KEY = jax.random.key(0)
 
 
 def build(posterior=POSTERIOR, strategy=STRATEGY, **options):
-    return bayesal.learner(posterior, strategy, **({"size": 4, "capacity": 40, "num_draws": 6, "hparams": SHORT} | options))
+    return bayesal.learner(
+        posterior,
+        strategy,
+        **({"size": 4, "capacity": 40, "num_draws": 6, "hparams": SHORT} | options),
+    )
 
 
 LEARNER = build()
@@ -51,7 +57,10 @@ def labeled_rows(state):
     return np.asarray(state.ledger.indices)[: int(state.ledger.count)]
 
 
-# --- what the verbs do ---------------------------------------------------------------------------------------------------
+# --- what the verbs do
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 
 def test_asking_twice_is_the_same_and_changes_nothing(state):
@@ -95,11 +104,15 @@ def test_ask_takes_the_predictive_that_users_get(state, asked):
 
 def test_another_round_draws_other_masks(state, asked):
     later = LEARNER.tell(state, X, asked, Y[asked])
-    first, second = (jax.random.key_data(bayesal.predictive(POSTERIOR, s, 6).draws) for s in (state, later))
+    first, second = (
+        jax.random.key_data(bayesal.predictive(POSTERIOR, s, 6).draws) for s in (state, later)
+    )
     assert not (np.asarray(first)[:, None] == np.asarray(second)).all(-1).any()
 
 
-@pytest.mark.parametrize("strategy", [acquire.uniform(), STRATEGY, BATCH_BALD], ids=["uniform", "top", "batch_bald"])
+@pytest.mark.parametrize(
+    "strategy", [acquire.uniform(), STRATEGY, BATCH_BALD], ids=["uniform", "top", "batch_bald"]
+)
 def test_a_small_pool_is_labeled_to_its_end(strategy):
     x, y = X[:19], Y[:19]
     learner = build(strategy=strategy, capacity=19)
@@ -129,7 +142,10 @@ def test_read_only_arrays_stay_as_they_are(state, asked):
     assert same((x, rows, labels), (X, asked, Y[asked]))
 
 
-# --- compiled once -------------------------------------------------------------------------------------------------------
+# --- compiled once
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 
 def test_one_compilation_per_verb_over_five_rounds():
@@ -144,8 +160,11 @@ def test_one_compilation_per_verb_over_five_rounds():
 
     posterior = POSTERIOR._replace(fit=counted("fit", POSTERIOR.fit))
     learner = build(
-        posterior, acquire.top(counted("score", scores.bald)), calibrate=TEMPERATURE,
-        retune=retune.population(2, retune.space(steps=(10, 20)), proposer=retune.nearby()))  # fmt: skip
+        posterior,
+        acquire.top(counted("score", scores.bald)),
+        calibrate=TEMPERATURE,
+        retune=retune.population(2, retune.space(steps=(10, 20)), proposer=retune.nearby()),
+    )
 
     def one_round(state):
         picks = np.asarray(learner.ask(state, X).indices)
@@ -154,7 +173,9 @@ def test_one_compilation_per_verb_over_five_rounds():
     state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
     state = one_round(state)
     after_one = dict(traces)
-    assert after_one["score"] == 1 and after_one["fit"] == 2  # in the race, and once more for the shapes of its fits; the final fit is one of the race's
+    assert (
+        after_one["score"] == 1 and after_one["fit"] == 2
+    )  # in the race, and once more for the shapes of its fits; the final fit is one of the race's
     for _ in range(4):
         state = one_round(state)
     assert traces == after_one
@@ -168,14 +189,21 @@ def test_a_warm_round_traces_nothing(state, asked):
         LEARNER.tell(state, X, picks, Y[picks])
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------------
+# --- what is refused
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 BAD = {
     "label_too_high": (lambda a: (a, [3, 0, 0, 0]), checks.WrongLabel, "labels"),
     "label_negative": (lambda a: (a, [-1, 0, 0, 0]), checks.WrongLabel, "labels"),
     "label_float": (lambda a: (a, np.zeros(4)), checks.WrongLabel, "labels"),
     "label_bool": (lambda a: (a, np.zeros(4, bool)), checks.WrongLabel, "labels"),
-    "label_one_hot": (lambda a: (a, np.eye(3, dtype=int)[[0, 1, 2, 0]]), checks.WrongLabel, "labels"),
+    "label_one_hot": (
+        lambda a: (a, np.eye(3, dtype=int)[[0, 1, 2, 0]]),
+        checks.WrongLabel,
+        "labels",
+    ),
     "label_missing": (lambda a: (a, [0, 0, 0]), checks.WrongLabel, "labels"),
     "already_labeled": (lambda a: ([a[0], 3], [0, 0]), checks.WrongIndex, "indices"),
     "repeated": (lambda a: ([a[0], a[0]], [0, 0]), checks.WrongIndex, "indices"),
@@ -183,7 +211,11 @@ BAD = {
     "negative": (lambda a: ([a[0], -1], [0, 0]), checks.WrongIndex, "indices"),
     "float_index": (lambda a: (a.astype(float), [0, 0, 0, 0]), checks.WrongIndex, "indices"),
     "mask": (lambda a: (np.isin(np.arange(len(X)), a), [0, 0, 0, 0]), checks.WrongIndex, "indices"),
-    "never_asked": (lambda a: (np.setdiff1d(np.arange(10, 128), a)[:2], [0, 0]), checks.WrongIndex, "indices"),
+    "never_asked": (
+        lambda a: (np.setdiff1d(np.arange(10, 128), a)[:2], [0, 0]),
+        checks.WrongIndex,
+        "indices",
+    ),
     "empty": (lambda a: (a[:0], np.zeros(0, int)), checks.WrongSize, "indices"),
 }
 
@@ -210,7 +242,10 @@ def test_labels_you_chose_yourself(state, asked):
     rows = np.setdiff1d(np.arange(10, 128), asked)[:2]
     with pytest.raises(checks.WrongIndex, match="unasked=True"):
         LEARNER.tell(state, X, rows, Y[rows])
-    assert labeled_rows(LEARNER.tell(state, X, rows, Y[rows], unasked=True)).tolist() == [*range(10), *rows]
+    assert labeled_rows(LEARNER.tell(state, X, rows, Y[rows], unasked=True)).tolist() == [
+        *range(10),
+        *rows,
+    ]
     with pytest.raises(checks.WrongIndex):  # still no label twice
         LEARNER.tell(state, X, [0], [0], unasked=True)
 
@@ -222,9 +257,17 @@ def test_the_ledger_cannot_overflow(state):
     assert int(LEARNER.tell(state, X, np.arange(10, 40), Y[10:40], unasked=True).ledger.count) == 40
 
 
-@pytest.mark.parametrize("x", [np.zeros((0, 16), np.float32), np.zeros(16, np.float32), np.array([["a", "b"]])], ids=["empty", "vector", "text"])
+@pytest.mark.parametrize(
+    "x",
+    [np.zeros((0, 16), np.float32), np.zeros(16, np.float32), np.array([["a", "b"]])],
+    ids=["empty", "vector", "text"],
+)
 def test_bad_pools_are_refused(state, x):
-    for call in (lambda: LEARNER.init(KEY, x), lambda: LEARNER.ask(state, x), lambda: LEARNER.tell(state, x, [0], [0])):
+    for call in (
+        lambda: LEARNER.init(KEY, x),
+        lambda: LEARNER.ask(state, x),
+        lambda: LEARNER.tell(state, x, [0], [0]),
+    ):
         with pytest.raises(checks.BayesalError) as error:
             call()
         assert error.value.argument == "x"
@@ -237,9 +280,19 @@ def test_an_old_style_key_is_refused():
         assert error.value.argument == "key"
 
 
-@pytest.mark.parametrize(("options", "argument"), [
-    ({"size": 0}, "size"), ({"size": -3}, "size"), ({"size": True}, "size"), ({"size": 41}, "capacity"), ({"capacity": 0}, "capacity"),
-    ({"num_folds": 1}, "num_folds"), ({"num_draws": 0}, "num_draws")], ids=str)
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"size": 0}, "size"),
+        ({"size": -3}, "size"),
+        ({"size": True}, "size"),
+        ({"size": 41}, "capacity"),
+        ({"capacity": 0}, "capacity"),
+        ({"num_folds": 1}, "num_folds"),
+        ({"num_draws": 0}, "num_draws"),
+    ],
+    ids=str,
+)
 def test_sizes_that_cannot_be(options, argument):
     with pytest.raises(checks.WrongSize) as error:
         build(**options)
@@ -254,9 +307,16 @@ def test_an_ensemble_has_exactly_its_members():
     build(ensemble, num_draws=3), build(ensemble, num_draws=None)
 
 
-@pytest.mark.parametrize(("kind", "strategy"), [
-    ("point", STRATEGY), ("rate_0", STRATEGY), pytest.param("rate_0", BATCH_BALD, marks=pytest.mark.slow), ("one_draw", STRATEGY)],
-    ids=["point", "rate_0", "rate_0_batch_bald", "one_draw"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "strategy"),
+    [
+        ("point", STRATEGY),
+        ("rate_0", STRATEGY),
+        pytest.param("rate_0", BATCH_BALD, marks=pytest.mark.slow),
+        ("one_draw", STRATEGY),
+    ],
+    ids=["point", "rate_0", "rate_0_batch_bald", "one_draw"],
+)
 def test_a_ranking_that_says_nothing_is_refused(kind, strategy):
     posterior = {"point": posteriors.point(MLP)}.get(kind, POSTERIOR)
     hparams = SHORT._replace(dropout=jnp.float32(0.0)) if kind == "rate_0" else SHORT
@@ -289,21 +349,43 @@ def test_one_output_is_no_class():
     assert error.value.argument == "posterior"
 
 
-@pytest.mark.parametrize(("network", "match"), [
-    (lambda: networks.mlp(5, 3), "one example of this pool, of shape"),
-    (lambda: networks.from_functions(lambda k, x: jnp.zeros((16, 3)), lambda p, x, k, rate: (x if rate == 0 else x * k) @ p, takes_rate=True),
-     "networks.dropout")], ids=["shape", "stock_dropout"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("network", "match"),
+    [
+        (lambda: networks.mlp(5, 3), "one example of this pool, of shape"),
+        (
+            lambda: networks.from_functions(
+                lambda k, x: jnp.zeros((16, 3)),
+                lambda p, x, k, rate: (x if rate == 0 else x * k) @ p,
+                takes_rate=True,
+            ),
+            "networks.dropout",
+        ),
+    ],
+    ids=["shape", "stock_dropout"],
+)
 def test_a_network_that_cannot_run_is_named_at_the_start(network, match):
     with pytest.raises(checks.BayesalError, match=match) as error:
-        build(posteriors.ensemble(network(), members=2) if match.startswith("one") else posteriors.mc_dropout(network()), num_draws=None).init(KEY, X)
+        build(
+            posteriors.ensemble(network(), members=2)
+            if match.startswith("one")
+            else posteriors.mc_dropout(network()),
+            num_draws=None,
+        ).init(KEY, X)
     assert error.value.argument == "posterior"
 
 
-@pytest.mark.parametrize(("make", "argument"), [
-    (lambda raw: raw(bayesal.learner)(MLP, STRATEGY, size=4, capacity=40), "posterior"),
-    (lambda raw: raw(bayesal.learner)(POSTERIOR, "bald", size=4, capacity=40), "strategy"),
-    (lambda raw: raw(posteriors.mc_dropout)(object()), "network"), (lambda raw: raw(acquire.top)("bald"), "score"),
-    (lambda raw: raw(acquire.within)(10, scores.bald, "top"), "then")], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda raw: raw(bayesal.learner)(MLP, STRATEGY, size=4, capacity=40), "posterior"),
+        (lambda raw: raw(bayesal.learner)(POSTERIOR, "bald", size=4, capacity=40), "strategy"),
+        (lambda raw: raw(posteriors.mc_dropout)(object()), "network"),
+        (lambda raw: raw(acquire.top)("bald"), "score"),
+        (lambda raw: raw(acquire.within)(10, scores.bald, "top"), "then"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
 def test_things_of_another_kind_are_named(make, argument):
     with pytest.raises(checks.WrongType) as error:
         make(oracles.as_users_do)
@@ -312,7 +394,11 @@ def test_things_of_another_kind_are_named(make, argument):
 
 def test_a_fresh_state_says_that_nothing_happened_yet():
     start = LEARNER.init(KEY, X)
-    assert int(start.report.fit.failed_at) == -1 and np.isnan(start.report.fit.loss) and float(start.report.calibration.temperature) == 1.0
+    assert (
+        int(start.report.fit.failed_at) == -1
+        and np.isnan(start.report.fit.loss)
+        and float(start.report.calibration.temperature) == 1.0
+    )
     flat = build(posteriors.mc_dropout(linear(start=lambda key, shape: jnp.zeros(shape))))
     with pytest.raises(checks.ConstantScores, match="no label has been told"):
         flat.ask(flat.init(KEY, X), X)
@@ -345,10 +431,15 @@ def test_a_full_ledger_is_said_before_anyone_labels_and_can_grow(state):
 
 
 def test_weakly_typed_parameters_compile_nothing_twice():
-    weak = networks.from_functions(lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.full((3,), 0.1)}, lambda p, x, key: x @ p["w"] + p["b"])
+    weak = networks.from_functions(
+        lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.full((3,), 0.1)},
+        lambda p, x, key: x @ p["w"] + p["b"],
+    )
     traces = []
     posterior = posteriors.point(weak)
-    posterior = posterior._replace(fit=lambda *args: traces.append(1) or posteriors.point(weak).fit(*args))
+    posterior = posterior._replace(
+        fit=lambda *args: traces.append(1) or posteriors.point(weak).fit(*args)
+    )
     learner = build(posterior, acquire.uniform())
     state = learner.init(KEY, X)
     for rows in (np.arange(4), np.arange(4, 8)):
@@ -357,7 +448,10 @@ def test_weakly_typed_parameters_compile_nothing_twice():
 
 
 def test_half_precision_parameters_stay_so():
-    half = networks.from_functions(lambda key, x: jax.random.normal(key, (16, 3), jnp.bfloat16), lambda p, x, key: x.astype(jnp.bfloat16) @ p)
+    half = networks.from_functions(
+        lambda key, x: jax.random.normal(key, (16, 3), jnp.bfloat16),
+        lambda p, x, key: x.astype(jnp.bfloat16) @ p,
+    )
     learner = build(posteriors.point(half), acquire.uniform())
     state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
     assert state.posterior.dtype == jnp.bfloat16 and np.isfinite(state.report.fit.loss)
@@ -375,7 +469,10 @@ def test_nan_in_the_labeled_rows_names_the_round():
 
 def test_a_cut_pool_is_refused_instead_of_training_on_other_rows(state):
     cut = X[: int(np.asarray(state.ledger.indices).max())]
-    for verb in (lambda: LEARNER.ask(state, cut), lambda: LEARNER.tell(state, cut, [0], [0], unasked=True)):
+    for verb in (
+        lambda: LEARNER.ask(state, cut),
+        lambda: LEARNER.tell(state, cut, [0], [0], unasked=True),
+    ):
         with pytest.raises(checks.WrongSize, match="not the pool") as error:
             verb()
         assert error.value.argument == "x"
@@ -389,10 +486,17 @@ def test_hyperparameters_out_of_range_are_named():
 
 def test_hyperparameters_that_are_none_are_named():
     learner = oracles.as_users_do(build)
-    with pytest.raises(checks.UnknownName, match="no field learning_rat; the fields are learning_rate") as error:
+    with pytest.raises(
+        checks.UnknownName, match="no field learning_rat; the fields are learning_rate"
+    ) as error:
         learner(hparams={"learning_rat": 1e-3, "steps": 10})
     assert error.value.argument == "hparams"
-    for bad, match in (({"steps": 10}, r"HParams\(\*\*values\)"), ({}, "HParams"), (1e-3, "float"), (HParams, "HParams")):
+    for bad, match in (
+        ({"steps": 10}, r"HParams\(\*\*values\)"),
+        ({}, "HParams"),
+        (1e-3, "float"),
+        (HParams, "HParams"),
+    ):
         with pytest.raises(checks.WrongType, match=match):
             learner(hparams=bad)
     with pytest.raises(TypeError, match="learning_rat"):
@@ -400,14 +504,19 @@ def test_hyperparameters_that_are_none_are_named():
 
 
 def test_a_network_that_begins_with_nan_is_refused_before_any_label():
-    broken = networks.from_functions(lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.log(-jnp.ones(3))}, lambda p, x, key: x @ p["w"] + p["b"])
+    broken = networks.from_functions(
+        lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.log(-jnp.ones(3))},
+        lambda p, x, key: x @ p["w"] + p["b"],
+    )
     with pytest.raises(checks.NonFinite, match=r"NaN in \['b'\]") as error:
         build(posteriors.point(broken), acquire.uniform()).init(KEY, X)
     assert error.value.argument == "posterior"
 
 
 def test_a_network_of_probabilities_is_refused_by_the_learner():
-    sure = networks.from_functions(lambda key, x: jnp.zeros((16, 3)), lambda w, x, key: jax.nn.softmax(x @ w))
+    sure = networks.from_functions(
+        lambda key, x: jnp.zeros((16, 3)), lambda w, x, key: jax.nn.softmax(x @ w)
+    )
     with pytest.raises(checks.NotLogProbabilities, match="last softmax"):
         build(posteriors.point(sure), acquire.uniform()).init(KEY, X)
 
@@ -423,11 +532,23 @@ def test_nan_in_the_pool_is_never_picked(state):
     assert isinstance(error.value, checks.NonFinite) and error.value.argument == "x"
 
 
-@pytest.mark.parametrize(("about", "most", "rest"), [(About.DRAWS, "log K = 0.40 nats", "BALD"), (About.TARGETS, "0.40 nats", "a bound on EPIG")])
+@pytest.mark.parametrize(
+    ("about", "most", "rest"),
+    [(About.DRAWS, "log K = 0.40 nats", "BALD"), (About.TARGETS, "0.40 nats", "a bound on EPIG")],
+)
 def test_used_up_information_is_warned_about_in_words(state, about, most, rest):  # TRAPS 8
     used_up = lambda key, predictive, x, available, size: bayesal.Selection(
-        jnp.arange(20, 20 + size), jnp.ones(size), joint=jnp.ones(size), saturated=jnp.arange(size) >= 2, about=about, ceiling=jnp.float32(0.4))
-    with pytest.warns(UserWarning, match=f"round 1: the first 2 of 4 picks use up 95 % of {most}.*near ties by {rest}"):
+        jnp.arange(20, 20 + size),
+        jnp.ones(size),
+        joint=jnp.ones(size),
+        saturated=jnp.arange(size) >= 2,
+        about=about,
+        ceiling=jnp.float32(0.4),
+    )
+    with pytest.warns(
+        UserWarning,
+        match=f"round 1: the first 2 of 4 picks use up 95 % of {most}.*near ties by {rest}",
+    ):
         build(strategy=used_up).ask(state, X)
 
 
@@ -453,7 +574,10 @@ def test_features_that_are_not_there():
     assert error.value.argument == "posterior"
 
 
-# --- held-out labels -----------------------------------------------------------------------------------------------------
+# --- held-out labels
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 
 split = jax.jit(folds.split, static_argnums=2)
@@ -463,11 +587,26 @@ split = jax.jit(folds.split, static_argnums=2)
 def test_folds_are_a_partition(count, sizes, seed):
     capacity, number = sizes
     y = np.random.default_rng(seed).integers(0, 3, capacity).astype(np.int32)
-    parts = split(jax.random.key(seed), Labeled(jnp.zeros((capacity, 1)), jnp.asarray(y), jnp.int32(count)), number)
-    held_out = [np.asarray(rows)[np.asarray(valid)] for rows, valid in zip(parts.test, parts.test_valid, strict=True)]
-    trained = [np.asarray(rows)[: int(n)] for rows, n in zip(parts.train, parts.train_count, strict=True)]
-    assert len(held_out) == number + 1 and len(held_out.pop()) == 0 and sorted(trained.pop()) == list(range(count))  # last: nothing left out
-    assert sorted(np.concatenate(held_out).tolist()) == list(range(count))  # each row once, padding never
+    parts = split(
+        jax.random.key(seed),
+        Labeled(jnp.zeros((capacity, 1)), jnp.asarray(y), jnp.int32(count)),
+        number,
+    )
+    held_out = [
+        np.asarray(rows)[np.asarray(valid)]
+        for rows, valid in zip(parts.test, parts.test_valid, strict=True)
+    ]
+    trained = [
+        np.asarray(rows)[: int(n)] for rows, n in zip(parts.train, parts.train_count, strict=True)
+    ]
+    assert (
+        len(held_out) == number + 1
+        and len(held_out.pop()) == 0
+        and sorted(trained.pop()) == list(range(count))
+    )  # last: nothing left out
+    assert sorted(np.concatenate(held_out).tolist()) == list(
+        range(count)
+    )  # each row once, padding never
     for out, into in zip(held_out, trained, strict=True):
         assert sorted([*out, *into]) == list(range(count))
     for label in range(3):
@@ -479,21 +618,38 @@ def test_no_label_judges_what_it_was_fitted_on():
     x, y = np.stack([np.arange(64)] * 2, axis=1).astype(np.float32), np.zeros(64, int)
     posterior = elephant(0)
     learner = build(
-        posterior, acquire.uniform(), capacity=64, num_folds=4, calibrate=TEMPERATURE, retune=retune.population(3, proposer=retune.nearby()))
+        posterior,
+        acquire.uniform(),
+        capacity=64,
+        num_folds=4,
+        calibrate=TEMPERATURE,
+        retune=retune.population(3, proposer=retune.nearby()),
+    )
     state = learner.init(KEY, x)
     for count in (9, 4, 4):
-        rows = np.setdiff1d(np.arange(64), labeled_rows(state))[:count] if count == 9 else np.asarray(learner.ask(state, x).indices)
+        rows = (
+            np.setdiff1d(np.arange(64), labeled_rows(state))[:count]
+            if count == 9
+            else np.asarray(learner.ask(state, x).indices)
+        )
         state = learner.tell(state, x, rows, y[rows])
         # one fold that leaked would have loss 0
         np.testing.assert_allclose(state.report.candidate_losses, math.log(3), rtol=1e-5)
         assert float(state.report.calibration.nll_before) == pytest.approx(math.log(3), rel=1e-5)
         assert int(state.report.chosen) == 0
     model = bayesal.predictive(posterior, state, 2)
-    assert (np.exp(model.mean(x))[labeled_rows(state), 0] > 0.99).all()  # the final fit has seen them all
+    assert (
+        np.exp(model.mean(x))[labeled_rows(state), 0] > 0.99
+    ).all()  # the final fit has seen them all
 
 
 def test_a_candidate_that_diverges_never_wins():
-    learner = build(num_folds=2, retune=retune.population(2, retune.space(learning_rate=(1e30, 1e30)), proposer=retune.nearby()))
+    learner = build(
+        num_folds=2,
+        retune=retune.population(
+            2, retune.space(learning_rate=(1e30, 1e30)), proposer=retune.nearby()
+        ),
+    )
     report = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10]).report
     assert np.isinf(report.candidate_losses[1]) and np.isfinite(report.candidate_losses[0])
     assert int(report.chosen) == 0
@@ -501,14 +657,24 @@ def test_a_candidate_that_diverges_never_wins():
 
 @pytest.mark.slow
 def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
-    """An ensemble's draws are its members, so the NLL before calibration must be the loss the retuner chose by, where it does not temper."""
+    """An ensemble's draws are its members, so the NLL before calibration must be the loss the
+    retuner chose by, where it does not temper.
+    """
     learner = build(
-        posteriors.ensemble(MLP, members=2), num_draws=2, num_folds=2, calibrate=TEMPERATURE,
-        retune=retune.population(3, retune.space(steps=(10, 40)), proposer=retune.nearby(), tempered=False))  # fmt: skip
+        posteriors.ensemble(MLP, members=2),
+        num_draws=2,
+        num_folds=2,
+        calibrate=TEMPERATURE,
+        retune=retune.population(
+            3, retune.space(steps=(10, 40)), proposer=retune.nearby(), tempered=False
+        ),
+    )
     state = learner.tell(learner.init(KEY, X), X, np.arange(24), Y[:24])
     report = state.report
     assert report.candidate_losses.shape == (3,)
-    assert float(report.calibration.nll_before) == pytest.approx(float(report.candidate_losses[report.chosen]), rel=1e-4)
+    assert float(report.calibration.nll_before) == pytest.approx(
+        float(report.candidate_losses[report.chosen]), rel=1e-4
+    )
     assert float(report.calibration.nll_after) <= float(report.calibration.nll_before) + 1e-5
     assert float(state.temperature) == float(report.calibration.temperature)
     chosen = jax.tree.map(lambda a: a[report.chosen], report.candidates)
@@ -522,12 +688,16 @@ def test_calibration_leaves_the_fit_alone(state):
     calibrated = build(calibrate=TEMPERATURE)
     other = calibrated.tell(calibrated.init(KEY, X), X, np.arange(10), Y[:10])
     assert float(other.temperature) != 1.0 and float(state.temperature) == 1.0
-    for a, b in zip(jax.tree.leaves(other.posterior), jax.tree.leaves(state.posterior), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(other.posterior), jax.tree.leaves(state.posterior), strict=True
+    ):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_the_key_is_an_argument(state):
-    again, other = (LEARNER.tell(LEARNER.init(k, X), X, np.arange(10), Y[:10]) for k in (KEY, jax.random.key(1)))
+    again, other = (
+        LEARNER.tell(LEARNER.init(k, X), X, np.arange(10), Y[:10]) for k in (KEY, jax.random.key(1))
+    )
     assert same(again, state) and not same(other.posterior, state.posterior)
     assert same(other.key, jax.random.key(1))  # kept as it was given: rounds are folded in
 
@@ -540,8 +710,9 @@ warnings.filterwarnings('error', category=FutureWarning)
 from bayesal import acquire, calibrate, networks, posteriors, retune, select
 x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 3
 learner = bayesal.learner(
-    posteriors.mc_dropout(networks.mlp(6, 3, (8,))), acquire.batch_bald(configurations=20), size=4, capacity=40, num_draws=6, num_folds=2,
-    hparams=bayesal.HParams(steps=5), retune=retune.population(2, retune.space(steps=(5, 10))), calibrate=calibrate.temperature())
+    posteriors.mc_dropout(networks.mlp(6, 3, (8,))), acquire.batch_bald(configurations=20),
+    size=4, capacity=40, num_draws=6, num_folds=2, hparams=bayesal.HParams(steps=5),
+    retune=retune.population(2, retune.space(steps=(5, 10))), calibrate=calibrate.temperature())
 state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), y[:10])
 log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(6, 30)))
 targeted = select.batch_epig(jax.random.key(0), log_probs, log_probs[:, :5], 4, configurations=60)
@@ -551,24 +722,42 @@ print(len(set(learner.ask(state, x).indices.tolist())), len(set(targeted.indices
 
 @pytest.mark.slow
 def test_everything_runs_where_jax_defaults_to_float64():
-    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, timeout=300, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", WIDE],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(__file__).parent.parent,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["4", "4"]
 
 
-# --- warm beginnings -----------------------------------------------------------------------------------------------------
+# --- warm beginnings
+#
+#
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_warm_fit_begins_halfway_between_the_last_one_and_a_fresh_one(state, asked):
     still = SHORT._replace(steps=jnp.int32(0))  # no steps: what is found is where it began
-    fresh = build(hparams=still).tell(state._replace(hparams=still), X, asked, Y[asked], unasked=True)
-    warm = build(hparams=still, update="warm").tell(state._replace(hparams=still), X, asked, Y[asked], unasked=True)
-    halfway = jax.tree.map(lambda old, new: 0.5 * old + 0.5 * new, state.posterior.params, fresh.posterior.params)
+    fresh = build(hparams=still).tell(
+        state._replace(hparams=still), X, asked, Y[asked], unasked=True
+    )
+    warm = build(hparams=still, update="warm").tell(
+        state._replace(hparams=still), X, asked, Y[asked], unasked=True
+    )
+    halfway = jax.tree.map(
+        lambda old, new: 0.5 * old + 0.5 * new, state.posterior.params, fresh.posterior.params
+    )
     for a, b in zip(jax.tree.leaves(warm.posterior.params), jax.tree.leaves(halfway), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     first = build(hparams=still, update="warm")
-    assert same(first.tell(first.init(KEY, X), X, np.arange(10), Y[:10]).posterior, build(hparams=still).tell(first.init(KEY, X), X, np.arange(10), Y[:10]).posterior)
+    assert same(
+        first.tell(first.init(KEY, X), X, np.arange(10), Y[:10]).posterior,
+        build(hparams=still).tell(first.init(KEY, X), X, np.arange(10), Y[:10]).posterior,
+    )
 
 
 def test_beginnings_that_cannot_be_are_refused():

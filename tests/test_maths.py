@@ -18,7 +18,9 @@ EDGES = [0.0, 1e-30, -1e-30, 88.0, -88.0, 104.0, -104.0, 1e4, -1e4, 3e38, -3e38,
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 64, 1001])
 def test_tree_sum_is_the_sum(count):
     x = np.random.default_rng(count).normal(size=(count, 3)).astype(np.float32)
-    np.testing.assert_allclose(maths.tree_sum(jnp.asarray(x), axis=0), x.astype(np.float64).sum(0), atol=1e-4)
+    np.testing.assert_allclose(
+        maths.tree_sum(jnp.asarray(x), axis=0), x.astype(np.float64).sum(0), atol=1e-4
+    )
 
 
 @pytest.mark.slow
@@ -39,8 +41,12 @@ def test_tree_sum_does_not_see_the_other_axes():  # TRAPS 10
 def test_pairwise_is_the_sum_along_any_axis(count):
     x = np.random.default_rng(count).normal(size=(3, count, 2)).astype(np.float32)
     for axis in range(3):
-        np.testing.assert_allclose(maths.pairwise(jnp.asarray(x), axis), x.astype(np.float64).sum(axis), atol=1e-4)
-    np.testing.assert_allclose(maths.pairwise(jnp.asarray(x[..., 0]), -1), x[..., 0].astype(np.float64).sum(-1), atol=1e-4)
+        np.testing.assert_allclose(
+            maths.pairwise(jnp.asarray(x), axis), x.astype(np.float64).sum(axis), atol=1e-4
+        )
+    np.testing.assert_allclose(
+        maths.pairwise(jnp.asarray(x[..., 0]), -1), x[..., 0].astype(np.float64).sum(-1), atol=1e-4
+    )
 
 
 def test_pairwise_does_not_see_the_other_axes_and_errs_with_log_n():  # TRAPS 10, 35
@@ -81,7 +87,9 @@ def test_log_mean_exp_of_nothing_but_zeros_is_zero():  # TRAPS 1, 2
 @pytest.mark.parametrize("classes", [2, 3, 1000])
 def test_entropy_against_the_hand_count(classes):
     log_p, p = oracles.random_log_probs(classes, (5, classes))
-    np.testing.assert_allclose(maths.entropy(jnp.asarray(log_p)), [oracles.h(q) for q in p], rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        maths.entropy(jnp.asarray(log_p)), [oracles.h(q) for q in p], rtol=2e-6, atol=1e-6
+    )
 
 
 def test_entropy_of_a_certain_row_is_exactly_zero():  # TRAPS 1, 2, 30

@@ -28,10 +28,15 @@ def test_against_hand_counts(seed):
     y = np.random.default_rng(seed).integers(0, 3, 40)
     guess = p.argmax(1)
     assert abs(float(metrics.accuracy(log_p, y)) - sum(guess == y) / 40) < 1e-6
-    assert abs(float(metrics.nll(log_p, y)) + sum(math.log(p[i, y[i]]) for i in range(40)) / 40) < 2e-6
+    assert (
+        abs(float(metrics.nll(log_p, y)) + sum(math.log(p[i, y[i]]) for i in range(40)) / 40) < 2e-6
+    )
     squared = sum(sum((p[i, c] - (c == y[i])) ** 2 for c in range(3)) for i in range(40)) / 40
     assert abs(float(metrics.brier(log_p, y)) - squared) < 2e-6
-    assert abs(metrics.ece(log_p, y) - oracles.ece(p.max(1).tolist(), (guess == y).tolist(), 15)) < 1e-6
+    assert (
+        abs(metrics.ece(log_p, y) - oracles.ece(p.max(1).tolist(), (guess == y).tolist(), 15))
+        < 1e-6
+    )
 
 
 def test_extremes():  # TRAPS 1
@@ -53,7 +58,9 @@ def test_confidence_one_falls_in_the_last_bin_and_edges_in_the_lower():  # TRAPS
 def test_ece_by_hand():  # TRAPS 24
     log_p = binary([0.9, 0.9, 0.7, 0.7])
     y = np.array([0, 1, 0, 0])
-    assert abs(metrics.ece(log_p, y, bins=10) - (0.5 * abs(0.5 - 0.9) + 0.5 * abs(1.0 - 0.7))) < 1e-6
+    assert (
+        abs(metrics.ece(log_p, y, bins=10) - (0.5 * abs(0.5 - 0.9) + 0.5 * abs(1.0 - 0.7))) < 1e-6
+    )
 
 
 def test_equal_mass_bins_hold_equally_many_and_keep_ties_together():  # TRAPS 24
@@ -61,9 +68,17 @@ def test_equal_mass_bins_hold_equally_many_and_keep_ties_together():  # TRAPS 24
     table = metrics.reliability(binary(spread), np.zeros(10, int), bins=3, equal_mass=True)
     assert sorted(table.count.tolist()) == [3, 3, 4]
     np.testing.assert_allclose(table.confidence[0], spread[:4].mean(), atol=1e-6)
-    tied = metrics.reliability(binary([0.7] * 6 + [0.9] * 4), np.zeros(10, int), bins=5, equal_mass=True)
+    tied = metrics.reliability(
+        binary([0.7] * 6 + [0.9] * 4), np.zeros(10, int), bins=5, equal_mass=True
+    )
     assert sorted(c for c in tied.count.tolist() if c) == [4, 6]
-    assert abs(metrics.ece(binary([0.7] * 6 + [0.9] * 4), np.zeros(10, int), bins=5, equal_mass=True) - (0.6 * 0.3 + 0.4 * 0.1)) < 1e-6
+    assert (
+        abs(
+            metrics.ece(binary([0.7] * 6 + [0.9] * 4), np.zeros(10, int), bins=5, equal_mass=True)
+            - (0.6 * 0.3 + 0.4 * 0.1)
+        )
+        < 1e-6
+    )
 
 
 @given(st.integers(0, 2**31))
@@ -79,7 +94,13 @@ def test_the_order_of_points_and_the_names_of_classes_do_not_matter(seed):
 
 
 def test_the_area_under_a_curve():
-    assert abs(metrics.area_under_curve(np.array([10, 20, 40]), np.array([0.0, 1.0, 1.0])) - (5 + 20) / 30) < 1e-12
+    assert (
+        abs(
+            metrics.area_under_curve(np.array([10, 20, 40]), np.array([0.0, 1.0, 1.0]))
+            - (5 + 20) / 30
+        )
+        < 1e-12
+    )
     assert metrics.area_under_curve(np.array([5]), np.array([0.3])) == 0.3
 
 
@@ -92,7 +113,13 @@ def test_labels_needed():
 
 @pytest.mark.parametrize(
     ("counts", "values", "argument"),
-    [([1, 2], [1.0], "values"), ([], [], "values"), ([1, 2], [1.0, np.nan], "values"), ([2, 2], [1.0, 1.0], "counts")])  # fmt: skip
+    [
+        ([1, 2], [1.0], "values"),
+        ([], [], "values"),
+        ([1, 2], [1.0, np.nan], "values"),
+        ([2, 2], [1.0, 1.0], "counts"),
+    ],
+)
 def test_broken_curves(counts, values, argument):
     with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
         metrics.area_under_curve(np.array(counts), np.array(values))
@@ -131,16 +158,22 @@ def test_bins_are_a_positive_int(bins):
 
 def test_jax_arrays_are_as_good_as_numpy():
     log_p, y = binary([0.9, 0.4]), np.array([0, 1])
-    assert float(metrics.nll(jnp.asarray(log_p), jnp.asarray(y, jnp.int32))) == float(metrics.nll(log_p, y))
+    assert float(metrics.nll(jnp.asarray(log_p), jnp.asarray(y, jnp.int32))) == float(
+        metrics.nll(log_p, y)
+    )
 
 
 def test_predictions_without_noise_are_steps():
     sure = Gaussian(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.zeros((2, 2)))
     y = np.array([1.0, 0.0], np.float32)
     np.testing.assert_allclose(metrics.pit(sure, y), [0.5, 0.5])
-    np.testing.assert_allclose(metrics.crps(sure, y), ((1.0 - 0.5) + 0.0) / 2)  # E|Y - y| - E|Y - Y'| / 2 by hand
+    np.testing.assert_allclose(
+        metrics.crps(sure, y), ((1.0 - 0.5) + 0.0) / 2
+    )  # E|Y - y| - E|Y - Y'| / 2 by hand
 
 
 def test_one_prediction_a_label_has_no_joint_beyond_its_own():
     with pytest.raises(checks.WrongShape, match="`prediction`"):
-        metrics.joint_nll(Gaussian(jnp.zeros(4), jnp.ones(4)), np.zeros(4, np.float32), np.array([[0, 1]]))
+        metrics.joint_nll(
+            Gaussian(jnp.zeros(4), jnp.ones(4)), np.zeros(4, np.float32), np.array([[0, 1]])
+        )

@@ -57,7 +57,9 @@ class LinenTraced(linen.Module):
     def __call__(self, x, p=0.0, deterministic=True):
         x = jax.nn.relu(linen.Dense(32)(x))
         if not deterministic:
-            x = x * jnp.where(jax.random.uniform(self.make_rng("dropout"), x.shape) >= p, 1 / (1 - p), 0.0)
+            x = x * jnp.where(
+                jax.random.uniform(self.make_rng("dropout"), x.shape) >= p, 1 / (1 - p), 0.0
+            )
         return linen.Dense(3)(x)
 
 
@@ -70,9 +72,18 @@ start = lambda key, x: jax.random.normal(key, (x.size, 3))
 NETWORKS = {
     "nnx_stock": (networks.from_nnx(Stock, embed="embed"), False),
     "nnx_rate": (networks.from_nnx(Traced, embed="embed", rate="p"), True),
-    "linen_stock": (networks.from_linen(Linen(), embed="embed", deterministic="deterministic"), False),
-    "linen_rate": (networks.from_linen(LinenTraced(), rate="p", deterministic="deterministic"), True),
-    "functions": (networks.from_functions(start, lambda params, x, key: plain(params, x, key)), False),
+    "linen_stock": (
+        networks.from_linen(Linen(), embed="embed", deterministic="deterministic"),
+        False,
+    ),
+    "linen_rate": (
+        networks.from_linen(LinenTraced(), rate="p", deterministic="deterministic"),
+        True,
+    ),
+    "functions": (
+        networks.from_functions(start, lambda params, x, key: plain(params, x, key)),
+        False,
+    ),
     "functions_rate": (networks.from_functions(start, plain, takes_rate=True), True),
     "mlp": (networks.mlp(6, 3, (16, 8)), True),
 }
@@ -100,8 +111,11 @@ def test_a_network_is_pure_functions_of_one_example(name):
 @every_network
 def test_the_key_fixes_the_parameters_and_vmap_gives_many(name):
     network, _ = NETWORKS[name]
-    many = jax.vmap(lambda k: network.init(k, X))(jnp.stack(KEYS)) if name in ("functions", "nnx_stock") else jax.lax.map(
-        lambda k: network.init(k, X), jnp.stack(KEYS))  # vmapped initializers compile for seconds
+    many = (
+        jax.vmap(lambda k: network.init(k, X))(jnp.stack(KEYS))
+        if name in ("functions", "nnx_stock")
+        else jax.lax.map(lambda k: network.init(k, X), jnp.stack(KEYS))
+    )  # vmapped initializers compile for seconds
     for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(network.init(KEYS[1], X)), strict=True):
         np.testing.assert_allclose(a[1], b, atol=1e-6)
     logits = jax.vmap(lambda p, k: network.apply(p, X, k, 0.3))(many, jnp.stack(KEYS))
@@ -126,16 +140,25 @@ def test_stock_dropout_drops_at_its_own_rate():
     network, _ = NETWORKS["nnx_stock"]
     params = network.init(KEYS[0], X)
     draws = jax.vmap(lambda k: network.apply(params, X, k, 0.9))(jax.random.split(KEYS[1], 4000))
-    np.testing.assert_allclose(draws.mean(0), network.apply(params, X, None, 0.9), atol=0.05)  # inverted: the mean is kept
+    np.testing.assert_allclose(
+        draws.mean(0), network.apply(params, X, None, 0.9), atol=0.05
+    )  # inverted: the mean is kept
 
 
 def test_a_decorated_call_keeps_its_dropout():
     class Decorated(Stock):
-        __call__ = functools.wraps(Stock.__call__)(lambda self, *args, **kwargs: Stock.__call__(self, *args, **kwargs))
+        __call__ = functools.wraps(Stock.__call__)(
+            lambda self, *args, **kwargs: Stock.__call__(self, *args, **kwargs)
+        )
 
     network = networks.from_nnx(Decorated)
     params = network.init(KEYS[0], X)
-    assert np.abs(network.apply(params, X, KEYS[1], 0.5) - network.apply(params, X, KEYS[2], 0.5)).max() > 1e-4
+    assert (
+        np.abs(
+            network.apply(params, X, KEYS[1], 0.5) - network.apply(params, X, KEYS[2], 0.5)
+        ).max()
+        > 1e-4
+    )
 
 
 class OwnKeys(Stock):
@@ -152,7 +175,9 @@ def test_a_dropout_with_keys_of_its_own_uses_the_draws_key():
     first, again, other = (network.apply(params, X, k, 0.5) for k in (KEYS[1], KEYS[1], KEYS[2]))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-4
-    assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params))  # keys are not trained
+    assert all(
+        jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params)
+    )  # keys are not trained
 
 
 class Normalized(nnx.Module):
@@ -186,7 +211,9 @@ def test_keys_in_the_layer_are_replaced_by_the_draws():
     first, again, other = (apply(k) for k in (KEYS[1], KEYS[1], KEYS[2]))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-4
-    np.testing.assert_array_equal(network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.0))
+    np.testing.assert_array_equal(
+        network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.0)
+    )
 
 
 class LinenTrain(linen.Module):
@@ -198,8 +225,15 @@ class LinenTrain(linen.Module):
 def test_a_call_that_says_train():
     network = networks.from_linen(LinenTrain(), train="train")
     params = network.init(KEYS[0], X)
-    assert np.abs(network.apply(params, X, KEYS[1], 0.0) - network.apply(params, X, KEYS[2], 0.0)).max() > 1e-4
-    np.testing.assert_array_equal(network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.5))
+    assert (
+        np.abs(
+            network.apply(params, X, KEYS[1], 0.0) - network.apply(params, X, KEYS[2], 0.0)
+        ).max()
+        > 1e-4
+    )
+    np.testing.assert_array_equal(
+        network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.5)
+    )
     with pytest.raises(checks.WrongType, match="train='train'") as error:
         networks.from_linen(LinenTrain())
     assert error.value.argument == "module"
@@ -240,14 +274,20 @@ def test_the_cnn_scales_bytes_and_embeds(cnn):
     image = np.random.default_rng(0).integers(0, 256, (16, 17, 2)).astype(np.uint8)
     logits = network.apply(params, jnp.asarray(image), None, 0.0)
     assert logits.shape == (5,) and network.embed(params, jnp.asarray(image)).shape == (128,)
-    np.testing.assert_allclose(logits, network.apply(params, jnp.asarray(image / 255.0, jnp.float32), None, 0.0), atol=1e-5)
+    np.testing.assert_allclose(
+        logits, network.apply(params, jnp.asarray(image / 255.0, jnp.float32), None, 0.0), atol=1e-5
+    )
 
 
 def test_the_mlp_scales_bytes_and_flattens():
     network = networks.mlp(6, 3, (16, 8))
     params = network.init(KEYS[0], X)
     image = jnp.arange(6, dtype=jnp.uint8).reshape(2, 3)
-    np.testing.assert_allclose(network.apply(params, image, None, 0.0), network.apply(params, image.ravel() / 255.0, None, 0.0), atol=1e-6)
+    np.testing.assert_allclose(
+        network.apply(params, image, None, 0.0),
+        network.apply(params, image.ravel() / 255.0, None, 0.0),
+        atol=1e-6,
+    )
     assert network.embed(params, image).shape == (8,)
 
 
@@ -268,9 +308,15 @@ def test_the_cnn_drops_channels(monkeypatch):
     from bayesal.networks import reference
 
     shapes = []
-    monkeypatch.setattr(reference, "dropout", lambda x, rngs, rate, shape: shapes.append((x.shape, shape)) or x)
+    monkeypatch.setattr(
+        reference, "dropout", lambda x, rngs, rate, shape: shapes.append((x.shape, shape)) or x
+    )
     CNN((16, 16, 1), 3, nnx.Rngs(0))(jnp.zeros((2, 16, 16, 1)), nnx.Rngs(1), 0.5)
-    assert shapes == [((2, 6, 6, 32), (2, 1, 1, 32)), ((2, 1, 1, 64), (2, 1, 1, 64)), ((2, 128), (2, 128))]
+    assert shapes == [
+        ((2, 6, 6, 32), (2, 1, 1, 32)),
+        ((2, 1, 1, 64), (2, 1, 1, 64)),
+        ((2, 128), (2, 128)),
+    ]
 
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -286,7 +332,9 @@ CASES = [
 def pair(case, seed=0):
     lhs_shape, rhs_shape, strides, padding = case
     lhs, rhs, lhs_dot, rhs_dot = (
-        jax.random.normal(jax.random.key(seed + i), s) for i, s in enumerate((lhs_shape, rhs_shape, lhs_shape, rhs_shape)))
+        jax.random.normal(jax.random.key(seed + i), s)
+        for i, s in enumerate((lhs_shape, rhs_shape, lhs_shape, rhs_shape))
+    )
     ours = lambda a, b: networks.conv(a, b, strides, padding, dimension_numbers=NHWC)
     xlas = lambda a, b: lax.conv_general_dilated(a, b, strides, padding, dimension_numbers=NHWC)
     return ours, xlas, (lhs, rhs), (lhs_dot, rhs_dot)
@@ -296,7 +344,15 @@ def equal(a, b):
     jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-4), a, b)
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[3], *(pytest.param(c, marks=pytest.mark.slow) for c in (CASES[1], CASES[2], CASES[4]))], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        CASES[0],
+        CASES[3],
+        *(pytest.param(c, marks=pytest.mark.slow) for c in (CASES[1], CASES[2], CASES[4])),
+    ],
+    ids=str,
+)
 def test_conv_is_xlas_in_value_gradient_and_jvp(case):
     ours, xlas, point, direction = pair(case)
     equal(ours(*point), xlas(*point))
@@ -319,21 +375,41 @@ def test_conv_under_vmap_and_in_a_loop(case):
     equal(train(ours), train(xlas))
 
 
-@pytest.mark.parametrize("options", [
-    {"rhs_dilation": (2, 2)}, {"lhs_dilation": (2, 1)}, {"feature_group_count": 2}, {"dimension_numbers": ("NCHW", "OIHW", "NCHW")}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rhs_dilation": (2, 2)},
+        {"lhs_dilation": (2, 1)},
+        {"feature_group_count": 2},
+        {"dimension_numbers": ("NCHW", "OIHW", "NCHW")},
+    ],
+    ids=str,
+)
 def test_conv_leaves_the_rest_to_xla(options):
     options = {"dimension_numbers": NHWC} | options
     lhs = jax.random.normal(KEYS[0], (2, 8, 8, 8))
-    rhs = jax.random.normal(KEYS[1], (3, 3, 8 // options.get("feature_group_count", 1), 8) if options["dimension_numbers"] == NHWC else (8, 8, 3, 3))
-    ours = jax.value_and_grad(lambda k: networks.conv(lhs, k, (1, 1), ((1, 1), (1, 1)), **options).sum())
-    xlas = jax.value_and_grad(lambda k: lax.conv_general_dilated(lhs, k, (1, 1), ((1, 1), (1, 1)), **options).sum())
+    rhs = jax.random.normal(
+        KEYS[1],
+        (3, 3, 8 // options.get("feature_group_count", 1), 8)
+        if options["dimension_numbers"] == NHWC
+        else (8, 8, 3, 3),
+    )
+    ours = jax.value_and_grad(
+        lambda k: networks.conv(lhs, k, (1, 1), ((1, 1), (1, 1)), **options).sum()
+    )
+    xlas = jax.value_and_grad(
+        lambda k: lax.conv_general_dilated(lhs, k, (1, 1), ((1, 1), (1, 1)), **options).sum()
+    )
     equal(ours(rhs), xlas(rhs))
 
 
 def test_conv_in_one_dimension_is_xlas():
     lhs, rhs = jax.random.normal(KEYS[0], (2, 9, 3)), jax.random.normal(KEYS[1], (3, 3, 4))
     options = {"dimension_numbers": ("NWC", "WIO", "NWC")}
-    equal(networks.conv(lhs, rhs, (1,), "SAME", **options), lax.conv_general_dilated(lhs, rhs, (1,), "SAME", **options))
+    equal(
+        networks.conv(lhs, rhs, (1,), "SAME", **options),
+        lax.conv_general_dilated(lhs, rhs, (1,), "SAME", **options),
+    )
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7)])

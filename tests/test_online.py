@@ -1,4 +1,6 @@
-"""Labels added to what is known: against Bayesian linear regression in float64, against a fit to all labels, and through the loop."""
+"""Labels added to what is known: against Bayesian linear regression in float64, against a fit to
+all labels, and through the loop.
+"""
 
 import functools
 
@@ -8,7 +10,19 @@ import numpy as np
 import pytest
 from laws import MLP, TEMPERATURE, same
 from numpy.testing import assert_allclose
-from test_laplace import CENTER, LINEAR, NOISE, SCALE, UNTRAINED, YES_OR_NO, Exact, covariance, exact, straight, units
+from test_laplace import (
+    CENTER,
+    LINEAR,
+    NOISE,
+    SCALE,
+    UNTRAINED,
+    YES_OR_NO,
+    Exact,
+    covariance,
+    exact,
+    straight,
+    units,
+)
 
 import bayesal
 from bayesal import acquire, checkpoint, checks, gaussian, likelihoods, networks, posteriors, retune
@@ -16,8 +30,15 @@ from bayesal.posteriors.curvature import STRUCTURES
 from bayesal.types import HParams, Labeled
 
 NORMAL = likelihoods.gaussian(noise=NOISE, center=CENTER, scale=SCALE)
-KRON, FULL = (posteriors.laplace(LINEAR, structure=structure, tune=False, likelihood=NORMAL) for structure in ("kron", "full"))
-CLASSES = networks.from_functions(lambda key, x: {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}, lambda p, x, key: x @ p["w"] + p["b"], embed=lambda p, x: x)
+KRON, FULL = (
+    posteriors.laplace(LINEAR, structure=structure, tune=False, likelihood=NORMAL)
+    for structure in ("kron", "full")
+)
+CLASSES = networks.from_functions(
+    lambda key, x: {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)},
+    lambda p, x, key: x @ p["w"] + p["b"],
+    embed=lambda p, x: x,
+)
 SOFTMAX = posteriors.laplace(CLASSES, structure="full", tune=False)
 BATCH = 6
 X, Y = straight(0, 40, 3)
@@ -25,7 +46,11 @@ X, Y = straight(0, 40, 3)
 
 @functools.cache
 def fitting(posterior):
-    return jax.jit(lambda data, hparams: posterior.fit(jax.random.key(1), posterior.init(jax.random.key(0), data.x[0]), data, hparams)[0])
+    return jax.jit(
+        lambda data, hparams: posterior.fit(
+            jax.random.key(1), posterior.init(jax.random.key(0), data.x[0]), data, hparams
+        )[0]
+    )
 
 
 @functools.cache
@@ -35,9 +60,16 @@ def adding(posterior):
 
 def padded(posterior, x, y, size):
     """Rows that may hold anything after the given ones."""
-    rows, labels = np.full((size, x.shape[1]), np.nan, np.float32), np.full(size, np.nan if posterior.real else 0, np.float32)
+    rows, labels = (
+        np.full((size, x.shape[1]), np.nan, np.float32),
+        np.full(size, np.nan if posterior.real else 0, np.float32),
+    )
     rows[: len(x)], labels[: len(x)] = x, y
-    return Labeled(jnp.asarray(rows), jnp.asarray(labels if posterior.real else labels.astype(np.int32)), jnp.int32(len(x)))
+    return Labeled(
+        jnp.asarray(rows),
+        jnp.asarray(labels if posterior.real else labels.astype(np.int32)),
+        jnp.int32(len(x)),
+    )
 
 
 def fit(posterior, x, y, hparams=UNTRAINED, capacity=40):
@@ -59,16 +91,31 @@ def pieces(rows, *sizes):
 # linear regression
 
 
-@pytest.mark.parametrize(("posterior", "structure", "first"), [(KRON, "kron", 0), (KRON, "kron", 10), (FULL, "full", 10)])
+@pytest.mark.parametrize(
+    ("posterior", "structure", "first"), [(KRON, "kron", 0), (KRON, "kron", 10), (FULL, "full", 10)]
+)
 def test_sequential_is_batch(posterior, structure, first):
     rest = np.arange(first, 40)
-    state = add(posterior, fit(posterior, X[:first], Y[:first]), X, Y, [rest[at : at + BATCH] for at in range(0, len(rest), BATCH)])
+    state = add(
+        posterior,
+        fit(posterior, X[:first], Y[:first]),
+        X,
+        Y,
+        [rest[at : at + BATCH] for at in range(0, len(rest), BATCH)],
+    )
     truth = exact(X, Y, 1.0)
     assert_allclose(state.mean[:, 0], truth.mean, rtol=2e-5)
-    assert_allclose(covariance(state, structure), truth.covariance, rtol=1e-4, atol=1e-6 * truth.covariance.max())
+    assert_allclose(
+        covariance(state, structure),
+        truth.covariance,
+        rtol=1e-4,
+        atol=1e-6 * truth.covariance.max(),
+    )
     assert_allclose(state.evidence, truth.evidence, rtol=1e-5)
     in_units = truth.covariance / np.outer(units(3), units(3))
-    assert_allclose(STRUCTURES[structure].log_det(state.factor), -np.linalg.slogdet(in_units)[1], rtol=1e-4)
+    assert_allclose(
+        STRUCTURES[structure].log_det(state.factor), -np.linalg.slogdet(in_units)[1], rtol=1e-4
+    )
 
 
 def test_neither_order_nor_batches_matter():
@@ -83,17 +130,30 @@ def test_neither_order_nor_batches_matter():
 
 def test_five_hundred_labels_one_at_a_time_lose_no_digits():
     x, y = straight(7, 500, 3)
-    x = (x + np.array([30.0, 0.0, 0.0])).astype(np.float32)  # a feature far from 0: precisions from 1 to 1e6
+    x = (x + np.array([30.0, 0.0, 0.0])).astype(
+        np.float32
+    )  # a feature far from 0: precisions from 1 to 1e6
 
     @jax.jit
     def run(state, x, y):
-        return jax.lax.scan(lambda s, row: (KRON.online(s, Labeled(row[0][None], row[1][None], jnp.int32(1)))[0], None), state, (x, y))[0]
+        return jax.lax.scan(
+            lambda s, row: (
+                KRON.online(s, Labeled(row[0][None], row[1][None], jnp.int32(1)))[0],
+                None,
+            ),
+            state,
+            (x, y),
+        )[0]
 
     state = run(fit(KRON, X[:0], Y[:0]), jnp.asarray(x), jnp.asarray(y, jnp.float32))
     truth = exact(np.float64(x), np.float64(np.float32(y)), 1.0)
     spread = np.sqrt(np.diag(truth.covariance))
     assert_allclose((np.asarray(state.mean)[:, 0] - truth.mean) / spread, 0.0, atol=0.02)
-    assert_allclose(covariance(state) / np.outer(spread, spread), truth.covariance / np.outer(spread, spread), atol=2e-3)
+    assert_allclose(
+        covariance(state) / np.outer(spread, spread),
+        truth.covariance / np.outer(spread, spread),
+        atol=2e-3,
+    )
 
 
 def test_no_new_labels_change_nothing_and_what_is_not_finite_keeps_the_last_good_state():
@@ -114,7 +174,10 @@ def test_noise_that_was_learned_stays_and_so_does_the_prior():
     truth = Exact(X, Y, noise, np.zeros(4), np.diag((float(first.prior_scale) * units(3)) ** 2))
     assert_allclose(state.mean[:, 0], truth.mean, rtol=1e-4)
     assert_allclose(covariance(state), truth.covariance, rtol=1e-3, atol=1e-6)
-    assert same((state.params, state.fixed, state.prior_scale), (first.params, first.fixed, first.prior_scale))
+    assert same(
+        (state.params, state.fixed, state.prior_scale),
+        (first.params, first.fixed, first.prior_scale),
+    )
 
 
 # classes: Laplace's approximation, once for each batch
@@ -123,17 +186,26 @@ def test_noise_that_was_learned_stays_and_so_does_the_prior():
 def clouds(rows):
     random = np.random.default_rng(2)
     y = random.integers(0, 3, rows)
-    return np.array([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]])[y] + 0.7 * random.normal(size=(rows, 2)), y
+    return np.array([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]])[y] + 0.7 * random.normal(
+        size=(rows, 2)
+    ), y
 
 
 def chances(state, x):
-    return np.asarray(jax.vmap(lambda xi: jnp.exp(SOFTMAX.apply(state, state.mean, xi)))(jnp.asarray(x, jnp.float32)))
+    return np.asarray(
+        jax.vmap(lambda xi: jnp.exp(SOFTMAX.apply(state, state.mean, xi)))(
+            jnp.asarray(x, jnp.float32)
+        )
+    )
 
 
 @pytest.mark.slow
 def test_classes_from_the_prior_are_laplaces_approximation_to_all():
     x, y = clouds(BATCH)
-    state, batch = add(SOFTMAX, fit(SOFTMAX, x[:0], y[:0]), x, y, [np.arange(BATCH)]), fit(SOFTMAX, x, y)
+    state, batch = (
+        add(SOFTMAX, fit(SOFTMAX, x[:0], y[:0]), x, y, [np.arange(BATCH)]),
+        fit(SOFTMAX, x, y),
+    )
     assert_allclose(state.mean, batch.mean, atol=1e-4)
     assert_allclose(covariance(state, "full"), covariance(batch, "full"), atol=1e-4)
     assert_allclose(state.evidence, batch.evidence, rtol=1e-4)
@@ -142,17 +214,31 @@ def test_classes_from_the_prior_are_laplaces_approximation_to_all():
 def test_classes_one_batch_after_the_other_are_near_to_a_fit_to_all():
     x, y = clouds(40)
     first = fit(SOFTMAX, x[:10], y[:10])
-    state, batch = add(SOFTMAX, first, x, y, [np.arange(10 + at, 16 + at) for at in range(0, 30, BATCH)]), fit(SOFTMAX, x, y)
+    state, batch = (
+        add(SOFTMAX, first, x, y, [np.arange(10 + at, 16 + at) for at in range(0, 30, BATCH)]),
+        fit(SOFTMAX, x, y),
+    )
     away = np.abs(chances(state, x) - chances(batch, x)).max()
     assert 1e-6 < away < 0.05 and np.abs(chances(first, x) - chances(batch, x)).max() > 4 * away
-    assert_allclose(np.sqrt(np.diag(covariance(state, "full"))), np.sqrt(np.diag(covariance(batch, "full"))), rtol=0.1)
+    assert_allclose(
+        np.sqrt(np.diag(covariance(state, "full"))),
+        np.sqrt(np.diag(covariance(batch, "full"))),
+        rtol=0.1,
+    )
 
 
 # the loop
 
 
 def build(posterior=KRON, **options):
-    return bayesal.learner(posterior, RANKED, **({"size": 4, "capacity": 40, "num_draws": 8, "hparams": UNTRAINED, "update": "online"} | options))
+    return bayesal.learner(
+        posterior,
+        RANKED,
+        **(
+            {"size": 4, "capacity": 40, "num_draws": 8, "hparams": UNTRAINED, "update": "online"}
+            | options
+        ),
+    )
 
 
 RANKED = acquire.top(gaussian.bald)
@@ -176,20 +262,27 @@ def test_the_loop_fits_once_and_then_adds_and_compiles_once(tmp_path):
 
     learner = build(KRON._replace(fit=counted("fit"), online=counted("online")))
     state = begun(learner)
-    assert same(state.posterior, begun(build(update="fresh")).posterior)  # the first labels are fitted
+    assert same(
+        state.posterior, begun(build(update="fresh")).posterior
+    )  # the first labels are fitted
     once = dict(traces)
     for round in range(4):
         picks = np.asarray(learner.ask(state, POOL).indices)
         if round == 2:  # any number of labels, more than one batch of them
             picks = np.setdiff1d(np.arange(60), np.asarray(state.ledger.indices))[:11]
         state = learner.tell(state, POOL, picks, TOLD[picks], unasked=round == 2)
-    assert traces == once and int(state.ledger.count) == 28 and int(state.report.fit.failed_at) == -1
+    assert (
+        traces == once and int(state.ledger.count) == 28 and int(state.report.fit.failed_at) == -1
+    )
     rows = np.asarray(state.ledger.indices)[:28]
     truth = exact(np.float64(POOL[rows]), TOLD[rows], 1.0)
     assert_allclose(state.posterior.mean[:, 0], truth.mean, rtol=1e-4)
     assert_allclose(covariance(state.posterior), truth.covariance, rtol=1e-3, atol=1e-6)
     spare = np.setdiff1d(np.arange(60), rows)[:1]
-    anew, added = (one.tell(state, POOL, spare, TOLD[spare], unasked=True) for one in (build(update="fresh"), learner))  # they take the same states
+    anew, added = (
+        one.tell(state, POOL, spare, TOLD[spare], unasked=True)
+        for one in (build(update="fresh"), learner)
+    )  # they take the same states
     assert_allclose(anew.posterior.mean, added.posterior.mean, rtol=1e-4)
     checkpoint.save(tmp_path / "state", state)
     resumed = checkpoint.restore(tmp_path / "state", learner.init(jax.random.key(0), POOL))
@@ -201,10 +294,24 @@ def test_the_loop_fits_once_and_then_adds_and_compiles_once(tmp_path):
 REFUSED = {
     "no update": (lambda: build(posteriors.mc_dropout(MLP)), "update", "`posteriors.laplace`"),
     "classes in a product": (lambda: build(posteriors.laplace(MLP)), "update", "structure='full'"),
-    "variances alone": (lambda: build(posteriors.laplace(LINEAR, structure="diag", likelihood=NORMAL)), "update", "structure='full'"),
+    "variances alone": (
+        lambda: build(posteriors.laplace(LINEAR, structure="diag", likelihood=NORMAL)),
+        "update",
+        "structure='full'",
+    ),
     "a retuner": (lambda: build(retune=retune.population(2)), "retune", "retune=None"),
-    "a calibrator": (lambda: build(posteriors.laplace(MLP, structure="full"), calibrate=TEMPERATURE), "calibrate", "calibrate=None"),
-    "two outputs": (lambda: begun(build(posteriors.laplace(networks.mlp(3, 2, (4,)), likelihood=likelihoods.gaussian()))), "update", "structure='full'"),
+    "a calibrator": (
+        lambda: build(posteriors.laplace(MLP, structure="full"), calibrate=TEMPERATURE),
+        "calibrate",
+        "calibrate=None",
+    ),
+    "two outputs": (
+        lambda: begun(
+            build(posteriors.laplace(networks.mlp(3, 2, (4,)), likelihood=likelihoods.gaussian()))
+        ),
+        "update",
+        "structure='full'",
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""The experiments' pictures show what they are for: bands over seeds, picks, bounds, and the numbers in the titles."""
+"""The experiments' pictures show what they are for: bands over seeds, picks, bounds, and the
+numbers in the titles.
+"""
 
 import itertools
 
@@ -32,14 +34,35 @@ def made_up_records(strategies=("uniform", "bald", "batchbald"), seeds=5, rounds
             shift = rng.normal(0, 0.01)
             for r in range(rounds):
                 labels = 20 + 10 * r
-                accuracy = float(np.clip(0.97 - 0.55 * np.exp(-(labels - 20) / rate) + shift + rng.normal(0, 0.004), 0, 1))
+                accuracy = float(
+                    np.clip(
+                        0.97 - 0.55 * np.exp(-(labels - 20) / rate) + shift + rng.normal(0, 0.004),
+                        0,
+                        1,
+                    )
+                )
                 hparams = {
-                    "learning_rate": 10 ** rng.normal(-2.5, 0.2), "weight_decay": 10 ** rng.normal(-4, 0.4),
-                    "dropout": 0.0 if r == 3 else float(rng.uniform(0.2, 0.6)), "prior_scale": 1.0,
-                    "steps": int(200 + 30 * r + rng.integers(60))}
-                records.append({
-                    "strategy": strategy, "seed": seed, "round": r, "labels": labels, "accuracy": accuracy, "nll": 0.3, "nll_before": 0.5,
-                    "ece": 0.02, "ece_before": 0.1, "temperature": float(1.6 - 0.02 * r + rng.normal(0, 0.05)), "hparams": hparams})
+                    "learning_rate": 10 ** rng.normal(-2.5, 0.2),
+                    "weight_decay": 10 ** rng.normal(-4, 0.4),
+                    "dropout": 0.0 if r == 3 else float(rng.uniform(0.2, 0.6)),
+                    "prior_scale": 1.0,
+                    "steps": int(200 + 30 * r + rng.integers(60)),
+                }
+                records.append(
+                    {
+                        "strategy": strategy,
+                        "seed": seed,
+                        "round": r,
+                        "labels": labels,
+                        "accuracy": accuracy,
+                        "nll": 0.3,
+                        "nll_before": 0.5,
+                        "ece": 0.02,
+                        "ece_before": 0.1,
+                        "temperature": float(1.6 - 0.02 * r + rng.normal(0, 0.05)),
+                        "hparams": hparams,
+                    }
+                )
     return records
 
 
@@ -53,7 +76,9 @@ def made_up_predictions(n=1500, classes=10, heat=2.2):
 
 def test_learning_curves_hold_a_median_and_a_band_for_each_strategy():
     records = made_up_records()
-    ax = pictures.plot_learning_curves(records, references={"paper": ([20, 100, 250], [0.4, 0.9, 0.95]), "all labels": 0.99})
+    ax = pictures.plot_learning_curves(
+        records, references={"paper": ([20, 100, 250], [0.4, 0.9, 0.95]), "all labels": 0.99}
+    )
     lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     assert set(lines) == {"uniform", "bald", "batchbald"}
     assert len(ax.collections) == 3  # bands
@@ -62,7 +87,13 @@ def test_learning_curves_hold_a_median_and_a_band_for_each_strategy():
     assert lines["uniform"].get_color() == pictures.GRAY
     assert lines["bald"].get_color() != lines["batchbald"].get_color()
     assert ax.get_legend() is None
-    assert {text.get_text() for text in by_gid(ax, "end")} == {"uniform", "bald", "batchbald", "paper", "all labels"}
+    assert {text.get_text() for text in by_gid(ax, "end")} == {
+        "uniform",
+        "bald",
+        "batchbald",
+        "paper",
+        "all labels",
+    }
     assert "5 seeds" in ax.get_title(loc="left")
 
 
@@ -71,14 +102,19 @@ def test_labels_needed_stand_on_the_dotted_target():
     ax = pictures.plot_learning_curves(records, level=0.9)
     assert len(by_gid(ax, "target")) == 1
     marks = {float(mark.get_xdata()[0]) for mark in by_gid(ax, "needed")}
-    assert marks == {pictures.needed([r for r in records if r["strategy"] == s], 0.9) for s in ("uniform", "bald", "batchbald")}
+    assert marks == {
+        pictures.needed([r for r in records if r["strategy"] == s], 0.9)
+        for s in ("uniform", "bald", "batchbald")
+    }
     assert {text.get_text() for text in by_gid(ax, "labels needed")} == {f"{x:.0f}" for x in marks}
     never = pictures.plot_learning_curves(records, level=(0.999,))
     assert by_gid(never, "needed") == []
 
 
 def test_needed_is_the_median_over_seeds_and_inf_when_half_never_arrive():
-    run = lambda seed, values: [{"seed": seed, "labels": 10 * (i + 1), "accuracy": v} for i, v in enumerate(values)]
+    run = lambda seed, values: [
+        {"seed": seed, "labels": 10 * (i + 1), "accuracy": v} for i, v in enumerate(values)
+    ]
     assert pictures.needed(run(0, [0.5, 0.9]) + run(1, [0.9, 0.9]) + run(2, [0.1, 0.2]), 0.9) == 20
     assert pictures.needed(run(0, [0.9, 0.9]) + run(1, [0.1, 0.2]), 0.9) == np.inf
 
@@ -90,7 +126,10 @@ def test_end_labels_do_not_overlap():
     assert np.mean(moved) == pytest.approx(np.mean([0.5, 0.51, 0.1, 0.5]))
     ax = pictures.plot_learning_curves(made_up_records())
     ax.figure.canvas.draw()
-    boxes = sorted((matplotlib.text.Text.get_window_extent(text) for text in by_gid(ax, "end")), key=lambda box: box.y0)
+    boxes = sorted(
+        (matplotlib.text.Text.get_window_extent(text) for text in by_gid(ax, "end")),
+        key=lambda box: box.y0,
+    )
     assert all(below.y1 <= above.y0 + 2 for below, above in itertools.pairwise(boxes))
 
 
@@ -118,12 +157,16 @@ def test_score_histogram_marks_picks_and_bounds():
     scores = np.random.default_rng(0).gamma(1.2, 0.2, 5000).clip(0, 2)
     scores[7] = -np.inf  # labeled already
     rows = np.argsort(-scores)[:10]
-    ax = pictures.plot_score_histogram(scores, rows, bounds={"ln C": np.log(10), "ln K": np.log(100)})
+    ax = pictures.plot_score_histogram(
+        scores, rows, bounds={"ln C": np.log(10), "ln K": np.log(100)}
+    )
     assert ax.get_yscale() == "log"
     (picks,) = by_gid(ax, "picks")
     np.testing.assert_allclose(picks.get_xdata(), scores[rows])
     assert sum(bar.get_height() for bar in ax.patches) == 4999
-    near = [name for name, x in (("ln C", np.log(10)), ("ln K", np.log(100))) if x <= 1.3 * scores.max()]
+    near = [
+        name for name, x in (("ln C", np.log(10)), ("ln K", np.log(100))) if x <= 1.3 * scores.max()
+    ]
     assert len(by_gid(ax, "bound")) == len(near) == 1
     assert any(text.get_text() == "ln C = 2.30" for text in ax.texts)
     assert "ln K = 4.61" in by_gid(ax, "far")[0].get_text()
@@ -144,7 +187,10 @@ def test_picks_stand_in_rows_and_the_wrong_ones_have_red_borders():
     assert [line[0].get_ylabel() for line in grid] == ["BALD", "BatchBALD"]
     for line, (images, scores, true, predicted) in zip(grid, rows.values(), strict=True):
         for i in range(len(images)):
-            assert line[i].get_xlabel() == f"score {scores[i]:.2f}\ntrue {true[i]}\nsays {predicted[i]}"
+            assert (
+                line[i].get_xlabel()
+                == f"score {scores[i]:.2f}\ntrue {true[i]}\nsays {predicted[i]}"
+            )
             assert line[i].get_title() == str(i + 1)
             red, green, _, _ = line[i].spines["left"].get_edgecolor()
             assert (red > 0.7 and green < 0.1) == (true[i] != predicted[i])
@@ -154,7 +200,9 @@ def test_picks_stand_in_rows_and_the_wrong_ones_have_red_borders():
 def test_picks_take_one_row_and_class_names():
     images, scores, true, predicted = made_up_picks(0, 4)
     names = [f"class {i}" for i in range(10)]
-    figure = pictures.plot_picks(images, scores, true, predicted, title="t", names=names, row_titles=["BALD"])
+    figure = pictures.plot_picks(
+        images, scores, true, predicted, title="t", names=names, row_titles=["BALD"]
+    )
     assert f"true class {true[0]}" in figure.axes[0].get_xlabel()
     assert figure.axes[0].get_ylabel() == "BALD"
     with pytest.raises(ValueError, match="row_titles"):
@@ -180,14 +228,25 @@ def test_the_history_shows_what_varied_and_what_was_kept():
     rng = np.random.default_rng(0)
     rounds = np.repeat(np.arange(5), 4)
     columns = {
-        "round": rounds, "learning_rate": 10 ** rng.uniform(-3, -2, 20), "warmup": rng.uniform(0, 0.2, 20), "prior_scale": np.ones(20), "loss": rng.uniform(1, 2, 20),
-        "difference": np.where(rounds == 3, np.inf, rng.normal(size=20)), "error": np.ones(20), "folds": np.full(20, 3), "chosen": np.arange(20) % 4 == 1}
+        "round": rounds,
+        "learning_rate": 10 ** rng.uniform(-3, -2, 20),
+        "warmup": rng.uniform(0, 0.2, 20),
+        "prior_scale": np.ones(20),
+        "loss": rng.uniform(1, 2, 20),
+        "difference": np.where(rounds == 3, np.inf, rng.normal(size=20)),
+        "error": np.ones(20),
+        "folds": np.full(20, 3),
+        "chosen": np.arange(20) % 4 == 1,
+    }
     columns["loss"][rounds == 3] = np.inf
     figure = pictures.plot_history(columns)
     assert [ax.get_ylabel() for ax in figure.axes] == ["learning rate", "warmup", "out-of-fold NLL"]
     assert [ax.get_yscale() for ax in figure.axes] == ["log", "linear", "log"]
     rate = figure.axes[0]
-    assert len(rate.collections[0].get_offsets()) == 20 and len(figure.axes[2].collections[0].get_offsets()) == 16
+    assert (
+        len(rate.collections[0].get_offsets()) == 20
+        and len(figure.axes[2].collections[0].get_offsets()) == 16
+    )
     np.testing.assert_array_equal(rate.lines[0].get_ydata(), columns["learning_rate"][1::4])
     with pytest.raises(ValueError, match="empty"):
         pictures.plot_history({name: values[:0] for name, values in columns.items()})
@@ -213,10 +272,20 @@ def test_a_picture_is_drawn_where_asked_and_saved(tmp_path):
 
 
 def test_panels_have_one_line_per_strategy_and_their_axes():
-    records = [{"strategy": s, "seed": seed, "labels": n, "error": 1.0 / n, "seconds": 0.1 * n} for s in ("fresh", "online") for seed in range(2) for n in (10, 20)]
-    figure = pictures.plot_panels(records, {"error": "test RMSE", "seconds": "seconds"}, logarithmic=("seconds",))
+    records = [
+        {"strategy": s, "seed": seed, "labels": n, "error": 1.0 / n, "seconds": 0.1 * n}
+        for s in ("fresh", "online")
+        for seed in range(2)
+        for n in (10, 20)
+    ]
+    figure = pictures.plot_panels(
+        records, {"error": "test RMSE", "seconds": "seconds"}, logarithmic=("seconds",)
+    )
     left, right = figure.axes
-    assert [line.get_label() for line in left.lines] == ["fresh", "online"] and (left.get_yscale(), right.get_yscale()) == ("linear", "log")
+    assert [line.get_label() for line in left.lines] == ["fresh", "online"] and (
+        left.get_yscale(),
+        right.get_yscale(),
+    ) == ("linear", "log")
     np.testing.assert_allclose(right.lines[0].get_ydata(), [1.0, 2.0])
     with pytest.raises(ValueError, match="empty"):
         pictures.plot_panels([], {"error": "x"})

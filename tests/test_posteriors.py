@@ -31,12 +31,17 @@ from bayesal.predictives import Predictive
 
 
 @every_posterior
-@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(64, marks=pytest.mark.slow), POOL])
+@pytest.mark.parametrize(
+    "chunk",
+    [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(64, marks=pytest.mark.slow), POOL],
+)
 def test_a_draw_is_one_function(case, chunk):
     model, (x, _) = predictive(case), problem()
     rows = {1: 14, 7: 126}.get(chunk, POOL)  # whole chunks
     parts = [model(x[i : i + chunk]) for i in range(0, rows, chunk)]
-    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), model(x)[:, :rows], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        jnp.concatenate(parts, axis=1), model(x)[:, :rows], rtol=1e-5, atol=1e-5
+    )
 
 
 @every_posterior
@@ -76,7 +81,15 @@ def test_padding_and_capacity_change_nothing(case, garbage):
     _, padded, padded_info = fit(case, long, short)
     if case.grows:
         close(weights(exact), weights(padded), 1e-6)
-        exact, padded = (Predictive(case.posterior, s, case.posterior.draw(jax.random.key(2), s, case.draws), jnp.float32(1.0))(problem()[0]) for s in (exact, padded))
+        exact, padded = (
+            Predictive(
+                case.posterior,
+                s,
+                case.posterior.draw(jax.random.key(2), s, case.draws),
+                jnp.float32(1.0),
+            )(problem()[0])
+            for s in (exact, padded)
+        )
         close(exact, padded, 1e-4)
     else:
         close(case.settled(exact), case.settled(padded), case.near)
@@ -106,7 +119,17 @@ def test_the_key_fixes_the_draws(case):
 def test_jit_changes_nothing(case):
     x = jnp.asarray(problem()[0])
     model = predictive(case)
-    eager = np.stack([[case.posterior.apply(model.state, jax.tree.map(lambda a, k=k: a[k], model.draws), xi) for xi in x[:3]] for k in range(2)])
+    eager = np.stack(
+        [
+            [
+                case.posterior.apply(
+                    model.state, jax.tree.map(lambda a, k=k: a[k], model.draws), xi
+                )
+                for xi in x[:3]
+            ]
+            for k in range(2)
+        ]
+    )
     np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(model, x)[:2, :3], eager, atol=1e-5)
 
 
@@ -140,7 +163,9 @@ def test_embeddings_are_one_row_per_point(case):
         return
     features = model.embed(x)
     assert features.ndim == 2 and features.shape[0] == POOL
-    np.testing.assert_allclose(features[:5], model.embed(x[:5]), atol=1e-5)  # as exact as predictions: products of other shapes round otherwise
+    np.testing.assert_allclose(
+        features[:5], model.embed(x[:5]), atol=1e-5
+    )  # as exact as predictions: products of other shapes round otherwise
 
 
 @every_posterior
@@ -149,14 +174,27 @@ def test_hyperparameters_are_data(case):
     fit(case, labeled())
     traced = run._cache_size()
     for steps, rate, speed in ((3, 0.1, 1e-3), (7, 0.5, 1e-2)):
-        shares = dict.fromkeys(("dropout", "warmup", "final_rate", "label_smoothing"), jnp.float32(rate))
-        fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(steps), learning_rate=jnp.float32(speed), **shares))
+        shares = dict.fromkeys(
+            ("dropout", "warmup", "final_rate", "label_smoothing"), jnp.float32(rate)
+        )
+        fit(
+            case,
+            labeled(),
+            HPARAMS._replace(steps=jnp.int32(steps), learning_rate=jnp.float32(speed), **shares),
+        )
     assert run._cache_size() == traced
 
 
 @every_posterior
 def test_labels_are_smoothed_for_trained_networks_only(case):
-    plain, smooth = (fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(3), label_smoothing=jnp.float32(share)))[1] for share in (0.0, 0.5))
+    plain, smooth = (
+        fit(
+            case,
+            labeled(),
+            HPARAMS._replace(steps=jnp.int32(3), label_smoothing=jnp.float32(share)),
+        )[1]
+        for share in (0.0, 0.5)
+    )
     assert same(plain, smooth) != case.smooths
 
 
@@ -178,7 +216,11 @@ def test_a_non_finite_loss_is_reported_and_the_parameters_stay_finite(case):
 @pytest.mark.parametrize("speed", [1e30, np.inf])
 def test_a_diverged_fit_never_returns_non_finite_parameters(case, speed):
     for steps in (1, 30):  # the last step may be the first bad one
-        _, end, info = fit(case, labeled(), HPARAMS._replace(learning_rate=jnp.float32(speed), steps=jnp.int32(steps)))
+        _, end, info = fit(
+            case,
+            labeled(),
+            HPARAMS._replace(learning_rate=jnp.float32(speed), steps=jnp.int32(steps)),
+        )
         assert all(np.isfinite(a).all() for a in jax.tree.leaves(end))
         if steps > 1 or speed == np.inf:
             assert (np.asarray(info.failed_at) >= 0).all()
@@ -237,7 +279,12 @@ def two_things(w, x, key):
     return x @ w, x
 
 
-FACTORIES = {"point": posteriors.point, "mc_dropout": posteriors.mc_dropout, "ensemble": posteriors.ensemble, "variational": posteriors.variational}
+FACTORIES = {
+    "point": posteriors.point,
+    "mc_dropout": posteriors.mc_dropout,
+    "ensemble": posteriors.ensemble,
+    "variational": posteriors.variational,
+}
 
 
 @pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
@@ -248,7 +295,9 @@ def test_networks_of_other_outputs_are_refused_at_init(factory, traced):
         (several_rows, checks.WrongShape, rf"\(2, {CLASSES}\)"),
         (two_things, checks.WrongShape, rf"\(\({CLASSES},\), \({FEATURES},\)\)"),
     ):
-        posterior = factory(networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply))
+        posterior = factory(
+            networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply)
+        )
         init = jax.jit(posterior.init) if traced else posterior.init
         with pytest.raises(error, match=match) as caught:
             init(jax.random.key(0), jnp.zeros(FEATURES))
@@ -262,14 +311,23 @@ def test_outputs_that_only_look_like_probabilities_pass():
         (lambda w, x, key: jax.nn.log_softmax(x @ w), {}),
         (lambda w, x, key: jax.nn.softmax(x @ w)[:2], {"likelihood": likelihoods.gaussian()}),
     ):
-        posteriors.point(networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply), **options).init(jax.random.key(0), jnp.zeros(FEATURES))
-    tokens = networks.from_functions(lambda key, x: jnp.ones((50, CLASSES)), lambda table, x, key: table[x].sum(0))
+        posteriors.point(
+            networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply), **options
+        ).init(jax.random.key(0), jnp.zeros(FEATURES))
+    tokens = networks.from_functions(
+        lambda key, x: jnp.ones((50, CLASSES)), lambda table, x, key: table[x].sum(0)
+    )
     posteriors.point(tokens).init(jax.random.key(0), jnp.zeros(FEATURES, jnp.int32))
 
 
 def depths(program: str) -> list[int]:
     """In how many loops each matrix product of a compiled program stands, read off its text."""
-    blocks = {m[1]: m[0] for m in re.finditer(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\n\}", program, re.MULTILINE | re.DOTALL)}
+    blocks = {
+        m[1]: m[0]
+        for m in re.finditer(
+            r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\n\}", program, re.MULTILINE | re.DOTALL
+        )
+    }
     found = []
 
     def visit(name, depth):
@@ -284,12 +342,16 @@ def depths(program: str) -> list[int]:
 
 @pytest.mark.skipif(not chunks.on_cpu(), reason="the loop over draws is that of the CPU")
 def test_what_stands_before_the_first_dropout_is_computed_once():
-    """The compiler lifts it out of the loop over draws: two products of the MLP, one of them in no loop (or in that over chunks alone)."""
+    """The compiler lifts it out of the loop over draws: two products of the MLP, one of them in no
+    loop (or in that over chunks alone).
+    """
     case = next(case for case in POSTERIORS if case.name == "mc_dropout")
     model = predictive(case)
 
     def program(ask, rows):
-        bound = lambda state, draws, x: ask(Predictive(case.posterior, state, draws, jnp.float32(1.0)), x)
+        bound = lambda state, draws, x: ask(
+            Predictive(case.posterior, state, draws, jnp.float32(1.0)), x
+        )
         x = jax.ShapeDtypeStruct((rows, FEATURES), jnp.float32)
         return jax.jit(bound).lower(model.state, model.draws, x).compile().as_text()
 

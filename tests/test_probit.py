@@ -29,7 +29,9 @@ STANDARD = np.linspace(-9, 9, 3601)
 
 
 def by_quadrature(mean, variance):
-    """H[E p] - E H[p] by the trapezoid rule: over f where the prior is wide, over the prior's own scale where it is narrow."""
+    """H[E p] - E H[p] by the trapezoid rule: over f where the prior is wide, over the prior's own
+    scale where it is narrow.
+    """
     scale = math.sqrt(variance)
     total = entropy(np.array(mean / math.sqrt(variance + 1)))
     if scale > 1:
@@ -40,16 +42,25 @@ def by_quadrature(mean, variance):
 
 
 def test_within_three_thousandths_of_a_bit_of_quadrature():  # TRAPS 29
-    means, variances = (a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 21), 10.0 ** np.linspace(-6, 4, 11)))
+    means, variances = (
+        a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 21), 10.0 ** np.linspace(-6, 4, 11))
+    )
     want = np.array([by_quadrature(*pair) for pair in zip(means, variances, strict=True)])
     got = np.asarray(probit.bald(means.astype(np.float32), variances.astype(np.float32)))
     assert np.abs(got - want).max() < 0.003 * math.log(2)
-    assert want.min() > -1e-9 and want.max() > 0.65  # the grid reaches from nothing to nearly all there is
+    assert (
+        want.min() > -1e-9 and want.max() > 0.65
+    )  # the grid reaches from nothing to nearly all there is
 
 
 def by_hand(mean, variance):
     c = math.pi * math.log(2) / 2
-    known = math.log(2) * math.sqrt(c) * math.exp(-(mean**2) / (2 * (variance + c))) / math.sqrt(variance + c)
+    known = (
+        math.log(2)
+        * math.sqrt(c)
+        * math.exp(-(mean**2) / (2 * (variance + c)))
+        / math.sqrt(variance + c)
+    )
     return max(float(entropy(np.array(mean / math.sqrt(variance + 1)))) - known, 0.0)
 
 
@@ -60,10 +71,14 @@ def test_bald_against_its_formula_its_bounds_and_its_symmetry(seed):
     mean[:4], variance[:4] = (0, 300, -300, 1e6), (1e-8, 1e-8, 1e8, 1.0)
     mean, variance = mean.astype(np.float32), variance.astype(np.float32)
     got = np.asarray(probit.bald(mean, variance))
-    np.testing.assert_allclose(got, [by_hand(float(m), float(v)) for m, v in zip(mean, variance, strict=True)], atol=1e-6)
+    np.testing.assert_allclose(
+        got, [by_hand(float(m), float(v)) for m, v in zip(mean, variance, strict=True)], atol=1e-6
+    )
     assert got.min() >= 0 and got.max() <= np.float32(math.log(2))
     assert np.array_equal(probit.bald(-mean, variance), got)
-    np.testing.assert_allclose(probit.bald(mean.reshape(4, 8), variance.reshape(4, 8)).reshape(-1), got, atol=1e-6)
+    np.testing.assert_allclose(
+        probit.bald(mean.reshape(4, 8), variance.reshape(4, 8)).reshape(-1), got, atol=1e-6
+    )
 
 
 def test_more_variance_tells_more_and_gradients_are_finite():  # TRAPS 2
@@ -83,14 +98,22 @@ def test_preference_is_bald_of_the_difference_and_symmetric(seed):
     contrast = np.eye(6)[pairs[:, 0]] - np.eye(6)[pairs[:, 1]]
     spread = np.einsum("pi,ij,pj->p", contrast, cov.astype(np.float64), contrast)
     got = np.asarray(probit.preference(mean, cov, pairs))
-    np.testing.assert_allclose(got, [by_hand(float(d), float(v)) for d, v in zip(contrast @ mean, spread, strict=True)], atol=1e-4)
+    np.testing.assert_allclose(
+        got,
+        [by_hand(float(d), float(v)) for d, v in zip(contrast @ mean, spread, strict=True)],
+        atol=1e-4,
+    )
     assert np.array_equal(probit.preference(mean, cov, pairs[:, ::-1]), got)
 
 
 def test_items_that_are_copies_tell_nothing():
-    same = probit.preference(np.ones(3, np.float32), np.full((3, 3), 7.0, np.float32), np.array([[0, 1], [1, 2]]))
+    same = probit.preference(
+        np.ones(3, np.float32), np.full((3, 3), 7.0, np.float32), np.array([[0, 1], [1, 2]])
+    )
     assert np.allclose(same, 0, atol=1e-6)
-    myself = jax.jit(lambda pairs: probit.preference(jnp.ones(3), 7 * jnp.eye(3), pairs))(jnp.array([[1, 1]]))
+    myself = jax.jit(lambda pairs: probit.preference(jnp.ones(3), 7 * jnp.eye(3), pairs))(
+        jnp.array([[1, 1]])
+    )
     assert abs(float(myself[0])) < 1e-6
     assert probit.preference(jnp.ones(3), jnp.eye(3), jnp.zeros((0, 2), int)).shape == (0,)
 
@@ -101,22 +124,56 @@ MEAN, COV, PAIRS = np.zeros(3, np.float32), np.eye(3, dtype=np.float32), np.arra
 @pytest.mark.parametrize(
     ("error", "argument", "rows", "call"),
     [
-        (checks.OutOfRange, "variance", [1], lambda: probit.bald(MEAN, np.array([1, 0, 1], np.float32))),
-        (checks.OutOfRange, "variance", [2], lambda: probit.bald(MEAN, np.array([1, 1, -1], np.float32))),
+        (
+            checks.OutOfRange,
+            "variance",
+            [1],
+            lambda: probit.bald(MEAN, np.array([1, 0, 1], np.float32)),
+        ),
+        (
+            checks.OutOfRange,
+            "variance",
+            [2],
+            lambda: probit.bald(MEAN, np.array([1, 1, -1], np.float32)),
+        ),
         (checks.NonFinite, "mean", [0, 1, 2], lambda: probit.bald(MEAN * np.nan, MEAN + 1)),
         (checks.WrongShape, "variance", [], lambda: probit.bald(MEAN, MEAN[:1] + 1)),
         (checks.WrongShape, "mean", [], lambda: probit.bald(0.0, 1.0)),
-        (checks.WrongIndex, "pairs", [1], lambda: probit.preference(MEAN, COV, np.array([[0, 1], [2, 2]]))),
+        (
+            checks.WrongIndex,
+            "pairs",
+            [1],
+            lambda: probit.preference(MEAN, COV, np.array([[0, 1], [2, 2]])),
+        ),
         (checks.WrongIndex, "pairs", [0], lambda: probit.preference(MEAN, COV, np.array([[0, 3]]))),
-        (checks.WrongIndex, "pairs", [0], lambda: probit.preference(MEAN, COV, np.array([[-1, 1]]))),
+        (
+            checks.WrongIndex,
+            "pairs",
+            [0],
+            lambda: probit.preference(MEAN, COV, np.array([[-1, 1]])),
+        ),
         (checks.WrongShape, "pairs", [], lambda: probit.preference(MEAN, COV, PAIRS.astype(float))),
         (checks.WrongShape, "pairs", [], lambda: probit.preference(MEAN, COV, PAIRS[0])),
         (checks.WrongShape, "cov", [], lambda: probit.preference(MEAN, COV[:2], PAIRS)),
-        (checks.OutOfRange, "cov", [0, 2], lambda: probit.preference(MEAN, COV + np.eye(3, k=2, dtype=np.float32), PAIRS)),
-        (checks.OutOfRange, "cov", [0, 1], lambda: probit.preference(MEAN, COV + 2 * (1 - COV) * np.eye(3)[[1, 0, 2]], PAIRS)),
+        (
+            checks.OutOfRange,
+            "cov",
+            [0, 2],
+            lambda: probit.preference(MEAN, COV + np.eye(3, k=2, dtype=np.float32), PAIRS),
+        ),
+        (
+            checks.OutOfRange,
+            "cov",
+            [0, 1],
+            lambda: probit.preference(MEAN, COV + 2 * (1 - COV) * np.eye(3)[[1, 0, 2]], PAIRS),
+        ),
     ],
 )
 def test_anything_else_is_refused_by_name(error, argument, rows, call):
     with pytest.raises(error) as caught:
         as_users_do(call)()
-    assert caught.value.argument == argument and caught.value.rows.tolist() == rows and f"`{argument}`" in str(caught.value)
+    assert (
+        caught.value.argument == argument
+        and caught.value.rows.tolist() == rows
+        and f"`{argument}`" in str(caught.value)
+    )

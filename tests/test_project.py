@@ -1,4 +1,6 @@
-"""The shape of the project: who may import whom, what is documented, how long a file may get. Read from the source; nothing is imported."""
+"""The shape of the project: who may import whom, what is documented, how long a file may get. Read
+from the source; nothing is imported.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Each room may import the rooms of every line above its own, and itself. A new room gets its place here.
+# Each room may import the rooms of every line above its own, and itself. A new room gets its place
+# here.
 LAYERS = (
     {"types", "chunks"},
     {"maths"},
@@ -24,13 +27,25 @@ LAYERS = (
     {"checkpoint", "adapters"},
     {"__init__"},
 )
-MAY_IMPORT = {room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms}
+MAY_IMPORT = {
+    room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms
+}
 
 # A package's places; `()` is nowhere: scikit-learn's models are asked by their verbs.
 THIRD_PARTY = {
-    "flax": ("bayesal/networks/",), "optax": ("bayesal/training.py",), "numpyro": ("bayesal/posteriors/",), "equinox": ("bayesal/networks/",),
-    "torch": ("bayesal/adapters/",), "sklearn": ()}
-LATE = ("matplotlib", "numpyro", "torch", "equinox")  # optional, or slow to come: imported inside functions
+    "flax": ("bayesal/networks/",),
+    "optax": ("bayesal/training.py",),
+    "numpyro": ("bayesal/posteriors/",),
+    "equinox": ("bayesal/networks/",),
+    "torch": ("bayesal/adapters/",),
+    "sklearn": (),
+}
+LATE = (
+    "matplotlib",
+    "numpyro",
+    "torch",
+    "equinox",
+)  # optional, or slow to come: imported inside functions
 NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
 MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
 
@@ -38,7 +53,9 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def sources(*folders: str) -> list[str]:
-    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(
+        str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")
+    )
 
 
 def parsed(path: str) -> ast.Module:
@@ -46,18 +63,27 @@ def parsed(path: str) -> ast.Module:
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and full dotted name of everything a tree imports: `from a import b` gives `a.b`, a relative import keeps its dots."""
+    """Line and full dotted name of everything a tree imports: `from a import b` gives `a.b`, a
+    relative import keeps its dots.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from ((node.lineno, "." * node.level + f"{node.module or ''}.{alias.name}") for alias in node.names)
+            yield from (
+                (node.lineno, "." * node.level + f"{node.module or ''}.{alias.name}")
+                for alias in node.names
+            )
 
 
 def used(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Imports, and attributes reached from a name as `jax.core` is after `import jax`."""
     yield from imported(tree)
-    yield from ((node.lineno, ast.unparse(node)) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    yield from (
+        (node.lineno, ast.unparse(node))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+    )
 
 
 def under(name: str, package: str) -> bool:
@@ -73,7 +99,11 @@ def layer_faults(path: str, source: str) -> set[str]:
     tree, room = ast.parse(source), room_of(path)
     if room not in MAY_IMPORT:
         return {f"{path}: `{room}` has no place in LAYERS of tests/test_project.py"}
-    faults = {f"{path}:{line}: `{name}` is never to be used" for line, name in used(tree) if any(under(name, bad) for bad in NEVER)}
+    faults = {
+        f"{path}:{line}: `{name}` is never to be used"
+        for line, name in used(tree)
+        if any(under(name, bad) for bad in NEVER)
+    }
     for line, name in imported(tree):
         parts = name.split(".")
         if name.startswith("."):
@@ -81,25 +111,48 @@ def layer_faults(path: str, source: str) -> set[str]:
         elif parts[0] == "bayesal" and (len(parts) == 1 or parts[1] not in MAY_IMPORT[room]):
             faults.add(f"{path}:{line}: `{room}` may not import `{name}`")
         elif not path.startswith(THIRD_PARTY.get(parts[0], "")):
-            faults.add(f"{path}:{line}: `{parts[0]}` may be imported only in {', '.join(THIRD_PARTY[parts[0]]) or 'no file'}")
-    inside = {node for function in ast.walk(tree) if isinstance(function, FUNCTION) for node in ast.walk(function)}
+            faults.add(
+                f"{path}:{line}: `{parts[0]}` may be imported only in "
+                f"{', '.join(THIRD_PARTY[parts[0]]) or 'no file'}"
+            )
+    inside = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, FUNCTION)
+        for node in ast.walk(function)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom) and node not in inside:
-            faults |= {f"{path}:{line}: import {late} inside a function" for line, name in imported(node) for late in LATE if under(name, late)}
+            faults |= {
+                f"{path}:{line}: import {late} inside a function"
+                for line, name in imported(node)
+                for late in LATE
+                if under(name, late)
+            }
     return faults
 
 
 def private_faults(path: str, source: str) -> set[str]:
-    """What a file of `experiments/` or `notebooks/` takes from bayesal that is not public, or from JAX's inside."""
+    """What a file of `experiments/` or `notebooks/` takes from bayesal that is not public, or from
+    JAX's inside.
+    """
     tree = ast.parse(source)
-    private = {(line, name) for line, name in imported(tree) if under(name, "bayesal") and any(p.startswith("_") for p in name.split("."))}
+    private = {
+        (line, name)
+        for line, name in imported(tree)
+        if under(name, "bayesal") and any(p.startswith("_") for p in name.split("."))
+    }
     private |= {(line, name) for line, name in used(tree) if any(under(name, bad) for bad in NEVER)}
     return {f"{path}:{line}: `{name}` is not public" for line, name in private}
 
 
 def undocumented(path: str) -> Iterator[str]:
     for node in parsed(path).body:
-        if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith("_") and not ast.get_docstring(node):
+        if (
+            isinstance(node, (*FUNCTION, ast.ClassDef))
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ):
             yield f"{path}:{node.lineno}: {node.name}"
 
 
@@ -141,7 +194,10 @@ def test_imports_follow_the_layers(path):
         ("bayesal/posteriors/svi.py", "from numpyro.infer import SVI"),
         ("bayesal/adapters/torch_modules.py", "import torch"),
         ("bayesal/scores.py", "def late():\n    import torch"),
-        ("bayesal/adapters/committee.py", "def late():\n    from sklearn.ensemble import RandomForestClassifier"),
+        (
+            "bayesal/adapters/committee.py",
+            "def late():\n    from sklearn.ensemble import RandomForestClassifier",
+        ),
         ("bayesal/networks/equinox_modules.py", "import equinox as eqx"),
         ("bayesal/nowhere.py", ""),
     ],
@@ -153,8 +209,15 @@ def test_the_layer_test_bites(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("bayesal/scores.py", "import jax.numpy as jnp\nfrom bayesal import checks, maths\nfrom bayesal.types import Key"),
-        ("bayesal/networks/reference.py", "from flax import nnx\nfrom bayesal.networks.adapters import from_nnx"),
+        (
+            "bayesal/scores.py",
+            "import jax.numpy as jnp\nfrom bayesal import checks, maths\nfrom bayesal.types "
+            "import Key",
+        ),
+        (
+            "bayesal/networks/reference.py",
+            "from flax import nnx\nfrom bayesal.networks.adapters import from_nnx",
+        ),
         ("bayesal/training.py", "import optax"),
         ("bayesal/adapters/torch_modules.py", "def late():\n    import torch"),
         ("bayesal/networks/equinox_modules.py", "def late():\n    import equinox as eqx"),
@@ -168,10 +231,18 @@ def test_the_layer_test_lets_the_allowed_pass(path, source):
 
 def test_experiments_and_notebooks_use_public_names_only():
     paths = sources("experiments", "notebooks")
-    faults = {fault for path in paths for fault in private_faults(path, (ROOT / path).read_text(encoding="utf-8"))}
+    faults = {
+        fault
+        for path in paths
+        for fault in private_faults(path, (ROOT / path).read_text(encoding="utf-8"))
+    }
     assert not faults
-    assert private_faults("x.py", "from bayesal.scores import _hidden") and private_faults("x.py", "import bayesal._inside")
-    assert not private_faults("x.py", "import bayesal\nfrom bayesal import scores\nfrom bayesal.select import top")
+    assert private_faults("x.py", "from bayesal.scores import _hidden") and private_faults(
+        "x.py", "import bayesal._inside"
+    )
+    assert not private_faults(
+        "x.py", "import bayesal\nfrom bayesal import scores\nfrom bayesal.select import top"
+    )
 
 
 def test_public_means_documented():

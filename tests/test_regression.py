@@ -33,7 +33,10 @@ HPARAMS = HParams(*(jnp.float32(v) for v in (1e-2, 1e-4, 0.1, 1.0)), jnp.int32(1
 
 
 def density(weights, means, variances, y):
-    return sum(w * math.exp(-((y - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v) for w, m, v in zip(weights, means, variances, strict=True))
+    return sum(
+        w * math.exp(-((y - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v)
+        for w, m, v in zip(weights, means, variances, strict=True)
+    )
 
 
 # predictions
@@ -41,16 +44,32 @@ def density(weights, means, variances, y):
 
 def test_densities_by_hand():
     for y in (-3.0, 0.0, 1.9):
-        assert_allclose(predictions.log_likelihood(MIXTURE, jnp.float32(y)), math.log(density([0.2, 0.8], [-1, 2], [0.5, 0.1], y)), rtol=1e-5)
-        assert_allclose(predictions.log_likelihood(Gaussian(jnp.float32(1.0), jnp.float32(4.0)), jnp.float32(y)), math.log(density([1], [1], [4], y)), rtol=1e-6)
+        assert_allclose(
+            predictions.log_likelihood(MIXTURE, jnp.float32(y)),
+            math.log(density([0.2, 0.8], [-1, 2], [0.5, 0.1], y)),
+            rtol=1e-5,
+        )
+        assert_allclose(
+            predictions.log_likelihood(
+                Gaussian(jnp.float32(1.0), jnp.float32(4.0)), jnp.float32(y)
+            ),
+            math.log(density([1], [1], [4], y)),
+            rtol=1e-6,
+        )
 
 
 @pytest.mark.parametrize("variance", [1e-8, 1.0, 1e8])
 def test_a_density_integrates_to_one(variance):  # TRAPS 31
     y = np.linspace(-40, 40, 8001) * math.sqrt(variance)
-    one = Mixture(jnp.log(jnp.full(2, 0.5)), jnp.array([-1.0, 1.0]) * variance**0.5, jnp.full(2, variance))
+    one = Mixture(
+        jnp.log(jnp.full(2, 0.5)), jnp.array([-1.0, 1.0]) * variance**0.5, jnp.full(2, variance)
+    )
     for prediction in (Gaussian(jnp.zeros(()), jnp.float32(variance)), one):
-        p = np.exp(np.asarray(predictions.log_likelihood(prediction, jnp.asarray(y, jnp.float32)), np.float64))
+        p = np.exp(
+            np.asarray(
+                predictions.log_likelihood(prediction, jnp.asarray(y, jnp.float32)), np.float64
+            )
+        )
         assert_allclose(np.trapezoid(p, y), 1.0, rtol=1e-4)
 
 
@@ -59,7 +78,9 @@ def test_moments_of_a_mixture_are_those_of_its_density():
     p = np.array([density([0.2, 0.8], [-1, 2], [0.5, 0.1], v) for v in y])
     mean = np.trapezoid(p * y, y)
     found = predictions.moments(MIXTURE)
-    assert_allclose([found.mean, found.variance], [mean, np.trapezoid(p * (y - mean) ** 2, y)], rtol=1e-5)
+    assert_allclose(
+        [found.mean, found.variance], [mean, np.trapezoid(p * (y - mean) ** 2, y)], rtol=1e-5
+    )
     noise, spread = predictions.decompose(MIXTURE)
     assert_allclose([noise, spread], [0.2 * 0.5 + 0.8 * 0.1, 0.2 * 0.8 * 9], rtol=1e-6)
 
@@ -69,13 +90,20 @@ def test_the_average_over_draws_has_the_mixtures_moments():
     found = predictions.average(draws)
     assert_allclose([found.mean[0], found.variance[0]], [1.5, 1.5 + 2.25])
     of_mixtures = Mixture(*(jnp.stack([a, a])[:, None] for a in MIXTURE))
-    assert_allclose(predictions.average(of_mixtures).variance[0], predictions.moments(MIXTURE).variance, rtol=1e-6)
+    assert_allclose(
+        predictions.average(of_mixtures).variance[0],
+        predictions.moments(MIXTURE).variance,
+        rtol=1e-6,
+    )
 
 
 def test_tempering_is_a_power_of_the_density():
     y = jnp.linspace(-8.0, 8.0, 2001)
     sharp = predictions.temper(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), jnp.float32(3.0))
-    power = np.exp(np.asarray(predictions.log_likelihood(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), y)) / 3.0)
+    power = np.exp(
+        np.asarray(predictions.log_likelihood(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), y))
+        / 3.0
+    )
     power /= np.trapezoid(power, y)
     assert_allclose(np.exp(predictions.log_likelihood(sharp, y)), power, atol=2e-3)
 
@@ -91,7 +119,11 @@ def test_classes_are_what_they_were():
 
 
 def test_outputs_of_the_wrong_number_are_refused():
-    for likelihood in (likelihoods.gaussian(), likelihoods.gaussian(noise=0.1), likelihoods.mixture(3)):
+    for likelihood in (
+        likelihoods.gaussian(),
+        likelihoods.gaussian(noise=0.1),
+        likelihoods.mixture(3),
+    ):
         with pytest.raises(checks.WrongShape, match=f"{likelihood.outputs} outputs") as caught:
             likelihood.predict(jnp.zeros(4))
         assert caught.value.argument == "network"
@@ -108,7 +140,9 @@ def test_variances_are_positive_and_slopes_finite_at_any_output():
         value, slope = jax.value_and_grad(loss)(jnp.array([1.0, raw]))
         assert np.isfinite(value) and np.isfinite(slope).all()
         assert likelihoods.gaussian().predict(jnp.array([0.0, raw])).variance > 0
-        mixed = jax.grad(lambda out: likelihoods.loss(likelihoods.mixture(2), out, jnp.float32(0.3)))(jnp.array([1.0, -1.0, 0.0, 0.0, raw, raw]))
+        mixed = jax.grad(
+            lambda out: likelihoods.loss(likelihoods.mixture(2), out, jnp.float32(0.3))
+        )(jnp.array([1.0, -1.0, 0.0, 0.0, raw, raw]))
         assert np.isfinite(mixed).all()
 
 
@@ -116,9 +150,15 @@ def test_center_and_scale_are_an_affine_change_of_unit():
     plain, moved = likelihoods.gaussian(), likelihoods.gaussian(center=10.0, scale=4.0)
     outputs = jnp.array([0.3, -0.2])
     assert_allclose(moved.predict(outputs).mean, 10 + 4 * plain.predict(outputs).mean)
-    assert_allclose(moved.predict(outputs).variance, 16 * plain.predict(outputs).variance, rtol=1e-6)
+    assert_allclose(
+        moved.predict(outputs).variance, 16 * plain.predict(outputs).variance, rtol=1e-6
+    )
     y = jnp.float32(0.7)
-    assert_allclose(likelihoods.loss(moved, outputs, 10 + 4 * y), likelihoods.loss(plain, outputs, y) + math.log(4.0), rtol=1e-5)
+    assert_allclose(
+        likelihoods.loss(moved, outputs, 10 + 4 * y),
+        likelihoods.loss(plain, outputs, y) + math.log(4.0),
+        rtol=1e-5,
+    )
 
 
 # metrics
@@ -131,9 +171,18 @@ def test_metrics_by_hand_and_what_they_refuse():
     by_hand = -(math.log(density([1], [1], [1], 2.0)) + math.log(density([1], [3], [4], 0.0))) / 2
     assert_allclose(metrics.density_nll(prediction, y), by_hand, rtol=1e-6)
     draws = Gaussian(jnp.array([[1.0, 3.0], [0.0, 1.0]]), jnp.array([[1.0, 4.0], [2.0, 1.0]]))
-    both = -(math.log(density([0.5, 0.5], [1, 0], [1, 2], 2.0)) + math.log(density([0.5, 0.5], [3, 1], [4, 1], 0.0))) / 2
+    both = (
+        -(
+            math.log(density([0.5, 0.5], [1, 0], [1, 2], 2.0))
+            + math.log(density([0.5, 0.5], [3, 1], [4, 1], 0.0))
+        )
+        / 2
+    )
     assert_allclose(metrics.density_nll(draws, y), both, rtol=1e-6)
-    for wrong, error in ((np.array([1.0, np.nan]), checks.WrongLabel), (np.zeros(3), checks.WrongLabel)):
+    for wrong, error in (
+        (np.array([1.0, np.nan]), checks.WrongLabel),
+        (np.zeros(3), checks.WrongLabel),
+    ):
         with pytest.raises(error, match="`y`"):
             metrics.rmse(prediction, wrong)
     with pytest.raises(checks.WrongType, match="`prediction`"):
@@ -147,14 +196,23 @@ def wave(rows, seed=0):
     """A curve whose noise grows to the right."""
     random = np.random.default_rng(seed)
     x = random.uniform(-2, 2, (rows, 1)).astype(np.float32)
-    return x, (np.sin(2 * x[:, 0]) + (0.05 + 0.15 * (x[:, 0] > 0)) * random.normal(size=rows)).astype(np.float32)
+    return x, (
+        np.sin(2 * x[:, 0]) + (0.05 + 0.15 * (x[:, 0] > 0)) * random.normal(size=rows)
+    ).astype(np.float32)
 
 
 X, Y = wave(200)
 POSTERIOR = posteriors.mc_dropout(networks.mlp(1, 2, (32,)), likelihood=likelihoods.gaussian())
 RETUNED = bayesal.learner(
-    POSTERIOR, acquire.top(gaussian.bald_moments), size=5, capacity=60, num_draws=8, hparams=HPARAMS,
-    retune=retune.population(2, retune.space(steps=(100, 150)), proposer=retune.nearby()), calibrate=calibrate.variance())
+    POSTERIOR,
+    acquire.top(gaussian.bald_moments),
+    size=5,
+    capacity=60,
+    num_draws=8,
+    hparams=HPARAMS,
+    retune=retune.population(2, retune.space(steps=(100, 150)), proposer=retune.nearby()),
+    calibrate=calibrate.variance(),
+)
 
 
 @pytest.fixture(scope="module")
@@ -176,28 +234,49 @@ def test_the_loop_runs_on_real_labels(state):
 
 
 def test_a_batch_by_its_determinant_is_that_of_all_predictions_in_any_chunks(state):
-    model, free = bayesal.predictive(POSTERIOR, state, 8), jnp.ones(200, bool).at[jnp.arange(40)].set(False)
+    model, free = (
+        bayesal.predictive(POSTERIOR, state, 8),
+        jnp.ones(200, bool).at[jnp.arange(40)].set(False),
+    )
     every = model(X)
     whole = select.log_det_gaussian(every.mean, every.variance.mean(0), 5, available=free)
-    picked = jax.jit(lambda model: acquire.log_det_gaussian(chunk=32)(jax.random.key(0), model, jnp.asarray(X), free, 5))(model)
+    picked = jax.jit(
+        lambda model: acquire.log_det_gaussian(chunk=32)(
+            jax.random.key(0), model, jnp.asarray(X), free, 5
+        )
+    )(model)
     assert picked.indices.tolist() == whole.indices.tolist() and picked.about is About.FUNCTION
     assert_allclose(picked.scores, whole.scores, rtol=1e-3)
 
 
 def test_real_labels_are_calibrated_out_of_fold(state):
     fitted = state.report.calibration
-    assert float(state.temperature) == float(fitted.temperature) != 1.0 and float(fitted.nll_after) <= float(fitted.nll_before)
-    plain = dataclasses.replace(bayesal.predictive(POSTERIOR, state, 8), temperature=jnp.float32(1.0))(X)
-    assert_allclose(bayesal.predictive(POSTERIOR, state, 8)(X).variance, plain.variance * state.temperature, rtol=1e-5)
+    assert float(state.temperature) == float(fitted.temperature) != 1.0 and float(
+        fitted.nll_after
+    ) <= float(fitted.nll_before)
+    plain = dataclasses.replace(
+        bayesal.predictive(POSTERIOR, state, 8), temperature=jnp.float32(1.0)
+    )(X)
+    assert_allclose(
+        bayesal.predictive(POSTERIOR, state, 8)(X).variance,
+        plain.variance * state.temperature,
+        rtol=1e-5,
+    )
 
 
 def test_labels_that_are_no_numbers_are_refused(state):
     ask = np.asarray(RETUNED.ask(state, X).indices)
-    for bad, match in ((np.array(["a"] * 5), "dtype"), (np.array([0.0, np.inf, 0, 0, 0]), "finite"), (np.zeros((5, 1)), "shape")):
+    for bad, match in (
+        (np.array(["a"] * 5), "dtype"),
+        (np.array([0.0, np.inf, 0, 0, 0]), "finite"),
+        (np.zeros((5, 1)), "shape"),
+    ):
         with pytest.raises(checks.WrongLabel, match=match):
             RETUNED.tell(state, X, ask, bad)
     with pytest.raises(checks.WrongType, match="calibrator") as caught:
-        bayesal.learner(POSTERIOR, acquire.uniform(), size=1, capacity=5, calibrate=calibrate.temperature())
+        bayesal.learner(
+            POSTERIOR, acquire.uniform(), size=1, capacity=5, calibrate=calibrate.temperature()
+        )
     assert caught.value.argument == "calibrate"
 
 
@@ -211,7 +290,9 @@ def test_scores_of_classes_do_not_take_numbers(state):
 
 
 def test_folds_are_dealt_evenly_along_the_label():
-    y = jnp.asarray(np.r_[np.random.default_rng(0).normal(size=20), np.full(10, np.nan)], jnp.float32)
+    y = jnp.asarray(
+        np.r_[np.random.default_rng(0).normal(size=20), np.full(10, np.nan)], jnp.float32
+    )
     split = folds.split(jax.random.key(0), Labeled(jnp.zeros((30, 1)), y, jnp.int32(20)), 4)
     order = np.asarray(y)[:20].argsort()
     for rows, valid in zip(split.test[:-1], split.test_valid[:-1], strict=True):
@@ -227,15 +308,24 @@ def fits():
         "known": (networks.mlp(1, 1, (32,)), likelihoods.gaussian(noise=0.15)),
         "shared": (networks.shared_noise(networks.mlp(1, 1, (32,))), likelihoods.gaussian()),
         "own": (networks.mlp(1, 2, (32,)), likelihoods.gaussian()),
-        "mixture": (networks.mlp(1, 6, (32,)), likelihoods.mixture(2))}
+        "mixture": (networks.mlp(1, 6, (32,)), likelihoods.mixture(2)),
+    }
     out = {}
     for name, (network, likelihood) in heads.items():
         posterior = posteriors.point(network, likelihood=likelihood)
         hparams = HPARAMS._replace(steps=jnp.int32(1500), dropout=jnp.float32(0.0))
-        fit = jax.jit(lambda key, data, posterior=posterior, hparams=hparams: posterior.fit(key, posterior.init(key, x[0]), data, hparams))
-        state, info = fit(jax.random.key(0), Labeled(jnp.asarray(x), jnp.asarray(y), jnp.int32(400)))
+        fit = jax.jit(
+            lambda key, data, posterior=posterior, hparams=hparams: posterior.fit(
+                key, posterior.init(key, x[0]), data, hparams
+            )
+        )
+        state, info = fit(
+            jax.random.key(0), Labeled(jnp.asarray(x), jnp.asarray(y), jnp.int32(400))
+        )
         assert int(info.failed_at) == -1
-        out[name] = jax.vmap(lambda xi, state=state, posterior=posterior: posterior.apply(state, jnp.zeros(()), xi))(X)
+        out[name] = jax.vmap(
+            lambda xi, state=state, posterior=posterior: posterior.apply(state, jnp.zeros(()), xi)
+        )(X)
     return out
 
 
@@ -252,6 +342,8 @@ def test_noise_is_learned_where_it_is(fits):
     loud = X[:, 0] > 0.3
     std = {name: np.sqrt(np.asarray(predictions.moments(p).variance)) for name, p in fits.items()}
     assert_allclose(std["known"], 0.15, rtol=1e-5)
-    assert np.ptp(std["shared"]) < 1e-6 and 0.1 < std["shared"][0] < 0.2  # sqrt of the mean of 0.05^2 and 0.2^2 is 0.146
+    assert (
+        np.ptp(std["shared"]) < 1e-6 and 0.1 < std["shared"][0] < 0.2
+    )  # sqrt of the mean of 0.05^2 and 0.2^2 is 0.146
     for name in ("own", "mixture"):
         assert 0.02 < np.median(std[name][quiet]) < 0.1 < np.median(std[name][loud]) < 0.3, name

@@ -21,9 +21,14 @@ each_score = pytest.mark.parametrize("name", SCORES)
 def bounds(name, draws, classes):
     few = min(draws, classes)
     return {
-        "entropy": (0, math.log(classes)), "expected_entropy": (0, math.log(classes)), "bald": (0, math.log(few)),
-        "least_confidence": (0, 1 - 1 / classes), "margin": (-1, 0), "variation_ratio": (0, 1 - 1 / few), "mean_std": (0, 0.5),
-    }[name]  # fmt: skip
+        "entropy": (0, math.log(classes)),
+        "expected_entropy": (0, math.log(classes)),
+        "bald": (0, math.log(few)),
+        "least_confidence": (0, 1 - 1 / classes),
+        "margin": (-1, 0),
+        "variation_ratio": (0, 1 - 1 / few),
+        "mean_std": (0, 0.5),
+    }[name]
 
 
 def planted(seed, shape):
@@ -38,7 +43,9 @@ def planted(seed, shape):
 
 @each_score
 @given(seed=st.integers(0, 2**31), shape=st.sampled_from(SHAPES))
-def test_against_the_oracle_at_the_edges_and_within_bounds(name, seed, shape):  # TRAPS 1, 3, 14, 29, 38
+def test_against_the_oracle_at_the_edges_and_within_bounds(
+    name, seed, shape
+):  # TRAPS 1, 3, 14, 29, 38
     log_p = planted(seed, shape)
     p = np.exp(log_p.astype(np.float64))
     got = np.asarray(SCORES[name](log_p))
@@ -52,7 +59,12 @@ def test_against_the_oracle_at_the_edges_and_within_bounds(name, seed, shape):  
 @each_score
 def test_a_thousand_classes(name):
     log_p, p = oracles.random_log_probs(1, (3, 4, 1000))
-    np.testing.assert_allclose(SCORES[name](log_p), [oracles.SCORES[name](p[:, i].tolist()) for i in range(4)], rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(
+        SCORES[name](log_p),
+        [oracles.SCORES[name](p[:, i].tolist()) for i in range(4)],
+        rtol=1e-5,
+        atol=2e-6,
+    )
 
 
 @each_score
@@ -70,7 +82,9 @@ def test_the_order_of_draws_classes_and_points_does_not_matter(name, seed):
 
 @each_score
 def test_the_gradient_is_finite_where_draws_are_certain(name):  # TRAPS 2
-    certain = jnp.stack([jnp.log(jnp.eye(3)), jnp.log(jnp.eye(3)), jnp.log(jnp.roll(jnp.eye(3), 1, axis=0))])
+    certain = jnp.stack(
+        [jnp.log(jnp.eye(3)), jnp.log(jnp.eye(3)), jnp.log(jnp.roll(jnp.eye(3), 1, axis=0))]
+    )
     near = jax.nn.log_softmax(jnp.where(jnp.isfinite(certain), 300.0, -300.0), axis=-1)
     for x in (certain, near):
         assert np.all(np.isfinite(jax.grad(lambda x: SCORES[name](x).sum())(x)))
@@ -82,7 +96,9 @@ def test_bits_do_not_depend_on_the_chunk(name):  # TRAPS 10
     pool = jnp.asarray(log_p)  # 100 points, 7 draws, 3 classes: points lead, as in a pool
     whole = np.asarray(SCORES[name](jnp.moveaxis(pool, 0, 1)))
     for chunk in (1, 7, 64, 100):
-        parts = jax.jit(lambda x, c=chunk: chunks.over_rows(lambda r: SCORES[name](jnp.moveaxis(r, 0, 1)), x, c))(pool)
+        parts = jax.jit(
+            lambda x, c=chunk: chunks.over_rows(lambda r: SCORES[name](jnp.moveaxis(r, 0, 1)), x, c)
+        )(pool)
         assert np.array_equal(parts, whole), chunk
 
 
@@ -95,7 +111,9 @@ def test_an_empty_pool_has_no_scores(name):
 def test_any_batch_axes(name):  # TRAPS 15
     log_p, _ = oracles.random_log_probs(3, (5, 12, 3))
     whole = np.asarray(SCORES[name](log_p))
-    np.testing.assert_allclose(SCORES[name](log_p.reshape(5, 3, 4, 3)), whole.reshape(3, 4), atol=1e-7)
+    np.testing.assert_allclose(
+        SCORES[name](log_p.reshape(5, 3, 4, 3)), whole.reshape(3, 4), atol=1e-7
+    )
     np.testing.assert_allclose(SCORES[name](log_p[:, 0]), whole[0], atol=1e-7)
 
 
@@ -106,12 +124,18 @@ def test_bald_of_draws_that_agree_is_never_negative(seed):  # TRAPS 3
     assert np.all(got >= 0) and np.all(got < 1e-6)
 
 
-@pytest.mark.parametrize(("spread", "digits"), [(1e-1, 1e-6), (1e-2, 1e-6), (1e-3, 1e-5), (1e-4, 1e-3)])
+@pytest.mark.parametrize(
+    ("spread", "digits"), [(1e-1, 1e-6), (1e-2, 1e-6), (1e-3, 1e-5), (1e-4, 1e-3)]
+)
 def test_bald_keeps_its_digits_where_draws_nearly_agree(spread, digits):  # TRAPS 3
     rng = np.random.default_rng(1)
-    log_p = oracles.log_softmax(rng.normal(size=(1, 12, 3)) + spread * rng.normal(size=(20, 12, 3))).astype(np.float32)
+    log_p = oracles.log_softmax(
+        rng.normal(size=(1, 12, 3)) + spread * rng.normal(size=(20, 12, 3))
+    ).astype(np.float32)
     p = oracles.rows_of(np.exp(log_p.astype(np.float64)))  # information of 1e-3 down to 1e-9
-    np.testing.assert_allclose(scores.bald(log_p), [oracles.bald(p[:, i].tolist()) for i in range(12)], rtol=digits)
+    np.testing.assert_allclose(
+        scores.bald(log_p), [oracles.bald(p[:, i].tolist()) for i in range(12)], rtol=digits
+    )
 
 
 @pytest.mark.parametrize("draws", [1, 20])
@@ -119,14 +143,18 @@ def test_entropy_keeps_its_digits_where_a_class_is_nearly_certain(draws):
     rest = np.logspace(-30, -3, 28)[:, None] * np.array([[0.7, 0.3]])
     top = np.log1p(-rest.sum(1))
     want = [oracles.h(q) - math.exp(log_q) * log_q for q, log_q in zip(rest, top, strict=True)]
-    log_p = np.repeat(np.concatenate([top[:, None], np.log(rest)], axis=1)[None], draws, axis=0).astype(np.float32)
+    log_p = np.repeat(
+        np.concatenate([top[:, None], np.log(rest)], axis=1)[None], draws, axis=0
+    ).astype(np.float32)
     np.testing.assert_allclose(scores.entropy(log_p), want, rtol=1e-5)
     np.testing.assert_allclose(scores.decompose(log_p).aleatoric, want, rtol=1e-5)
 
 
 def test_bald_is_the_gap_between_the_two_entropies():
     log_p, _ = oracles.random_log_probs(4, (20, 12, 10))
-    np.testing.assert_allclose(scores.bald(log_p), scores.entropy(log_p) - scores.expected_entropy(log_p), atol=1e-6)
+    np.testing.assert_allclose(
+        scores.bald(log_p), scores.entropy(log_p) - scores.expected_entropy(log_p), atol=1e-6
+    )
 
 
 def test_two_certain_opposite_draws_have_log_2_nats():  # TRAPS 14, 29
@@ -136,7 +164,11 @@ def test_two_certain_opposite_draws_have_log_2_nats():  # TRAPS 14, 29
 
 
 def test_variation_ratio_is_a_frequency_of_votes():  # TRAPS 38
-    votes = np.log(np.array([[[0.6, 0.4]], [[0.9, 0.1]], [[0.3, 0.7]], [[0.45, 0.55]], [[0.51, 0.49]]], np.float32))
+    votes = np.log(
+        np.array(
+            [[[0.6, 0.4]], [[0.9, 0.1]], [[0.3, 0.7]], [[0.45, 0.55]], [[0.51, 0.49]]], np.float32
+        )
+    )
     assert abs(float(scores.variation_ratio(votes)[0]) - 2 / 5) < 1e-7
 
 
@@ -160,9 +192,17 @@ def test_inputs_are_left_alone(name):  # TRAPS 30
 BAD = {
     "probabilities": (checks.NotLogProbabilities, lambda x: np.exp(x), "probabilities"),
     "logits": (checks.NotLogProbabilities, lambda x: x + 1.0, "log_softmax"),
-    "one row off": (checks.NotLogProbabilities, lambda x: np.concatenate([x[:, :3], x[:, 3:] + np.float32(0.1)], 1), "sum to 1"),
+    "one row off": (
+        checks.NotLogProbabilities,
+        lambda x: np.concatenate([x[:, :3], x[:, 3:] + np.float32(0.1)], 1),
+        "sum to 1",
+    ),
     "integers": (checks.NotLogProbabilities, lambda x: x.astype(np.int32), "int32"),
-    "nan": (checks.NonFinite, lambda x: np.where(np.arange(12)[None, :, None] == 7, np.float32(np.nan), x), "NaN"),
+    "nan": (
+        checks.NonFinite,
+        lambda x: np.where(np.arange(12)[None, :, None] == 7, np.float32(np.nan), x),
+        "NaN",
+    ),
     "no draws": (checks.WrongSize, lambda x: x[:0], "K = 0"),
     "one class": (checks.WrongShape, lambda x: x[..., :1] * 0, "C = 1"),
     "one axis": (checks.WrongShape, lambda x: x[0, 0], "axes"),
@@ -183,7 +223,9 @@ def test_anything_else_is_refused_by_name(name, bad):  # TRAPS 16
 
 
 @each_score
-def test_nan_anywhere_in_a_point_is_nan(name):  # TRAPS 1: a broken point must not look like a certain one
+def test_nan_anywhere_in_a_point_is_nan(
+    name,
+):  # TRAPS 1: a broken point must not look like a certain one
     log_p, _ = oracles.random_log_probs(3, (5, 4, 3))
     log_p = log_p.copy()
     log_p[2, 1, 0], log_p[:, 2] = np.nan, np.nan
@@ -193,9 +235,15 @@ def test_nan_anywhere_in_a_point_is_nan(name):  # TRAPS 1: a broken point must n
 
 @pytest.mark.parametrize("draws", [*range(1, 40, 3), 1023])
 def test_draws_that_agree_score_exactly_nothing(draws):  # TRAPS 3
-    log_p = np.concatenate([oracles.random_log_probs(4, (1, 6, 3), scale)[0] for scale in (0.1, 2.0, 30.0, 300.0)], axis=1)
+    log_p = np.concatenate(
+        [oracles.random_log_probs(4, (1, 6, 3), scale)[0] for scale in (0.1, 2.0, 30.0, 300.0)],
+        axis=1,
+    )
     same = np.repeat(log_p, draws, axis=0)
-    assert not np.asarray(scores.variation_ratio(same)).any() and not np.asarray(scores.bald(same)).any()
+    assert (
+        not np.asarray(scores.variation_ratio(same)).any()
+        and not np.asarray(scores.bald(same)).any()
+    )
 
 
 def test_rounding_of_the_storage_is_taken_back():
@@ -206,9 +254,14 @@ def test_rounding_of_the_storage_is_taken_back():
 def test_the_parts_of_uncertainty_are_the_scores():
     log_p = planted(11, (5, 12, 3))
     parts = scores.decompose(log_p)
-    for got, score in zip(parts, (scores.entropy, scores.expected_entropy, scores.bald), strict=True):
+    for got, score in zip(
+        parts, (scores.entropy, scores.expected_entropy, scores.bald), strict=True
+    ):
         np.testing.assert_allclose(got, score(log_p), atol=1e-6)
-    assert np.array_equal(parts.epistemic, scores.bald(log_p)) and np.asarray(parts.aleatoric).min() >= 0
+    assert (
+        np.array_equal(parts.epistemic, scores.bald(log_p))
+        and np.asarray(parts.aleatoric).min() >= 0
+    )
 
 
 LARGE = chunks.IN_CACHE // (100 * 10) + 100  # more points than one chunk holds
@@ -222,7 +275,9 @@ def large():
 def test_a_large_pool_is_scored_in_parts_with_the_same_bits(large):
     whole = np.asarray(scores.bald(large))
     assert np.array_equal(whole[-300:], scores.bald(large[:, -300:]))
-    assert np.array_equal(whole.reshape(2, -1), scores.bald(large.reshape(100, 2, -1, 10)))  # and in any layout
+    assert np.array_equal(
+        whole.reshape(2, -1), scores.bald(large.reshape(100, 2, -1, 10))
+    )  # and in any layout
     assert np.array_equal(whole, jax.jit(scores.bald)(large))  # looked at or not
 
 
@@ -240,7 +295,9 @@ def test_a_pool_from_the_host_is_brought_in_parts(large, at_once, monkeypatch):
 
 
 def test_what_is_off_in_one_row_of_a_large_pool_is_found(large):
-    with pytest.raises(checks.NotLogProbabilities, match=f"first, at index \\(7, {LARGE - 2}\\), sums to 1.01") as caught:
+    with pytest.raises(
+        checks.NotLogProbabilities, match=f"first, at index \\(7, {LARGE - 2}\\), sums to 1.01"
+    ) as caught:
         scores.bald(large.at[7, -2].add(0.01))
     assert caught.value.rows.tolist() == [LARGE - 2]
     with pytest.raises(checks.NonFinite) as caught:

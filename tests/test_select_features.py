@@ -1,4 +1,6 @@
-"""Selectors on features, each against its own oracle. The laws of all selectors are in test_selector_laws.py."""
+"""Selectors on features, each against its own oracle. The laws of all selectors are in
+test_selector_laws.py.
+"""
 
 import itertools
 import math
@@ -15,15 +17,23 @@ from hypothesis import strategies as st
 from bayesal import checks, select
 from bayesal.select import clusters, edge, spread
 
-badge, typical = (sys.modules[f"bayesal.select.{name}"] for name in ("badge", "typiclust"))  # modules behind functions of the same name
+badge, typical = (
+    sys.modules[f"bayesal.select.{name}"] for name in ("badge", "typiclust")
+)  # modules behind functions of the same name
 pytestmark = pytest.mark.usefixtures("strict")
 
 N, D, B = 40, 6, 5
 
 
 def opinions(x):
-    """Log-probabilities that hang on the features but not on their unit; of another pool where these are no features at all."""
-    sound = np.ndim(x) == 2 and np.shape(x)[1] >= 3 and jnp.issubdtype(getattr(x, "dtype", int), jnp.floating)
+    """Log-probabilities that hang on the features but not on their unit; of another pool where
+    these are no features at all.
+    """
+    sound = (
+        np.ndim(x) == 2
+        and np.shape(x)[1] >= 3
+        and jnp.issubdtype(getattr(x, "dtype", int), jnp.floating)
+    )
     signs = jnp.sign(jnp.nan_to_num(jnp.asarray(x if sound else pool()).astype(jnp.float32)))
     return jax.nn.log_softmax(signs[:, :3] * jnp.array([[1.0, 2.0, 3.0]]), axis=-1)[None]
 
@@ -44,7 +54,9 @@ SELECTORS = {
     "k_means_pp": select.k_means_pp,
     "k_means": unlabeled(select.k_means),
     "typiclust": select.typiclust,
-    "badge": unlabeled(lambda key, x, b, available: select.badge(key, opinions(x), x, b, available=available)),
+    "badge": unlabeled(
+        lambda key, x, b, available: select.badge(key, opinions(x), x, b, available=available)
+    ),
     "determinant": lambda key, x, b, **masks: select.determinant(x, b, **masks),
     "bait": lambda key, x, b, **masks: select.bait(as_factors(x), b, **masks),
 }
@@ -58,10 +70,14 @@ def pool(seed=0, rows=N, width=D):
 
 
 def run(name, x, available=ALL, labeled=NOTHING, key=KEY, b=B):
-    """The selector behind its edge, as under jit but compiled once for all tests: values are not looked at."""
+    """The selector behind its edge, as under jit but compiled once for all tests: values are not
+    looked at.
+    """
     with pytest.MonkeyPatch.context() as patch:
         oracles.unseen_values(patch)
-        return SELECTORS[name](key, jnp.asarray(x), b, available=jnp.asarray(available), labeled=jnp.asarray(labeled))
+        return SELECTORS[name](
+            key, jnp.asarray(x), b, available=jnp.asarray(available), labeled=jnp.asarray(labeled)
+        )
 
 
 def rows(*args, **kwargs):
@@ -75,9 +91,21 @@ BAD = {
     "no features": (checks.WrongShape, "features", lambda x: {"x": x[:, :0]}),
     "complex": (checks.WrongShape, "features", lambda x: {"x": x.astype(np.complex64)}),
     "booleans": (checks.WrongShape, "features", lambda x: {"x": x > 0}),
-    "nan": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, np.float32(np.nan), x)}),
-    "too large for float32": (checks.NonFinite, "features", lambda x: {"x": np.where(np.arange(N)[:, None] == 4, 1e39, x.astype(float))}),
-    "no points": (checks.WrongSize, "size", lambda x: {"x": x[:0], "available": ALL[:0], "labeled": NOTHING[:0]}),
+    "nan": (
+        checks.NonFinite,
+        "features",
+        lambda x: {"x": np.where(np.arange(N)[:, None] == 4, np.float32(np.nan), x)},
+    ),
+    "too large for float32": (
+        checks.NonFinite,
+        "features",
+        lambda x: {"x": np.where(np.arange(N)[:, None] == 4, 1e39, x.astype(float))},
+    ),
+    "no points": (
+        checks.WrongSize,
+        "size",
+        lambda x: {"x": x[:0], "available": ALL[:0], "labeled": NOTHING[:0]},
+    ),
     "size too large": (checks.WrongSize, "size", lambda x: {"size": N + 1}),
     "too few available": (checks.WrongSize, "size", lambda x: {"available": np.arange(N) < 4}),
     "too few without a label": (checks.WrongSize, "size", lambda x: {"labeled": np.arange(N) >= 4}),
@@ -107,8 +135,11 @@ def test_anything_else_is_refused_by_name(name, bad):
 def test_keys_and_iterations_are_checked():
     calls = {
         "key": [lambda: select.k_means_pp(0, pool(), 2), lambda: select.k_center(pool(), 2, key=0)],
-        "iterations": [lambda i=i: select.k_means(KEY, pool(), 2, iterations=i) for i in (-1, 1.0, True)]
-        + [lambda: select.typiclust(KEY, pool(), 2, iterations=-1)]}
+        "iterations": [
+            lambda i=i: select.k_means(KEY, pool(), 2, iterations=i) for i in (-1, 1.0, True)
+        ]
+        + [lambda: select.typiclust(KEY, pool(), 2, iterations=-1)],
+    }
     for argument, bad in calls.items():
         for call in bad:
             with pytest.raises(checks.BayesalError) as caught:
@@ -126,7 +157,12 @@ def squares(x):
 
 
 def test_distances_keep_their_digits_at_an_offset():  # TRAPS 25
-    both = jax.jit(lambda columns: (jax.vmap(spread.squared, (None, 1))(columns, columns), spread.pairwise(columns, columns)))
+    both = jax.jit(
+        lambda columns: (
+            jax.vmap(spread.squared, (None, 1))(columns, columns),
+            spread.pairwise(columns, columns),
+        )
+    )
     for offset in (0.0, 1e4):
         x = (pool(1) + np.float32(offset)).astype(np.float32)
         for got in both(jnp.asarray(x.T)):
@@ -149,7 +185,9 @@ def test_sums_down_the_features(features):
     squares, products = jax.jit(lambda *stacks: edge.summed(term, *stacks))(x, center)
     exact_x, exact_center = np.float64(x), np.float64(center)[:, None]
     np.testing.assert_allclose(squares, ((exact_x - exact_center) ** 2).sum(0), rtol=1e-6)
-    np.testing.assert_allclose(products["product"], (exact_x * exact_center).sum(0), atol=1e-6 * features)
+    np.testing.assert_allclose(
+        products["product"], (exact_x * exact_center).sum(0), atol=1e-6 * features
+    )
 
 
 def test_whole_numbers_are_features_too():
@@ -183,7 +221,9 @@ def test_k_center_is_farthest_first(seed, some_labeled, offset):
     want = greedy_k_center(x, B, available, labeled)
     assert picked.indices.tolist() == [row for row, _ in want]
     np.testing.assert_allclose(picked.scores, [far for _, far in want], rtol=1e-5)
-    assert np.all(np.diff(np.asarray(picked.scores)) <= 1e-6 * (1 + abs(offset)) if labeled.any() else True)
+    assert np.all(
+        np.diff(np.asarray(picked.scores)) <= 1e-6 * (1 + abs(offset)) if labeled.any() else True
+    )
 
 
 @given(st.integers(0, 2**31))
@@ -207,8 +247,12 @@ def test_k_center_sends_ties_to_the_lowest_row_or_to_chance():
 
 def test_k_means_pp_draws_in_proportion_to_squared_distance():
     x = jnp.array([[0.0], [1.0], [2.0], [3.0], [0.0]])
-    draw = jax.jit(jax.vmap(lambda k, labeled: select.k_means_pp(k, x, 2, labeled=labeled).indices, (0, None)))
-    picks = np.asarray(draw(oracles.keys(4000), np.arange(5) == 4))  # the last one is labeled: weights 0, 1, 4, 9
+    draw = jax.jit(
+        jax.vmap(lambda k, labeled: select.k_means_pp(k, x, 2, labeled=labeled).indices, (0, None))
+    )
+    picks = np.asarray(
+        draw(oracles.keys(4000), np.arange(5) == 4)
+    )  # the last one is labeled: weights 0, 1, 4, 9
     want = {}
     for first, weight in ((1, 1), (2, 4), (3, 9)):
         left = {i: min(i, abs(i - first)) ** 2 for i in range(4) if i != first}
@@ -217,7 +261,9 @@ def test_k_means_pp_draws_in_proportion_to_squared_distance():
     assert not any(want[pair] == 0 for pair in map(tuple, picks.tolist()))
     for pair, p in want.items():
         assert abs(np.mean((picks == pair).all(1)) - p) < 5 * math.sqrt(p * (1 - p) / 4000) + 1e-9
-    firsts = np.bincount(np.asarray(draw(oracles.keys(4000), np.zeros(5, bool)))[:, 0], minlength=5)  # no center: any
+    firsts = np.bincount(
+        np.asarray(draw(oracles.keys(4000), np.zeros(5, bool)))[:, 0], minlength=5
+    )  # no center: any
     assert np.all(np.abs(firsts - 800) < 5 * math.sqrt(4000 * 0.2 * 0.8))
 
 
@@ -226,7 +272,9 @@ def test_k_means_pp_reports_distances():
         x = pool() * 3
         picked = run("k_means_pp", x, key=key)
         batch = picked.indices.tolist()
-        want = [math.inf] + [min(math.dist(x[i], x[j]) for j in batch[:b]) for b, i in enumerate(batch) if b]
+        want = [math.inf] + [
+            min(math.dist(x[i], x[j]) for j in batch[:b]) for b, i in enumerate(batch) if b
+        ]
         np.testing.assert_allclose(picked.scores, want, rtol=1e-5)
 
 
@@ -258,12 +306,21 @@ def lloyd(x, centers, iterations):
     for step in range(iterations + 1):
         member = np.square(x[:, None] - centers[None]).sum(-1).argmin(1)
         if step < iterations:
-            centers = np.stack([x[member == c].mean(0) if (member == c).any() else centers[c] for c in range(len(centers))])
+            centers = np.stack(
+                [
+                    x[member == c].mean(0) if (member == c).any() else centers[c]
+                    for c in range(len(centers))
+                ]
+            )
     return centers, member
 
 
 def test_lloyd_against_numpy():
-    run = jax.jit(lambda key, laid, iterations: clusters.clusters(key, laid, laid.available, B, jnp.int32(B), iterations))
+    run = jax.jit(
+        lambda key, laid, iterations: clusters.clusters(
+            key, laid, laid.available, B, jnp.int32(B), iterations
+        )
+    )
     for seed, iterations in itertools.product(range(3), (0, 1, 7)):
         x, key = pool(seed), jax.random.key(seed)
         laid, _ = edge.points(x, B, None)
@@ -301,10 +358,19 @@ def test_typiclust_picks_the_most_typical_of_the_largest_unlabeled_clouds():
         picked = run("typiclust", x, ~labeled, labeled, jax.random.key(seed))
         assert y[np.asarray(picked.indices)].tolist() == [4, 6, 5, 3, 0]
         for row, score in zip(picked.indices.tolist(), picked.scores.tolist(), strict=True):
-            assert math.isclose(want[row], score, rel_tol=1e-5) and math.isclose(score, want[y == y[row]].max(), rel_tol=1e-5)
+            assert math.isclose(want[row], score, rel_tol=1e-5) and math.isclose(
+                score, want[y == y[row]].max(), rel_tol=1e-5
+            )
 
 
-@pytest.mark.parametrize(("block", "count"), [(16, 3), pytest.param(128, 1, marks=pytest.mark.slow), pytest.param(7, 12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("block", "count"),
+    [
+        (16, 3),
+        pytest.param(128, 1, marks=pytest.mark.slow),
+        pytest.param(7, 12, marks=pytest.mark.slow),
+    ],
+)
 def test_typicality_against_all_pairs(block, count, monkeypatch):
     monkeypatch.setattr(typical, "BLOCK", block)
     x, member = pool(3), np.random.default_rng(3).integers(-1, count, N).astype(np.int32)
@@ -319,7 +385,9 @@ def test_typicality_in_a_large_cluster_is_among_some_of_it(monkeypatch):
     got = np.asarray(typical._typicality(KEY, jnp.asarray(x.T), jnp.zeros(N, jnp.int32)))
     table = np.sqrt(squares(x))
     reference = [j for j in range(N) if got[j] > 0]
-    assert len(reference) == N and np.all(got <= [1 / np.sort(table[i])[1 : 10].mean() + 1e-6 for i in range(N)])
+    assert len(reference) == N and np.all(
+        got <= [1 / np.sort(table[i])[1:10].mean() + 1e-6 for i in range(N)]
+    )
 
 
 @pytest.mark.slow
@@ -328,14 +396,36 @@ def test_typiclust_with_a_label_in_every_cluster_takes_the_least_labeled(monkeyp
     x, y = clouds(2, (8, 12, 20), spread=0.1)
     labeled = np.isin(np.arange(N), [0, 8, 9, 20, 21, 22])  # 1, 2 and 3 labels
     picked = select.typiclust(KEY, x, 2, labeled=labeled)
-    assert y[np.asarray(picked.indices)].tolist() == [0, 1]  # then 2, 2 and 3: the larger of the first two
+    assert y[np.asarray(picked.indices)].tolist() == [
+        0,
+        1,
+    ]  # then 2, 2 and 3: the larger of the first two
 
 
-COPIES = {  # where Lloyd's algorithm leaves a cluster empty, or a copy nearest to another cluster's center
-    "k_means": (3, 12, [0, 1, 2, 5, 4, 4, 3, 2, 3, 5, 5, 3], [[0.8, -1.56], [-0.46, 2.04], [-0.23, 0.32], [-0.16, -0.62], [-1.49, -1.14], [1.68, -0.08]]),
-    "typiclust": (4, 215, [7, 3, 6, 2, 7, 6, 2, 2, 4, 3, 5, 0, 0, 0, 7, 1], [
-        [-0.14, -1.76], [1.52, -1.35], [-1.19, 0.44], [0.43, 0.53], [-1.98, 0.53], [0.64, 0.24], [-0.59, -1.51], [-0.28, 1.04]]),
-}  # fmt: skip
+# where Lloyd's algorithm leaves a cluster empty, or a copy nearest to another cluster's center
+COPIES = {
+    "k_means": (
+        3,
+        12,
+        [0, 1, 2, 5, 4, 4, 3, 2, 3, 5, 5, 3],
+        [[0.8, -1.56], [-0.46, 2.04], [-0.23, 0.32], [-0.16, -0.62], [-1.49, -1.14], [1.68, -0.08]],
+    ),
+    "typiclust": (
+        4,
+        215,
+        [7, 3, 6, 2, 7, 6, 2, 2, 4, 3, 5, 0, 0, 0, 7, 1],
+        [
+            [-0.14, -1.76],
+            [1.52, -1.35],
+            [-1.19, 0.44],
+            [0.43, 0.53],
+            [-1.98, 0.53],
+            [0.64, 0.24],
+            [-0.59, -1.51],
+            [-0.28, 1.04],
+        ],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", COPIES)
@@ -350,8 +440,13 @@ def test_points_that_may_not_be_picked_do_not_set_the_unit():
     x[3] = 1e30
     for name in ("k_center", "determinant"):
         assert len(set(np.round(run(name, x, np.arange(N) != 3).scores, 3).tolist())) == B
-        np.testing.assert_array_equal(rows(name, x, np.arange(N) != 3), rows(name, pool(), np.arange(N) != 3))
-    factors = [select.bait(as_factors(values), B, available=np.arange(N) != 3).indices for values in (x, pool())]
+        np.testing.assert_array_equal(
+            rows(name, x, np.arange(N) != 3), rows(name, pool(), np.arange(N) != 3)
+        )
+    factors = [
+        select.bait(as_factors(values), B, available=np.arange(N) != 3).indices
+        for values in (x, pool())
+    ]
     np.testing.assert_array_equal(*factors)
 
 
@@ -360,7 +455,9 @@ def test_points_that_may_not_be_picked_do_not_set_the_unit():
 
 def gradients(log_p, x):
     p = np.exp(np.asarray(log_p, np.float64))
-    return ((p - np.eye(p.shape[1])[p.argmax(1)])[:, :, None] * np.asarray(x, np.float64)[:, None, :]).reshape(len(p), -1)
+    return (
+        (p - np.eye(p.shape[1])[p.argmax(1)])[:, :, None] * np.asarray(x, np.float64)[:, None, :]
+    ).reshape(len(p), -1)
 
 
 def test_badge_distances_against_explicit_gradients():
@@ -374,17 +471,33 @@ def test_badge_distances_against_explicit_gradients():
     np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-12)
     assert got[0, 1] == 0 and (got >= 0).all()
     # one gradient from two pairs of factors: (2 a) x' = a (2 x)'
-    a, h = np.repeat([[2.0, 1.0], [-0.6, -0.3], [0.1, 0.05]], N // 2, axis=1), np.repeat(np.outer(pool()[0], [1, 2]), N // 2, axis=1)
+    a, h = (
+        np.repeat([[2.0, 1.0], [-0.6, -0.3], [0.1, 0.05]], N // 2, axis=1),
+        np.repeat(np.outer(pool()[0], [1, 2]), N // 2, axis=1),
+    )
     assert np.asarray(table(a.astype(np.float32), h.astype(np.float32))).max() < 1e-12
 
 
 def test_badge_starts_in_proportion_to_squared_length():
-    log_p = np.log(np.array([[0.5, 0.5], [0.8, 0.2], [1.0, 0.0], [0.9, 0.1]]), where=[[True, True]] * 2 + [[True, False], [True, True]], out=np.full((4, 2), -np.inf))
+    log_p = np.log(
+        np.array([[0.5, 0.5], [0.8, 0.2], [1.0, 0.0], [0.9, 0.1]]),
+        where=[[True, True]] * 2 + [[True, False], [True, True]],
+        out=np.full((4, 2), -np.inf),
+    )
     x = np.array([[1, 0], [2, 1], [9, 9], [0, 3]], np.float32)
-    first = jax.jit(jax.vmap(lambda k: select.badge(k, jnp.asarray(log_p, jnp.float32)[None], jnp.asarray(x), 2).indices))(oracles.keys(4000))
+    first = jax.jit(
+        jax.vmap(
+            lambda k: (
+                select.badge(k, jnp.asarray(log_p, jnp.float32)[None], jnp.asarray(x), 2).indices
+            )
+        )
+    )(oracles.keys(4000))
     weights = np.square(gradients(log_p, x)).sum(1)
     for row, p in enumerate(weights / weights.sum()):
-        assert abs(np.mean(np.asarray(first)[:, 0] == row) - p) < 5 * math.sqrt(p * (1 - p) / 4000) + 1e-9
+        assert (
+            abs(np.mean(np.asarray(first)[:, 0] == row) - p)
+            < 5 * math.sqrt(p * (1 - p) / 4000) + 1e-9
+        )
 
 
 def test_badge_tells_sure_points_apart():  # TRAPS 1
@@ -392,7 +505,9 @@ def test_badge_tells_sure_points_apart():  # TRAPS 1
     log_p = oracles.log_softmax(np.stack([gap, 0 * gap, 0 * gap], axis=1)).astype(np.float32)[None]
     picked = select.badge(KEY, log_p, np.ones((N, D), np.float32), B, available=ALL)
     assert int(picked.indices[0]) == 0  # the only one whose error counts, at 2e-9
-    assert len(set(picked.indices.tolist())) == B and np.isfinite(np.asarray(picked.scores)[1:]).all()
+    assert (
+        len(set(picked.indices.tolist())) == B and np.isfinite(np.asarray(picked.scores)[1:]).all()
+    )
 
 
 def test_badge_with_a_thousand_classes_and_one_draw_of_each_opinion():
@@ -400,7 +515,11 @@ def test_badge_with_a_thousand_classes_and_one_draw_of_each_opinion():
     picked = select.badge(KEY, log_p, pool(6), B)
     g = gradients(np.log(p.mean(0)), pool(6))
     batch = picked.indices.tolist()
-    want = [math.sqrt(min(np.square(g[i] - g[j]).sum() for j in batch[:b])) for b, i in enumerate(batch) if b]
+    want = [
+        math.sqrt(min(np.square(g[i] - g[j]).sum() for j in batch[:b]))
+        for b, i in enumerate(batch)
+        if b
+    ]
     np.testing.assert_allclose(np.asarray(picked.scores)[1:], want, rtol=1e-4)
 
 
@@ -423,16 +542,24 @@ def information(vectors, batch):
 
 
 def follows_the_information(picked, vectors, available, known=(), atol=2e-5):
-    """Each pick has the largest gain of information given the picks before it, up to float32's near ties; gains and sums agree."""
+    """Each pick has the largest gain of information given the picks before it, up to float32's near
+    ties; gains and sums agree.
+    """
     batch = picked.indices.tolist()
     before = list(known)
     for row, gain in zip(batch, picked.scores.tolist(), strict=True):
-        table = {i: information(vectors, [*before, i]) - information(vectors, before) for i in np.flatnonzero(available) if i not in before}
+        table = {
+            i: information(vectors, [*before, i]) - information(vectors, before)
+            for i in np.flatnonzero(available)
+            if i not in before
+        }
         assert table[row] >= max(table.values()) - atol
         assert math.isclose(gain, table[row], abs_tol=atol)
         before.append(row)
     np.testing.assert_allclose(picked.joint, np.cumsum(np.asarray(picked.scores)), rtol=1e-5)
-    assert np.all(np.diff(np.asarray(picked.scores)) <= 1e-6) and np.all(np.asarray(picked.scores) >= 0)
+    assert np.all(np.diff(np.asarray(picked.scores)) <= 1e-6) and np.all(
+        np.asarray(picked.scores) >= 0
+    )
 
 
 def relative(x, quality, available, noise=1e-3):
@@ -446,7 +573,9 @@ def test_determinant_is_greedy_information(seed):
     available, labeled = random.random(N) < 0.6, random.random(N) < 0.1
     quality = random.uniform(0.1, 3.0, N).astype(np.float32)
     x = pool(seed)
-    picked = select.determinant(x, 9, available=available, labeled=labeled, quality=quality)  # more than D = 6
+    picked = select.determinant(
+        x, 9, available=available, labeled=labeled, quality=quality
+    )  # more than D = 6
     vectors = relative(x, quality, available & ~labeled)
     follows_the_information(picked, vectors, available & ~labeled, np.flatnonzero(labeled))
 
@@ -456,14 +585,18 @@ def test_determinant_without_noise_to_speak_of_is_the_determinant():
         x = pool(seed)
         batch = []
         for row in rows("determinant", x).tolist():
-            volume = lambda i, batch=batch, x=x: np.linalg.det((v := x[[*batch, i]].astype(np.float64)) @ v.T)
+            volume = lambda i, batch=batch, x=x: np.linalg.det(
+                (v := x[[*batch, i]].astype(np.float64)) @ v.T
+            )
             assert volume(row) >= 0.98 * max(volume(i) for i in range(N) if i not in batch)
             batch.append(row)
 
 
 def test_no_variance_turns_negative():
     x = np.tile(np.random.default_rng(0).normal(size=(4, D)).astype(np.float32), (10, 1))
-    picked = select.determinant(x, 9, available=ALL, labeled=NOTHING, quality=np.ones(N, np.float32), noise=1e-6)
+    picked = select.determinant(
+        x, 9, available=ALL, labeled=NOTHING, quality=np.ones(N, np.float32), noise=1e-6
+    )
     assert np.all(np.asarray(picked.scores) > 0) and np.all(np.isfinite(picked.joint))
     assert sorted(np.asarray(picked.indices)[:4] % 4) == [0, 1, 2, 3]
     follows_the_information(picked, relative(x, np.ones(N), ALL, 1e-6), ALL, atol=1e-3)
@@ -485,10 +618,19 @@ def test_log_det_gaussian_at_the_extremes():  # TRAPS 31
     means = np.random.default_rng(0).normal(size=(8, N)).astype(np.float32)
     for noise in (1e-8, 1e8):
         picked = select.log_det_gaussian(means, np.full(N, noise, np.float32), 9, available=ALL)
-        vectors = ((means.astype(np.float64) - means.astype(np.float64).mean(0)) / math.sqrt(8 * noise)).T
+        vectors = (
+            (means.astype(np.float64) - means.astype(np.float64).mean(0)) / math.sqrt(8 * noise)
+        ).T
         batch = picked.indices.tolist()
-        np.testing.assert_allclose(picked.joint, [information(vectors, batch[: b + 1]) for b in range(9)], rtol=2e-2, atol=1e-7)
-    agree = select.log_det_gaussian(means[:1] * np.ones((8, 1), np.float32), np.ones(N, np.float32), 9)
+        np.testing.assert_allclose(
+            picked.joint,
+            [information(vectors, batch[: b + 1]) for b in range(9)],
+            rtol=2e-2,
+            atol=1e-7,
+        )
+    agree = select.log_det_gaussian(
+        means[:1] * np.ones((8, 1), np.float32), np.ones(N, np.float32), 9
+    )
     assert np.all(np.asarray(agree.scores) == 0) and len(set(agree.indices.tolist())) == 9
 
 

@@ -1,7 +1,7 @@
 """Every selector x every law: adding a selector is adding a line to `SELECTORS`.
 
-A few examples of each by default. At least 10,000 in all, over six shapes (a slow test: most of an hour):
-    make test-all ARGS="tests/test_selector_laws.py --hypothesis-profile thorough"
+A few examples of each by default. At least 10,000 in all, over six shapes (a slow test: most of an
+    hour): make test-all ARGS="tests/test_selector_laws.py --hypothesis-profile thorough"
 """
 
 import collections
@@ -29,16 +29,28 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
 K, N, C, D, T, B = range(6)
-SHAPES = [(4, 16, 3, 3, 4, 4), (2, 8, 2, 1, 1, 3), (3, 24, 2, 2, 5, 6), (6, 40, 5, 4, 7, 5), (8, 16, 10, 3, 4, 8), (5, 64, 3, 6, 3, 12)]
-CONFIGURATIONS = 30  # the fourth pick of the first shape, and later, is chosen by sampled configurations
+SHAPES = [
+    (4, 16, 3, 3, 4, 4),
+    (2, 8, 2, 1, 1, 3),
+    (3, 24, 2, 2, 5, 6),
+    (6, 40, 5, 4, 7, 5),
+    (8, 16, 10, 3, 4, 8),
+    (5, 64, 3, 6, 3, 12),
+]
+CONFIGURATIONS = (
+    30  # the fourth pick of the first shape, and later, is chosen by sampled configurations
+)
 TRIED, RAN = collections.Counter(), []
 
 
-# evidence: tables of points, and which of them the pool holds. Copies of a point are rows of the pool with one id.
+# evidence: tables of points, and which of them the pool holds. Copies of a point are rows of the
+# pool with one id.
 
 
 class Tables(NamedTuple):
-    """What is known of `N` points; then of one point that is far too large everywhere, and of one that is NaN everywhere."""
+    """What is known of `N` points; then of one point that is far too large everywhere, and of one
+    that is NaN everywhere.
+    """
 
     log_probs: np.ndarray  # [K, R, C]
     targets: np.ndarray  # [K, T, C]
@@ -68,9 +80,16 @@ COPIES = ("none", "some", "only")
 
 
 def pools(shapes):
-    return st.fixed_dictionaries({
-        "shape": st.sampled_from(SHAPES[: shapes if THOROUGH else 1]), "seed": st.integers(0, 2**31), "draws": st.sampled_from(DRAWS),
-        "left": st.sampled_from(LEFT), "copies": st.sampled_from(COPIES), "broken": st.booleans()})
+    return st.fixed_dictionaries(
+        {
+            "shape": st.sampled_from(SHAPES[: shapes if THOROUGH else 1]),
+            "seed": st.integers(0, 2**31),
+            "draws": st.sampled_from(DRAWS),
+            "left": st.sampled_from(LEFT),
+            "copies": st.sampled_from(COPIES),
+            "broken": st.booleans(),
+        }
+    )
 
 
 each_pool, few_pools = pools(6), pools(2)
@@ -79,7 +98,9 @@ each_pool, few_pools = pools(6), pools(2)
 def log_probs_of(rng, draws, shape):
     z = rng.normal(size=shape) * rng.choice([0.3, 1.0, 5.0])
     if draws == "sure":
-        z = np.where(np.arange(shape[-1]) == rng.integers(0, shape[-1], shape[:-1])[..., None], 0.0, -np.inf)
+        z = np.where(
+            np.arange(shape[-1]) == rng.integers(0, shape[-1], shape[:-1])[..., None], 0.0, -np.inf
+        )
     elif draws == "agree":
         z[1:] = z[:1]
     elif draws == "faint":
@@ -95,9 +116,14 @@ def a_pool(shape, seed, draws, left, copies, broken) -> Pool:
     rng = np.random.default_rng(seed)
     rows = shape[N] + 2
     tables = Tables(
-        log_probs_of(rng, draws, (shape[K], rows, shape[C])), log_probs_of(rng, "usual" if draws == "agree" else draws, (shape[K], shape[T], shape[C])),
-        rng.normal(size=(rows, shape[D])), rng.choice([rng.random(rows), np.round(3 * rng.random(rows))]), rng.normal(size=rows),
-        rng.normal(size=(shape[K], rows)), rng.random(rows) + 0.1)
+        log_probs_of(rng, draws, (shape[K], rows, shape[C])),
+        log_probs_of(rng, "usual" if draws == "agree" else draws, (shape[K], shape[T], shape[C])),
+        rng.normal(size=(rows, shape[D])),
+        rng.choice([rng.random(rows), np.round(3 * rng.random(rows))]),
+        rng.normal(size=rows),
+        rng.normal(size=(shape[K], rows)),
+        rng.random(rows) + 0.1,
+    )
     tables = Tables(*(np.array(table, np.float32) for table in tables))
     tables.features[0] *= rng.random() < 0.5
     tables.scores[rng.random(rows) < 0.1] = -np.inf
@@ -106,12 +132,30 @@ def a_pool(shape, seed, draws, left, copies, broken) -> Pool:
         table[-2:] = np.array([1e30, np.nan], np.float32).reshape(2, *(1,) * (table.ndim - 1))
     tables.features[-1, ::2] = np.inf
     tables.means[:, -2:], tables.noise[-2:] = [1e30, np.nan], [1e-30, np.nan]
-    ids = {"none": np.arange(shape[N]), "some": rng.integers(0, max(2, shape[N] // 3), shape[N]), "only": np.zeros(shape[N], int)}[copies]
-    rest = {"all": shape[N], "some": None, "size": shape[B], "few": shape[B] - 1, "one": 1, "none": 0}[left]
+    ids = {
+        "none": np.arange(shape[N]),
+        "some": rng.integers(0, max(2, shape[N] // 3), shape[N]),
+        "only": np.zeros(shape[N], int),
+    }[copies]
+    rest = {
+        "all": shape[N],
+        "some": None,
+        "size": shape[B],
+        "few": shape[B] - 1,
+        "one": 1,
+        "none": 0,
+    }[left]
     available = rng.random(shape[N]) < 0.6 if rest is None else rng.permutation(shape[N]) < rest
     if broken:
         ids = np.where(rng.random(shape[N]) < 0.1, rows - 1, ids)
-    return Pool(tables, ids.astype(np.int32), available, rng.random(shape[N]) < rng.choice([0.0, 0.1, 0.5]), draws, shape[B])
+    return Pool(
+        tables,
+        ids.astype(np.int32),
+        available,
+        rng.random(shape[N]) < rng.choice([0.0, 0.1, 0.5]),
+        draws,
+        shape[B],
+    )
 
 
 TABLE = Posterior(None, None, None, lambda state, draw, x: draw[x], lambda state, x: state[x])
@@ -138,7 +182,9 @@ class Seen(NamedTuple):
     means = property(lambda s: s.tables.means[:, s.ids])
     noise = property(lambda s: s.tables.noise[s.ids])
     masks = property(lambda s: {"available": s.available, "labeled": s.labeled})
-    predictive = property(lambda s: Predictive(TABLE, s.tables.features, s.tables.log_probs, jnp.float32(1.0)))
+    predictive = property(
+        lambda s: Predictive(TABLE, s.tables.features, s.tables.log_probs, jnp.float32(1.0))
+    )
 
     def asked(self, strategy) -> Selection:
         return strategy(self.key, self.predictive, self.ids, self.free, self.size)
@@ -150,11 +196,14 @@ class Selector(NamedTuple):
     call:   `Seen -> Selection`.
     uses:   the tables it looks at: points with NaN there are counted and never picked.
     luck:   its picks hang on the key and the row, so that a permuted pool is another draw.
-    copies: when a copy of a pick may be picked: None for always; WAIT for never before everything else; a number if its score (a distance, a gain)
-            must be no more than that; SURE if that holds for draws without noise, where a second label tells nothing.
-    knows:  which of the rows that may not be picked count all the same: none, LABELED ones, or the REST (strategies take every such row for labeled).
+    copies: when a copy of a pick may be picked: None for always; WAIT for never before everything
+            else; a number if its score (a distance, a gain) must be no more than that; SURE if that
+            holds for draws without noise, where a second label tells nothing.
+    knows:  which of the rows that may not be picked count all the same: none, LABELED ones, or the
+      REST (strategies take every such row for labeled).
     chunks, devices, host: takes a chunk size; takes a number of devices; runs on the host.
-    slack:  how far apart its scores may be where nothing but the order of sums is another, relative to 1 + score.
+    slack:  how far apart its scores may be where nothing but the order of sums is another, relative
+      to 1 + score.
     slow:   too long to compile for every run of the tests.
     """
 
@@ -172,7 +221,9 @@ class Selector(NamedTuple):
 
 WAIT, SURE = "wait", "sure"
 LABELED, REST = "labeled", "rest"
-HALF = 0.5 * math.log(2) + 1e-4  # the most that a second measurement of one direction tells, in nats
+HALF = (
+    0.5 * math.log(2) + 1e-4
+)  # the most that a second measurement of one direction tells, in nats
 L, F, S, P = ("log_probs",), ("features",), ("scores",), ("log_probs", "features")
 OPTIONS = {"configurations": CONFIGURATIONS}
 TARGETS = np.arange(3)
@@ -184,63 +235,284 @@ def of_targets(factory, **options):
 
 SELECTORS = {
     "top": Selector(lambda s: select.top(s.scores, s.size, available=s.free), S),
-    "uniform": Selector(lambda s: select.uniform(s.key, s.ids.shape[0], s.size, available=s.free), luck=True),
-    "power": Selector(lambda s: select.power(s.key, s.scores, s.size, beta=8.0, available=s.free), S, luck=True),
-    "softmax": Selector(lambda s: select.softmax(s.key, s.scores, s.size, available=s.free), S, luck=True, slow=True),
-    "softrank": Selector(lambda s: select.softrank(s.key, s.scores, s.size, available=s.free), S, luck=True),
-    "batch_bald": Selector(lambda s: select.batch_bald(s.key, s.log_probs, s.size, available=s.free, **OPTIONS), L, copies=SURE),
-    "batch_epig": Selector(lambda s: select.batch_epig(s.key, s.log_probs, s.tables.targets, s.size, available=s.free, **OPTIONS), L, copies=SURE),
-    "k_center": Selector(lambda s: select.k_center(s.features, s.size, **s.masks), F, knows=LABELED, copies=0.0),
-    "k_center, ties by the key": Selector(lambda s: select.k_center(s.features, s.size, key=s.key, **s.masks), F, knows=LABELED, copies=0.0, slow=True),
-    "k_means_pp": Selector(lambda s: select.k_means_pp(s.key, s.features, s.size, **s.masks), F, luck=True, knows=LABELED, copies=0.0),
-    "k_means": Selector(lambda s: select.k_means(s.key, s.features, s.size, available=s.free, iterations=3), F, luck=True, copies=WAIT),
-    "typiclust": Selector(lambda s: select.typiclust(s.key, s.features, s.size, **s.masks, iterations=3), F, luck=True, knows=LABELED, copies=WAIT),
-    "badge": Selector(lambda s: select.badge(s.key, s.log_probs, s.features, s.size, available=s.free), P, luck=True, copies=0.0),
-    "determinant": Selector(lambda s: select.determinant(s.features, s.size, **s.masks), F, knows=LABELED, copies=HALF),
-    "log_det_gaussian": Selector(lambda s: select.log_det_gaussian(s.means, s.noise, s.size, available=s.free), ("means", "noise"), copies=HALF, slow=True),
-    "bait": Selector(lambda s: select.bait(select.fisher_factors(s.log_probs, s.features), s.size, **s.masks), P, knows=LABELED, slack=2e-3, slow=True),
-    "class_balanced": Selector(lambda s: select.class_balanced(s.classes, s.scores, s.size, available=s.free), S),
+    "uniform": Selector(
+        lambda s: select.uniform(s.key, s.ids.shape[0], s.size, available=s.free), luck=True
+    ),
+    "power": Selector(
+        lambda s: select.power(s.key, s.scores, s.size, beta=8.0, available=s.free), S, luck=True
+    ),
+    "softmax": Selector(
+        lambda s: select.softmax(s.key, s.scores, s.size, available=s.free), S, luck=True, slow=True
+    ),
+    "softrank": Selector(
+        lambda s: select.softrank(s.key, s.scores, s.size, available=s.free), S, luck=True
+    ),
+    "batch_bald": Selector(
+        lambda s: select.batch_bald(s.key, s.log_probs, s.size, available=s.free, **OPTIONS),
+        L,
+        copies=SURE,
+    ),
+    "batch_epig": Selector(
+        lambda s: select.batch_epig(
+            s.key, s.log_probs, s.tables.targets, s.size, available=s.free, **OPTIONS
+        ),
+        L,
+        copies=SURE,
+    ),
+    "k_center": Selector(
+        lambda s: select.k_center(s.features, s.size, **s.masks), F, knows=LABELED, copies=0.0
+    ),
+    "k_center, ties by the key": Selector(
+        lambda s: select.k_center(s.features, s.size, key=s.key, **s.masks),
+        F,
+        knows=LABELED,
+        copies=0.0,
+        slow=True,
+    ),
+    "k_means_pp": Selector(
+        lambda s: select.k_means_pp(s.key, s.features, s.size, **s.masks),
+        F,
+        luck=True,
+        knows=LABELED,
+        copies=0.0,
+    ),
+    "k_means": Selector(
+        lambda s: select.k_means(s.key, s.features, s.size, available=s.free, iterations=3),
+        F,
+        luck=True,
+        copies=WAIT,
+    ),
+    "typiclust": Selector(
+        lambda s: select.typiclust(s.key, s.features, s.size, **s.masks, iterations=3),
+        F,
+        luck=True,
+        knows=LABELED,
+        copies=WAIT,
+    ),
+    "badge": Selector(
+        lambda s: select.badge(s.key, s.log_probs, s.features, s.size, available=s.free),
+        P,
+        luck=True,
+        copies=0.0,
+    ),
+    "determinant": Selector(
+        lambda s: select.determinant(s.features, s.size, **s.masks), F, knows=LABELED, copies=HALF
+    ),
+    "log_det_gaussian": Selector(
+        lambda s: select.log_det_gaussian(s.means, s.noise, s.size, available=s.free),
+        ("means", "noise"),
+        copies=HALF,
+        slow=True,
+    ),
+    "bait": Selector(
+        lambda s: select.bait(select.fisher_factors(s.log_probs, s.features), s.size, **s.masks),
+        P,
+        knows=LABELED,
+        slack=2e-3,
+        slow=True,
+    ),
+    "class_balanced": Selector(
+        lambda s: select.class_balanced(s.classes, s.scores, s.size, available=s.free), S
+    ),
     "suppress_duplicates": Selector(
-        lambda s: select.suppress_duplicates(s.features, s.scores, s.size, radius=0.0, available=s.free), ("features", "scores"), copies=WAIT),
-    "per_cost": Selector(lambda s: first(s.size, select.per_cost(s.scores, jnp.ones(s.ids.shape), float(s.size), available=s.free)), S),
-    "rank_sum": Selector(lambda s: select.top(select.rank_sum(s.scores, s.other, available=s.free), s.size, available=s.free), ("scores", "other")),
-    "z_score": Selector(lambda s: select.top(select.z_score(s.scores, s.other, available=s.free), s.size, available=s.free), ("scores", "other"), slow=True),
-    "product": Selector(lambda s: select.top(select.product(s.scores, s.noise, available=s.free), s.size, available=s.free), ("scores", "noise"), slow=True),
-    "pareto": Selector(lambda s: select.top(select.pareto(s.scores, s.other, available=s.free), s.size, available=s.free), ("scores", "other")),
+        lambda s: select.suppress_duplicates(
+            s.features, s.scores, s.size, radius=0.0, available=s.free
+        ),
+        ("features", "scores"),
+        copies=WAIT,
+    ),
+    "per_cost": Selector(
+        lambda s: first(
+            s.size,
+            select.per_cost(s.scores, jnp.ones(s.ids.shape), float(s.size), available=s.free),
+        ),
+        S,
+    ),
+    "rank_sum": Selector(
+        lambda s: select.top(
+            select.rank_sum(s.scores, s.other, available=s.free), s.size, available=s.free
+        ),
+        ("scores", "other"),
+    ),
+    "z_score": Selector(
+        lambda s: select.top(
+            select.z_score(s.scores, s.other, available=s.free), s.size, available=s.free
+        ),
+        ("scores", "other"),
+        slow=True,
+    ),
+    "product": Selector(
+        lambda s: select.top(
+            select.product(s.scores, s.noise, available=s.free), s.size, available=s.free
+        ),
+        ("scores", "noise"),
+        slow=True,
+    ),
+    "pareto": Selector(
+        lambda s: select.top(
+            select.pareto(s.scores, s.other, available=s.free), s.size, available=s.free
+        ),
+        ("scores", "other"),
+    ),
     "acquire.uniform": Selector(lambda s: s.asked(acquire.uniform()), luck=True, slow=True),
-    "acquire.top": Selector(lambda s: s.asked(acquire.top(scores.bald, chunk=s.chunk)), L, chunks=True),
-    "acquire.power": Selector(lambda s: s.asked(acquire.power(chunk=s.chunk)), L, luck=True, chunks=True, slow=True),
-    "acquire.softmax": Selector(lambda s: s.asked(acquire.softmax(scores.margin, chunk=s.chunk)), L, luck=True, chunks=True, slow=True),
-    "acquire.softrank": Selector(lambda s: s.asked(acquire.softrank(chunk=s.chunk)), L, luck=True, chunks=True, slow=True),
-    "acquire.combined": Selector(lambda s: s.asked(acquire.combined(scores.bald, scores.margin, chunk=s.chunk)), L, chunks=True, slow=True),
-    "acquire.within": Selector(lambda s: s.asked(acquire.within(2 * s.size, scores.entropy, acquire.top(scores.bald), chunk=s.chunk)), L, chunks=True),
+    "acquire.top": Selector(
+        lambda s: s.asked(acquire.top(scores.bald, chunk=s.chunk)), L, chunks=True
+    ),
+    "acquire.power": Selector(
+        lambda s: s.asked(acquire.power(chunk=s.chunk)), L, luck=True, chunks=True, slow=True
+    ),
+    "acquire.softmax": Selector(
+        lambda s: s.asked(acquire.softmax(scores.margin, chunk=s.chunk)),
+        L,
+        luck=True,
+        chunks=True,
+        slow=True,
+    ),
+    "acquire.softrank": Selector(
+        lambda s: s.asked(acquire.softrank(chunk=s.chunk)), L, luck=True, chunks=True, slow=True
+    ),
+    "acquire.combined": Selector(
+        lambda s: s.asked(acquire.combined(scores.bald, scores.margin, chunk=s.chunk)),
+        L,
+        chunks=True,
+        slow=True,
+    ),
+    "acquire.within": Selector(
+        lambda s: s.asked(
+            acquire.within(2 * s.size, scores.entropy, acquire.top(scores.bald), chunk=s.chunk)
+        ),
+        L,
+        chunks=True,
+    ),
     "acquire.batch_bald": Selector(
-        lambda s: s.asked(acquire.batch_bald(candidates=2 * s.size, chunk=s.chunk, **OPTIONS)), L, copies=SURE, chunks=True, slow=True),
+        lambda s: s.asked(acquire.batch_bald(candidates=2 * s.size, chunk=s.chunk, **OPTIONS)),
+        L,
+        copies=SURE,
+        chunks=True,
+        slow=True,
+    ),
     "acquire.epig": Selector(of_targets(acquire.epig), L, chunks=True, slow=True),
-    "acquire.batch_epig": Selector(of_targets(acquire.batch_epig, candidates=SHAPES[-1][N], **OPTIONS), L, copies=SURE, chunks=True, slow=True),
-    "acquire.k_center": Selector(lambda s: s.asked(acquire.k_center()), F, copies=0.0, knows=REST, slow=True),
-    "acquire.k_means_pp": Selector(lambda s: s.asked(acquire.k_means_pp()), F, luck=True, copies=0.0, knows=REST, slow=True),
-    "acquire.k_means": Selector(lambda s: s.asked(acquire.k_means(iterations=3)), F, luck=True, copies=WAIT, slow=True),
-    "acquire.typiclust": Selector(lambda s: s.asked(acquire.typiclust(iterations=3)), F, luck=True, copies=WAIT, knows=REST, slow=True),
-    "acquire.determinant": Selector(lambda s: s.asked(acquire.determinant()), F, copies=HALF, knows=REST, slow=True),
-    "acquire.badge": Selector(lambda s: s.asked(acquire.badge(chunk=s.chunk)), P, luck=True, copies=0.0, chunks=True, slow=True),
-    "acquire.bait": Selector(lambda s: s.asked(acquire.bait(chunk=s.chunk)), P, knows=REST, chunks=True, slack=2e-3, slow=True),
-    "stream.top": Selector(lambda s: stream.top(s.predictive, s.ids, scores.bald, s.size, available=s.free, chunk=s.chunk), L, chunks=True, host=True),
+    "acquire.batch_epig": Selector(
+        of_targets(acquire.batch_epig, candidates=SHAPES[-1][N], **OPTIONS),
+        L,
+        copies=SURE,
+        chunks=True,
+        slow=True,
+    ),
+    "acquire.k_center": Selector(
+        lambda s: s.asked(acquire.k_center()), F, copies=0.0, knows=REST, slow=True
+    ),
+    "acquire.k_means_pp": Selector(
+        lambda s: s.asked(acquire.k_means_pp()), F, luck=True, copies=0.0, knows=REST, slow=True
+    ),
+    "acquire.k_means": Selector(
+        lambda s: s.asked(acquire.k_means(iterations=3)), F, luck=True, copies=WAIT, slow=True
+    ),
+    "acquire.typiclust": Selector(
+        lambda s: s.asked(acquire.typiclust(iterations=3)),
+        F,
+        luck=True,
+        copies=WAIT,
+        knows=REST,
+        slow=True,
+    ),
+    "acquire.determinant": Selector(
+        lambda s: s.asked(acquire.determinant()), F, copies=HALF, knows=REST, slow=True
+    ),
+    "acquire.badge": Selector(
+        lambda s: s.asked(acquire.badge(chunk=s.chunk)),
+        P,
+        luck=True,
+        copies=0.0,
+        chunks=True,
+        slow=True,
+    ),
+    "acquire.bait": Selector(
+        lambda s: s.asked(acquire.bait(chunk=s.chunk)),
+        P,
+        knows=REST,
+        chunks=True,
+        slack=2e-3,
+        slow=True,
+    ),
+    "stream.top": Selector(
+        lambda s: stream.top(
+            s.predictive, s.ids, scores.bald, s.size, available=s.free, chunk=s.chunk
+        ),
+        L,
+        chunks=True,
+        host=True,
+    ),
     "stream.batch_bald": Selector(
-        lambda s: stream.batch_bald(s.key, s.predictive, s.ids, s.size, candidates=2 * s.size, available=s.free, grow=True, chunk=s.chunk, **OPTIONS),
-        L, copies=SURE, chunks=True, host=True, slow=True),
+        lambda s: stream.batch_bald(
+            s.key,
+            s.predictive,
+            s.ids,
+            s.size,
+            candidates=2 * s.size,
+            available=s.free,
+            grow=True,
+            chunk=s.chunk,
+            **OPTIONS,
+        ),
+        L,
+        copies=SURE,
+        chunks=True,
+        host=True,
+        slow=True,
+    ),
     "shards.top": Selector(
-        lambda s: shards.top(shards.scores(s.predictive, spread(s), scores.bald, chunk=s.chunk), s.size, available=s.free),
-        L, chunks=True, devices=True, host=True),
+        lambda s: shards.top(
+            shards.scores(s.predictive, spread(s), scores.bald, chunk=s.chunk),
+            s.size,
+            available=s.free,
+        ),
+        L,
+        chunks=True,
+        devices=True,
+        host=True,
+    ),
     "shards.batch_bald": Selector(
-        lambda s: shards.batch_bald(s.key, s.predictive, spread(s), s.size, candidates=2 * s.size, available=s.free, chunk=s.chunk, **OPTIONS),
-        L, copies=SURE, chunks=True, devices=True, host=True, slow=True),
+        lambda s: shards.batch_bald(
+            s.key,
+            s.predictive,
+            spread(s),
+            s.size,
+            candidates=2 * s.size,
+            available=s.free,
+            chunk=s.chunk,
+            **OPTIONS,
+        ),
+        L,
+        copies=SURE,
+        chunks=True,
+        devices=True,
+        host=True,
+        slow=True,
+    ),
     "backend.choose": Selector(
-        lambda s: backend.choose(log_probs=s.log_probs, size=s.size, available=s.free, key=s.key, chunk=s.chunk).selection,
-        L, copies=SURE, chunks=True, host=True, slow=True),
+        lambda s: (
+            backend.choose(
+                log_probs=s.log_probs, size=s.size, available=s.free, key=s.key, chunk=s.chunk
+            ).selection
+        ),
+        L,
+        copies=SURE,
+        chunks=True,
+        host=True,
+        slow=True,
+    ),
     "backend.choose, margin": Selector(
-        lambda s: backend.choose(log_probs=s.log_probs, size=s.size, available=s.free, method="margin", chunk=s.chunk).selection, L, chunks=True, host=True),
-}  # fmt: skip
+        lambda s: (
+            backend.choose(
+                log_probs=s.log_probs, size=s.size, available=s.free, method="margin", chunk=s.chunk
+            ).selection
+        ),
+        L,
+        chunks=True,
+        host=True,
+    ),
+}
 
 
 def first(size, selection: Selection) -> Selection:
@@ -253,13 +525,21 @@ def spread(s: Seen) -> shards.Pool:
 
 @functools.cache
 def program(name: str, size: int, chunk: int):
-    return jax.jit(lambda key, tables, ids, available, labeled: SELECTORS[name].call(Seen(key, tables, ids, available, labeled, size, chunk, 1)))
+    return jax.jit(
+        lambda key, tables, ids, available, labeled: SELECTORS[name].call(
+            Seen(key, tables, ids, available, labeled, size, chunk, 1)
+        )
+    )
 
 
 def run(name: str, pool: Pool, key, *, chunk: int = 1024, devices: int = 1) -> Selection:
     """As under jit; what runs on the host, as it is."""
     if SELECTORS[name].host:
-        return SELECTORS[name].call(Seen(key, pool.tables, pool.ids, pool.available, pool.labeled, pool.size, chunk, devices))
+        return SELECTORS[name].call(
+            Seen(
+                key, pool.tables, pool.ids, pool.available, pool.labeled, pool.size, chunk, devices
+            )
+        )
     arrays = (pool.ids, pool.available, pool.labeled)
     if devices > 1:
         mesh = jax.make_mesh((devices,), ("pool",), axis_types=(AxisType.Auto,))
@@ -285,14 +565,20 @@ class Trial(NamedTuple):
 
 def known(t: Trial) -> np.ndarray:
     """Which rows count as labeled."""
-    return {"": np.zeros_like(t.pool.labeled), LABELED: t.pool.labeled, REST: ~t.pool.free}[t.selector.knows]
+    return {"": np.zeros_like(t.pool.labeled), LABELED: t.pool.labeled, REST: ~t.pool.free}[
+        t.selector.knows
+    ]
 
 
 def choices(selector: Selector, pool: Pool) -> np.ndarray:
     """Which rows can be picked."""
     can = pool.free.copy()
     for name in selector.uses:
-        values = np.moveaxis(getattr(pool.tables, name), 1, 0)[pool.ids] if name in ("log_probs", "means") else getattr(pool.tables, name)[pool.ids]
+        values = (
+            np.moveaxis(getattr(pool.tables, name), 1, 0)[pool.ids]
+            if name in ("log_probs", "means")
+            else getattr(pool.tables, name)[pool.ids]
+        )
         can &= ~(np.isnan(values) | (values == np.inf)).reshape(len(can), -1).any(1)
         if name == "scores":
             can &= values > -np.inf
@@ -308,7 +594,9 @@ def a_full_batch_of_distinct_available_rows(t: Trial):  # TRAPS 4, 17, 18, globa
     assert len(set(rows[:size].tolist())) == size and can[rows[:size]].all()
     assert t.name.endswith("uniform") or np.all(np.asarray(t.picked.scores)[size:] == -np.inf)
     if t.picked.nonfinite is not None:
-        assert int(t.picked.nonfinite) == int((t.pool.free & (t.pool.ids == len(t.pool.tables.scores) - 1)).sum())
+        assert int(t.picked.nonfinite) == int(
+            (t.pool.free & (t.pool.ids == len(t.pool.tables.scores) - 1)).sum()
+        )
 
 
 def the_key_decides(t: Trial):
@@ -319,7 +607,9 @@ def a_permuted_pool_gives_the_same_points(t: Trial):
     if t.selector.luck:
         return
     order = np.random.default_rng(int(t.pool.ids.sum())).permutation(len(t.pool.ids))
-    there = t.pool._replace(ids=t.pool.ids[order], available=t.pool.available[order], labeled=t.pool.labeled[order])
+    there = t.pool._replace(
+        ids=t.pool.ids[order], available=t.pool.available[order], labeled=t.pool.labeled[order]
+    )
     alike(t, there, t.again(there))
 
 
@@ -343,7 +633,9 @@ def what_may_not_be_picked_plays_no_part(t: Trial):  # TRAPS 21
         return
     closed = ~t.pool.free & ~known(t)
     for row in (-2, -1):  # far too large, NaN
-        other = t.pool._replace(ids=np.where(closed, len(t.pool.tables.scores) + row, t.pool.ids).astype(np.int32))
+        other = t.pool._replace(
+            ids=np.where(closed, len(t.pool.tables.scores) + row, t.pool.ids).astype(np.int32)
+        )
         alike(t, other, t.again(other))
 
 
@@ -351,7 +643,14 @@ def the_unit_of_the_features_changes_nothing(t: Trial):
     if "features" not in t.selector.uses:
         return
     for exponent in (-100, 100):
-        scaled = t.pool.tables.features * np.where(np.arange(len(t.pool.tables.features)) < len(t.pool.tables.features) - 2, np.float32(2.0**exponent), 1.0)[:, None]
+        scaled = (
+            t.pool.tables.features
+            * np.where(
+                np.arange(len(t.pool.tables.features)) < len(t.pool.tables.features) - 2,
+                np.float32(2.0**exponent),
+                1.0,
+            )[:, None]
+        )
         other = t.pool._replace(tables=t.pool.tables._replace(features=scaled.astype(np.float32)))
         assert np.array_equal(t.picked.indices, t.again(other).indices)
 
@@ -361,23 +660,45 @@ def used_up_information_is_said(t: Trial):  # TRAPS 7, 8
     if picked.about is None:
         assert picked.joint is None and picked.note() == ""
         return
-    joint, gains, real = np.asarray(picked.joint), np.asarray(picked.scores), np.asarray(picked.indices) >= 0
+    joint, gains, real = (
+        np.asarray(picked.joint),
+        np.asarray(picked.scores),
+        np.asarray(picked.indices) >= 0,
+    )
     assert np.all(np.diff(joint) >= 0) and np.all(gains[real] >= 0) and np.all(gains[real] < np.inf)
-    if picked.about is not About.TARGETS:  # what two labels tell about a target together neither may tell alone
+    if (
+        picked.about is not About.TARGETS
+    ):  # what two labels tell about a target together neither may tell alone
         assert np.all(np.diff(gains[real]) <= 1e-6)
     if picked.about is About.FUNCTION:
         assert picked.ceiling is None and picked.saturated is None and picked.note() == ""
         return
     assert joint.size == 0 or joint[-1] <= picked.ceiling + 1e-6
     before = np.concatenate([[0.0], joint[:-1]])
-    assert np.array_equal(picked.saturated, before > 0.95 * picked.ceiling) and ["a bound on EPIG", "BALD"][picked.about is About.DRAWS] == picked.about.fallback
+    assert (
+        np.array_equal(picked.saturated, before > 0.95 * picked.ceiling)
+        and ["a bound on EPIG", "BALD"][picked.about is About.DRAWS] == picked.about.fallback
+    )
     late = picked.saturated & real
-    assert (f"first {late.argmax()} of {real.sum()} " in picked.note() and picked.about.fallback in picked.note()) if late.any() else picked.note() == ""
+    assert (
+        (
+            f"first {late.argmax()} of {real.sum()} " in picked.note()
+            and picked.about.fallback in picked.note()
+        )
+        if late.any()
+        else picked.note() == ""
+    )
 
 
 LAWS = [
-    a_full_batch_of_distinct_available_rows, the_key_decides, a_permuted_pool_gives_the_same_points, copies_wait, what_may_not_be_picked_plays_no_part,
-    the_unit_of_the_features_changes_nothing, used_up_information_is_said]
+    a_full_batch_of_distinct_available_rows,
+    the_key_decides,
+    a_permuted_pool_gives_the_same_points,
+    copies_wait,
+    what_may_not_be_picked_plays_no_part,
+    the_unit_of_the_features_changes_nothing,
+    used_up_information_is_said,
+]
 
 
 def same(a: Selection, b: Selection):
@@ -387,9 +708,13 @@ def same(a: Selection, b: Selection):
 
 def alike(t: Trial, pool: Pool, other: Selection):
     """The same points in the same order, up to the first near tie."""
-    for b, (row, there) in enumerate(zip(np.asarray(t.picked.indices), np.asarray(other.indices), strict=True)):
+    for b, (row, there) in enumerate(
+        zip(np.asarray(t.picked.indices), np.asarray(other.indices), strict=True)
+    ):
         here, score = float(t.picked.scores[b]), float(other.scores[b])
-        slack = 0.05 if t.picked.saturated is not None and t.picked.saturated[b] else t.selector.slack
+        slack = (
+            0.05 if t.picked.saturated is not None and t.picked.saturated[b] else t.selector.slack
+        )
         assert here == score or abs(here - score) <= slack * (1 + abs(here)), (b, here, score)
         if (row < 0) != (there < 0) or (row >= 0 and t.pool.ids[row] != pool.ids[there]):
             assert row >= 0 and there >= 0
@@ -400,10 +725,15 @@ def alike(t: Trial, pool: Pool, other: Selection):
 
 
 def names(whether=lambda s: True, often=None):
-    """Of the selectors that a law speaks of; those not `often` tried (all that are not slow, if None) are slow tests."""
+    """Of the selectors that a law speaks of; those not `often` tried (all that are not slow, if
+    None) are slow tests.
+    """
     chosen = [name for name, s in SELECTORS.items() if whether(s)]
     rare = lambda name: SELECTORS[name].slow if often is None else name not in often
-    return pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if rare(name) else ()) for name in chosen])
+    return pytest.mark.parametrize(
+        "name",
+        [pytest.param(name, marks=pytest.mark.slow if rare(name) else ()) for name in chosen],
+    )
 
 
 tried = settings(max_examples=settings.get_profile("thorough").max_examples if THOROUGH else 4)
@@ -435,11 +765,17 @@ def trial(name, given, seed) -> Trial | None:
             warnings.simplefilter("error")
             picked = run(name, pool, key)
     except checks.BayesalError as error:
-        if not selector.host or isinstance(error, checks.WrongSize) != (pool.size > pool.free.sum()):
+        if not selector.host or isinstance(error, checks.WrongSize) != (
+            pool.size > pool.free.sum()
+        ):
             raise
         rows = pool.tables.log_probs[:, pool.ids[pool.free]]
-        flat = pool.draws in ("agree", "sure") or np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape))
-        assert isinstance(error, checks.WrongSize) or (isinstance(error, checks.ConstantScores) and flat)
+        flat = pool.draws in ("agree", "sure") or np.array_equal(
+            rows, np.broadcast_to(rows[:, :1], rows.shape)
+        )
+        assert isinstance(error, checks.WrongSize) or (
+            isinstance(error, checks.ConstantScores) and flat
+        )
         return None
     return Trial(name, selector, pool, key, picked)
 
@@ -470,7 +806,11 @@ def test_storage_changes_nothing(name, given, seed):  # TRAPS 5
     stored = pool._replace(tables=jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), pool.tables))
     exact = pool._replace(tables=jax.tree.map(lambda a: np.asarray(a, np.float32), stored.tables))
     TRIED[name] += 1
-    alike(Trial(name, SELECTORS[name], exact, key, run(name, exact, key)), stored, run(name, stored, key))
+    alike(
+        Trial(name, SELECTORS[name], exact, key, run(name, exact, key)),
+        stored,
+        run(name, stored, key),
+    )
 
 
 @names(lambda s: s.devices or not s.host, often=("k_center",))
@@ -483,7 +823,14 @@ def test_one_and_eight_devices_give_the_same_batch(name, given, seed):
 
 
 def test_so_many_cases_are_tried(request):
-    """All that were planned here were tried; spread over several processes, each sees its own and what is planned in all."""
-    cases = tried.max_examples * sum(hasattr(getattr(item, "obj", None), "hypothesis") and item.module is request.module for item in request.session.items)
+    """All that were planned here were tried; spread over several processes, each sees its own and
+    what is planned in all.
+    """
+    cases = tried.max_examples * sum(
+        hasattr(getattr(item, "obj", None), "hypothesis") and item.module is request.module
+        for item in request.session.items
+    )
     print(f"{sum(TRIED.values()):,} cases over {len(TRIED)} selectors here, {cases:,} in all")
-    assert sum(TRIED.values()) == tried.max_examples * len(RAN) and cases >= (10_000 if THOROUGH else 20)
+    assert sum(TRIED.values()) == tried.max_examples * len(RAN) and cases >= (
+        10_000 if THOROUGH else 20
+    )

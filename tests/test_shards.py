@@ -1,4 +1,6 @@
-"""A pool over 1, 2, 4, 8 devices: the same scores bit for bit, the same batch, and the exchanges counted in the compiled program."""
+"""A pool over 1, 2, 4, 8 devices: the same scores bit for bit, the same batch, and the exchanges
+counted in the compiled program.
+"""
 
 import re
 
@@ -22,7 +24,10 @@ PREDICTIVE = Predictive(ensemble(NET, members=K), (), WEIGHTS, jnp.float32(1.0))
 ALL, KEY = jnp.ones(N, bool), jax.random.key(0)
 DEVICES = (1, 2, 4, 8)
 BATCH = {"candidates": 40, "configurations": 30, "chunk": 16}
-COLLECTIVES = re.compile(r"= \S+ (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)(-start)?\(")
+COLLECTIVES = re.compile(
+    r"= \S+ "
+    r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)(-start)?\("
+)
 
 
 def linear(x):
@@ -37,7 +42,9 @@ def pools():
 
 @pytest.fixture(scope="module")
 def alone():
-    return jax.jit(lambda key, x, a: acquire.batch_bald(**BATCH)(key, linear, x, a, 6))(KEY, jnp.asarray(X), ALL)
+    return jax.jit(lambda key, x, a: acquire.batch_bald(**BATCH)(key, linear, x, a, 6))(
+        KEY, jnp.asarray(X), ALL
+    )
 
 
 @pytest.mark.parametrize("devices", DEVICES)
@@ -66,9 +73,13 @@ def test_top_does_not_depend_on_the_devices(devices, pools):
         np.testing.assert_array_equal(picked.scores, values[order[:size]])
 
 
-@pytest.mark.parametrize("devices", [8, *(pytest.param(d, marks=pytest.mark.slow) for d in (1, 2, 4))])
+@pytest.mark.parametrize(
+    "devices", [8, *(pytest.param(d, marks=pytest.mark.slow) for d in (1, 2, 4))]
+)
 def test_the_batch_does_not_depend_on_the_devices(devices, pools, alone):
-    picked = shards.batch_bald(KEY, linear, pools[devices], 6, **BATCH)  # the fourth pick and later from sampled configurations
+    picked = shards.batch_bald(
+        KEY, linear, pools[devices], 6, **BATCH
+    )  # the fourth pick and later from sampled configurations
     assert picked.indices.tolist() == alone.indices.tolist()
     for field in ("scores", "joint"):
         np.testing.assert_allclose(getattr(picked, field), getattr(alone, field), atol=1e-5)
@@ -82,20 +93,36 @@ def test_the_batch_is_brute_force_greedy_of_what_is_available(pools):
     p = np.exp(np.asarray(linear(X), np.float64))
     picked = shards.batch_bald(KEY, linear, pools[8], 6, available=available, **BATCH)
     batch = picked.indices.tolist()
-    assert bool(picked.certified) and available[batch].all() and len(set(batch)) == 6  # fewer are available than candidates
+    assert (
+        bool(picked.certified) and available[batch].all() and len(set(batch)) == 6
+    )  # fewer are available than candidates
     for b in range(3):
-        table = {i: oracles.joint_information(p, [*batch[:b], i]) for i in np.flatnonzero(available) if i not in batch[:b]}
+        table = {
+            i: oracles.joint_information(p, [*batch[:b], i])
+            for i in np.flatnonzero(available)
+            if i not in batch[:b]
+        }
         assert table[batch[b]] >= max(table.values()) - 2e-5
 
 
 def test_copies_on_other_devices_are_not_picked_twice():  # TRAPS 9, 18
     order = np.argsort(-np.asarray(scores.bald(linear(X))))[:5]
     available = np.arange(N) % 25 < 5  # the same five points, once every 25 rows
-    picked = shards.batch_bald(KEY, linear, shards.spread(np.tile(X[order], (41, 1))[:N], shards.mesh()), 6, available=available, **BATCH)
+    picked = shards.batch_bald(
+        KEY,
+        linear,
+        shards.spread(np.tile(X[order], (41, 1))[:N], shards.mesh()),
+        6,
+        available=available,
+        **BATCH,
+    )
     rows = picked.indices.tolist()
     assert len(set(rows)) == 6 and available[rows].all() and rows[0] == 0
     p = np.exp(np.asarray(linear(X[order]), np.float64))
-    best = [max(range(5), key=lambda i: oracles.joint_information(p, [*(r % 5 for r in rows[:b]), i])) for b in range(3)]
+    best = [
+        max(range(5), key=lambda i: oracles.joint_information(p, [*(r % 5 for r in rows[:b]), i]))
+        for b in range(3)
+    ]
     assert [r % 5 for r in rows[:3]] == best and len(set(best)) > 1
 
 
@@ -115,7 +142,9 @@ def test_scoring_holds_no_collective_and_a_pick_holds_one(pools):
     program = shards._greedy.lower(KEY, bound, pool.x, dealt, 6, 30, place).compile().as_text()
     body = [part for part in program.split("\n\n") if COLLECTIVES.search(part)]
     looped = [part for part in body if "ENTRY" not in part]
-    assert len(looped) == 1 and [m[0] for m in COLLECTIVES.findall(looped[0])] == ["all-gather"]  # the picks' loop, and nothing else that repeats
+    assert len(looped) == 1 and [m[0] for m in COLLECTIVES.findall(looped[0])] == [
+        "all-gather"
+    ]  # the picks' loop, and nothing else that repeats
     size = re.search(r"= s32\[8,(\d+)\]\S* all-gather", looped[0])
     assert int(size[1]) == K * C + 3
 
@@ -126,7 +155,10 @@ def test_a_pool_that_is_sharded_along_an_explicit_axis_is_taken(pools):
     pool = shards.spread(x, shards.mesh())
     values = shards.scores(linear, pool, scores.bald, chunk=16)
     assert np.array_equal(values, shards.scores(linear, pools[1], scores.bald, chunk=16)[:200])
-    assert shards.spread(x, shards.mesh(jax.devices()[:3])).x.shape == (201, F)  # moved to other devices, and padded
+    assert shards.spread(x, shards.mesh(jax.devices()[:3])).x.shape == (
+        201,
+        F,
+    )  # moved to other devices, and padded
 
 
 def test_a_pool_smaller_than_the_devices():
@@ -151,13 +183,25 @@ def test_what_cannot_be_had_is_refused_by_name(pools):
         (checks.WrongSize, "size", lambda: shards.top(values, 0)),
         (checks.WrongSize, "size", lambda: shards.top(values, N + 1)),
         (checks.WrongSize, "size", lambda: shards.top(values, 3, available=np.arange(N) < 2)),
-        (checks.WrongShape, "available", lambda: shards.top(values, 3, available=np.ones(N - 9, bool))),
+        (
+            checks.WrongShape,
+            "available",
+            lambda: shards.top(values, 3, available=np.ones(N - 9, bool)),
+        ),
         (checks.WrongShape, "available", lambda: shards.top(values, 3, available=np.ones(N, int))),
         (checks.ConstantScores, "scores", lambda: shards.top(jnp.zeros_like(values), 3)),
-        (checks.WrongSize, "candidates", lambda: shards.batch_bald(KEY, linear, pool, 3, candidates=0)),
-        (checks.WrongSize, "configurations", lambda: shards.batch_bald(KEY, linear, pool, 3, configurations=0)),
+        (
+            checks.WrongSize,
+            "candidates",
+            lambda: shards.batch_bald(KEY, linear, pool, 3, candidates=0),
+        ),
+        (
+            checks.WrongSize,
+            "configurations",
+            lambda: shards.batch_bald(KEY, linear, pool, 3, configurations=0),
+        ),
         (checks.WrongShape, "key", lambda: shards.batch_bald(0, linear, pool, 3, chunk=16)),
-    ]  # fmt: skip
+    ]
     for error, argument, call in cases:
         with pytest.raises(error, match=f"`{argument}`|available points") as caught:
             oracles.as_users_do(call)()

@@ -12,7 +12,9 @@ from bayesal import acquire, checks, scores, select
 
 pytestmark = pytest.mark.usefixtures("strict")
 
-VALUES = np.array([0.5, 0.1, 0.0, 0.3, 0.3, -np.inf, 0.02, 0.9], np.float32)  # row 7 is not available
+VALUES = np.array(
+    [0.5, 0.1, 0.0, 0.3, 0.3, -np.inf, 0.02, 0.9], np.float32
+)  # row 7 is not available
 AVAILABLE = np.arange(8) != 7
 KEYS = oracles.keys(10_000)
 
@@ -34,7 +36,14 @@ def weights(name, beta):
 SELECTORS = {name: getattr(select, name) for name in ("power", "softmax", "softrank")}
 each = pytest.mark.parametrize("name", SELECTORS)
 draw = {
-    name: jax.jit(jax.vmap(lambda key, beta, f=f: f(key, jnp.asarray(VALUES), 2, beta=beta, available=jnp.asarray(AVAILABLE)).indices, (0, None)))
+    name: jax.jit(
+        jax.vmap(
+            lambda key, beta, f=f: (
+                f(key, jnp.asarray(VALUES), 2, beta=beta, available=jnp.asarray(AVAILABLE)).indices
+            ),
+            (0, None),
+        )
+    )
     for name, f in SELECTORS.items()
 }
 
@@ -44,7 +53,9 @@ draw = {
 def test_first_and_second_pick_have_the_exact_distribution(name, beta):
     picks = np.asarray(draw[name](KEYS, jnp.float32(beta)))
     p = weights(name, beta)
-    pairs = np.array([[0 if i == j else p[i] * p[j] / (1 - p[i]) for j in range(8)] for i in range(8)])
+    pairs = np.array(
+        [[0 if i == j else p[i] * p[j] / (1 - p[i]) for j in range(8)] for i in range(8)]
+    )
     seen = np.zeros((8, 8))
     np.add.at(seen, (picks[:, 0], picks[:, 1]), 1)
     assert seen[pairs == 0].sum() == 0
@@ -65,13 +76,19 @@ def test_power_over_nothing_but_zeros_is_uniform():  # TRAPS 3
     zeros = jnp.zeros(8)
     picks = np.asarray(jax.vmap(lambda k: select.power(k, zeros, 2, beta=8.0).indices)(KEYS[:4000]))
     assert np.all(picks[:, 0] != picks[:, 1])
-    assert np.all(np.abs(np.bincount(picks.ravel(), minlength=8) - 1000) < 5 * np.sqrt(4000 * 0.25 * 0.75))
+    assert np.all(
+        np.abs(np.bincount(picks.ravel(), minlength=8) - 1000) < 5 * np.sqrt(4000 * 0.25 * 0.75)
+    )
 
 
 def test_zeros_come_after_every_positive_score_however_small():
     values = np.array([0.0, 1e-37, 0.0, 1.0, 1e-30, 0.0], np.float32)
-    picks = np.asarray(jax.vmap(lambda k: select.power(k, jnp.asarray(values), 6, beta=100.0).indices)(KEYS[:500]))
-    assert np.all(np.sort(picks[:, :3], axis=1) == [1, 3, 4]) and np.all(np.sort(picks[:, 3:], axis=1) == [0, 2, 5])
+    picks = np.asarray(
+        jax.vmap(lambda k: select.power(k, jnp.asarray(values), 6, beta=100.0).indices)(KEYS[:500])
+    )
+    assert np.all(np.sort(picks[:, :3], axis=1) == [1, 3, 4]) and np.all(
+        np.sort(picks[:, 3:], axis=1) == [0, 2, 5]
+    )
     assert len({tuple(p) for p in picks[:, 3:]}) == 6  # in random order
 
 
@@ -79,7 +96,9 @@ def test_zeros_come_after_every_positive_score_however_small():
 @given(seed=st.integers(0, 2**31))
 def test_batches_are_distinct_available_and_carry_their_scores(name, seed):
     rng = np.random.default_rng(seed)
-    values = np.where(rng.random(20) < 0.2, -np.inf, rng.choice([0.0, 1e-6, 0.5, 3.0, 80.0], 20)).astype(np.float32)
+    values = np.where(
+        rng.random(20) < 0.2, -np.inf, rng.choice([0.0, 1e-6, 0.5, 3.0, 80.0], 20)
+    ).astype(np.float32)
     available = rng.random(20) < 0.7
     can = np.flatnonzero(available & np.isfinite(values))
     available[:3], values[:3] = True, 1.0
@@ -93,8 +112,14 @@ def test_batches_are_distinct_available_and_carry_their_scores(name, seed):
 @each
 def test_the_whole_pool_can_be_drawn_and_the_key_fixes_the_order(name):
     values = VALUES[[0, 1, 3, 6]]
-    orders = [SELECTORS[name](jax.random.key(s), values, 4).indices.tolist() for s in (0, 0, 1, 2, 3)]
-    assert all(sorted(o) == [0, 1, 2, 3] for o in orders) and orders[0] == orders[1] and len({tuple(o) for o in orders}) > 1
+    orders = [
+        SELECTORS[name](jax.random.key(s), values, 4).indices.tolist() for s in (0, 0, 1, 2, 3)
+    ]
+    assert (
+        all(sorted(o) == [0, 1, 2, 3] for o in orders)
+        and orders[0] == orders[1]
+        and len({tuple(o) for o in orders}) > 1
+    )
 
 
 @pytest.mark.parametrize("name", ["power", "softrank"])
@@ -143,7 +168,9 @@ BAD = {
 def test_anything_else_is_refused_by_name(name, bad):
     call, error, argument = BAD[bad]
     with pytest.raises(error, match=f"`{argument}`") as caught:
-        oracles.as_users_do(SELECTORS[name])(**{"key": jax.random.key(0), "scores": np.abs(VALUES[:5]), "size": 2, **call})
+        oracles.as_users_do(SELECTORS[name])(
+            **{"key": jax.random.key(0), "scores": np.abs(VALUES[:5]), "size": 2, **call}
+        )
     assert caught.value.argument == argument
 
 
@@ -160,8 +187,12 @@ def linear(x):
 @each
 def test_a_strategy_is_its_selector_on_the_scores_of_the_pool_in_any_chunks(name):
     available = jnp.arange(60) % 3 != 0
-    want = SELECTORS[name](jax.random.key(4), scores.bald(linear(X)), 5, beta=8.0, available=available)
-    strategy = getattr(acquire, name)(beta=8.0, chunk=7 if name == "power" else 1024)  # they stream by the same code
+    want = SELECTORS[name](
+        jax.random.key(4), scores.bald(linear(X)), 5, beta=8.0, available=available
+    )
+    strategy = getattr(acquire, name)(
+        beta=8.0, chunk=7 if name == "power" else 1024
+    )  # they stream by the same code
     picked = strategy(jax.random.key(4), linear, X, available, 5)
     assert picked.indices.tolist() == want.indices.tolist()
     with pytest.raises(checks.WrongSize, match="`beta`"):

@@ -1,4 +1,6 @@
-"""A stranger's module through every adapter: BatchNorm, shared layers, its own Dropout, its own keys and constants."""
+"""A stranger's module through every adapter: BatchNorm, shared layers, its own Dropout, its own
+keys and constants.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,9 @@ KEYS = [jax.random.key(i) for i in range(3)]
 
 
 class Tied(nnx.Module):
-    """One layer called in two places, a dropout with keys of its own, a constant that is no parameter."""
+    """One layer called in two places, a dropout with keys of its own, a constant that is no
+    parameter.
+    """
 
     def __init__(self, rngs):
         self.inner = nnx.Linear(6, 6, rngs=rngs)
@@ -62,7 +66,11 @@ SHAPES = [(6, 6), (6,), (6, 3), (3,)]
 def test_nnx_shares_what_it_shares_and_keeps_its_constants():
     network = networks.from_nnx(Tied)
     pair = lambda layer: (layer["kernel"][...], layer["bias"][...])
-    masked(network, lambda p: tied(pair(p["again"] if "again" in p else p["inner"]), pair(p["last"]), X - 3.0), SHAPES)
+    masked(
+        network,
+        lambda p: tied(pair(p["again"] if "again" in p else p["inner"]), pair(p["last"]), X - 3.0),
+        SHAPES,
+    )
 
 
 def test_linen_shares_what_it_shares():
@@ -103,14 +111,22 @@ def test_state_that_a_call_changes_is_refused_under_any_name():
 
 
 def test_outputs_of_the_wrong_rank_are_refused_by_the_loop():
-    batched = networks.from_functions(lambda key, x: jnp.zeros((6, 3)), lambda params, x, key: (x @ params)[None])
+    batched = networks.from_functions(
+        lambda key, x: jnp.zeros((6, 3)), lambda params, x, key: (x @ params)[None]
+    )
     posterior = posteriors.point(batched)
     with pytest.raises(checks.WrongShape, match=r"shape \(1, 3\)") as caught:
-        posterior.fit(KEYS[0], posterior.init(KEYS[0], X), Labeled(X[None], jnp.zeros(1, jnp.int32), jnp.int32(1)), HParams())
+        posterior.fit(
+            KEYS[0],
+            posterior.init(KEYS[0], X),
+            Labeled(X[None], jnp.zeros(1, jnp.int32), jnp.int32(1)),
+            HParams(),
+        )
     assert caught.value.argument == "network"
 
 
 # equinox
+
 
 @pytest.fixture
 def equinox():
@@ -157,8 +173,15 @@ def test_equinox_modules_train_in_every_posterior(equinox):
     x = jax.random.normal(KEYS[0], (40, 6))
     y = (x[:, 0] > 0).astype(jnp.int32)
     posterior = posteriors.ensemble(network, members=2)
-    state, info = jax.jit(posterior.fit)(KEYS[0], posterior.init(KEYS[1], x[0]), Labeled(x, y, jnp.int32(40)), HParams(steps=200, learning_rate=2e-2))
-    log_probs = jax.vmap(lambda xi: posterior.apply(state, jax.tree.map(lambda a: a[0], state), xi))(x)
+    state, info = jax.jit(posterior.fit)(
+        KEYS[0],
+        posterior.init(KEYS[1], x[0]),
+        Labeled(x, y, jnp.int32(40)),
+        HParams(steps=200, learning_rate=2e-2),
+    )
+    log_probs = jax.vmap(
+        lambda xi: posterior.apply(state, jax.tree.map(lambda a: a[0], state), xi)
+    )(x)
     assert (info.failed_at == -1).all() and np.mean(np.asarray(log_probs).argmax(-1) == y) > 0.9
 
 
@@ -198,7 +221,9 @@ def test_shared_layers_of_equinox(equinox):
 
         def __init__(self, key):
             layers = (nn.Linear(6, 6, key=key), nn.Linear(6, 6, key=key))
-            self.shared = nn.Shared(layers, lambda pair: pair[1].weight, lambda pair: pair[0].weight)
+            self.shared = nn.Shared(
+                layers, lambda pair: pair[1].weight, lambda pair: pair[0].weight
+            )
 
         def __call__(self, x):
             first, second = self.shared()
@@ -210,7 +235,11 @@ def test_shared_layers_of_equinox(equinox):
     network = networks.from_equinox(Shares)
     params = network.init(KEYS[0], X)
     assert sorted(p.shape for p in params) == [(6,), (6,), (6, 6)]
-    assert_allclose(network.apply(params, X, None, 0.0), params[0] @ (params[0] @ X + params[1]) + params[2], atol=1e-5)
+    assert_allclose(
+        network.apply(params, X, None, 0.0),
+        params[0] @ (params[0] @ X + params[1]) + params[2],
+        atol=1e-5,
+    )
 
 
 def test_equinox_modules_with_state_are_refused(equinox):

@@ -1,4 +1,6 @@
-"""Streamed pools give what the same pool in memory gives, whatever they are read from, or an error."""
+"""Streamed pools give what the same pool in memory gives, whatever they are read from, or
+an error.
+"""
 
 import os
 import threading
@@ -34,11 +36,18 @@ BALD = np.asarray(scores.bald(LOG_PROBS))
 
 
 def follows_the_oracle(log_probs, batch, available=None):
-    """Each pick is the best of the whole pool given the picks before it, up to float32's near ties."""
+    """Each pick is the best of the whole pool given the picks before it, up to float32's
+    near ties.
+    """
     p = np.exp(np.asarray(log_probs, np.float64))
     rows = range(N) if available is None else np.flatnonzero(available)
-    tables = [{i: oracles.joint_information(p, [*batch[:b], i]) for i in rows if i not in batch[:b]} for b in range(len(batch))]
-    return all(table[pick] >= max(table.values()) - 1e-4 for table, pick in zip(tables, batch, strict=True))
+    tables = [
+        {i: oracles.joint_information(p, [*batch[:b], i]) for i in rows if i not in batch[:b]}
+        for b in range(len(batch))
+    ]
+    return all(
+        table[pick] >= max(table.values()) - 1e-4 for table, pick in zip(tables, batch, strict=True)
+    )
 
 
 def ragged(x=X, at=(3, 3, 40, 41, 90)):
@@ -54,10 +63,18 @@ def sources(tmp_path):
     mapped[5:] = X
     mapped.flush()
     return {
-        "numpy": X, "jax": jnp.asarray(X), "path": tmp_path / "x.npy", "name": str(tmp_path / "x.npy"), "fortran": tmp_path / "fortran.npy",
-        "big endian": tmp_path / "big_endian.npy", "memmap": np.memmap(tmp_path / "x.npy", np.float32, "r", 128, (N, F)), "view of a memmap": mapped[5:],
-        "private memmap": np.load(tmp_path / "x.npy", mmap_mode="c"), "iterator": ragged(), "generator": lambda: (part for part in np.split(X, 50)),
-    }  # fmt: skip
+        "numpy": X,
+        "jax": jnp.asarray(X),
+        "path": tmp_path / "x.npy",
+        "name": str(tmp_path / "x.npy"),
+        "fortran": tmp_path / "fortran.npy",
+        "big endian": tmp_path / "big_endian.npy",
+        "memmap": np.memmap(tmp_path / "x.npy", np.float32, "r", 128, (N, F)),
+        "view of a memmap": mapped[5:],
+        "private memmap": np.load(tmp_path / "x.npy", mmap_mode="c"),
+        "iterator": ragged(),
+        "generator": lambda: (part for part in np.split(X, 50)),
+    }
 
 
 def test_every_source_gives_the_scores_of_the_pool_in_memory(sources):
@@ -68,14 +85,20 @@ def test_every_source_gives_the_scores_of_the_pool_in_memory(sources):
         best = stream.candidates(linear, source, 10, chunk=CHUNK)
         np.testing.assert_array_equal(best.rows, np.argsort(-got, kind="stable")[:10], err_msg=name)
         np.testing.assert_array_equal(np.asarray(best.x, np.float32), X[best.rows], err_msg=name)
-        picked = stream.batch_bald(KEY, linear, source, 3, candidates=64, grow=True, configurations=9, chunk=CHUNK)
-        assert bool(picked.certified) and follows_the_oracle(LOG_PROBS, picked.indices.tolist()), name
+        picked = stream.batch_bald(
+            KEY, linear, source, 3, candidates=64, grow=True, configurations=9, chunk=CHUNK
+        )
+        assert bool(picked.certified) and follows_the_oracle(LOG_PROBS, picked.indices.tolist()), (
+            name
+        )
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 99, 100, 1000])
 def test_chunks_change_nothing(chunk):  # TRAPS 10
     for source in (X, ragged()):
-        np.testing.assert_allclose(stream.scores(linear, source, scores.bald, chunk=chunk), BALD, atol=1e-6)
+        np.testing.assert_allclose(
+            stream.scores(linear, source, scores.bald, chunk=chunk), BALD, atol=1e-6
+        )
 
 
 def test_a_predictive_streams_like_any_function():
@@ -89,7 +112,9 @@ def test_numpy_functions_and_16_bit_storage_pass():
     def numpy_only(x):
         return np.asarray(linear(np.array(x)))
 
-    np.testing.assert_allclose(stream.scores(numpy_only, X, scores.bald, chunk=CHUNK), BALD, atol=1e-6)
+    np.testing.assert_allclose(
+        stream.scores(numpy_only, X, scores.bald, chunk=CHUNK), BALD, atol=1e-6
+    )
     stored = stream.scores(lambda x: linear(x).astype(jnp.bfloat16), X, scores.bald, chunk=CHUNK)
     assert np.corrcoef(stored, BALD)[0, 1] > 0.99
     images = np.random.default_rng(0).integers(0, 256, (N, 2, 2), np.uint8)
@@ -141,7 +166,9 @@ def test_the_next_chunk_is_read_while_this_one_is_computed():
 
 def test_memory_does_not_grow_with_the_pool():
     def parts(count):
-        return lambda: (np.random.default_rng(i).normal(size=(500, 64)).astype(np.float32) for i in range(count))
+        return lambda: (
+            np.random.default_rng(i).normal(size=(500, 64)).astype(np.float32) for i in range(count)
+        )
 
     first = jax.jit(lambda x: linear(x[:, :F]))
     peaks = []
@@ -157,7 +184,16 @@ def test_progress_is_told_after_every_chunk():
     told = []
     stream.scores(linear, X, scores.bald, chunk=CHUNK, progress=lambda *a: told.append(a))
     stream.scores(linear, ragged(), scores.bald, chunk=CHUNK, progress=lambda *a: told.append(a))
-    assert told == [(32, 100), (64, 100), (96, 100), (100, 100), (32, None), (64, None), (96, None), (100, None)]
+    assert told == [
+        (32, 100),
+        (64, 100),
+        (96, 100),
+        (100, 100),
+        (32, None),
+        (64, None),
+        (96, None),
+        (100, None),
+    ]
 
 
 # ranking
@@ -183,7 +219,9 @@ def test_rows_with_nan_are_counted_and_left_out():  # TRAPS 1, 4
     order = np.argsort(-BALD)
     x[order[:3], 1] = np.nan
     for score in (scores.bald, scores.variation_ratio):
-        assert set(np.flatnonzero(np.isnan(stream.scores(linear, x, score, chunk=CHUNK)))) == set(order[:3])
+        assert set(np.flatnonzero(np.isnan(stream.scores(linear, x, score, chunk=CHUNK)))) == set(
+            order[:3]
+        )
     available = np.ones(N, bool)
     available[order[0]] = False
     picked = stream.top(linear, x, scores.bald, 4, available=available, chunk=CHUNK)
@@ -193,7 +231,9 @@ def test_rows_with_nan_are_counted_and_left_out():  # TRAPS 1, 4
 
 
 def test_infinite_scores_are_never_picked():
-    spiked = lambda log_probs: jnp.where(scores.bald(log_probs) > np.sort(BALD)[-3], jnp.inf, scores.bald(log_probs))
+    spiked = lambda log_probs: jnp.where(
+        scores.bald(log_probs) > np.sort(BALD)[-3], jnp.inf, scores.bald(log_probs)
+    )
     picked = stream.top(linear, X, spiked, 2, chunk=CHUNK)
     assert picked.indices.tolist() == np.argsort(-BALD)[2:4].tolist() and int(picked.nonfinite) == 2
 
@@ -201,10 +241,12 @@ def test_infinite_scores_are_never_picked():
 def test_what_cannot_be_ranked_or_filled_is_refused():  # TRAPS 12, global guards 1 and 3
     with pytest.raises(checks.ConstantScores, match="dropout"):
         stream.top(linear, X, lambda log_probs: jnp.zeros(log_probs.shape[1]), 3, chunk=CHUNK)
-    for call in (lambda: stream.top(linear, X, scores.bald, 101, chunk=CHUNK),
-                 lambda: stream.top(linear, X, scores.bald, 3, available=np.arange(N) < 2, chunk=CHUNK),
-                 lambda: stream.batch_bald(KEY, linear, X, 3, available=np.arange(N) < 2, chunk=CHUNK),
-                 lambda: stream.top(linear, X[:0], scores.bald, 1)):  # fmt: skip
+    for call in (
+        lambda: stream.top(linear, X, scores.bald, 101, chunk=CHUNK),
+        lambda: stream.top(linear, X, scores.bald, 3, available=np.arange(N) < 2, chunk=CHUNK),
+        lambda: stream.batch_bald(KEY, linear, X, 3, available=np.arange(N) < 2, chunk=CHUNK),
+        lambda: stream.top(linear, X[:0], scores.bald, 1),
+    ):
         with pytest.raises(checks.WrongSize, match="`size`") as error:
             call()
         assert error.value.argument == "size"
@@ -227,16 +269,34 @@ def test_a_certified_batch_is_the_whole_pools(seed):
     rng = np.random.default_rng(seed)
     x = (X * rng.uniform(0.05, 3, size=(N, 1))).astype(np.float32)
     available = rng.random(N) < 0.7
-    picked = stream.batch_bald(KEY, linear, x, 3, candidates=64, available=available, configurations=9, chunk=CHUNK)
-    grown = stream.batch_bald(KEY, linear, x, 3, candidates=64, available=available, configurations=9, chunk=CHUNK, grow=True)
-    assert bool(grown.certified) and available[grown.indices].all() and available[picked.indices].all()
+    picked = stream.batch_bald(
+        KEY, linear, x, 3, candidates=64, available=available, configurations=9, chunk=CHUNK
+    )
+    grown = stream.batch_bald(
+        KEY,
+        linear,
+        x,
+        3,
+        candidates=64,
+        available=available,
+        configurations=9,
+        chunk=CHUNK,
+        grow=True,
+    )
+    assert (
+        bool(grown.certified) and available[grown.indices].all() and available[picked.indices].all()
+    )
     for batch in (grown, picked) if picked.certified else (grown,):
         assert follows_the_oracle(linear(x), batch.indices.tolist(), available)
 
 
 def test_an_uncertain_batch_says_so_and_growing_makes_it_certain():
-    x = np.repeat(X[np.argsort(-BALD)[:3]], [80, 15, 5], axis=0)  # the candidates are copies of one point
-    call = lambda **more: stream.batch_bald(KEY, linear, x, 3, candidates=64, configurations=9, chunk=CHUNK, **more)
+    x = np.repeat(
+        X[np.argsort(-BALD)[:3]], [80, 15, 5], axis=0
+    )  # the candidates are copies of one point
+    call = lambda **more: stream.batch_bald(
+        KEY, linear, x, 3, candidates=64, configurations=9, chunk=CHUNK, **more
+    )
     picked, told = call(), []
     assert not bool(picked.certified) and set(picked.indices.tolist()) < set(range(80))
     grown = call(grow=True, progress=lambda *a: told.append(a))
@@ -249,7 +309,9 @@ def test_draws_that_agree_everywhere_are_refused():  # TRAPS 12
     with pytest.raises(checks.ConstantScores):
         stream.batch_bald(KEY, agree, X, 3, candidates=64, configurations=9, chunk=CHUNK)
     with pytest.raises(checks.WrongSize, match="K = 1"):
-        stream.batch_bald(KEY, lambda x: linear(x)[:1], X, 3, candidates=64, configurations=9, chunk=CHUNK)
+        stream.batch_bald(
+            KEY, lambda x: linear(x)[:1], X, 3, candidates=64, configurations=9, chunk=CHUNK
+        )
 
 
 # bad input
@@ -265,7 +327,15 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
     np.save(tmp_path / "strings.npy", np.array(["a", "b"]))
     np.savez(tmp_path / "several.npz", x=X)
-    for name in ("cut.npy", "header.npy", "nothing.npy", "text.npy", "objects.npy", "strings.npy", "several.npz"):
+    for name in (
+        "cut.npy",
+        "header.npy",
+        "nothing.npy",
+        "text.npy",
+        "objects.npy",
+        "strings.npy",
+        "several.npz",
+    ):
         with pytest.raises(checks.BadPool, match=name) as error:
             stream.scores(linear, tmp_path / name, scores.bald)
         assert error.value.argument == "source"
@@ -290,14 +360,23 @@ def test_a_file_that_ends_or_changes_while_it_is_read_is_refused(tmp_path, mappe
     with pytest.raises(checks.BadPool, match=r"ends early.*row \d+ is not there"):
         stream.scores(*spoilt(cut), scores.bald, chunk=10)
     touched = lambda: os.utime(path, ns=(1, 1))
-    for call in (lambda p, s: stream.scores(p, s, scores.bald, chunk=10), lambda p, s: stream.candidates(p, s, 3, chunk=10)):  # one part is read ahead
+    for call in (
+        lambda p, s: stream.scores(p, s, scores.bald, chunk=10),
+        lambda p, s: stream.candidates(p, s, 3, chunk=10),
+    ):  # one part is read ahead
         with pytest.raises(checks.BadPool, match="changed"):
             call(*spoilt(touched))
 
 
 def test_an_iterator_that_changes_between_passes_is_refused():
-    copies = np.repeat(X[np.argsort(-BALD)[:3]], [80, 15, 5], axis=0)  # one point fills the candidates: they must grow
-    for change, words in ((lambda x: x[:-1], "100 rows in the first pass and 99"), (lambda x: x[::-1], "other ones"), (lambda x: x[:0], "and 0 in")):
+    copies = np.repeat(
+        X[np.argsort(-BALD)[:3]], [80, 15, 5], axis=0
+    )  # one point fills the candidates: they must grow
+    for change, words in (
+        (lambda x: x[:-1], "100 rows in the first pass and 99"),
+        (lambda x: x[::-1], "other ones"),
+        (lambda x: x[:0], "and 0 in"),
+    ):
         passes = []
 
         def source(passes=passes, change=change):
@@ -305,7 +384,9 @@ def test_an_iterator_that_changes_between_passes_is_refused():
             return iter(np.array_split(copies if len(passes) == 1 else change(copies), 7))
 
         with pytest.raises(checks.BadPool, match=words) as error:
-            stream.batch_bald(KEY, linear, source, 3, candidates=64, configurations=9, chunk=CHUNK, grow=True)
+            stream.batch_bald(
+                KEY, linear, source, 3, candidates=64, configurations=9, chunk=CHUNK, grow=True
+            )
         assert error.value.argument == "source"
 
 
@@ -316,7 +397,9 @@ def test_a_buffer_that_an_iterator_fills_again_is_copied():
             buffer[:] = part
             yield buffer
 
-    np.testing.assert_allclose(stream.scores(linear, parts, scores.bald, chunk=CHUNK), BALD, atol=1e-6)
+    np.testing.assert_allclose(
+        stream.scores(linear, parts, scores.bald, chunk=CHUNK), BALD, atol=1e-6
+    )
 
 
 def test_an_error_of_the_users_iterator_arrives():
@@ -339,18 +422,63 @@ BAD = {
     "a number": (checks.WrongShape, "source", {"source": np.float32(1)}, "source"),
     "no rows axis": (checks.WrongShape, "source", {"source": np.array(1.0)}, "first axis"),
     "strings": (checks.BadPool, "source", {"source": np.array(["a"])}, "numbers"),
-    "other columns": (checks.WrongShape, "source", {"source": lambda: iter([X, X[:, :2]])}, "chunk 1"),
-    "another type": (checks.WrongShape, "source", {"source": lambda: iter([X, X.astype(np.float64)])}, "float64"),
+    "other columns": (
+        checks.WrongShape,
+        "source",
+        {"source": lambda: iter([X, X[:, :2]])},
+        "chunk 1",
+    ),
+    "another type": (
+        checks.WrongShape,
+        "source",
+        {"source": lambda: iter([X, X.astype(np.float64)])},
+        "float64",
+    ),
     "chunk 0": (checks.WrongSize, "chunk", {"chunk": 0}, "chunk"),
     "chunk 1.5": (checks.WrongSize, "chunk", {"chunk": 1.5}, "chunk"),
     "no memory": (checks.WrongSize, "memory", {"memory": 0}, "memory|bytes"),
-    "memory below a row": (checks.WrongSize, "memory", {"memory": 3 * 16 + 16 * K * C - 1}, "one row takes 432"),
-    "logits": (checks.NotLogProbabilities, "predictive", {"predictive": lambda x: linear(x) + 1.0}, "log_softmax"),
-    "late rows": (checks.NotLogProbabilities, "predictive", {"source": np.concatenate([X, X * 100 + 100]), "predictive": late}, "rows 100, 101"),
-    "integers": (checks.NotLogProbabilities, "predictive", {"predictive": lambda x: jnp.zeros((K, len(x), C), jnp.int32)}, "int32"),
-    "no draws": (checks.WrongShape, "predictive", {"predictive": lambda x: linear(x)[0]}, "K draws"),
-    "points first": (checks.WrongShape, "predictive", {"predictive": lambda x: jnp.moveaxis(linear(x), 0, 1)}, "K draws"),
-    "a score per draw": (checks.WrongShape, "score", {"score": lambda log_probs: log_probs[..., 0]}, "one number per row"),
+    "memory below a row": (
+        checks.WrongSize,
+        "memory",
+        {"memory": 3 * 16 + 16 * K * C - 1},
+        "one row takes 432",
+    ),
+    "logits": (
+        checks.NotLogProbabilities,
+        "predictive",
+        {"predictive": lambda x: linear(x) + 1.0},
+        "log_softmax",
+    ),
+    "late rows": (
+        checks.NotLogProbabilities,
+        "predictive",
+        {"source": np.concatenate([X, X * 100 + 100]), "predictive": late},
+        "rows 100, 101",
+    ),
+    "integers": (
+        checks.NotLogProbabilities,
+        "predictive",
+        {"predictive": lambda x: jnp.zeros((K, len(x), C), jnp.int32)},
+        "int32",
+    ),
+    "no draws": (
+        checks.WrongShape,
+        "predictive",
+        {"predictive": lambda x: linear(x)[0]},
+        "K draws",
+    ),
+    "points first": (
+        checks.WrongShape,
+        "predictive",
+        {"predictive": lambda x: jnp.moveaxis(linear(x), 0, 1)},
+        "K draws",
+    ),
+    "a score per draw": (
+        checks.WrongShape,
+        "score",
+        {"score": lambda log_probs: log_probs[..., 0]},
+        "one number per row",
+    ),
 }
 
 
@@ -363,7 +491,9 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
     assert caught.value.argument == argument
 
 
-@pytest.mark.parametrize("mask", [np.ones(N - 1, bool), np.ones(N + 1, bool), np.ones(N, int), np.ones((N, 1), bool)])
+@pytest.mark.parametrize(
+    "mask", [np.ones(N - 1, bool), np.ones(N + 1, bool), np.ones(N, int), np.ones((N, 1), bool)]
+)
 def test_a_mask_that_does_not_fit_is_refused(mask):
     for source in (X, ragged()):
         with pytest.raises(checks.WrongShape) as error:

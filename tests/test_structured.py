@@ -35,7 +35,12 @@ def test_reduce_against_a_sort_and_masked_parts_change_nothing(how, seed):  # TR
     clean = scores.reduce(np.where(mask, values, np.float32(0)), mask, how=how, axes=2, top=2)
     np.testing.assert_allclose(clean, want, rtol=1e-5, atol=1e-6)
     for garbage in (np.nan, -np.nan, np.inf, -np.inf, 1e30):
-        assert np.array_equal(scores.reduce(np.where(mask, values, np.float32(garbage)), mask, how=how, axes=2, top=2), clean)
+        assert np.array_equal(
+            scores.reduce(
+                np.where(mask, values, np.float32(garbage)), mask, how=how, axes=2, top=2
+            ),
+            clean,
+        )
     order = rng.permutation(6)
     again = scores.reduce(*(a.reshape(7, 6)[:, order] for a in (values, mask)), how=how, top=2)
     np.testing.assert_allclose(again, clean, rtol=1e-5, atol=1e-6)
@@ -60,9 +65,16 @@ def test_a_nan_that_counts_is_refused_and_under_jit_shown(how):  # TRAPS 4
 
 
 def test_gradients_of_masked_parts_are_zero():  # TRAPS 2
-    values, mask = jnp.array([[1.0, jnp.nan], [jnp.nan, jnp.nan]]), jnp.array([[True, False], [False, False]])
+    values, mask = (
+        jnp.array([[1.0, jnp.nan], [jnp.nan, jnp.nan]]),
+        jnp.array([[True, False], [False, False]]),
+    )
     for how in ("mean", "max"):
-        slope = jax.grad(lambda v, how=how: jnp.sum(jnp.where(mask.any(-1), scores.reduce(v, mask, how=how), 0.0)))(values)
+        slope = jax.grad(
+            lambda v, how=how: jnp.sum(
+                jnp.where(mask.any(-1), scores.reduce(v, mask, how=how), 0.0)
+            )
+        )(values)
         assert slope.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
@@ -76,7 +88,12 @@ def test_structured_scores_every_part_by_itself():
     log_p[:, ~mask] = np.nan
     got = scores.structured(scores.bald, how="mean", axes=2)(log_p, mask)
     for i in range(4):
-        parts = [oracles.bald(p[:, i, a, b].tolist()) for a in range(2) for b in range(3) if mask[i, a, b]]
+        parts = [
+            oracles.bald(p[:, i, a, b].tolist())
+            for a in range(2)
+            for b in range(3)
+            if mask[i, a, b]
+        ]
         want = sum(parts) / len(parts) if parts else -math.inf
         assert float(got[i]) == pytest.approx(want, abs=2e-6)
 
@@ -84,9 +101,15 @@ def test_structured_scores_every_part_by_itself():
 def test_structured_takes_scores_of_one_axis_and_joins_a_strategy():
     log_p, _ = oracles.random_log_probs(1, (5, 6, 4, 3))
     plain = lambda x: scores.bald(x) + 0 * x[0, :, 0]  # [K, n, C] only
-    assert np.array_equal(scores.structured(plain, how="max")(log_p), scores.structured(scores.bald, how="max")(log_p))
+    assert np.array_equal(
+        scores.structured(plain, how="max")(log_p), scores.structured(scores.bald, how="max")(log_p)
+    )
     strategy = acquire.top(scores.structured(scores.bald, how="sum"), chunk=4)
-    picked = jax.jit(lambda x: strategy(None, lambda rows: jnp.moveaxis(rows, 0, 1), x, jnp.ones(6, bool), 2).indices)(np.moveaxis(log_p, 1, 0))
+    picked = jax.jit(
+        lambda x: (
+            strategy(None, lambda rows: jnp.moveaxis(rows, 0, 1), x, jnp.ones(6, bool), 2).indices
+        )
+    )(np.moveaxis(log_p, 1, 0))
     want = np.argsort(-np.asarray(scores.bald(log_p)).sum(-1))[:2]
     assert picked.tolist() == want.tolist()
 
@@ -109,8 +132,16 @@ VALUES, LOG_P = np.ones((2, 3), np.float32), oracles.random_log_probs(2, (2, 3, 
         (checks.WrongShape, "mask", lambda: scores.structured(scores.bald)(LOG_P, VALUES > 0)),
         (checks.WrongShape, "log_probs", lambda: scores.structured(scores.bald, axes=3)(LOG_P)),
         (checks.WrongShape, "log_probs", lambda: scores.structured(scores.bald)(LOG_P.tolist())),
-        (checks.NotLogProbabilities, "log_probs", lambda: scores.structured(scores.bald)(np.exp(LOG_P))),
-        (checks.NotLogProbabilities, "log_probs", lambda: scores.structured(scores.bald)(LOG_P.astype(np.int32), LOG_P[0, ..., 0] < 9)),
+        (
+            checks.NotLogProbabilities,
+            "log_probs",
+            lambda: scores.structured(scores.bald)(np.exp(LOG_P)),
+        ),
+        (
+            checks.NotLogProbabilities,
+            "log_probs",
+            lambda: scores.structured(scores.bald)(LOG_P.astype(np.int32), LOG_P[0, ..., 0] < 9),
+        ),
     ],
 )
 def test_anything_else_is_refused_by_name(error, argument, call):

@@ -1,4 +1,6 @@
-"""The test kit lets what is right pass, and bites: every planted fault breaks the law that it should."""
+"""The test kit lets what is right pass, and bites: every planted fault breaks the law that it
+should.
+"""
 
 import math
 
@@ -11,25 +13,45 @@ from bayesal import scores, select, testing
 from bayesal.types import Selection
 
 BOUNDS = {
-    "entropy": lambda K, C: (0.0, math.log(C)), "expected_entropy": lambda K, C: (0.0, math.log(C)), "bald": lambda K, C: (0.0, math.log(min(K, C))),
-    "least_confidence": lambda K, C: (0.0, 1 - 1 / C), "margin": lambda K, C: (-1.0, 0.0), "variation_ratio": lambda K, C: (0.0, 1 - 1 / min(K, C)),
+    "entropy": lambda K, C: (0.0, math.log(C)),
+    "expected_entropy": lambda K, C: (0.0, math.log(C)),
+    "bald": lambda K, C: (0.0, math.log(min(K, C))),
+    "least_confidence": lambda K, C: (0.0, 1 - 1 / C),
+    "margin": lambda K, C: (-1.0, 0.0),
+    "variation_ratio": lambda K, C: (0.0, 1 - 1 / min(K, C)),
     "mean_std": lambda K, C: (0.0, 0.5),
-}  # fmt: skip
+}
 FINITE, SAME, TWICE, OWN, DRAWS, CLASSES, NAN, REFUSED, BOUNDED = (
-    "one finite number for every point", "the input stays as it was", "twice the same",
-    "a point's score is its own: other points, their order and number do not matter", "the order of the draws does not matter",
-    "the order of the classes does not matter", "NaN is refused, or stays NaN at its point", "what is not log-probabilities is refused",
-    "within its bounds")  # fmt: skip
+    "one finite number for every point",
+    "the input stays as it was",
+    "twice the same",
+    "a point's score is its own: other points, their order and number do not matter",
+    "the order of the draws does not matter",
+    "the order of the classes does not matter",
+    "NaN is refused, or stays NaN at its point",
+    "what is not log-probabilities is refused",
+    "within its bounds",
+)
 
 
 def broken(report):
     return {law for law, found in report.outcomes if found}
 
 
-@pytest.mark.parametrize("name", [name if name in ("bald", "margin") else pytest.param(name, marks=pytest.mark.slow) for name in BOUNDS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("bald", "margin") else pytest.param(name, marks=pytest.mark.slow)
+        for name in BOUNDS
+    ],
+)
 def test_our_scores_keep_every_law(name):
     report = testing.check_score(getattr(scores, name), bounds=BOUNDS[name], raise_on_failure=True)
-    assert report.passed and len(report.outcomes) == 9 and str(report).startswith(f"{name}: 9 of 9 laws kept")
+    assert (
+        report.passed
+        and len(report.outcomes) == 9
+        and str(report).startswith(f"{name}: 9 of 9 laws kept")
+    )
 
 
 def plain_entropy(log_probs):  # 0 * -inf
@@ -63,7 +85,10 @@ BROKEN_SCORES = {
     "negative information": (difference_bald, {BOUNDED}),
     "votes that hide NaN": (lambda x: (x.argmax(-1) != x.argmax(-1)[:1]).mean(0), {NAN}),
     "scores of draws": (lambda x: np.exp(x).std(1).mean(-1), {FINITE}),
-    "softmax over points": (lambda x: (np.exp(x) / np.exp(x).sum(1, keepdims=True)).std(0).mean(-1), {OWN}),
+    "softmax over points": (
+        lambda x: (np.exp(x) / np.exp(x).sum(1, keepdims=True)).std(0).mean(-1),
+        {OWN},
+    ),
     "ranks": (ranks, {OWN}),
     "the first draw only": (lambda x: np.exp(x[0]).max(-1), {DRAWS}),
     "the first class only": (lambda x: np.exp(x[..., 0]).std(0), {CLASSES}),
@@ -83,21 +108,34 @@ def test_broken_scores_break_the_law_they_should(fault):
     assert all(len(found.split()) > 3 for _, found in report.outcomes if found)  # in sentences
     assert str(report).count("FAILED") == len(broken(report))
     with pytest.raises(testing.LawBroken, match="FAILED") as error:
-        testing.check_score(score, raise_on_failure=True, bounds=lambda K, C: (0.0, math.log(min(K, C))))
+        testing.check_score(
+            score, raise_on_failure=True, bounds=lambda K, C: (0.0, math.log(min(K, C)))
+        )
     assert broken(error.value.report) >= laws - {TWICE}
 
 
 def test_a_broken_score_is_shown_with_its_counterexample():
-    negative = next(found for law, found in testing.check_score(difference_bald, bounds=BOUNDS["bald"]).outcomes if law == BOUNDED)
+    negative = next(
+        found
+        for law, found in testing.check_score(difference_bald, bounds=BOUNDS["bald"]).outcomes
+        if law == BOUNDED
+    )
     assert "scores -" in negative and "outside [0" in negative
-    assert "changed" in next(found for law, found in testing.check_score(mutating).outcomes if law == SAME)
+    assert "changed" in next(
+        found for law, found in testing.check_score(mutating).outcomes if law == SAME
+    )
 
 
 # selectors
 
 DISTINCT, COPIES, EVERY, KEY, SIZES, BEST = (
-    "as many different rows of the pool as were asked for", "copies of one point are still different rows, for every key", "the whole pool is every row",
-    "one key, one batch", "a size that cannot be had is refused", "the best point comes first")  # fmt: skip
+    "as many different rows of the pool as were asked for",
+    "copies of one point are still different rows, for every key",
+    "the whole pool is every row",
+    "one key, one batch",
+    "a size that cannot be had is refused",
+    "the best point comes first",
+)
 
 
 def by_bald(key, log_probs, size):
@@ -111,7 +149,9 @@ def test_batch_bald_keeps_every_law():
 
 def test_our_other_selectors_keep_every_law():
     assert testing.check_selector(by_bald, best=scores.bald, raise_on_failure=True).passed
-    checked = lambda key, log_probs, size: select.uniform(key, scores.bald(log_probs).shape[0], size)
+    checked = lambda key, log_probs, size: select.uniform(
+        key, scores.bald(log_probs).shape[0], size
+    )
     report = testing.check_selector(oracles.as_users_do(checked), raise_on_failure=True)
     assert report.passed and BEST not in {law for law, _ in report.outcomes}
 
@@ -136,7 +176,9 @@ def spoils(key, log_probs, size):
 
 def tied_together(key, log_probs, size):
     values = np.asarray(scores.bald(log_probs))
-    return np.array([int(np.flatnonzero(values == v)[0]) for v in np.sort(values)[::-1][:size]])  # a copy becomes its original
+    return np.array(
+        [int(np.flatnonzero(values == v)[0]) for v in np.sort(values)[::-1][:size]]
+    )  # a copy becomes its original
 
 
 BROKEN_SELECTORS = {

@@ -1,4 +1,6 @@
-"""Real torch tensors through the door, where torch is installed: every dtype, layout and axis order, and nobody writes into the other's memory."""
+"""Real torch tensors through the door, where torch is installed: every dtype, layout and axis
+order, and nobody writes into the other's memory.
+"""
 
 import jax
 import numpy as np
@@ -46,7 +48,9 @@ def test_every_form_and_kind_gives_the_picks_of_the_core(form, kind):
     choice = choose(**{kind: tensor}, size=SIZE)
     assert choice.indices.tolist() == WANT.indices.tolist()
     np.testing.assert_allclose(choice.scores, WANT.scores, atol=2e-5)
-    assert choice.indices.dtype == np.int64 and all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(choice.selection))
+    assert choice.indices.dtype == np.int64 and all(
+        type(leaf) is np.ndarray for leaf in jax.tree.leaves(choice.selection)
+    )
     assert torch.equal(tensor.detach(), before)
 
 
@@ -65,13 +69,21 @@ def test_half_precision(dtype):  # TRAPS 5
     z = torch.from_numpy(np.random.default_rng(5).normal(size=(K, N, C)).astype(np.float32))
     exact = choose(logits=z, size=10, method="bald").indices
     for kind, tensor in (("logits", z), ("log_probs", z.log_softmax(-1))):
-        for half in (tensor.to(dtype), tensor.clone().requires_grad_().to(dtype), strided(tensor.to(dtype))):
-            assert len(set(choose(**{kind: half}, size=10, method="bald").indices) & set(exact)) >= 8
+        for half in (
+            tensor.to(dtype),
+            tensor.clone().requires_grad_().to(dtype),
+            strided(tensor.to(dtype)),
+        ):
+            assert (
+                len(set(choose(**{kind: half}, size=10, method="bald").indices) & set(exact)) >= 8
+            )
     with pytest.raises(checks.NotProbabilities, match="half precision"):
         choose(probs=z.softmax(-1).to(dtype), size=SIZE)
 
 
-@pytest.mark.parametrize("kind", ["log_probs", "logits"])  # the first is passed on bit for bit: there memory could be shared
+@pytest.mark.parametrize(
+    "kind", ["log_probs", "logits"]
+)  # the first is passed on bit for bit: there memory could be shared
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_nobody_writes_into_the_others_memory(dtype, kind):  # TRAPS 30
     tensor, available = torch.from_numpy(LOG_P).to(dtype, copy=True), torch.arange(N) != 7
@@ -81,7 +93,10 @@ def test_nobody_writes_into_the_others_memory(dtype, kind):  # TRAPS 30
         kept.append(log_probs)
         return scores.bald(log_probs)
 
-    seen = [choose(**{kind: tensor}, size=SIZE, available=available, method=how) for how in ("batch_bald", method)]
+    seen = [
+        choose(**{kind: tensor}, size=SIZE, available=available, method=how)
+        for how in ("batch_bald", method)
+    ]
     assert len(kept) == 1 and torch.equal(tensor, before)
     copies = jax.tree.map(np.array, (seen, kept))
     tensor.fill_(torch.nan)
@@ -99,9 +114,14 @@ def test_masks_ids_and_lists_of_tensors():
     mask = torch.arange(N) % 2 == 0
     choice = choose(log_probs=torch.from_numpy(LOG_P), size=SIZE, available=mask)
     assert mask[torch.from_numpy(choice.indices)].all()  # the answer indexes torch as it comes
-    assert choose(log_probs=list(torch.from_numpy(LOG_P)), size=SIZE).indices.tolist() == WANT.indices.tolist()
+    assert (
+        choose(log_probs=list(torch.from_numpy(LOG_P)), size=SIZE).indices.tolist()
+        == WANT.indices.tolist()
+    )
     records = choice.to_records(ids=[f"point {i}" for i in range(N)])
-    assert records[0]["id"] == f"point {choice.indices[0]}" and isinstance(records[0]["score"], float)
+    assert records[0]["id"] == f"point {choice.indices[0]}" and isinstance(
+        records[0]["score"], float
+    )
 
 
 def test_dropout_of_a_torch_net():
@@ -118,7 +138,9 @@ def test_dropout_of_a_torch_net():
     whole = predict(x, jax.random.split(jax.random.key(0))[0])
     want = choose(log_probs=whole, size=SIZE)
     assert choice.indices.tolist() == want.indices.tolist()
-    per_row = lambda part, key: last(torch.nn.functional.dropout(first(part).relu().expand(K, -1, -1))).log_softmax(-1)
+    per_row = lambda part, key: last(
+        torch.nn.functional.dropout(first(part).relu().expand(K, -1, -1))
+    ).log_softmax(-1)
     with pytest.raises(checks.DrawsDiffer):
         choose(predict=per_row, x=x, size=SIZE, chunk=8)
 

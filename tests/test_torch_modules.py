@@ -25,14 +25,18 @@ def net(*layers, inputs=6, width=16):
 
 
 def snapshot(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}, [part.training for part in module.modules()]
+    return {name: value.clone() for name, value in module.state_dict().items()}, [
+        part.training for part in module.modules()
+    ]
 
 
 def test_a_draw_is_one_function_of_x():
     samples = from_torch(net(nn.ReLU(), nn.Dropout(0.5)), draws=20).checked(X)
     whole = samples(X)
     assert whole.shape == (20, 40, 3) and samples.mean(X).shape == (40, 3)
-    np.testing.assert_allclose(whole, np.concatenate([samples(X[:7]), samples(X[7:])], axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        whole, np.concatenate([samples(X[:7]), samples(X[7:])], axis=1), atol=1e-5
+    )
     np.testing.assert_allclose(np.exp(whole).sum(-1), 1.0, atol=1e-5)
     assert np.ptp(np.asarray(whole), axis=0).max() > 0.1
     assert testing.check_predictive(samples, X, batch=3).passed
@@ -40,12 +44,16 @@ def test_a_draw_is_one_function_of_x():
 
 def test_draws_are_those_of_the_masks_by_hand():
     module = net(nn.Dropout(0.4))
-    first, last = ((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in (module[0], module[2]))
+    first, last = (
+        (layer.weight.detach().numpy(), layer.bias.detach().numpy())
+        for layer in (module[0], module[2])
+    )
     hidden = X @ first[0].T + first[1]
     logits = np.asarray(from_torch(module, draws=3000)(X[:4]))
     p = np.exp(logits)
     assert np.isfinite(p).all()
-    # the mean over masks of the logits is that without dropout; log-probabilities differ by one constant per row and draw
+    # the mean over masks of the logits is that without dropout; log-probabilities differ by one
+    # constant per row and draw
     centered = (logits - logits.mean(-1, keepdims=True)).mean(0)
     clean = hidden[:4] @ last[0].T + last[1]
     np.testing.assert_allclose(centered, clean - clean.mean(-1, keepdims=True), atol=0.06)
@@ -74,14 +82,19 @@ def test_one_layer_called_twice_has_two_masks():
 
 def test_whole_channels_drop_out_and_batch_norm_uses_its_running_statistics():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(32, 3))
+    module = nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(32, 3)
+    )
     module(torch.from_numpy(IMAGES))  # some statistics
     before = snapshot(module)
     for copy in (True, False):
         samples = from_torch(module, draws=8, copy=copy).checked(IMAGES)
         samples(IMAGES)
     after = snapshot(module)
-    assert all(torch.equal(a, b) for a, b in zip(before[0].values(), after[0].values(), strict=True)) and before[1] == after[1]
+    assert (
+        all(torch.equal(a, b) for a, b in zip(before[0].values(), after[0].values(), strict=True))
+        and before[1] == after[1]
+    )
     seen = []
     module[3].register_forward_pre_hook(lambda part, given: seen.append(given[0].clone()))
     from_torch(module, draws=8, copy=False)(IMAGES)
@@ -136,7 +149,16 @@ def test_strategies_streams_and_the_backend_take_it():
     ):
         np.testing.assert_array_equal(picks, others)
     assert samples.embed(pool).shape == (1500, 16)
-    assert len(set(np.asarray(acquire.k_center()(key, samples, jnp.asarray(pool), available, 4).indices).tolist())) == 4
+    assert (
+        len(
+            set(
+                np.asarray(
+                    acquire.k_center()(key, samples, jnp.asarray(pool), available, 4).indices
+                ).tolist()
+            )
+        )
+        == 4
+    )
 
 
 def test_features_are_what_goes_into_the_last_layer():
@@ -153,7 +175,9 @@ def test_an_ensemble_is_its_modules():
     for i, module in enumerate(modules):
         with torch.no_grad():
             module[0].weight.add_(i)
-    expected = np.stack([torch.log_softmax(m.eval()(torch.from_numpy(X)), -1).detach().numpy() for m in modules])
+    expected = np.stack(
+        [torch.log_softmax(m.eval()(torch.from_numpy(X)), -1).detach().numpy() for m in modules]
+    )
     np.testing.assert_allclose(from_torch(modules)(X), expected, atol=1e-5)
     np.testing.assert_allclose(from_torch(nn.ModuleList(modules), draws=3)(X), expected, atol=1e-5)
     with pytest.raises(checks.WrongSize, match="exactly 3") as caught:
@@ -166,7 +190,9 @@ def test_an_ensemble_is_its_modules():
 def test_what_the_numbers_are_is_said():
     soft = nn.Sequential(net(nn.Dropout(0.5)), nn.Softmax(-1))
     log = nn.Sequential(net(nn.Dropout(0.5)), nn.LogSoftmax(-1))
-    np.testing.assert_allclose(from_torch(probs=soft, draws=3)(X), from_torch(log_probs=log, draws=3)(X), atol=1e-5)
+    np.testing.assert_allclose(
+        from_torch(probs=soft, draws=3)(X), from_torch(log_probs=log, draws=3)(X), atol=1e-5
+    )
     with pytest.raises(checks.NotLogProbabilities):
         from_torch(log_probs=soft, draws=3)(X)
     with pytest.raises(checks.NotProbabilities):
@@ -179,7 +205,9 @@ def test_an_encoder_drops_out_although_torch_would_fuse_it():
     class Encoder(nn.Module):
         def __init__(self):
             super().__init__()
-            self.encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.5, batch_first=batch_first)
+            self.encoder = nn.TransformerEncoderLayer(
+                8, 2, 16, dropout=0.5, batch_first=batch_first
+            )
             self.last = nn.Linear(8, 3)
 
         def forward(self, x):

@@ -20,16 +20,22 @@ def visits(count, capacity, steps, batch, seed=0):
 
     def loss(params, key, x, y, count):
         del key, y
-        jax.debug.callback(lambda rows, n: seen.append((np.asarray(rows).astype(int), int(n))), x[:, 0], count)
+        jax.debug.callback(
+            lambda rows, n: seen.append((np.asarray(rows).astype(int), int(n))), x[:, 0], count
+        )
         return jnp.sum(params * 0.0)
 
-    params, info = training.sgd(jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch=batch)
+    params, info = training.sgd(
+        jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch=batch
+    )
     jax.effects_barrier()
     assert int(info.failed_at) == -1
     return seen, params
 
 
-@pytest.mark.parametrize(("count", "capacity", "batch"), [(10, 10, 4), (10, 40, 4), (3, 12, 8), (1, 5, 4), (16, 16, 16)])
+@pytest.mark.parametrize(
+    ("count", "capacity", "batch"), [(10, 10, 4), (10, 40, 4), (3, 12, 8), (1, 5, 4), (16, 16, 16)]
+)
 def test_only_labeled_rows_and_each_equally_often(count, capacity, batch):
     steps = 10
     seen, _ = visits(count, capacity, steps, batch)
@@ -42,7 +48,9 @@ def test_only_labeled_rows_and_each_equally_often(count, capacity, batch):
 
 
 def test_another_key_is_another_order():
-    first, second, again = (np.concatenate([r for r, _ in visits(20, 20, 3, 4, seed)[0]]).tolist() for seed in (0, 1, 0))
+    first, second, again = (
+        np.concatenate([r for r, _ in visits(20, 20, 3, 4, seed)[0]]).tolist() for seed in (0, 1, 0)
+    )
     assert first == again != second
 
 
@@ -59,7 +67,13 @@ def test_the_step_before_the_first_bad_one_is_kept():
 def test_the_rate_follows_a_cosine_to_zero():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
     loss = lambda params, key, x, y, count: params  # Adam's step is then exactly the rate
-    params, _ = training.sgd(jax.random.key(0), jnp.float32(0.0), loss, data, HParams(learning_rate=0.1, weight_decay=0.0, steps=10))
+    params, _ = training.sgd(
+        jax.random.key(0),
+        jnp.float32(0.0),
+        loss,
+        data,
+        HParams(learning_rate=0.1, weight_decay=0.0, steps=10),
+    )
     rates = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(10) / 10))
     assert float(params) == pytest.approx(-rates.sum(), rel=1e-4)
 
@@ -68,22 +82,32 @@ def rate_by_hand(i, peak, steps, warmup, final):
     rising = warmup * steps
     if i < rising:
         return peak * i / rising
-    return peak * (final + (1 - final) * (1 + math.cos(math.pi * (i - rising) / (steps - rising))) / 2)
+    return peak * (
+        final + (1 - final) * (1 + math.cos(math.pi * (i - rising) / (steps - rising))) / 2
+    )
 
 
 def test_the_rate_rises_and_falls_as_by_hand():
     at = jax.jit(lambda hparams: training.cosine(hparams)(jnp.arange(100)))
-    for steps, warmup, final in itertools.product((1, 7, 100), (0.0, 0.003, 0.25, 0.99), (0.0, 0.1, 1.0)):
+    for steps, warmup, final in itertools.product(
+        (1, 7, 100), (0.0, 0.003, 0.25, 0.99), (0.0, 0.1, 1.0)
+    ):
         rates = np.asarray(at(HParams(0.2, steps=steps, warmup=warmup, final_rate=final)))[:steps]
         by_hand = [rate_by_hand(i, 0.2, steps, warmup, final) for i in range(steps)]
-        np.testing.assert_allclose(rates, by_hand, rtol=1e-5, atol=1e-7, err_msg=f"{steps} {warmup} {final}")
+        np.testing.assert_allclose(
+            rates, by_hand, rtol=1e-5, atol=1e-7, err_msg=f"{steps} {warmup} {final}"
+        )
         assert rates.max() <= np.float32(0.2)
 
 
 def test_without_warmup_and_end_the_rate_is_the_plain_cosine_in_every_bit():
     @jax.jit
     def both(i, hparams):
-        plain = hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(hparams.steps, 1)))
+        plain = (
+            hparams.learning_rate
+            * 0.5
+            * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(hparams.steps, 1)))
+        )
         return training.cosine(hparams)(i), plain
 
     for steps in (0, 1, 17, 300):
@@ -92,10 +116,14 @@ def test_without_warmup_and_end_the_rate_is_the_plain_cosine_in_every_bit():
 
 
 def test_no_fall_is_a_constant_rate():
-    assert {float(training.cosine(HParams(0.25, steps=40, final_rate=1.0))(i)) for i in range(40)} == {0.25}
+    assert {
+        float(training.cosine(HParams(0.25, steps=40, final_rate=1.0))(i)) for i in range(40)
+    } == {0.25}
 
 
-NET = networks.from_functions(lambda key, x: jnp.eye(3), lambda w, x, key: x @ w)  # the inputs are the logits
+NET = networks.from_functions(
+    lambda key, x: jnp.eye(3), lambda w, x, key: x @ w
+)  # the inputs are the logits
 LOGITS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 4
 
 
@@ -108,23 +136,40 @@ def smoothed_by_hand(logits, label, share):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_smoothed_labels_against_enumeration(share):
     y = jnp.array([0, 2, 1, 1, 0])
-    loss = training.nll(NET, 0.0, smoothing=jnp.float32(share))(jnp.eye(3), jax.random.key(0), LOGITS, y, 5)
-    by_hand = np.mean([smoothed_by_hand(row, int(label), share) for row, label in zip(LOGITS.astype(float).tolist(), y, strict=True)])
+    loss = training.nll(NET, 0.0, smoothing=jnp.float32(share))(
+        jnp.eye(3), jax.random.key(0), LOGITS, y, 5
+    )
+    by_hand = np.mean(
+        [
+            smoothed_by_hand(row, int(label), share)
+            for row, label in zip(LOGITS.astype(float).tolist(), y, strict=True)
+        ]
+    )
     assert float(loss) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_the_smoothed_loss_is_least_at_the_smoothed_label():
     share, label = 0.3, 1
     target = jnp.full(3, share / 3).at[label].add(1 - share)
-    slope = jax.grad(lambda outputs: likelihoods.smoothed(likelihoods.CATEGORICAL, outputs, jnp.int32(label), share))
+    slope = jax.grad(
+        lambda outputs: likelihoods.smoothed(
+            likelihoods.CATEGORICAL, outputs, jnp.int32(label), share
+        )
+    )
     np.testing.assert_allclose(slope(jnp.log(target)), 0.0, atol=1e-7)
     assert np.abs(slope(jnp.log(target) + jnp.arange(3.0))).min() > 1e-2
 
 
 def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
     outputs = [*LOGITS, np.array([1.0, -np.inf, 2.0], np.float32)]  # an impossible class
-    plain = jax.jit(jax.value_and_grad(lambda o: likelihoods.loss(likelihoods.CATEGORICAL, o, jnp.int32(2))))
-    zero = jax.jit(jax.value_and_grad(lambda o, share: likelihoods.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)))
+    plain = jax.jit(
+        jax.value_and_grad(lambda o: likelihoods.loss(likelihoods.CATEGORICAL, o, jnp.int32(2)))
+    )
+    zero = jax.jit(
+        jax.value_and_grad(
+            lambda o, share: likelihoods.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)
+        )
+    )
     for o in outputs:
         for a, b in zip(plain(o), zero(o, jnp.float32(0.0)), strict=True):
             assert np.array_equal(a, b) and np.isfinite(a).all()
@@ -132,11 +177,19 @@ def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
 
 def test_real_labels_are_not_smoothed():
     normal, outputs, y = likelihoods.gaussian(), jnp.array([0.3, 0.1]), jnp.float32(2.0)
-    assert float(likelihoods.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(likelihoods.loss(normal, outputs, y))
+    assert float(likelihoods.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(
+        likelihoods.loss(normal, outputs, y)
+    )
 
 
 def test_decay_is_decoupled():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
     loss = lambda params, key, x, y, count: 0.0 * params  # no gradient: only the decay moves it
-    params, _ = training.sgd(jax.random.key(0), jnp.float32(2.0), loss, data, HParams(learning_rate=0.1, weight_decay=0.5, steps=1))
+    params, _ = training.sgd(
+        jax.random.key(0),
+        jnp.float32(2.0),
+        loss,
+        data,
+        HParams(learning_rate=0.1, weight_decay=0.5, steps=1),
+    )
     assert float(params) == pytest.approx(2.0 * (1 - 0.1 * 0.5))

@@ -1,10 +1,19 @@
-"""Strategies: bind a predictive, stream the pool, select. `strategy(key, predictive, x, available, size) -> Selection`.
+"""Strategies: bind a predictive, stream the pool, select. `strategy(key, predictive, x, available,
+size) -> Selection`.
 
 Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
 """
 
 from bayesal.acquire.combined import combined
-from bayesal.acquire.geometry import badge, bait, determinant, k_center, k_means, k_means_pp, typiclust
+from bayesal.acquire.geometry import (
+    badge,
+    bait,
+    determinant,
+    k_center,
+    k_means,
+    k_means_pp,
+    typiclust,
+)
 from bayesal.acquire.ranked import pool_scores, top, uniform
 from bayesal.acquire.regression import log_det_gaussian
 from bayesal.acquire.screened import batch_bald, within
@@ -12,6 +21,23 @@ from bayesal.acquire.stochastic import power, softmax, softrank
 from bayesal.acquire.targeted import batch_epig, epig
 
 __all__ = [
-    "badge", "bait", "batch_bald", "batch_epig", "combined", "determinant", "epig", "k_center", "k_means", "k_means_pp", "log_det_gaussian", "pool_scores", "power", "softmax",
-    "softrank", "top", "typiclust", "uniform", "within",
+    "badge",
+    "bait",
+    "batch_bald",
+    "batch_epig",
+    "combined",
+    "determinant",
+    "epig",
+    "k_center",
+    "k_means",
+    "k_means_pp",
+    "log_det_gaussian",
+    "pool_scores",
+    "power",
+    "softmax",
+    "softrank",
+    "top",
+    "typiclust",
+    "uniform",
+    "within",
 ]

@@ -9,15 +9,18 @@ from bayesal.acquire.ranked import CHUNK
 from bayesal.types import Score, Strategy
 
 
-def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = select.rank_sum, chunk: int = CHUNK) -> Strategy:
+def combined(
+    *scores: Score, by: Callable[..., Float[Array, " N"]] = select.rank_sum, chunk: int = CHUNK
+) -> Strategy:
     """The points with the highest combination of several scores.
 
-    The pool is predicted once; ranks and spreads are those of the whole pool, whatever the chunk. Points that are not available, and those that any
-    score rules out by -inf, take no part.
+    The pool is predicted once; ranks and spreads are those of the whole pool, whatever the chunk.
+    Points that are not available, and those that any score rules out by -inf, take no part.
 
     Args:
       scores: two or more of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
-      by: `select.rank_sum`, `z_score`, `product` or `pareto`; with weights: `functools.partial(select.z_score, weights=(1.0, 0.5))`.
+      by: `select.rank_sum`, `z_score`, `product` or `pareto`; with weights:
+        `functools.partial(select.z_score, weights=(1.0, 0.5))`.
       chunk: rows scored at a time; it bounds the memory and changes nothing else.
     Raises:
       WrongSize: fewer than two scores.
@@ -26,7 +29,10 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = select.rank
     >>> strategy = combined(scores.bald, scores.margin, by=select.z_score)
     """
     if len(scores) < 2:
-        raise checks.WrongSize("scores", f"`scores` must be two or more, got {len(scores)}; one score alone is `top(score)`.")
+        raise checks.WrongSize(
+            "scores",
+            f"`scores` must be two or more, got {len(scores)}; one score alone is `top(score)`.",
+        )
 
     def strategy(key, predictive, x, available, size):
         del key  # deterministic
@@ -35,6 +41,8 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = select.rank
             log_probs = predictive(part)
             return [score(log_probs) for score in scores]
 
-        return select.top(by(*chunks.over_rows(of, x, chunk), available=available), size, available=available)
+        return select.top(
+            by(*chunks.over_rows(of, x, chunk), available=available), size, available=available
+        )
 
     return strategy

@@ -22,7 +22,8 @@ def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
     """The points with the highest score, each for itself.
 
     Args:
-      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`; of real labels one of `bayesal.gaussian`, `(means, variances) -> [n]`.
+      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`; of real labels one of
+        `bayesal.gaussian`, `(means, variances) -> [n]`.
       chunk: rows scored at a time; it bounds the memory and changes nothing else.
     """
     checks.function(score, "score", "a function of log-probabilities, such as scores.bald")

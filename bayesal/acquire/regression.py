@@ -8,14 +8,17 @@ from bayesal.types import Strategy
 
 
 def log_det_gaussian(*, chunk: int = CHUNK) -> Strategy:
-    """The batch whose labels, together, tell most about the function, for posteriors of real labels. See `select.log_det_gaussian`.
+    """The batch whose labels, together, tell most about the function, for posteriors of real
+    labels. See `select.log_det_gaussian`.
 
-    The noise of a label is the draws' mean variance. Every draw's mean at every point is held, K * N numbers; draws should outnumber picks.
+    The noise of a label is the draws' mean variance. Every draw's mean at every point is held, K *
+    N numbers; draws should outnumber picks.
 
     Args:
       chunk: rows predicted at a time; it bounds the memory of predictions and changes nothing else.
 
-    >>> strategy = log_det_gaussian()  # for learner(posteriors.laplace(network, likelihood=likelihoods.gaussian()), strategy, ...)
+    >>> # for learner(posteriors.laplace(network, likelihood=likelihoods.gaussian()), strategy, ...)
+    >>> strategy = log_det_gaussian()
     """
     checks.at_least(1, chunk, "chunk")
 

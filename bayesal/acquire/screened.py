@@ -1,4 +1,6 @@
-"""Strategies that look closely at part of the pool, and say whether the rest could have mattered."""
+"""Strategies that look closely at part of the pool, and say whether the rest could
+have mattered.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +21,9 @@ class Screened(NamedTuple):
 
     rows: Int[Array, " n"]
     available: Bool[Array, " n"]
-    left_out: Float[Array, ""]  # the highest score among available points that were left out, or -inf
+    left_out: Float[
+        Array, ""
+    ]  # the highest score among available points that were left out, or -inf
     constant: Bool[Array, ""]  # whether points were left out although all had the same score
     nonfinite: Int[Array, ""]
 
@@ -29,14 +33,23 @@ def screen(worth: Float[Array, " N"], available: Bool[Array, " N"], candidates: 
     safe, nonfinite, constant = maths.maskable(worth, available, candidates)
     kept = min(candidates, worth.shape[0])
     if kept == worth.shape[0]:
-        return Screened(jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite)
+        return Screened(
+            jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite
+        )
     rows = maths.rank(safe, kept + 1)
     left_out = safe[rows[kept]]
-    return Screened(rows[:kept], safe[rows[:kept]] > -jnp.inf, left_out, constant & (left_out > -jnp.inf), nonfinite)
+    return Screened(
+        rows[:kept],
+        safe[rows[:kept]] > -jnp.inf,
+        left_out,
+        constant & (left_out > -jnp.inf),
+        nonfinite,
+    )
 
 
 def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK) -> Strategy:
-    """Another strategy on the `candidates` points with the highest score; its indices become rows of the whole pool.
+    """Another strategy on the `candidates` points with the highest score; its indices become rows
+    of the whole pool.
 
     Args:
       candidates: how many points `then` may look at.
@@ -54,8 +67,12 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
         kept = screen(pool_scores(predictive, x, score, chunk), available, max(candidates, size))
         inner = then(key, predictive, x[kept.rows], kept.available, size)
         whole = kept.left_out == -jnp.inf
-        gap = None if inner.gap is None else jnp.where(whole, inner.gap, jnp.inf)  # of the points left out nothing is known
-        return outward(inner, kept)._replace(certified=whole if inner.certified is None else whole & inner.certified, gap=gap)
+        gap = (
+            None if inner.gap is None else jnp.where(whole, inner.gap, jnp.inf)
+        )  # of the points left out nothing is known
+        return outward(inner, kept)._replace(
+            certified=whole if inner.certified is None else whole & inner.certified, gap=gap
+        )
 
     return strategy
 
@@ -64,8 +81,13 @@ def outward(selection, kept: Screened):
     """A selection among candidates, in rows of the whole pool."""
     return selection._replace(
         indices=jnp.where(selection.indices >= 0, kept.rows[selection.indices], -1),
-        constant=kept.constant if selection.constant is None else kept.constant | selection.constant,
-        nonfinite=kept.nonfinite if selection.nonfinite is None else kept.nonfinite + selection.nonfinite)
+        constant=kept.constant
+        if selection.constant is None
+        else kept.constant | selection.constant,
+        nonfinite=kept.nonfinite
+        if selection.nonfinite is None
+        else kept.nonfinite + selection.nonfinite,
+    )
 
 
 def grown(found: Selection, whole: Callable[[], Selection]) -> Selection:
@@ -74,29 +96,45 @@ def grown(found: Selection, whole: Callable[[], Selection]) -> Selection:
     return lax.cond(found.certified, lambda: found, search)
 
 
-def batch_bald(*, configurations: int = 1000, candidates: int = 1000, grow: bool = False, chunk: int = CHUNK) -> Strategy:
+def batch_bald(
+    *, configurations: int = 1000, candidates: int = 1000, grow: bool = False, chunk: int = CHUNK
+) -> Strategy:
     """BatchBALD among the `candidates` points with the highest BALD scores.
 
-    `Selection.certified` says whether the batch is provably the whole pool's: a gain never exceeds the BALD score, so it is
-    if the smallest gain in the batch is at least the highest BALD score left out. If not, `Selection.gap` is how much is missing.
+    `Selection.certified` says whether the batch is provably the whole pool's: a gain never exceeds
+    the BALD score, so it is if the smallest gain in the batch is at least the highest BALD score
+    left out. If not, `Selection.gap` is how much is missing.
 
     Args:
       configurations: see `select.batch_bald`.
       candidates: how many points enter the joint computation; it holds K * candidates * C numbers.
-      grow: search the whole pool where the candidates do not certify the batch. Points come in the order of their BALD scores, until
-        no score beats the best gain; they are predicted anew whenever they are looked at, and nothing more is held.
+      grow: search the whole pool where the candidates do not certify the batch. Points come in the
+        order of their BALD scores, until no score beats the best gain; they are predicted anew
+        whenever they are looked at, and nothing more is held.
       chunk: rows scored at a time.
     """
-    checks.at_least(1, candidates, "candidates"), checks.at_least(1, chunk, "chunk"), checks.at_least(1, configurations, "configurations")
+    (
+        checks.at_least(1, candidates, "candidates"),
+        checks.at_least(1, chunk, "chunk"),
+        checks.at_least(1, configurations, "configurations"),
+    )
 
     def strategy(key, predictive, x, available, size):
         bald = pool_scores(predictive, x, scores.bald, chunk)
         kept = screen(bald, available, max(candidates, size))
         inner = select.batch_bald(
-            key, predictive(x[kept.rows]), size, available=kept.available, configurations=configurations)
+            key,
+            predictive(x[kept.rows]),
+            size,
+            available=kept.available,
+            configurations=configurations,
+        )
         found = certified(outward(inner, kept), kept.left_out)
         if not grow or kept.rows.shape[0] == x.shape[0]:
             return found
-        return grown(found, lambda: searched(key, predicted(predictive, x), bald, available, size, configurations))
+        return grown(
+            found,
+            lambda: searched(key, predicted(predictive, x), bald, available, size, configurations),
+        )
 
     return strategy

@@ -1,4 +1,6 @@
-"""Strategies that sample the streamed pool in proportion to a power, an exponential or a rank of a score."""
+"""Strategies that sample the streamed pool in proportion to a power, an exponential or a rank of a
+score.
+"""
 
 from typing import Any
 
@@ -8,9 +10,11 @@ from bayesal.types import Score, Strategy
 
 
 def power(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK) -> Strategy:
-    """Points in proportion to `score^beta`, without replacement: PowerBALD, published at beta = 1 and beta = 8.
+    """Points in proportion to `score^beta`, without replacement: PowerBALD, published at beta = 1
+    and beta = 8.
 
-    In the authors' own runs on repeated MNIST, beta = 8 matched or beat BatchBALD at the cost of BALD alone.
+    In the authors' own runs on repeated MNIST, beta = 8 matched or beat BatchBALD at the cost of
+    BALD alone.
 
     Args:
       score: one of `bayesal.scores` that is never negative.
@@ -25,7 +29,8 @@ def power(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK) ->
 
 
 def softmax(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK) -> Strategy:
-    """Points in proportion to `exp(beta * score)`, without replacement: SoftmaxBALD, published at beta = 8.
+    """Points in proportion to `exp(beta * score)`, without replacement: SoftmaxBALD, published at
+    beta = 8.
 
     Args:
       score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
@@ -55,6 +60,8 @@ def _sampled(selector, score, beta, chunk) -> Strategy:
     beta = checks.at_least_zero(beta, "beta")
 
     def strategy(key, predictive, x, available, size):
-        return selector(key, pool_scores(predictive, x, score, chunk), size, beta=beta, available=available)
+        return selector(
+            key, pool_scores(predictive, x, score, chunk), size, beta=beta, available=available
+        )
 
     return strategy

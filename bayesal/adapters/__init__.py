@@ -1,4 +1,6 @@
-"""Doors for models that somebody else trained: any function, committees of scikit-learn, modules of torch."""
+"""Doors for models that somebody else trained: any function, committees of scikit-learn, modules of
+torch.
+"""
 
 from bayesal.adapters.committee import from_committee
 from bayesal.adapters.samples import Samples, from_samples

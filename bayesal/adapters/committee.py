@@ -1,4 +1,6 @@
-"""Committees of fitted models with scikit-learn's verbs (`predict_proba`, `predict`, `classes_`, `estimators_`); nothing is imported."""
+"""Committees of fitted models with scikit-learn's verbs (`predict_proba`, `predict`, `classes_`,
+`estimators_`); nothing is imported.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,28 +15,40 @@ ONE_HOT = 0.95  # share of a forest's training points in pure leaves from which 
 
 
 def from_committee(
-    models: Any, *, classes: Sequence[Any] | np.ndarray | None = None, variance: float | None = None, embed: Callable[[Any], Any] | None = None
+    models: Any,
+    *,
+    classes: Sequence[Any] | np.ndarray | None = None,
+    variance: float | None = None,
+    embed: Callable[[Any], Any] | None = None,
 ) -> Samples:
     """A committee as a predictive: one draw per member.
 
-    The models are asked as they are, on the host, and are not changed. A class that a member never saw has probability 0 with it; members of a
-    bagging ensemble get their own features.
+    The models are asked as they are, on the host, and are not changed. A class that a member never
+    saw has probability 0 with it; members of a bagging ensemble get their own features.
 
     Args:
-      models: a fitted ensemble with `estimators_` (voting, bagging, random forest, extra trees), whose members learned the numbers of its `classes_`, as
-        scikit-learn's do; or a list of at least two fitted models, whose `classes_` are the labels themselves.
-      classes: the labels in the order of the last axis. Default: the ensemble's `classes_`; of a list, all labels that its members know, sorted.
-      variance: for members that predict numbers: the variance of the noise, in the label's unit squared. It must be said, for `predict` gives means only.
-      embed: `x [n, D] -> [n, D']`, for strategies that need features; `lambda x: x` takes the columns themselves.
+      models: a fitted ensemble with `estimators_` (voting, bagging, random forest, extra trees),
+        whose members learned the numbers of its `classes_`, as scikit-learn's do; or a list of at
+        least two fitted models, whose `classes_` are the labels themselves.
+      classes: the labels in the order of the last axis. Default: the ensemble's `classes_`; of a
+        list, all labels that its members know, sorted.
+      variance: for members that predict numbers: the variance of the noise, in the label's unit
+        squared. It must be said, for `predict` gives means only.
+      embed: `x [n, D] -> [n, D']`, for strategies that need features; `lambda x: x` takes the
+        columns themselves.
     Raises:
-      WrongType: boosting or stacking (their members correct each other), one model alone, members without `predict_proba`. WrongLabel, UnknownName: classes
+      WrongType: boosting or stacking (their members correct each other), one model alone, members
+        without `predict_proba`. WrongLabel, UnknownName: classes
       that do not fit. WrongSize: fewer than two members.
     Warns:
-      when the members are fully grown trees: each is certain everywhere, so BALD equals predictive entropy. Set `min_samples_leaf`.
+      when the members are fully grown trees: each is certain everywhere, so BALD equals predictive
+      entropy. Set `min_samples_leaf`.
 
     >>> from sklearn.ensemble import RandomForestClassifier
     >>> x, y = np.random.default_rng(0).normal(size=(60, 2)), np.repeat(["no", "yes"], 30)
-    >>> committee = from_committee(RandomForestClassifier(8, min_samples_leaf=5, random_state=0).fit(x, y))
+    >>> committee = from_committee(
+    ...     RandomForestClassifier(8, min_samples_leaf=5, random_state=0).fit(x, y)
+    ... )
     >>> committee(x).shape
     (8, 60, 2)
     """
@@ -50,22 +64,43 @@ def from_committee(
 
 
 def _members(models: Any) -> tuple[list[Any], list[Any], np.ndarray | None]:
-    """The members, the columns each of them looks at (None: all), and the labels behind the numbers they learned (None: they learned labels)."""
+    """The members, the columns each of them looks at (None: all), and the labels behind the numbers
+    they learned (None: they learned labels).
+    """
     if isinstance(models, list | tuple):
         members, parts, names = list(models), None, None
     else:
         kind = type(models).__name__
         if not hasattr(models, "estimators_"):
             raise checks.WrongType(
-                "models", f"{kind} has no `estimators_`. An ensemble (voting, bagging, random forest) must be fitted first; of other fitted models pass a list of "
-                "two or more. Of a pipeline pass its last step, and a pool that its other steps have transformed.")
-        if hasattr(models, "estimator_weights_") or hasattr(models, "final_estimator_") or np.ndim(models.estimators_) > 1:
+                "models",
+                f"{kind} has no `estimators_`. An ensemble (voting, bagging, random forest) "
+                "must be fitted first; of other fitted models pass a list of "
+                "two or more. Of a pipeline pass its last step, and a pool that its other "
+                "steps have transformed.",
+            )
+        if (
+            hasattr(models, "estimator_weights_")
+            or hasattr(models, "final_estimator_")
+            or np.ndim(models.estimators_) > 1
+        ):
             raise checks.WrongType(
-                "models", f"the members of {kind} correct each other, so none of them is a model of the data. Pass a list of several of these "
-                "ensembles fitted on bootstrap samples, or a bagging ensemble or random forest.")
-        members, parts, names = list(models.estimators_), getattr(models, "estimators_features_", None), getattr(models, "classes_", None)
+                "models",
+                f"the members of {kind} correct each other, so none of them is a model of "
+                "the data. Pass a list of several of these "
+                "ensembles fitted on bootstrap samples, or a bagging ensemble or random forest.",
+            )
+        members, parts, names = (
+            list(models.estimators_),
+            getattr(models, "estimators_features_", None),
+            getattr(models, "classes_", None),
+        )
     if len(members) < 2:
-        raise checks.WrongSize("models", f"`models` has {len(members)} members; a committee needs at least two that can disagree.")
+        raise checks.WrongSize(
+            "models",
+            f"`models` has {len(members)} members; a committee needs at least two that can "
+            "disagree.",
+        )
     return members, [None] * len(members) if parts is None else list(parts), names
 
 
@@ -74,8 +109,11 @@ def _columns(members: list[Any], names: Any, classes: Any) -> tuple[list[np.ndar
     for number, member in enumerate(members):
         if not hasattr(member, "predict_proba"):
             raise checks.WrongType(
-                "models", f"member {number}, {type(member).__name__}, has no `predict_proba`. If it predicts numbers, say the variance of the noise: variance=...; a "
-                "classifier without probabilities gets them from CalibratedClassifierCV.")
+                "models",
+                f"member {number}, {type(member).__name__}, has no `predict_proba`. If it "
+                "predicts numbers, say the variance of the noise: variance=...; a "
+                "classifier without probabilities gets them from CalibratedClassifierCV.",
+            )
     known = [_labels(member, number, names) for number, member in enumerate(members)]
     if classes is not None:
         wanted = np.asarray(classes)
@@ -83,14 +121,24 @@ def _columns(members: list[Any], names: Any, classes: Any) -> tuple[list[np.ndar
         wanted = np.asarray(names)
     else:
         if len({labels.dtype.kind in "USO" for labels in known}) > 1:
-            raise checks.WrongLabel("models", "some members know their classes by number and others by name; fit all of them on one kind of labels.")
+            raise checks.WrongLabel(
+                "models",
+                "some members know their classes by number and others by name; fit all of "
+                "them on one kind of labels.",
+            )
         wanted = np.unique(np.concatenate(known))
     place = {label: at for at, label in enumerate(wanted.tolist())}
     if wanted.ndim != 1 or len(place) != len(wanted) or len(place) < 2:
-        raise checks.WrongLabel("classes", f"`classes` must be at least two different labels; got {wanted.tolist()}.")
+        raise checks.WrongLabel(
+            "classes", f"`classes` must be at least two different labels; got {wanted.tolist()}."
+        )
     for number, labels in enumerate(known):
         if strange := [label for label in labels.tolist() if label not in place]:
-            raise checks.UnknownName("classes", f"member {number} knows the classes {strange[:5]}, which are not among `classes` = {wanted.tolist()[:10]}.")
+            raise checks.UnknownName(
+                "classes",
+                f"member {number} knows the classes {strange[:5]}, which are not among "
+                f"`classes` = {wanted.tolist()[:10]}.",
+            )
     return [np.array([place[label] for label in labels.tolist()]) for labels in known], len(place)
 
 
@@ -99,14 +147,25 @@ def _labels(member: Any, number: int, names: Any) -> np.ndarray:
     labels = getattr(member, "classes_", None)
     if labels is None or isinstance(labels, list) or np.ndim(labels) != 1:
         raise checks.WrongType(
-            "models", f"member {number}, {type(member).__name__}, must know its classes as one array `classes_`: fit it first, and on one label per row.")
+            "models",
+            f"member {number}, {type(member).__name__}, must know its classes as one array "
+            "`classes_`: fit it first, and on one label per row.",
+        )
     labels = np.asarray(labels)
     if names is None:
         return labels
-    if labels.dtype.kind not in "iuf" or (labels % 1 != 0).any() or labels.min() < 0 or labels.max() >= len(names):
+    if (
+        labels.dtype.kind not in "iuf"
+        or (labels % 1 != 0).any()
+        or labels.min() < 0
+        or labels.max() >= len(names)
+    ):
         raise checks.WrongLabel(
-            "models", f"member {number} has the classes {labels.tolist()[:5]}, which are no numbers of the ensemble's {len(names)} `classes_`. If its members learned "
-            "the labels themselves, pass the list of members.")
+            "models",
+            f"member {number} has the classes {labels.tolist()[:5]}, which are no numbers of "
+            f"the ensemble's {len(names)} `classes_`. If its members learned "
+            "the labels themselves, pass the list of members.",
+        )
     return np.asarray(names)[labels.astype(int)]
 
 
@@ -115,23 +174,47 @@ def _warn_if_one_hot(members: list[Any]) -> None:
     if not trees:
         return
     leaves = [tree.children_left == -1 for tree in trees]
-    pure = [(tree.n_node_samples * (leaf & (tree.impurity == 0))).sum() / tree.n_node_samples[leaf].sum() for tree, leaf in zip(trees, leaves, strict=True)]
+    pure = [
+        (tree.n_node_samples * (leaf & (tree.impurity == 0))).sum()
+        / tree.n_node_samples[leaf].sum()
+        for tree, leaf in zip(trees, leaves, strict=True)
+    ]
     if np.mean(pure) > ONE_HOT:
         warnings.warn(
-            "these trees are fully grown: nearly every leaf holds one class, so each tree is certain everywhere, expected entropy is 0 and BALD equals "
-            "predictive entropy. Grow them with min_samples_leaf=5 or more to tell disagreement from noise.", stacklevel=3)
+            "these trees are fully grown: nearly every leaf holds one class, so each tree is "
+            "certain everywhere, expected entropy is 0 and BALD equals "
+            "predictive entropy. Grow them with min_samples_leaf=5 or more to tell "
+            "disagreement from noise.",
+            stacklevel=3,
+        )
 
 
 def _predict_numbers(members: list[Any], variance: Any) -> None:
-    if isinstance(variance, bool) or not isinstance(variance, int | float | np.number) or not 0 < variance < np.inf:
-        raise checks.WrongSize("variance", f"`variance` must be a positive, finite number, the variance of the noise; got {variance!r}.")
+    if (
+        isinstance(variance, bool)
+        or not isinstance(variance, int | float | np.number)
+        or not 0 < variance < np.inf
+    ):
+        raise checks.WrongSize(
+            "variance",
+            "`variance` must be a positive, finite number, the variance of the noise; got "
+            f"{variance!r}.",
+        )
     if classifiers := [type(member).__name__ for member in members if hasattr(member, "classes_")]:
-        raise checks.WrongType("variance", f"`variance` is for members that predict numbers, and {classifiers[0]} predicts classes: leave it out.")
+        raise checks.WrongType(
+            "variance",
+            f"`variance` is for members that predict numbers, and {classifiers[0]} predicts "
+            "classes: leave it out.",
+        )
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
     if x.ndim != 2:
-        raise checks.WrongShape("x", f"`x` must be rows of features [n, D], as these models take; got shape {x.shape}. Flatten the pool: x.reshape(len(x), -1).")
+        raise checks.WrongShape(
+            "x",
+            "`x` must be rows of features [n, D], as these models take; got shape "
+            f"{x.shape}. Flatten the pool: x.reshape(len(x), -1).",
+        )
     return x
 
 
@@ -143,5 +226,10 @@ def _probabilities(members, parts, columns, width, x):
 
 
 def _means(members, parts, variance, x):
-    means = np.stack([np.asarray(member.predict(x if part is None else x[:, part]), float) for member, part in zip(members, parts, strict=True)])
+    means = np.stack(
+        [
+            np.asarray(member.predict(x if part is None else x[:, part]), float)
+            for member, part in zip(members, parts, strict=True)
+        ]
+    )
     return means, np.full(means.shape, variance)

@@ -1,4 +1,6 @@
-"""Arrays of any library, read where they lie; axes in any order; three kinds of numbers made into one."""
+"""Arrays of any library, read where they lie; axes in any order; three kinds of numbers made into
+one.
+"""
 
 import contextlib
 from typing import Any
@@ -12,18 +14,27 @@ from bayesal import checks
 
 LETTERS = "KNC"
 HALF = ("bfloat16", "float16")
-UNREAD = (BufferError, RuntimeError, TypeError, ValueError)  # what a library raises that cannot hand its numbers over
+UNREAD = (
+    BufferError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # what a library raises that cannot hand its numbers over
 
 
 def read(values: Any, name: str) -> np.ndarray | jax.Array:
-    """A NumPy or JAX array of what was passed: NumPy, JAX, anything with DLPack (torch: detached, CPU or GPU, bfloat16 too), lists.
+    """A NumPy or JAX array of what was passed: NumPy, JAX, anything with DLPack (torch: detached,
+    CPU or GPU, bfloat16 too), lists.
 
     Nothing is written to and nothing is kept after the call, so memory is shared where it can be.
     """
     if isinstance(values, jax.Array) and not checks.concrete(values):
         raise checks.WrongShape(
-            name, f"`{name}` is being traced by jit or vmap, and this door answers with numbers on the host. Inside jit use `bayesal.select` "
-            "and `bayesal.scores`.")
+            name,
+            f"`{name}` is being traced by jit or vmap, and this door answers with numbers on "
+            "the host. Inside jit use `bayesal.select` "
+            "and `bayesal.scores`.",
+        )
     if isinstance(values, jax.Array | np.ndarray):
         return values
     if hasattr(values, "detach"):
@@ -33,7 +44,11 @@ def read(values: Any, name: str) -> np.ndarray | jax.Array:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise checks.WrongShape(name, f"`{name}` is no regular array ({error}). Every row needs the same length: stack it into one array.") from error
+        raise checks.WrongShape(
+            name,
+            f"`{name}` is no regular array ({error}). Every row needs the same length: stack "
+            "it into one array.",
+        ) from error
 
 
 def _from_dlpack(values: Any, name: str) -> np.ndarray | jax.Array:
@@ -46,7 +61,11 @@ def _from_dlpack(values: Any, name: str) -> np.ndarray | jax.Array:
             return np.from_dlpack(values)  # first, because it keeps float64
         return jax.dlpack.from_dlpack(values)
     except UNREAD as error:
-        raise checks.WrongShape(name, f"`{name}` of type {type(values).__name__} cannot be read over DLPack ({error}). Pass a dense array.") from error
+        raise checks.WrongShape(
+            name,
+            f"`{name}` of type {type(values).__name__} cannot be read over DLPack ({error}). "
+            "Pass a dense array.",
+        ) from error
 
 
 def the_one(given: dict[str, Any]) -> tuple[str, Any]:
@@ -55,7 +74,10 @@ def the_one(given: dict[str, Any]) -> tuple[str, Any]:
     if len(named) != 1:
         *names, last = (f"`{name}`" for name in given)
         raise checks.WrongShape(
-            named[1] if named else next(iter(given)), f"exactly one of {', '.join(names)} or {last} must be passed; got {' and '.join(named) or 'none'}.")
+            named[1] if named else next(iter(given)),
+            f"exactly one of {', '.join(names)} or {last} must be passed; got "
+            f"{' and '.join(named) or 'none'}.",
+        )
     return named[0], given[named[0]]
 
 
@@ -64,8 +86,11 @@ def order(axes: Any) -> str:
     letters = "".join(axes.split()) if isinstance(axes, str) else ""
     if sorted(letters) not in (sorted("KNC"), sorted("NC")):
         raise checks.WrongShape(
-            "axes", f"`axes` = {axes!r} must name each axis of the array once, in its order: K draws, N points, C classes, for example 'K N C', "
-            "'N K C' or 'N C K'; 'N C' where there is one prediction per point.")
+            "axes",
+            f"`axes` = {axes!r} must name each axis of the array once, in its order: K "
+            "draws, N points, C classes, for example 'K N C', "
+            "'N K C' or 'N C K'; 'N C' where there is one prediction per point.",
+        )
     return letters
 
 
@@ -73,58 +98,115 @@ def laid_out(values: np.ndarray | jax.Array, letters: str, name: str) -> np.ndar
     """The same numbers as `[K, N, C]`, without a copy in NumPy."""
     if values.ndim != len(letters):
         raise checks.WrongShape(
-            name, f"`{name}` has shape {tuple(values.shape)}, but axes={' '.join(letters)!r} names {len(letters)} axes. Say which axis is which, for "
-            "example axes='N C K', or axes='N C' for one prediction per point.")
+            name,
+            f"`{name}` has shape {tuple(values.shape)}, but axes={' '.join(letters)!r} names "
+            f"{len(letters)} axes. Say which axis is which, for "
+            "example axes='N C K', or axes='N C' for one prediction per point.",
+        )
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise checks.WrongShape(name, f"`{name}` must be floating-point numbers, got dtype {values.dtype}; pass values.astype(float).")
-    return values.transpose([letters.index(a) for a in LETTERS]) if len(letters) == 3 else values.transpose([letters.index(a) for a in "NC"])[None]
+        raise checks.WrongShape(
+            name,
+            f"`{name}` must be floating-point numbers, got dtype {values.dtype}; pass "
+            "values.astype(float).",
+        )
+    return (
+        values.transpose([letters.index(a) for a in LETTERS])
+        if len(letters) == 3
+        else values.transpose([letters.index(a) for a in "NC"])[None]
+    )
 
 
 def log_probs(kind: str, part: np.ndarray | jax.Array) -> Float[Array, "K n C"]:
-    """Checked, normalized float32 log-probabilities from `part [K, n, C]`, which is of the kind the caller said."""
+    """Checked, normalized float32 log-probabilities from `part [K, n, C]`, which is of the kind the
+    caller said.
+    """
     if kind in _MADE:
         return checks.log_probs(_MADE[kind](part, kind), kind)
     try:
         checked = checks.log_probs(part, kind)
     except checks.NotLogProbabilities as error:
-        hint = f"If they are log-probabilities: is `axes` right? Read as [K, N, C] this part has shape {tuple(part.shape)}."
+        hint = (
+            "If they are log-probabilities: is `axes` right? Read as [K, N, C] this part has "
+            f"shape {tuple(part.shape)}."
+        )
         raise checks.NotLogProbabilities(kind, f"{error} {hint}", error.rows) from error
-    return jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked  # half precision sums to 1 roughly
+    return (
+        jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked
+    )  # half precision sums to 1 roughly
 
 
 def on_host(kind: str, part: np.ndarray) -> np.ndarray:
-    """What `log_probs` gives, without a call of JAX: inside a callback of a running JAX program one may wait for ever."""
+    """What `log_probs` gives, without a call of JAX: inside a callback of a running JAX program one
+    may wait for ever.
+    """
     if kind in _MADE:
         return _MADE[kind](part, kind).astype(np.float32)
-    _refuse(np.isnan(part).any(-1), checks.NonFinite, kind, "hold NaN. The usual cause is a diverged fit")
+    _refuse(
+        np.isnan(part).any(-1),
+        checks.NonFinite,
+        kind,
+        "hold NaN. The usual cause is a diverged fit",
+    )
     with np.errstate(over="ignore"):
-        off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > checks.TOLERANCE.get(str(part.dtype), 1e-3)
-    _refuse(off, checks.NotLogProbabilities, kind, "do not sum to 1 over the classes. Is `axes` right? If these are logits or probabilities, pass logits= or probs=")
+        off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > checks.TOLERANCE.get(
+            str(part.dtype), 1e-3
+        )
+    _refuse(
+        off,
+        checks.NotLogProbabilities,
+        kind,
+        "do not sum to 1 over the classes. Is `axes` right? If these are logits or "
+        "probabilities, pass logits= or probs=",
+    )
     return _of_logits(part, kind).astype(np.float32)
 
 
 def _working(part):
-    """NumPy stays on the host, where float64 keeps its digits through the logarithm; nothing is narrower than float32."""
+    """NumPy stays on the host, where float64 keeps its digits through the logarithm; nothing is
+    narrower than float32.
+    """
     xp = jnp if isinstance(part, jax.Array) else np
     return xp, part.astype(xp.promote_types(part.dtype, np.float32))
 
 
 def _of_probs(part, name):
     xp, p = _working(part)
-    _refuse(xp.isnan(p).any(-1), checks.NonFinite, name, "hold NaN. The usual cause is a diverged fit")
-    _refuse((p < 0).any(-1), checks.NotProbabilities, name, "hold negative numbers, which are no probabilities. If these are logits, pass logits=")
+    _refuse(
+        xp.isnan(p).any(-1), checks.NonFinite, name, "hold NaN. The usual cause is a diverged fit"
+    )
+    _refuse(
+        (p < 0).any(-1),
+        checks.NotProbabilities,
+        name,
+        "hold negative numbers, which are no probabilities. If these are logits, pass logits=",
+    )
     total = p.sum(-1, keepdims=True)
-    _refuse(~(abs(total[..., 0] - 1) <= checks.TOLERANCE.get(str(part.dtype), 1e-3)), checks.NotProbabilities, name,
-            "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are counts or weights")
+    _refuse(
+        ~(abs(total[..., 0] - 1) <= checks.TOLERANCE.get(str(part.dtype), 1e-3)),
+        checks.NotProbabilities,
+        name,
+        "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are "
+        "counts or weights",
+    )
     with np.errstate(divide="ignore"):
         return xp.log(p / total)
 
 
 def _of_logits(part, name):
     xp, z = _working(part)
-    _refuse((xp.isnan(z) | (z == xp.inf)).any(-1), checks.NonFinite, name, "hold NaN or +inf. The usual cause is a diverged fit")
+    _refuse(
+        (xp.isnan(z) | (z == xp.inf)).any(-1),
+        checks.NonFinite,
+        name,
+        "hold NaN or +inf. The usual cause is a diverged fit",
+    )
     top = z.max(-1, keepdims=True)
-    _refuse(top[..., 0] == -xp.inf, checks.NonFinite, name, "are -inf for every class; at least one class must be possible")
+    _refuse(
+        top[..., 0] == -xp.inf,
+        checks.NonFinite,
+        name,
+        "are -inf for every class; at least one class must be possible",
+    )
     z = z - top
     return z - xp.log(xp.exp(z).sum(-1, keepdims=True))
 
@@ -136,4 +218,9 @@ def _refuse(bad, error, name, why):
     bad = np.asarray(bad)
     if bad.any():
         where = np.argwhere(bad)
-        raise error(name, f"{len(where)} rows of `{name}` {why}; the first is draw {where[0][0]} of point {where[0][1]}.", np.unique(where[:, 1]))
+        raise error(
+            name,
+            f"{len(where)} rows of `{name}` {why}; the first is draw {where[0][0]} of point "
+            f"{where[0][1]}.",
+            np.unique(where[:, 1]),
+        )

@@ -17,10 +17,12 @@ from bayesal.types import Key, Score, Selection
 class Method(NamedTuple):
     """One way to choose.
 
-    score: `log_probs [K, n, C] -> [n]`, what every point is worth alone; its order also ranks the points behind the batch.
+    score: `log_probs [K, n, C] -> [n]`, what every point is worth alone; its order also ranks the
+      points behind the batch.
     draws: how many draws it takes for the score to say anything.
     luck:  `(key, scores [N]) -> [N]`, what is ranked in place of the scores, or None.
-    joint: `(key, log_probs, size, available=) -> Selection` over the candidates with the highest scores, or None for the highest scores.
+    joint: `(key, log_probs, size, available=) -> Selection` over the candidates with the highest
+      scores, or None for the highest scores.
     """
 
     score: Score
@@ -37,7 +39,9 @@ METHODS: dict[str, Method] = {
     "margin": Method(scores.margin),
     "variation_ratio": Method(scores.variation_ratio, draws=2),
     "mean_std": Method(scores.mean_std, draws=2),
-    "uniform": Method(scores.entropy, luck=lambda key, values: jax.random.uniform(key, values.shape)),
+    "uniform": Method(
+        scores.entropy, luck=lambda key, values: jax.random.uniform(key, values.shape)
+    ),
 }
 
 
@@ -59,65 +63,110 @@ def choose(
 ) -> records.Choice:
     """The `size` points of a pool to label next, from numbers of any library.
 
-    Exactly one of `log_probs`, `probs`, `logits` or `predict` says what comes in; nothing is guessed. Each may be a NumPy array
-    (np.memmap too), a JAX array, a torch tensor (with gradient, on CPU or GPU, bfloat16 too) or nested lists. What is passed is only
-    read. What comes back is NumPy, whatever went in.
+    Exactly one of `log_probs`, `probs`, `logits` or `predict` says what comes in; nothing is
+    guessed. Each may be a NumPy array (np.memmap too), a JAX array, a torch tensor (with gradient,
+    on CPU or GPU, bfloat16 too) or nested lists. What is passed is only read. What comes back is
+    NumPy, whatever went in.
 
     Args:
       log_probs: normalized log-probabilities of K draws, the same K functions at every point.
-      probs: probabilities that sum to 1 over the classes. Half precision is refused where draws are compared: it keeps too few digits.
+      probs: probabilities that sum to 1 over the classes. Half precision is refused where draws are
+        compared: it keeps too few digits.
       logits: unnormalized log-probabilities; -inf rules a class out.
-      predict: `(x_part, key) -> log-probabilities` of part of `x`, for a pool too large for one array. The key is the same in every
-        call: let it fix the draws (torch: `torch.manual_seed(int(jax.random.bits(key)))`, then masks of one draw for all rows). BatchBALD
+      predict: `(x_part, key) -> log-probabilities` of part of `x`, for a pool too large for one
+        array. The key is the same in every
+        call: let it fix the draws (torch: `torch.manual_seed(int(jax.random.bits(key)))`, then
+          masks of one draw for all rows). BatchBALD
         predicts its candidates a second time, and checks once that draws repeat.
       x: the pool that `predict` looks at; it is sliced, and indexed by arrays of rows.
       size: how many points to pick.
-      method: a name in `METHODS`, or a function `log_probs [K, n, C] -> scores [n]`, where higher is more worth labeling and -inf
-        may not be picked.
-      axes: the order of the axes in the caller's arrays: draws K, points N, classes C. "N C" is one prediction per point.
+      method: a name in `METHODS`, or a function `log_probs [K, n, C] -> scores [n]`, where higher
+        is more worth labeling and -inf may not be picked.
+      axes: the order of the axes in the caller's arrays: draws K, points N, classes C. "N C" is one
+        prediction per point.
       available: boolean mask `[N]` of the points that may be picked; all if None.
       key: an int in [0, 2^32) or a typed JAX key. It fixes every random choice.
       ids: names of the N points for `Choice.to_records`; row numbers if None.
       chunk: points looked at (or predicted) at a time.
-      candidates: how many points BatchBALD compares jointly after `predict`; `selection.certified` says whether the rest could have mattered.
+      candidates: how many points BatchBALD compares jointly after `predict`; `selection.certified`
+        says whether the rest could have mattered.
     Raises:
-      WrongShape, WrongSize, NotLogProbabilities, NotProbabilities, NonFinite, ConstantScores, DrawsDiffer, each naming the argument.
+      WrongShape, WrongSize, NotLogProbabilities, NotProbabilities, NonFinite, ConstantScores,
+      DrawsDiffer, each naming the argument.
 
-    >>> votes = [[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.7, 0.3]], [[0.5, 0.5], [0.5, 0.5]]]  # 3 points, 2 draws, 2 classes
+    >>> # 3 points, 2 draws, 2 classes
+    >>> votes = [[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.7, 0.3]], [[0.5, 0.5], [0.5, 0.5]]]
     >>> choose(probs=votes, axes="N K C", size=1, method="bald").indices
     array([1])
     """
     rule, key = _rule(method), _key(key)
-    chunk, candidates = checks.at_least(1, chunk, "chunk"), checks.at_least(1, candidates, "candidates")
-    source, key = _source({"log_probs": log_probs, "probs": probs, "logits": logits, "predict": predict}, x, key, arrays.order(axes))
+    chunk, candidates = (
+        checks.at_least(1, chunk, "chunk"),
+        checks.at_least(1, candidates, "candidates"),
+    )
+    source, key = _source(
+        {"log_probs": log_probs, "probs": probs, "logits": logits, "predict": predict},
+        x,
+        key,
+        arrays.order(axes),
+    )
     if source.coarse and rule.draws > 1:
         raise checks.NotProbabilities(
-            "probs", "`probs` is stored in half precision, which loses most of how draws differ near 0 and 1, and this method compares draws. Pass "
-            "logits= or log_probs= (half precision is enough there), or compute the probabilities in float32.")
-    mask = checks.available_rows(None if available is None else arrays.read(available, "available"), source.count)
+            "probs",
+            "`probs` is stored in half precision, which loses most of how draws differ near "
+            "0 and 1, and this method compares draws. Pass "
+            "logits= or log_probs= (half precision is enough there), or compute the "
+            "probabilities in float32.",
+        )
+    mask = checks.available_rows(
+        None if available is None else arrays.read(available, "available"), source.count
+    )
     size = checks.batch_size(size, mask)
     names = None if ids is None else records.checked_ids(ids, source.count)
     worth, facts = _survey(source, rule, chunk)
-    worth = np.where(mask, worth if rule.luck is None else np.asarray(rule.luck(key, jnp.asarray(worth))), -np.inf).astype(np.float32)
-    selection = _pick(key, source, rule, worth, size, chunk, candidates if source.predicted else source.count)
-    selection = jax.tree.map(np.asarray, selection._replace(indices=np.asarray(selection.indices).astype(np.int64)))
+    worth = np.where(
+        mask,
+        worth if rule.luck is None else np.asarray(rule.luck(key, jnp.asarray(worth))),
+        -np.inf,
+    ).astype(np.float32)
+    selection = _pick(
+        key, source, rule, worth, size, chunk, candidates if source.predicted else source.count
+    )
+    selection = jax.tree.map(
+        np.asarray, selection._replace(indices=np.asarray(selection.indices).astype(np.int64))
+    )
     return records.Choice(
-        selection.indices, selection.scores, selection, _ranking(selection, worth, facts), source.count, names)
+        selection.indices,
+        selection.scores,
+        selection,
+        _ranking(selection, worth, facts),
+        source.count,
+        names,
+    )
 
 
 def _rule(method: Any) -> Method:
     if isinstance(method, str) and method in METHODS:
         return METHODS[method]
     if callable(method):
-        return Method(lambda log_probs: method(log_probs.copy()))  # what it keeps may not change with the caller's array
+        return Method(
+            lambda log_probs: method(log_probs.copy())
+        )  # what it keeps may not change with the caller's array
     raise checks.UnknownName(
-        "method", f"`method` = {method!r} is not known; pass one of {', '.join(METHODS)}, or a function log_probs [K, n, C] -> scores [n].")
+        "method",
+        f"`method` = {method!r} is not known; pass one of {', '.join(METHODS)}, or a "
+        "function log_probs [K, n, C] -> scores [n].",
+    )
 
 
 def _key(key: Any) -> Key:
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         if not 0 <= key < 2**32:
-            raise checks.WrongSize("key", f"`key` = {key} must lie in [0, 2^32): larger seeds would be cut, and two of them could be the same.")
+            raise checks.WrongSize(
+                "key",
+                f"`key` = {key} must lie in [0, 2^32): larger seeds would be cut, and two of "
+                "them could be the same.",
+            )
         return jax.random.key(np.uint32(key))
     return checks.key(key)
 
@@ -125,7 +174,9 @@ def _key(key: Any) -> Key:
 def _source(given: dict[str, Any], x: Any, key: Key, letters: str) -> tuple[sources.Source, Key]:
     kind, numbers = arrays.the_one(given)
     if (x is not None) != (kind == "predict"):
-        raise checks.WrongShape("x", "`x` is the pool that `predict` looks at: pass both, or neither.")
+        raise checks.WrongShape(
+            "x", "`x` is the pool that `predict` looks at: pass both, or neither."
+        )
     if kind == "predict":
         for_draws, key = jax.random.split(key)
         return sources.of_predict(numbers, x, for_draws, letters), key
@@ -154,12 +205,18 @@ def _survey(source: sources.Source, rule: Method, chunk: int) -> tuple[np.ndarra
         shape = (log_probs.shape[0], log_probs.shape[2])
         if first is None:
             first = shape
-            facts = jax.tree.map(lambda a: np.zeros(source.count, a.dtype), jax.eval_shape(_look, log_probs))
+            facts = jax.tree.map(
+                lambda a: np.zeros(source.count, a.dtype), jax.eval_shape(_look, log_probs)
+            )
             _enough(source, rule, shape[0])
             if source.predicted and rule.joint is not None:
                 sources.must_repeat(source, log_probs)
         if shape != first:
-            raise checks.WrongShape(source.name, f"`{source.name}` gave K, C = {first} for the first rows and {shape} for rows {rows.start} to {rows.stop - 1}.")
+            raise checks.WrongShape(
+                source.name,
+                f"`{source.name}` gave K, C = {first} for the first rows and {shape} for "
+                f"rows {rows.start} to {rows.stop - 1}.",
+            )
         worth[rows] = _scored(rule.score, log_probs)
         for whole, part in zip(facts, _look(log_probs), strict=True):
             whole[rows] = part
@@ -169,8 +226,11 @@ def _survey(source: sources.Source, rule: Method, chunk: int) -> tuple[np.ndarra
 def _enough(source: sources.Source, rule: Method, draws: int) -> None:
     if draws < rule.draws:
         raise checks.WrongSize(
-            source.name, f"`{source.name}` has K = {draws} draw, and this method compares draws: it needs at least {rule.draws}, with one it is 0 for every "
-            "point. Pass more draws, or use 'entropy', 'margin' or 'least_confidence'.")
+            source.name,
+            f"`{source.name}` has K = {draws} draw, and this method compares draws: it needs "
+            f"at least {rule.draws}, with one it is 0 for every "
+            "point. Pass more draws, or use 'entropy', 'margin' or 'least_confidence'.",
+        )
 
 
 def _located(source: sources.Source, rows: slice) -> Float[Array, "K n C"]:
@@ -180,15 +240,22 @@ def _located(source: sources.Source, rows: slice) -> Float[Array, "K n C"]:
     except checks.BayesalError as error:
         if not rows.start:
             raise
-        raise type(error)(error.argument, f"in rows {rows.start} to {rows.stop - 1}, counted from {rows.start}: {error}", error.rows + rows.start) from error
+        raise type(error)(
+            error.argument,
+            f"in rows {rows.start} to {rows.stop - 1}, counted from {rows.start}: {error}",
+            error.rows + rows.start,
+        ) from error
 
 
 def _scored(score: Score, log_probs: Float[Array, "K n C"]) -> np.ndarray:
     values = np.asarray(arrays.read(score(log_probs), "method"))
     if values.shape != log_probs.shape[1:2]:
         raise checks.WrongShape(
-            "method", f"`method` must give one score per point: shape {log_probs.shape[1:2]} for log_probs of shape {tuple(log_probs.shape)}; it gave "
-            f"shape {values.shape}.")
+            "method",
+            f"`method` must give one score per point: shape {log_probs.shape[1:2]} for "
+            f"log_probs of shape {tuple(log_probs.shape)}; it gave "
+            f"shape {values.shape}.",
+        )
     return values
 
 
@@ -197,11 +264,17 @@ def _pick(key, source, rule, worth, size, chunk, candidates) -> Selection:
         return select.top(worth, size)
     kept = max(candidates, size)
     if kept >= source.count:
-        log_probs = source.read(slice(None)) if not source.predicted else sources.read_rows(source, np.arange(source.count), chunk)
+        log_probs = (
+            source.read(slice(None))
+            if not source.predicted
+            else sources.read_rows(source, np.arange(source.count), chunk)
+        )
         return rule.joint(key, log_probs, size, available=worth > -np.inf)
     order = np.argsort(-worth, kind="stable")
     rows, left_out = order[:kept], worth[order[kept]]
-    inner = rule.joint(key, sources.read_rows(source, rows, chunk), size, available=worth[rows] > -np.inf)
+    inner = rule.joint(
+        key, sources.read_rows(source, rows, chunk), size, available=worth[rows] > -np.inf
+    )
     return certified(inner, left_out)._replace(indices=rows[np.asarray(inner.indices)])
 
 
@@ -211,4 +284,6 @@ def _ranking(selection: Selection, worth: np.ndarray, facts: _Facts) -> records.
     last = selection.scores[-1]
     below = np.where(worth[behind] > last, np.nextafter(last, np.float32(-np.inf)), worth[behind])
     index = np.concatenate([selection.indices, behind])
-    return records.Ranking(index, np.concatenate([selection.scores, below]), *(fact[index] for fact in facts))
+    return records.Ranking(
+        index, np.concatenate([selection.scores, below]), *(fact[index] for fact in facts)
+    )

@@ -1,4 +1,6 @@
-"""Where log-probabilities come from: an array that is there, or a function that predicts part of the pool."""
+"""Where log-probabilities come from: an array that is there, or a function that predicts part of
+the pool.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +17,8 @@ from bayesal.types import Key
 class Source(NamedTuple):
     """`read(rows)` gives checked log-probabilities `[K, n, C]` of a slice or of an array of rows.
 
-    count: rows of the pool. name: the argument they came in as. coarse: whether they are stored as half-precision probabilities.
+    count: rows of the pool. name: the argument they came in as. coarse: whether they are stored as
+      half-precision probabilities.
     predicted: whether reading means predicting.
     """
 
@@ -30,26 +33,41 @@ def of_array(kind: str, values: Any, letters: str) -> Source:
     """An array of the kind the caller said: `log_probs`, `probs` or `logits`."""
     values = arrays.laid_out(arrays.read(values, kind), letters, kind)
     coarse = kind == "probs" and str(values.dtype) in arrays.HALF
-    return Source(lambda rows: arrays.log_probs(kind, values[:, rows]), values.shape[1], kind, coarse)
+    return Source(
+        lambda rows: arrays.log_probs(kind, values[:, rows]), values.shape[1], kind, coarse
+    )
 
 
 def of_predict(predict: Callable[[Any, Key], Any], x: Any, key: Key, letters: str) -> Source:
     """A function `(x_part, key) -> log-probabilities`, with the same key every time."""
     if not callable(predict):
-        raise checks.WrongShape("predict", f"`predict` must be a function (x_part, key) -> log_probs, got {type(predict).__name__}.")
+        raise checks.WrongShape(
+            "predict",
+            "`predict` must be a function (x_part, key) -> log_probs, got "
+            f"{type(predict).__name__}.",
+        )
     if not hasattr(x, "shape") or len(x.shape) < 1 or hasattr(x, "iloc"):
         raise checks.WrongShape(
-            "x", f"`x` must be the pool that `predict` looks at, an array with one example per row (NumPy, np.memmap, JAX or torch), got "
-            f"{type(x).__name__}. A list of texts or paths becomes one by np.array(x, dtype=object), a data frame by x.to_numpy().")
+            "x",
+            "`x` must be the pool that `predict` looks at, an array with one example per "
+            "row (NumPy, np.memmap, JAX or torch), got "
+            f"{type(x).__name__}. A list of texts or paths becomes one by np.array(x, "
+            "dtype=object), a data frame by x.to_numpy().",
+        )
 
     def read(rows):
         part = x[rows]
         values = arrays.laid_out(arrays.read(predict(part, key), "predict"), letters, "predict")
         if values.shape[1] != len(part):
             raise checks.WrongShape(
-                "predict", f"`predict` was given {len(part)} points and answered for {values.shape[1]} (shape {tuple(values.shape)} as [K, N, C]). "
-                "If its axes come in another order, say so by `axes`.")
-        return arrays.log_probs("predict", values.copy())  # `predict` may answer in the same buffer every time
+                "predict",
+                f"`predict` was given {len(part)} points and answered for {values.shape[1]} "
+                f"(shape {tuple(values.shape)} as [K, N, C]). "
+                "If its axes come in another order, say so by `axes`.",
+            )
+        return arrays.log_probs(
+            "predict", values.copy()
+        )  # `predict` may answer in the same buffer every time
 
     return Source(read, x.shape[0], "predict", predicted=True)
 
@@ -73,13 +91,18 @@ def read_rows(source: Source, rows: np.ndarray, chunk: int) -> Float[Array, "K n
 def must_repeat(source: Source, first: Float[Array, "K n C"]) -> None:
     """Refuse a function whose draws depend on which points are predicted together, or on when.
 
-    The first part is predicted again, with half of its rows twice and in reverse: masks made per row, a hidden random state and
-    batch statistics all show.
+    The first part is predicted again, with half of its rows twice and in reverse: masks made per
+    row, a hidden random state and batch statistics all show.
     """
     rows = predictions.in_other_company(first.shape[1])
     apart = predictions.apart(first[:, rows], source.read(rows))
     if apart > predictions.SAME:
         raise checks.DrawsDiffer(
-            "predict", f"`predict` answered differently for the same points and the same key (by {apart:.2g} in probability): its draws "
-            "are not the same functions in every chunk, so joint scores would mean nothing. Derive every dropout mask from `key` "
-            "alone, one per draw and not one per row, and leave batch statistics fixed; or use a method that looks at points one by one.")
+            "predict",
+            "`predict` answered differently for the same points and the same key (by "
+            f"{apart:.2g} in probability): its draws "
+            "are not the same functions in every chunk, so joint scores would mean nothing. "
+            "Derive every dropout mask from `key` "
+            "alone, one per draw and not one per row, and leave batch statistics fixed; or "
+            "use a method that looks at points one by one.",
+        )

@@ -1,7 +1,9 @@
-"""Confidence that is true: fitted on held-out labels, under priors that hold with 10 of them and give way with 10,000.
+"""Confidence that is true: fitted on held-out labels, under priors that hold with 10 of them and
+give way with 10,000.
 
-`fit_*` take arrays; `temperature`, `vector` and `variance` are what `learner(calibrate=...)` takes, and are fitted on out-of-fold predictions.
-Labels that were chosen actively are no fair sample: see `sampled_weights`, `matched_weights`, and `corrected`, which is `learner(audit=...)`.
+`fit_*` take arrays; `temperature`, `vector` and `variance` are what `learner(calibrate=...)` takes,
+and are fitted on out-of-fold predictions. Labels that were chosen actively are no fair sample: see
+`sampled_weights`, `matched_weights`, and `corrected`, which is `learner(audit=...)`.
 """
 
 from bayesal.calibrate.audit import corrected
@@ -12,6 +14,21 @@ from bayesal.calibrate.search import BOUND, FADE, Calibrator, Temperature, label
 from bayesal.calibrate.vector import fit_vector, vector
 
 __all__ = [
-    "BOUND", "FADE", "Calibrator", "Temperature", "corrected", "density_and_slope", "fit_temperature", "fit_variance", "fit_vector", "labels_worth", "matched_weights",
-    "nll_and_slope", "sampled_weights", "temperature", "unfitted", "variance", "vector",
+    "BOUND",
+    "FADE",
+    "Calibrator",
+    "Temperature",
+    "corrected",
+    "density_and_slope",
+    "fit_temperature",
+    "fit_variance",
+    "fit_vector",
+    "labels_worth",
+    "matched_weights",
+    "nll_and_slope",
+    "sampled_weights",
+    "temperature",
+    "unfitted",
+    "variance",
+    "vector",
 ]

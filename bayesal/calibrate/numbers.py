@@ -1,4 +1,6 @@
-"""Error bars that hold what they promise: one number that every draw's variance is multiplied by."""
+"""Error bars that hold what they promise: one number that every draw's variance is
+multiplied by.
+"""
 
 import functools
 from collections.abc import Callable
@@ -12,18 +14,28 @@ from bayesal.calibrate.search import BOUND, Calibrator, Temperature, search, wid
 from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
-def fit_variance(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: ArrayLike | None = None, prior_std: float = 1.0) -> Temperature:
-    """The number T by which every draw's variance is multiplied so that the averaged density of the labels is highest.
+def fit_variance(
+    prediction: Gaussian | Mixture,
+    y: Float[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
+    prior_std: float = 1.0,
+) -> Temperature:
+    """The number T by which every draw's variance is multiplied so that the averaged density of the
+    labels is highest.
 
-    Minimizes -sum_i w_i log mean_k N(y_i; m_k(x_i), T v_k(x_i)) plus a prior on log T, normal with mean 0 and `prior_std`, that
-    fades as that of `fit_temperature` does. Of one draw without a prior it is the mean of (y - m)^2 / v: in closed form the variance of the
-    standardized residuals. Means stay where they are, and so does the spread between draws.
+    Minimizes -sum_i w_i log mean_k N(y_i; m_k(x_i), T v_k(x_i)) plus a prior on log T, normal with
+    mean 0 and `prior_std`, that fades as that of `fit_temperature` does. Of one draw without a
+    prior it is the mean of (y - m)^2 / v: in closed form the variance of the standardized
+    residuals. Means stay where they are, and so does the spread between draws.
 
     Args:
-      prediction: of K draws at N held-out points: a `Gaussian` [K, N] or a `Mixture` [K, N, J], as a `Predictive` gives.
+      prediction: of K draws at N held-out points: a `Gaussian` [K, N] or a `Mixture` [K, N, J], as
+        a `Predictive` gives.
       y: their labels.
       weights: see `fit_temperature`.
-      prior_std: standard deviation of log T: half of it is that of the logarithm of the standard deviations themselves.
+      prior_std: standard deviation of log T: half of it is that of the logarithm of the standard
+        deviations themselves.
     Returns:
       A `Temperature`; T in [1/400, 400] always.
     References:
@@ -33,11 +45,19 @@ def fit_variance(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, w
     >>> float(fit_variance(too_sure, jnp.tile(jnp.array([2.0, -2.0]), 500)).temperature.round(3))
     4.0
     """
-    if not isinstance(prediction, Gaussian | Mixture) or jnp.ndim(prediction.mean) != 2 + isinstance(prediction, Mixture):
-        raise checks.WrongType("prediction", f"`prediction` must be a Gaussian [K, N] or a Mixture [K, N, J] of K draws, as a Predictive gives; got {type(prediction).__name__}.")
+    if not isinstance(prediction, Gaussian | Mixture) or jnp.ndim(
+        prediction.mean
+    ) != 2 + isinstance(prediction, Mixture):
+        raise checks.WrongType(
+            "prediction",
+            "`prediction` must be a Gaussian [K, N] or a Mixture [K, N, J] of K draws, as a "
+            f"Predictive gives; got {type(prediction).__name__}.",
+        )
     count = prediction.mean.shape[1]
     if count == 0:
-        raise checks.WrongSize("y", "`y` is empty: a temperature needs at least one held-out label.")
+        raise checks.WrongSize(
+            "y", "`y` is empty: a temperature needs at least one held-out label."
+        )
     if checks.concrete(y):
         y = checks.real_labels(y, count, "y")
     return _fit(prediction, jnp.asarray(y), checks.weights(weights, count), width(prior_std))
@@ -51,14 +71,19 @@ def variance(*, prior_std: float = 1.0) -> Calibrator:
 def density_and_slope(
     prediction: Gaussian | Mixture, y: Float[Array, " N"], weights: Float[Array, " N"]
 ) -> Callable[[Float[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]:
-    """A function of log T: the weighted mean negative log-density of the average of draws with T times their variance, and its derivative.
+    """A function of log T: the weighted mean negative log-density of the average of draws with T
+    times their variance, and its derivative.
 
     d log N(y; m, T v) / d log T = ((y - m)^2 / (T v) - 1) / 2.
     """
     known = weights > 0  # padding may hold anything
     if isinstance(prediction, Gaussian):
-        prediction = Mixture(*(a[..., None] for a in (jnp.zeros_like(prediction.mean), *prediction)))
-    log_weight, mean, variance = (jnp.moveaxis(a, -1, 0).reshape(-1, a.shape[1]) for a in prediction)  # [J K, N]
+        prediction = Mixture(
+            *(a[..., None] for a in (jnp.zeros_like(prediction.mean), *prediction))
+        )
+    log_weight, mean, variance = (
+        jnp.moveaxis(a, -1, 0).reshape(-1, a.shape[1]) for a in prediction
+    )  # [J K, N]
     square = jnp.where(known[None], jnp.square(y[None] - mean) / variance, 0.0)
     fixed = jnp.where(known[None], log_weight - 0.5 * jnp.log(2 * jnp.pi * variance), 0.0)
     share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
@@ -70,7 +95,9 @@ def density_and_slope(
         each = fixed - 0.5 * (scaled + log_t)
         total = jax.nn.logsumexp(each, axis=0)
         share = jnp.exp(each - total[None])
-        return -average(total - jnp.log(float(draws))), -average(0.5 * (maths.tree_sum(share * scaled, axis=0) - 1.0))
+        return -average(total - jnp.log(float(draws))), -average(
+            0.5 * (maths.tree_sum(share * scaled, axis=0) - 1.0)
+        )
 
     return look
 
@@ -78,4 +105,6 @@ def density_and_slope(
 @jax.jit
 def _fit(prediction, y, weights, prior_std):
     weights = weights.astype(jnp.float32)
-    return search(density_and_slope(prediction, y, weights), weights, jnp.int32(0), prior_std, 2 * BOUND)
+    return search(
+        density_and_slope(prediction, y, weights), weights, jnp.int32(0), prior_std, 2 * BOUND
+    )

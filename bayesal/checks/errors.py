@@ -6,7 +6,9 @@ import numpy as np
 
 
 class BayesalError(ValueError):
-    """The one parent of bayesal's errors. `argument` is the name of what was wrong, `rows` the offending rows."""
+    """The one parent of bayesal's errors. `argument` is the name of what was wrong, `rows` the
+    offending rows.
+    """
 
     def __init__(self, argument: str, message: str, rows: Any = ()):
         super().__init__(message)
@@ -55,7 +57,9 @@ class WrongLabel(BayesalError):
 
 
 class WrongType(BayesalError, TypeError):
-    """Something of another kind than was needed: a class for its instance, a name for a function."""
+    """Something of another kind than was needed: a class for its instance, a name for
+    a function.
+    """
 
 
 class UnknownName(BayesalError):
@@ -67,7 +71,9 @@ class OutOfRange(BayesalError):
 
 
 class ConstantScores(BayesalError):
-    """All available points have one and the same score: picking the first rows would not be a selection."""
+    """All available points have one and the same score: picking the first rows would not be a
+    selection.
+    """
 
 
 class MissingEmbed(BayesalError):

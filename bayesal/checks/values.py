@@ -36,14 +36,26 @@ def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int
     if not np.any(bad):
         return
     where = np.argwhere(bad)
-    places = f", at {len(where)} places, first at index {tuple(int(i) for i in where[0])}" if np.ndim(bad) else ""
-    raise error(name, f"`{name}` {what}{places}.", np.unique(where[:, axis]) if np.ndim(bad) > axis else ())
+    places = (
+        f", at {len(where)} places, first at index {tuple(int(i) for i in where[0])}"
+        if np.ndim(bad)
+        else ""
+    )
+    raise error(
+        name, f"`{name}` {what}{places}.", np.unique(where[:, axis]) if np.ndim(bad) > axis else ()
+    )
 
 
 def key(value: Any, name: str = "key") -> jax.Array:
     """One typed JAX key."""
-    if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.shape != ():
-        raise WrongShape(name, f"`{name}` must be one typed key, as jax.random.key(0) makes; got {value!r}.")
+    if (
+        not hasattr(value, "dtype")
+        or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        or value.shape != ()
+    ):
+        raise WrongShape(
+            name, f"`{name}` must be one typed key, as jax.random.key(0) makes; got {value!r}."
+        )
     return value
 
 
@@ -57,7 +69,11 @@ def function(value: Any, name: str, example: str) -> Any:
 def a(kind: type, value: Any, name: str, example: str) -> Any:
     """An instance of one of bayesal's records."""
     if not isinstance(value, kind):
-        raise WrongType(name, f"`{name}` must be a {kind.__name__}, as {example} makes; got {value if isinstance(value, type) else type(value).__name__}.")
+        raise WrongType(
+            name,
+            f"`{name}` must be a {kind.__name__}, as {example} makes; got "
+            f"{value if isinstance(value, type) else type(value).__name__}.",
+        )
     return value
 
 

@@ -1,4 +1,6 @@
-"""Losses of predicted classes: averaged log-probabilities `[N, C]`, labels int `[N]`, and weights `[N]` where points stand for others."""
+"""Losses of predicted classes: averaged log-probabilities `[N, C]`, labels int `[N]`, and weights
+`[N]` where points stand for others.
+"""
 
 import math
 from typing import NamedTuple
@@ -14,7 +16,12 @@ from bayesal.metrics.bins import numbers_of_bins
 from bayesal.types import ArrayLike, Gaussian, Key, Mixture
 
 
-def accuracy(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> Float[Array, ""]:
+def accuracy(
+    log_probs: Float[ArrayLike, "N C"],
+    labels: Int[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
+) -> Float[Array, ""]:
     """Share of points whose most probable class is the label; in [0, 1].
 
     >>> accuracy(jnp.log(jnp.array([[0.9, 0.1], [0.4, 0.6]])), jnp.array([0, 0]))
@@ -24,10 +31,17 @@ def accuracy(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *
     return edge.mean((jnp.argmax(log_probs, axis=-1) == labels).astype(jnp.float32), weights)
 
 
-def nll(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> Float[Array, ""]:
-    """Mean negative log-likelihood of the labels, in nats; in [0, inf]. inf if a label was ruled out.
+def nll(
+    log_probs: Float[ArrayLike, "N C"],
+    labels: Int[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
+) -> Float[Array, ""]:
+    """Mean negative log-likelihood of the labels, in nats; in [0, inf]. inf if a label was ruled
+    out.
 
-    `sum_i w_i (-log p(y_i | x_i)) / sum_i w_i`; all weights are 1 if None, and a point of weight 0 is left out.
+    `sum_i w_i (-log p(y_i | x_i)) / sum_i w_i`; all weights are 1 if None, and a point of weight 0
+    is left out.
 
     >>> nll(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([0])).round(4)
     Array(0.6931, dtype=float32)
@@ -36,8 +50,14 @@ def nll(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, wei
     return -edge.mean(jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0], weights)
 
 
-def brier(log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> Float[Array, ""]:
-    """Mean squared distance between the predicted and the one-hot distribution, summed over classes; in [0, 2].
+def brier(
+    log_probs: Float[ArrayLike, "N C"],
+    labels: Int[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
+) -> Float[Array, ""]:
+    """Mean squared distance between the predicted and the one-hot distribution, summed over
+    classes; in [0, 2].
 
     Brier 1950, in its original multi-class form. `brier_parts` says what it is made of.
 
@@ -58,9 +78,12 @@ class BrierParts(NamedTuple):
     """`brier = reliability - resolution + uncertainty + within`, always.
 
     reliability: how far forecasts lie from what happened when they were made; in [0, 2], 0 is best.
-    resolution:  how far that lies from the classes' base rates; in [0, uncertainty], more is better.
-    uncertainty: `sum_c o_c (1 - o_c)` of the base rates o; in [0, 1 - 1/C], not the forecaster's doing.
-    within:      what merging unequal forecasts into one bin hides; exactly 0 where none were merged.
+    resolution:  how far that lies from the classes' base rates; in [0, uncertainty], more is
+      better.
+    uncertainty: `sum_c o_c (1 - o_c)` of the base rates o; in [0, 1 - 1/C], not the forecaster's
+      doing.
+    within:      what merging unequal forecasts into one bin hides; exactly 0 where none were
+      merged.
     """
 
     reliability: float
@@ -70,17 +93,24 @@ class BrierParts(NamedTuple):
 
 
 def brier_parts(
-    log_probs: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"], *, bins: int | None = None, weights: ArrayLike | None = None
+    log_probs: Float[ArrayLike, "N C"],
+    labels: Int[ArrayLike, " N"],
+    *,
+    bins: int | None = None,
+    weights: ArrayLike | None = None,
 ) -> BrierParts:
-    """The Brier score taken apart: forecasts f_i and outcomes o_i in groups g of weight n_g, with means f_g and o_g.
+    """The Brier score taken apart: forecasts f_i and outcomes o_i in groups g of weight n_g, with
+    means f_g and o_g.
 
-    reliability = sum_g n_g |f_g - o_g|^2 / N, resolution = sum_g n_g |o_g - o|^2 / N, uncertainty = sum_c o_c (1 - o_c),
-    within = sum_i |f_i - f_g|^2 / N - 2 sum_i (f_i - f_g) (o_i - o_g) / N.
+    reliability = sum_g n_g |f_g - o_g|^2 / N, resolution = sum_g n_g |o_g - o|^2 / N, uncertainty =
+    sum_c o_c (1 - o_c), within = sum_i |f_i - f_g|^2 / N - 2 sum_i (f_i - f_g) (o_i - o_g) / N.
 
     Args:
       log_probs, labels: as of `brier`.
-      bins: None groups points of one and the same forecast: Murphy's parts, exact, of use where few forecasts are distinct (a net's seldom
-        repeat: then reliability holds nearly everything). A number groups by predicted class and by confidence, in so many equal bins.
+      bins: None groups points of one and the same forecast: Murphy's parts, exact, of use where few
+        forecasts are distinct (a net's seldom
+        repeat: then reliability holds nearly everything). A number groups by predicted class and by
+          confidence, in so many equal bins.
       weights: how many points each stands for.
     References:
       Murphy 1973; the parts within bins: Stephenson et al. 2008.
@@ -90,28 +120,44 @@ def brier_parts(
     [0.125, 0.0, 0.5, 0.0]
     """
     log_probs, labels, weights = (np.asarray(a) for a in edge.classes(log_probs, labels, weights))
-    forecast, weight = np.exp(log_probs.astype(np.float64)), weights.astype(np.float64) / weights.sum(dtype=np.float64)
+    forecast, weight = (
+        np.exp(log_probs.astype(np.float64)),
+        weights.astype(np.float64) / weights.sum(dtype=np.float64),
+    )
     outcome = np.eye(forecast.shape[1])[labels]
-    keys = log_probs if bins is None else np.stack([forecast.argmax(1), numbers_of_bins(forecast.max(1), bins)], axis=1)
+    keys = (
+        log_probs
+        if bins is None
+        else np.stack([forecast.argmax(1), numbers_of_bins(forecast.max(1), bins)], axis=1)
+    )
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.ravel()
     total = np.bincount(group, weight, len(distinct))
-    share = np.divide(weight, total[group], out=np.zeros_like(weight), where=weight > 0)  # of a point in its group
-    mean = lambda values: np.stack([np.bincount(group, share * column, len(distinct)) for column in values.T], axis=1)
+    share = np.divide(
+        weight, total[group], out=np.zeros_like(weight), where=weight > 0
+    )  # of a point in its group
+    mean = lambda values: np.stack(
+        [np.bincount(group, share * column, len(distinct)) for column in values.T], axis=1
+    )
     forecasts, outcomes, base = mean(forecast), mean(outcome), weight @ outcome
     squares = lambda values: np.square(values).sum(1)
     # forecasts of one group that were not merged are equal; their mean may round
     apart = np.zeros_like(forecast) if bins is None else forecast - forecasts[group]
     within = weight @ (squares(apart) - 2 * (apart * (outcome - outcomes[group])).sum(1))
     return BrierParts(
-        float(total @ squares(forecasts - outcomes)), float(total @ squares(outcomes - base)), float((base * (1 - base)).sum()), float(within))
+        float(total @ squares(forecasts - outcomes)),
+        float(total @ squares(outcomes - base)),
+        float((base * (1 - base)).sum()),
+        float(within),
+    )
 
 
 def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "groups size"]:
-    """Rows of `count` points in groups of `size` for `joint_nll`: each group is drawn, with repetitions, from two points of its own.
+    """Rows of `count` points in groups of `size` for `joint_nll`: each group is drawn, with
+    repetitions, from two points of its own.
 
-    Labels of points drawn at random hardly depend on each other, so that a joint likelihood over them says what the marginal one says already.
-    Within dyads they do.
+    Labels of points drawn at random hardly depend on each other, so that a joint likelihood over
+    them says what the marginal one says already. Within dyads they do.
 
     References:
       Osband et al. 2022, https://arxiv.org/abs/2202.13509
@@ -119,18 +165,26 @@ def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "g
     >>> len(set(dyads(jax.random.key(0), 100, 1, size=10)[0].tolist()))
     2
     """
-    count, groups, size = checks.at_least(2, count, "count"), checks.at_least(1, groups, "groups"), checks.at_least(1, size, "size")
+    count, groups, size = (
+        checks.at_least(2, count, "count"),
+        checks.at_least(1, groups, "groups"),
+        checks.at_least(1, size, "size"),
+    )
     first_key, gap_key, which_key = jax.random.split(checks.key(key), 3)
     first = jax.random.randint(first_key, (groups, 1), 0, count)
     second = (first + jax.random.randint(gap_key, (groups, 1), 1, count)) % count
     return jnp.where(jax.random.bernoulli(which_key, shape=(groups, size)), first, second)
 
 
-def joint_nll(prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, groups: Int[ArrayLike, "G t"]) -> Float[Array, ""]:
-    """Mean over groups of `-log mean_k prod_i p_k(y_i | x_i)`, in nats per group of t labels; of classes in [0, inf].
+def joint_nll(
+    prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, groups: Int[ArrayLike, "G t"]
+) -> Float[Array, ""]:
+    """Mean over groups of `-log mean_k prod_i p_k(y_i | x_i)`, in nats per group of t labels; of
+    classes in [0, inf].
 
-    Draws that are wrong together and draws that are wrong each on its own have the same marginal likelihood; this tells them apart. With
-    one draw, or groups of one, it is t times the marginal loss.
+    Draws that are wrong together and draws that are wrong each on its own have the same marginal
+    likelihood; this tells them apart. With one draw, or groups of one, it is t times the marginal
+    loss.
 
     Args:
       prediction: of K draws: log-probabilities [K, N, C], or a `Gaussian` or `Mixture` [K, N, ...].
@@ -139,14 +193,20 @@ def joint_nll(prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, gro
     References:
       Osband et al. 2021, Epistemic neural networks, https://arxiv.org/abs/2107.08924
 
-    >>> either = jnp.log(jnp.array([[[0.9, 0.1], [0.9, 0.1]], [[0.1, 0.9], [0.1, 0.9]]]))  # two points with the same, unknown label
-    >>> round(float(joint_nll(either, jnp.array([0, 0]), jnp.array([[0, 1]]))), 4)  # -log (0.81 + 0.01) / 2; two coins have -log 0.25 = 1.3863
+    >>> # two points with the same, unknown label
+    >>> either = jnp.log(jnp.array([[[0.9, 0.1], [0.9, 0.1]], [[0.1, 0.9], [0.1, 0.9]]]))
+    >>> # -log (0.81 + 0.01) / 2; two coins have -log 0.25 = 1.3863
+    >>> round(float(joint_nll(either, jnp.array([0, 0]), jnp.array([[0, 1]]))), 4)
     0.8916
     """
     if isinstance(prediction, Gaussian | Mixture):
         labels, _ = edge.real(prediction, labels)
         if prediction.mean.ndim != (2 if isinstance(prediction, Gaussian) else 3):
-            raise checks.WrongShape("prediction", "`prediction` must be of draws, [K, N]: one prediction for each label has no joint beyond its own.")
+            raise checks.WrongShape(
+                "prediction",
+                "`prediction` must be of draws, [K, N]: one prediction for each label has no "
+                "joint beyond its own.",
+            )
     else:
         prediction = checks.log_probs(prediction, "prediction", ndim=3)
         labels = checks.class_labels(labels, prediction.shape[2], prediction.shape[1])
@@ -165,7 +225,15 @@ def _joint(prediction, labels, groups):
 def _rows(groups, count):
     host = np.asarray(groups)
     if host.ndim != 2 or not np.issubdtype(host.dtype, np.integer) or math.prod(host.shape) == 0:
-        raise checks.WrongShape("groups", f"`groups` must be integers [G groups, t rows], as `metrics.dyads` makes them; got shape {host.shape}, dtype {host.dtype}.")
+        raise checks.WrongShape(
+            "groups",
+            "`groups` must be integers [G groups, t rows], as `metrics.dyads` makes them; "
+            f"got shape {host.shape}, dtype {host.dtype}.",
+        )
     if ((host < 0) | (host >= count)).any():
-        raise checks.WrongIndex("groups", f"`groups` must hold rows in [0, {count}); got {checks.listed(host[(host < 0) | (host >= count)])}.")
+        raise checks.WrongIndex(
+            "groups",
+            f"`groups` must hold rows in [0, {count}); got "
+            f"{checks.listed(host[(host < 0) | (host >= count)])}.",
+        )
     return host

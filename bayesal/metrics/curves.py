@@ -9,16 +9,27 @@ from bayesal.types import ArrayLike
 def _curve(counts, values):
     counts, values = np.asarray(counts, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if counts.ndim != 1 or counts.shape != values.shape or len(counts) == 0:
-        raise checks.WrongShape("values", f"`counts` and `values` must be two vectors of one length; got {counts.shape} and {values.shape}.")
+        raise checks.WrongShape(
+            "values",
+            f"`counts` and `values` must be two vectors of one length; got {counts.shape} "
+            f"and {values.shape}.",
+        )
     if np.isnan(values).any():
-        raise checks.NonFinite("values", f"`values` is NaN at positions {checks.listed(np.flatnonzero(np.isnan(values)))}.", np.flatnonzero(np.isnan(values)))
+        raise checks.NonFinite(
+            "values",
+            f"`values` is NaN at positions {checks.listed(np.flatnonzero(np.isnan(values)))}.",
+            np.flatnonzero(np.isnan(values)),
+        )
     if (np.diff(counts) <= 0).any():
-        raise checks.WrongShape("counts", "`counts` must be strictly increasing: the number of labels after each round.")
+        raise checks.WrongShape(
+            "counts", "`counts` must be strictly increasing: the number of labels after each round."
+        )
     return counts, values
 
 
 def area_under_curve(counts: ArrayLike, values: ArrayLike) -> float:
-    """Mean height of a learning curve: the trapezoid area under (labels, value), divided by the range of labels.
+    """Mean height of a learning curve: the trapezoid area under (labels, value), divided by the
+    range of labels.
 
     The unit is the value's. One point gives its value.
 

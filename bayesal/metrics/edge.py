@@ -11,7 +11,9 @@ from bayesal.types import Gaussian, Mixture
 
 
 def classes(log_probs: Any, labels: Any, weights: Any = None) -> tuple[Array, Array, Array]:
-    """Log-probabilities `[N, C]`, labels `[N]` and weights `[N]` of at least one point, or an error that names what they are not."""
+    """Log-probabilities `[N, C]`, labels `[N]` and weights `[N]` of at least one point, or an error
+    that names what they are not.
+    """
     log_probs = checks.log_probs(log_probs, draws=False, ndim=2)
     labels = checks.class_labels(labels, log_probs.shape[1], log_probs.shape[0])
     some(labels, "labels")
@@ -21,7 +23,11 @@ def classes(log_probs: Any, labels: Any, weights: Any = None) -> tuple[Array, Ar
 def real(prediction: Any, y: Any, weights: Any = None) -> tuple[Array, Array]:
     """Real labels `[N]` that fit a prediction, and weights `[N]`."""
     if not isinstance(prediction, Gaussian | Mixture):
-        raise checks.WrongType("prediction", f"`prediction` must be a Gaussian or a Mixture, as `predictive.mean(x)` gives for real labels; got {type(prediction).__name__}.")
+        raise checks.WrongType(
+            "prediction",
+            "`prediction` must be a Gaussian or a Mixture, as `predictive.mean(x)` gives "
+            f"for real labels; got {type(prediction).__name__}.",
+        )
     if checks.concrete(y):
         y = checks.real_labels(y, predictions.moments(prediction).mean.shape[-1], "y")
         some(y, "y")
@@ -32,10 +38,15 @@ def real(prediction: Any, y: Any, weights: Any = None) -> tuple[Array, Array]:
 def some(values: Any, name: str) -> None:
     """Refuse a mean over nothing."""
     if len(values) == 0:
-        raise checks.WrongSize(name, f"`{name}` is empty: a mean over no points is not a number. Pass at least one point.")
+        raise checks.WrongSize(
+            name,
+            f"`{name}` is empty: a mean over no points is not a number. Pass at least one point.",
+        )
 
 
 @jax.jit  # once for each shape: outside jit a long sum is compiled again in every call
 def mean(values: Float[Array, " N"], weights: Float[Array, " N"]) -> Float[Array, ""]:
     """`sum w v / sum w`; a point without weight adds nothing, whatever its value."""
-    return maths.tree_sum(jnp.where(weights > 0, values * weights, 0.0), axis=0) / maths.tree_sum(weights, axis=0)
+    return maths.tree_sum(jnp.where(weights > 0, values * weights, 0.0), axis=0) / maths.tree_sum(
+        weights, axis=0
+    )

@@ -13,7 +13,11 @@ from bayesal.types import ArrayLike
 def _vector(values: Any, name: str) -> np.ndarray:
     host = np.asarray(values)
     if host.ndim != 1 or host.dtype.kind not in "biuf":
-        raise checks.WrongShape(name, f"`{name}` must be real numbers [N], one per point; got shape {host.shape}, dtype {host.dtype}.")
+        raise checks.WrongShape(
+            name,
+            f"`{name}` must be real numbers [N], one per point; got shape {host.shape}, "
+            f"dtype {host.dtype}.",
+        )
     edge.some(host, name)
     host = host.astype(np.float64)
     if len(bad := np.flatnonzero(np.isnan(host))):
@@ -25,9 +29,11 @@ class RiskCoverage(NamedTuple):
     """Risk of the most confident share of the points, for every share.
 
     coverage: 1/N, 2/N, ..., 1.
-    risk:     mean loss of that share; where the next of several equally confident points is taken, the mean over their orders.
+    risk:     mean loss of that share; where the next of several equally confident points is taken,
+      the mean over their orders.
     area:     mean of `risk`: the area under the curve. In the loss's unit.
-    excess:   `area` less that of the best possible order, by the losses themselves; at least 0 (NaN where a loss is inf).
+    excess:   `area` less that of the best possible order, by the losses themselves; at least 0 (NaN
+      where a loss is inf).
     """
 
     coverage: Float[np.ndarray, " N"]
@@ -39,14 +45,17 @@ class RiskCoverage(NamedTuple):
 def risk_coverage(confidence: Real[ArrayLike, " N"], loss: ArrayLike) -> RiskCoverage:
     """What is lost if only the most confident points are answered: mean loss against their share.
 
-    risk(i) = mean loss of the i most confident points; area = mean_i risk(i). The order of equally confident points is no merit and no
+    risk(i) = mean loss of the i most confident points; area = mean_i risk(i). The order of equally
+    confident points is no merit and no
     fault: each of them counts as their mean.
 
     Args:
-      confidence: higher means surer, any finite or infinite numbers: `log_probs.max(-1)`, or minus a score.
+      confidence: higher means surer, any finite or infinite numbers: `log_probs.max(-1)`, or minus
+        a score.
       loss: what each point costs: whether it is wrong, or its NLL, its squared error.
     References:
-      Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500; excess over the optimum: Geifman et al. 2019, https://arxiv.org/abs/1805.08206
+      Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500; excess over the optimum: Geifman et
+      al. 2019, https://arxiv.org/abs/1805.08206
 
     >>> found = risk_coverage(np.array([0.9, 0.8, 0.7]), np.array([False, True, False]))
     >>> found.risk.round(4).tolist(), round(found.excess, 4)  # the best order has risks 0, 0, 1/3
@@ -54,24 +63,35 @@ def risk_coverage(confidence: Real[ArrayLike, " N"], loss: ArrayLike) -> RiskCov
     """
     confidence, loss = _vector(confidence, "confidence"), _vector(loss, "loss")
     if confidence.shape != loss.shape:
-        raise checks.WrongShape("loss", f"`loss` has {len(loss)} points, but `confidence` has {len(confidence)}.")
+        raise checks.WrongShape(
+            "loss", f"`loss` has {len(loss)} points, but `confidence` has {len(confidence)}."
+        )
     values, group = np.unique(-confidence, return_inverse=True)
     group = group.ravel()
     count = np.bincount(group, minlength=len(values))
-    shared = (np.bincount(group, loss, len(values)) / count)[np.repeat(np.arange(len(values)), count)]
+    shared = (np.bincount(group, loss, len(values)) / count)[
+        np.repeat(np.arange(len(values)), count)
+    ]
     place = np.arange(1, len(loss) + 1)
     risk, best = np.cumsum(shared) / place, np.cumsum(np.sort(loss)) / place
     excess = max(risk.mean() - best.mean(), 0.0) if np.isfinite(loss).all() else np.nan
     return RiskCoverage(place / len(loss), risk, float(risk.mean()), float(excess))
 
 
-def auroc(scores: Real[ArrayLike, " N"], positive: Bool[ArrayLike, " N"], *, weights: ArrayLike | None = None) -> float:
-    """Chance that a positive point scores above a negative one, ties counting half; in [0, 1], 0.5 by luck.
+def auroc(
+    scores: Real[ArrayLike, " N"],
+    positive: Bool[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Chance that a positive point scores above a negative one, ties counting half; in [0, 1], 0.5
+    by luck.
 
-    sum over pairs w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum over pairs w_i w_j, i positive and j negative.
+    sum over pairs w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum over pairs w_i w_j, i positive and
+    j negative.
 
-    For errors: `auroc(scores.entropy(log_probs), wrong)`. For strangers (out-of-distribution points): scores of both sets in one vector, and
-    which of them are strange.
+    For errors: `auroc(scores.entropy(log_probs), wrong)`. For strangers (out-of-distribution
+    points): scores of both sets in one vector, and which of them are strange.
 
     Args:
       scores: higher means more positive; any finite or infinite numbers.
@@ -80,19 +100,29 @@ def auroc(scores: Real[ArrayLike, " N"], positive: Bool[ArrayLike, " N"], *, wei
     Raises:
       WrongLabel: all points of one kind, so that there is no pair.
     References:
-      Hanley & McNeil 1982; for errors and strangers: Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136
+      Hanley & McNeil 1982; for errors and strangers: Hendrycks & Gimpel 2017,
+      https://arxiv.org/abs/1610.02136
 
-    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))  # of four pairs three are right and one is tied
+    >>> # of four pairs three are right and one is tied
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     0.875
     """
     scores = _vector(scores, "scores")
     mask = np.asarray(positive)
     if mask.shape != scores.shape or mask.dtype != bool:
-        raise checks.WrongShape("positive", f"`positive` must be a boolean mask of shape {scores.shape}; got shape {mask.shape}, dtype {mask.dtype}.")
+        raise checks.WrongShape(
+            "positive",
+            f"`positive` must be a boolean mask of shape {scores.shape}; got shape "
+            f"{mask.shape}, dtype {mask.dtype}.",
+        )
     weight = np.asarray(checks.weights(weights, len(scores)), np.float64)
     values, group = np.unique(scores, return_inverse=True)
     above, below = (np.bincount(group.ravel()[m], weight[m], len(values)) for m in (mask, ~mask))
     if above.sum() == 0 or below.sum() == 0:
-        raise checks.WrongLabel("positive", f"`positive` holds {int(mask.sum())} of {len(mask)} points: without points of both kinds (and of some weight) there is no pair to compare.")
+        raise checks.WrongLabel(
+            "positive",
+            f"`positive` holds {int(mask.sum())} of {len(mask)} points: without points of "
+            "both kinds (and of some weight) there is no pair to compare.",
+        )
     lower = np.cumsum(below) - below
     return float(above @ (lower + 0.5 * below) / (above.sum() * below.sum()))

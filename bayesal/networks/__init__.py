@@ -1,4 +1,6 @@
-"""Networks: adapters that make a `Network` of a flax or equinox module or of plain functions, and reference nets."""
+"""Networks: adapters that make a `Network` of a flax or equinox module or of plain functions, and
+reference nets.
+"""
 
 from bayesal.networks.adapters import from_functions, from_linen, from_nnx
 from bayesal.networks.convolution import conv
@@ -11,6 +13,20 @@ from bayesal.networks.resnet import resnet
 from bayesal.networks.text import hashed, text
 
 __all__ = [
-    "LastLayer", "cnn", "conv", "dropout", "fixed_outputs", "from_equinox", "from_functions", "from_linen", "from_nnx", "hashed", "last_layer", "mlp", "resnet",
-    "shared_noise", "sngp", "text",
+    "LastLayer",
+    "cnn",
+    "conv",
+    "dropout",
+    "fixed_outputs",
+    "from_equinox",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "hashed",
+    "last_layer",
+    "mlp",
+    "resnet",
+    "shared_noise",
+    "sngp",
+    "text",
 ]

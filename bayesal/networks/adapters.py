@@ -12,20 +12,27 @@ from bayesal import checks
 from bayesal.types import Network
 
 RUNNING_STATISTICS = (
-    "the module keeps state beside its parameters (running statistics of BatchNorm, for example), which changes while predicting "
-    "and mixes the rows of a batch. Use GroupNorm or LayerNorm.")
+    "the module keeps state beside its parameters (running statistics of BatchNorm, for "
+    "example), which changes while predicting "
+    "and mixes the rows of a batch. Use GroupNorm or LayerNorm."
+)
 
 
-def from_functions(init: Callable, apply: Callable, *, embed: Callable | None = None, takes_rate: bool = False) -> Network:
+def from_functions(
+    init: Callable, apply: Callable, *, embed: Callable | None = None, takes_rate: bool = False
+) -> Network:
     """A network of plain functions of one example.
 
     Args:
       init: `(key, x) -> params`.
-      apply: `(params, x, key) -> logits [C]`; `key` is None where no dropout is wanted. With `takes_rate=True` it is
-        `(params, x, key, rate)`, and `HParams.dropout` (what the retuner searches) reaches it as a traced number.
+      apply: `(params, x, key) -> logits [C]`; `key` is None where no dropout is wanted. With
+        `takes_rate=True` it is `(params, x, key, rate)`, and `HParams.dropout` (what the retuner
+        searches) reaches it as a traced number.
       embed: optional `(params, x) -> [D]`.
 
-    >>> network = from_functions(lambda key, x: jnp.zeros((x.size, 3)), lambda params, x, key: x @ params)
+    >>> network = from_functions(
+    ...     lambda key, x: jnp.zeros((x.size, 3)), lambda params, x, key: x @ params
+    ... )
     >>> network.apply(network.init(jax.random.key(0), jnp.ones(2)), jnp.ones(2), None, 0.0)
     Array([0., 0., 0.], dtype=float32)
     """
@@ -34,27 +41,38 @@ def from_functions(init: Callable, apply: Callable, *, embed: Callable | None = 
     return Network(init, lambda params, x, key, rate: apply(params, x, key), embed)
 
 
-def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None) -> Network:
+def from_nnx(
+    make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None
+) -> Network:
     """A network of a flax nnx module, called on one example at a time as a batch of one.
 
-    Stock `nnx.Dropout` layers work, with `rngs=` handed to the call or with keys of their own (which are replaced by the
-    draw's); with key None the module is in eval mode. At a traced rate use `bayesal.networks.dropout`. Build convolutions with `conv_general_dilated=bayesal.networks.conv` for fast training on CPU.
+    Stock `nnx.Dropout` layers work, with `rngs=` handed to the call or with keys of their own
+    (which are replaced by the draw's); with key None the module is in eval mode. At a traced rate
+    use `bayesal.networks.dropout`. Build convolutions with
+    `conv_general_dilated=bayesal.networks.conv` for fast training on CPU.
 
     Args:
-      make: `(rngs) -> module` (a module class will do); its `__call__` takes `(x [1, ...], rngs=...)`, or only `x`, and returns logits.
+      make: `(rngs) -> module` (a module class will do); its `__call__` takes `(x [1, ...],
+        rngs=...)`, or only `x`, and returns logits.
       embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one.
-      rate: the name of the call's argument that takes the (traced) dropout rate. Without it the rates are the module's own and
-        `HParams.dropout` has no effect.
+      rate: the name of the call's argument that takes the (traced) dropout rate. Without it the
+        rates are the module's own and `HParams.dropout` has no effect.
 
     >>> network = from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
     >>> params = network.init(jax.random.key(0), jnp.ones(4))
     >>> network.apply(params, jnp.ones(4), None, 0.0).shape
     (3,)
     """
-    checks.function(make, "make", "a function of rngs that builds the module, such as its class (not an instance)")
+    checks.function(
+        make,
+        "make",
+        "a function of rngs that builds the module, such as its class (not an instance)",
+    )
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
-    graph, _, moving, keys, constants = nnx.split(example, *kinds)  # a layer's own keys and constants are never trained
+    graph, _, moving, keys, constants = nnx.split(
+        example, *kinds
+    )  # a layer's own keys and constants are never trained
     if jax.tree.leaves(moving):
         raise checks.WrongShape("make", RUNNING_STATISTICS)
     if jax.tree.leaves((keys, constants)):
@@ -66,7 +84,9 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
         return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
 
     def module(params, key=None):
-        net = nnx.merge(graph, params, moving, _reseeded(keys, key), jax.tree.map(lambda a: a, constants))  # a call may write to its copy
+        net = nnx.merge(
+            graph, params, moving, _reseeded(keys, key), jax.tree.map(lambda a: a, constants)
+        )  # a call may write to its copy
         net.eval() if key is None else net.train()
         return net
 
@@ -80,39 +100,65 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None
             raise checks.WrongShape("make", RUNNING_STATISTICS)
         return logits
 
-    return Network(init, apply, (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None)
+    return Network(
+        init,
+        apply,
+        (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None,
+    )
 
 
 def _untouched(before, after) -> bool:
     """Whether a call left a module's constants as they were; what it added (`sow`) is not kept."""
     leaves = dict(jax.tree_util.tree_leaves_with_path(after))
-    return all(leaves.get(path) is leaf for path, leaf in jax.tree_util.tree_leaves_with_path(before))
+    return all(
+        leaves.get(path) is leaf for path, leaf in jax.tree_util.tree_leaves_with_path(before)
+    )
 
 
 def _reseeded(keys, key):
-    """The generators of a module's own layers, each with a key of its own from the draw's key, and their counts at 0."""
+    """The generators of a module's own layers, each with a key of its own from the draw's key, and
+    their counts at 0.
+    """
     if key is None:
         return keys
     leaves, structure = jax.tree.flatten(keys)
-    return jax.tree.unflatten(structure, [
-        jax.random.fold_in(key, i) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(
+        structure,
+        [
+            jax.random.fold_in(key, i)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else jnp.zeros_like(leaf)
+            for i, leaf in enumerate(leaves)
+        ],
+    )
 
 
 def _takes(function: Callable, name: str) -> bool:
-    return name in inspect.signature(function).parameters  # looks through decorators, such as nnx.jit or a type checker
+    return (
+        name in inspect.signature(function).parameters
+    )  # looks through decorators, such as nnx.jit or a type checker
 
 
 def from_linen(
-    module: linen.Module, *, embed: str | None = None, rate: str | None = None, deterministic: str | None = None, train: str | None = None
+    module: linen.Module,
+    *,
+    embed: str | None = None,
+    rate: str | None = None,
+    deterministic: str | None = None,
+    train: str | None = None,
 ) -> Network:
     """A network of a flax linen module, called on one example at a time as a batch of one.
 
     Args:
-      module: its `__call__` takes `x [1, ...]` and returns logits; dropout draws from the "dropout" collection.
-      embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one; it gets those of `rate` and `deterministic` that it takes.
+      module: its `__call__` takes `x [1, ...]` and returns logits; dropout draws from the "dropout"
+        collection.
+      embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one; it gets those of `rate`
+        and `deterministic` that it takes.
       rate: the name of the call's argument that takes the (traced) dropout rate.
-      deterministic: the name of the call's argument that switches dropout off; it is True when no key is given.
-      train: the name of the call's argument that switches dropout on; it is True when a key is given.
+      deterministic: the name of the call's argument that switches dropout off; it is True when no
+        key is given.
+      train: the name of the call's argument that switches dropout on; it is True when a key is
+        given.
 
     >>> network = from_linen(linen.Dense(3))
     >>> params = network.init(jax.random.key(0), jnp.ones(4))
@@ -122,12 +168,20 @@ def from_linen(
 
     checks.a(linen.Module, module, "module", "a call of your flax linen class")
     call = inspect.signature(type(module).__call__).parameters
-    left = [p.name for p in list(call.values())[2:] if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            and p.name not in (rate, deterministic, train)]
+    left = [
+        p.name
+        for p in list(call.values())[2:]
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in (rate, deterministic, train)
+    ]
     if left:
         raise checks.WrongType(
-            "module", f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say so: train={left[0]!r} (True: dropout on) or "
-            f"deterministic={left[0]!r} (True: dropout off); else give it a default.")
+            "module",
+            f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say "
+            f"so: train={left[0]!r} (True: dropout on) or "
+            f"deterministic={left[0]!r} (True: dropout off); else give it a default.",
+        )
 
     def options(key, rate_value):
         given = {rate: rate_value} if rate else {}
@@ -137,14 +191,22 @@ def from_linen(
     def init(key, x):
         variables = module.init({"params": key}, x[None], **options(None, 0.0))
         if set(variables) != {"params"}:
-            raise checks.WrongShape("module", f"its variables are {sorted(variables)}: {RUNNING_STATISTICS}")
+            raise checks.WrongShape(
+                "module", f"its variables are {sorted(variables)}: {RUNNING_STATISTICS}"
+            )
         return variables["params"]
 
     def apply(params, x, key, rate_value, method=None):
         rngs = {} if key is None else {"dropout": key}
         given = options(key, rate_value)
         if method is not None:
-            given = {name: value for name, value in given.items() if _takes(getattr(type(module), method), name)}
+            given = {
+                name: value
+                for name, value in given.items()
+                if _takes(getattr(type(module), method), name)
+            }
         return module.apply({"params": params}, x[None], rngs=rngs, method=method, **given)[0]
 
-    return Network(init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None)
+    return Network(
+        init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None
+    )

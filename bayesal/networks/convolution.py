@@ -1,4 +1,6 @@
-"""A convolution and a max-pool that train at full speed inside a compiled loop, on every backend."""
+"""A convolution and a max-pool that train at full speed inside a compiled loop, on
+every backend.
+"""
 
 import math
 from typing import Any
@@ -10,12 +12,15 @@ from jax import lax
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **options: Any) -> jax.Array:
+def conv(
+    lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **options: Any
+) -> jax.Array:
     """Drop-in for `jax.lax.conv_general_dilated`, for flax's `conv_general_dilated=` argument.
 
-    On CPU the gradient of XLA's convolution runs ten times slower inside a loop (`lax.scan`, `fori_loop`) than outside.
-    So, on CPU and when it is differentiated, this one multiplies patches by the kernel as one matrix product; without
-    differentiation, on other backends, and for dilated or grouped convolutions, it is XLA's own.
+    On CPU the gradient of XLA's convolution runs ten times slower inside a loop (`lax.scan`,
+    `fori_loop`) than outside. So, on CPU and when it is differentiated, this one multiplies patches
+    by the kernel as one matrix product; without differentiation, on other backends, and for dilated
+    or grouped convolutions, it is XLA's own.
 
     >>> from flax import nnx
     >>> layer = nnx.Conv(1, 8, (5, 5), conv_general_dilated=conv, rngs=nnx.Rngs(0))
@@ -23,8 +28,12 @@ def conv(lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **op
     (1, 28, 28, 8)
     """
     dims = lax.conv_dimension_numbers(lhs.shape, rhs.shape, options.get("dimension_numbers"))
-    plain = dims == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _NHWC) if lhs.ndim == 4 else False
-    dilated = any(d != 1 for name in ("lhs_dilation", "rhs_dilation") for d in (options.get(name) or (1,)))
+    plain = (
+        dims == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _NHWC) if lhs.ndim == 4 else False
+    )
+    dilated = any(
+        d != 1 for name in ("lhs_dilation", "rhs_dilation") for d in (options.get(name) or (1,))
+    )
     grouped = options.get("feature_group_count", 1) != 1 or options.get("batch_group_count", 1) != 1
     if jax.default_backend() != "cpu" or not plain or dilated or grouped:
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
@@ -36,7 +45,14 @@ def conv(lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **op
     @jax.custom_jvp
     def convolve(lhs, rhs):
         return lax.conv_general_dilated(
-            lhs, rhs, strides, pads, dimension_numbers=_NHWC, precision=precision, preferred_element_type=dtype)
+            lhs,
+            rhs,
+            strides,
+            pads,
+            dimension_numbers=_NHWC,
+            precision=precision,
+            preferred_element_type=dtype,
+        )
 
     @convolve.defjvp
     def _(primals, tangents):
@@ -50,19 +66,32 @@ def conv(lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **op
     return convolve(lhs, rhs)
 
 
-def _patches(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], pads: Any) -> jax.Array:
+def _patches(
+    x: jax.Array, window: tuple[int, int], strides: tuple[int, int], pads: Any
+) -> jax.Array:
     """`[n, H, W, c]` to `[n, H', W', kh * kw * c]`: what the kernel sees at each place."""
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    height, width = (math.floor((s - k) / t) + 1 for s, k, t in zip(x.shape[1:3], window, strides, strict=True))
+    height, width = (
+        math.floor((s - k) / t) + 1 for s, k, t in zip(x.shape[1:3], window, strides, strict=True)
+    )
     return jnp.concatenate(
-        [x[:, i : i + height * strides[0] : strides[0], j : j + width * strides[1] : strides[1]][:, :height, :width]
-         for i in range(window[0]) for j in range(window[1])], axis=-1)
+        [
+            x[:, i : i + height * strides[0] : strides[0], j : j + width * strides[1] : strides[1]][
+                :, :height, :width
+            ]
+            for i in range(window[0])
+            for j in range(window[1])
+        ],
+        axis=-1,
+    )
 
 
 def pool(x: jax.Array) -> jax.Array:
-    """The largest of every 2x2 window, `[n, H, W, c]` to `[n, H // 2, W // 2, c]`; an odd last row or column is left out.
+    """The largest of every 2x2 window, `[n, H, W, c]` to `[n, H // 2, W // 2, c]`; an odd last row
+    or column is left out.
 
-    A maximum over a reshaped array: the gradient of XLA's own pooling takes a third of a training step of `cnn` on CPU.
+    A maximum over a reshaped array: the gradient of XLA's own pooling takes a third of a training
+    step of `cnn` on CPU.
 
     >>> pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel()
     Array([ 5.,  7., 13., 15.], dtype=float32)

@@ -1,4 +1,6 @@
-"""A network that knows how far an example is from others: hidden layers that keep distances, and waves that forget beyond a length."""
+"""A network that knows how far an example is from others: hidden layers that keep distances, and
+waves that forget beyond a length.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +18,11 @@ TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 
 @maths.precise
 def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
-    """A number that the largest singular value does not exceed, and that exceeds it by a factor of `B ** (1 / 64)` at most (7 % for B = 64).
+    """A number that the largest singular value does not exceed, and that exceeds it by a factor of
+    `B ** (1 / 64)` at most (7 % for B = 64).
 
-    For the Gram matrix G = W^T W it is `|G^16|_F ^ (1 / 32)`, by squaring four times. Unlike power iteration it never falls short.
+    For the Gram matrix G = W^T W it is `|G^16|_F ^ (1 / 32)`, by squaring four times. Unlike power
+    iteration it never falls short.
 
     References:
       Delattre et al. 2023, https://arxiv.org/abs/2305.16173
@@ -36,13 +40,17 @@ def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
     return size * jnp.exp((log + jnp.log(frobenius(power))) / 2 ** (SQUARINGS + 1))
 
 
-def residual(layers: list[dict[str, Array]], x: Float[Array, " W"], bound: float) -> Float[Array, " W"]:
+def residual(
+    layers: list[dict[str, Array]], x: Float[Array, " W"], bound: float
+) -> Float[Array, " W"]:
     """Layers `h + relu(W h + b)`, each W scaled down to a norm of `bound` where it is larger.
 
-    Two examples at a distance d come out at one between `(1 - bound)^L d` and `(1 + bound)^L d`, for L layers.
+    Two examples at a distance d come out at one between `(1 - bound)^L d` and `(1 + bound)^L d`,
+    for L layers.
 
     >>> layer = {"w": 100.0 * jnp.eye(2), "b": jnp.zeros(2)}
-    >>> residual([layer], jnp.array([1.0, -1.0]), 0.5).round(2)  # 1 + 0.5, and -1 + relu(-0.5); the bound is 1 % too high
+    >>> # 1 + 0.5, and -1 + relu(-0.5); the bound is 1 % too high
+    >>> residual([layer], jnp.array([1.0, -1.0]), 0.5).round(2)
     Array([ 1.49, -1.  ], dtype=float32)
     """
     for layer in layers:
@@ -52,7 +60,8 @@ def residual(layers: list[dict[str, Array]], x: Float[Array, " W"], bound: float
 
 
 def waves(x: Float[Array, " W"], frequencies: Float[Array, "F W"]) -> Float[Array, " D"]:
-    """Cosines and sines, D = 2 F of them, whose squares sum to D; for normal frequencies `phi(x) . phi(x') / D` is nearly a Gaussian kernel.
+    """Cosines and sines, D = 2 F of them, whose squares sum to D; for normal frequencies `phi(x) .
+    phi(x') / D` is nearly a Gaussian kernel.
 
     References:
       Rahimi & Recht 2007
@@ -65,38 +74,62 @@ def waves(x: Float[Array, " W"], frequencies: Float[Array, "F W"]) -> Float[Arra
 
 
 def sngp(
-    inputs: int, outputs: int, *, width: int | None = None, depth: int = 3, bound: float = 0.9, frequencies: int = 256, length: float | None = None
+    inputs: int,
+    outputs: int,
+    *,
+    width: int | None = None,
+    depth: int = 3,
+    bound: float = 0.9,
+    frequencies: int = 256,
+    length: float | None = None,
 ) -> Network:
-    """A spectral-normalized network whose last layer, under `posteriors.laplace`, is a Gaussian process on distances: far from all labels it knows nothing.
+    """A spectral-normalized network whose last layer, under `posteriors.laplace`, is a Gaussian
+    process on distances: far from all labels it knows nothing.
 
-    Hidden layers are residual with norms below 1, so that they can neither merge examples that differ nor tear apart ones that are alike.
-    `embed` are random waves of what they give, fixed for good; a normal over the weights that read them is nearly a Gaussian process with
-    the kernel `exp(-d^2 / (2 length^2))` of hidden distances d (`structure="full"` or "kron"). Far away predictions return to the prior: a
-    variance of `prior_scale^2` beside the noise, classes equally probable, up to a share of about (labels / 2 frequencies). There is no dropout.
+    Hidden layers are residual with norms below 1, so that they can neither merge examples that
+    differ nor tear apart ones that are alike. `embed` are random waves of what they give, fixed for
+    good; a normal over the weights that read them is nearly a Gaussian process with the kernel
+    `exp(-d^2 / (2 length^2))` of hidden distances d (`structure="full"` or "kron"). Far away
+    predictions return to the prior: a variance of `prior_scale^2` beside the noise, classes equally
+    probable, up to a share of about (labels / 2 frequencies). There is no dropout.
 
     Args:
       inputs: numbers per example, standardized; images are flattened.
-      width: of the hidden layers, at least `inputs`: fewer would lose distances. Default `max(inputs, 32)`.
+      width: of the hidden layers, at least `inputs`: fewer would lose distances. Default
+        `max(inputs, 32)`.
       depth: residual layers; 0 leaves a Gaussian process on the inputs.
       bound: of a layer's spectral norm, in (0, 1).
-      frequencies: random waves; their kernel errs by about `(2 frequencies)^-1/2`, and there are twice as many features.
-      length: distance over which predictions change. Default `sqrt(inputs)`, about that of standardized examples.
+      frequencies: random waves; their kernel errs by about `(2 frequencies)^-1/2`, and there are
+        twice as many features.
+      length: distance over which predictions change. Default `sqrt(inputs)`, about that of
+        standardized examples.
     Raises:
-      WrongSize: sizes that cannot be. OutOfRange: a bound outside (0, 1), or a length that is not above 0.
+      WrongSize: sizes that cannot be. OutOfRange: a bound outside (0, 1), or a length that is not
+        above 0.
     References:
       Liu et al. 2020, https://arxiv.org/abs/2006.10108
 
     >>> network = sngp(4, 3, frequencies=16)
     >>> params = network.init(jax.random.key(0), jnp.zeros(4))
-    >>> network.apply(params, jnp.zeros(4), None, 0.0).shape, network.embed(params, jnp.zeros(4)).shape
+    >>> (
+    ...     network.apply(params, jnp.zeros(4), None, 0.0).shape,
+    ...     network.embed(params, jnp.zeros(4)).shape,
+    ... )
     ((3,), (32,))
     """
     inputs, outputs = checks.at_least(1, inputs, "inputs"), checks.at_least(1, outputs, "outputs")
     width = checks.at_least(inputs, max(inputs, 32) if width is None else width, "width")
-    depth, frequencies = checks.at_least(0, depth, "depth"), checks.at_least(1, frequencies, "frequencies")
+    depth, frequencies = (
+        checks.at_least(0, depth, "depth"),
+        checks.at_least(1, frequencies, "frequencies"),
+    )
     length = inputs**0.5 if length is None else length
     if not 0 < bound < 1:
-        raise checks.OutOfRange("bound", f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge examples that differ.")
+        raise checks.OutOfRange(
+            "bound",
+            f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge "
+            "examples that differ.",
+        )
     if not 0 < length < np.inf:
         raise checks.OutOfRange("length", f"`length` = {length} must be positive and finite.")
     fixed = (np.random.default_rng(0).normal(size=(frequencies, width)) / length).astype(np.float32)
@@ -104,13 +137,32 @@ def sngp(
     def init(key, x):
         del x
         *keys, last = jax.random.split(key, depth + 1)
-        layers = [{"w": width**-0.5 * jax.random.normal(k, (width, width), jnp.float32), "b": jnp.zeros(width, jnp.float32)} for k in keys]
-        return {"hidden": layers, "last": (2 * frequencies) ** -0.5 * jax.random.normal(last, (2 * frequencies, outputs), jnp.float32)}
+        layers = [
+            {
+                "w": width**-0.5 * jax.random.normal(k, (width, width), jnp.float32),
+                "b": jnp.zeros(width, jnp.float32),
+            }
+            for k in keys
+        ]
+        return {
+            "hidden": layers,
+            "last": (2 * frequencies) ** -0.5
+            * jax.random.normal(last, (2 * frequencies, outputs), jnp.float32),
+        }
 
     def embed(params, x):
         flat = pixels(x).ravel()
         if flat.size != inputs:
-            raise checks.WrongShape("x", f"this network takes {inputs} numbers per example (`inputs`), and got shape {x.shape}.")
-        return waves(residual(params["hidden"], jnp.pad(flat, (0, width - inputs)), bound), jnp.asarray(fixed))
+            raise checks.WrongShape(
+                "x",
+                f"this network takes {inputs} numbers per example (`inputs`), and got shape "
+                f"{x.shape}.",
+            )
+        return waves(
+            residual(params["hidden"], jnp.pad(flat, (0, width - inputs)), bound),
+            jnp.asarray(fixed),
+        )
 
-    return from_functions(init, lambda params, x, key: embed(params, x) @ params["last"], embed=embed)
+    return from_functions(
+        init, lambda params, x, key: embed(params, x) @ params["last"], embed=embed
+    )

@@ -11,34 +11,47 @@ from bayesal.networks.adapters import RUNNING_STATISTICS
 from bayesal.types import Network
 
 
-def from_equinox(make: Callable[[Any], Any], *, embed: str | None = None, rate: str | None = None) -> Network:
+def from_equinox(
+    make: Callable[[Any], Any], *, embed: str | None = None, rate: str | None = None
+) -> Network:
     """A network of an equinox module, called on one example, as equinox's own are.
 
-    Its floating-point arrays are the parameters, kept as a list; all else stays what `make` gives for one fixed key. `eqx.nn.Dropout` gets the draw's
-    key through the call's `key` argument; with key None the module is in inference mode.
+    Its floating-point arrays are the parameters, kept as a list; all else stays what `make` gives
+    for one fixed key. `eqx.nn.Dropout` gets the draw's key through the call's `key` argument; with
+    key None the module is in inference mode.
 
     Args:
-      make: `(key) -> module`; its `__call__` takes `(x, key=...)`, or only `x`, and returns logits [C].
+      make: `(key) -> module`; its `__call__` takes `(x, key=...)`, or only `x`, and returns logits
+        [C].
       embed: the name of a method `(x) -> [D]`, if there is one.
-      rate: the name of the call's argument that takes the (traced) dropout rate. Without it the rates are the module's own and
-        `HParams.dropout` has no effect.
+      rate: the name of the call's argument that takes the (traced) dropout rate. Without it the
+        rates are the module's own and `HParams.dropout` has no effect.
     Raises:
-      WrongShape: the module keeps state, as `eqx.nn.BatchNorm` does. WrongType: one layer stands in two places without `eqx.nn.Shared`, so that
+      WrongShape: the module keeps state, as `eqx.nn.BatchNorm` does. WrongType: one layer stands in
+        two places without `eqx.nn.Shared`, so that
       training would pull the two apart.
 
     >>> import equinox as eqx  # doctest: +SKIP
     >>> network = from_equinox(lambda key: eqx.nn.MLP(4, 3, 16, 1, key=key))  # doctest: +SKIP
-    >>> network.apply(network.init(jax.random.key(0), jnp.ones(4)), jnp.ones(4), None, 0.0).shape  # doctest: +SKIP
+    >>> network.apply(
+    ...     network.init(jax.random.key(0), jnp.ones(4)), jnp.ones(4), None, 0.0
+    ... ).shape  # doctest: +SKIP
     (3,)
     """
     import equinox as eqx
 
     if isinstance(make, eqx.Module) or not callable(make):
-        raise checks.WrongType("make", f"`make` must be a function of a key that builds the module, such as its class (not an instance); got {type(make).__name__}.")
+        raise checks.WrongType(
+            "make",
+            "`make` must be a function of a key that builds the module, such as its class "
+            f"(not an instance); got {type(make).__name__}.",
+        )
     example = make(jax.random.key(0))
     _stateless(eqx, example)
     if not isinstance(example, eqx.Module):
-        raise checks.WrongType("make", f"`make(key)` must give one equinox module, got {type(example).__name__}.")
+        raise checks.WrongType(
+            "make", f"`make(key)` must give one equinox module, got {type(example).__name__}."
+        )
     leaves, structure = jax.tree.flatten(example)
     trained = [eqx.is_inexact_array(leaf) for leaf in leaves]
     takes = inspect.signature(type(example).__call__).parameters
@@ -50,7 +63,10 @@ def from_equinox(make: Callable[[Any], Any], *, embed: str | None = None, rate: 
 
     def module(params, key=None):
         parts = iter(params)
-        net = jax.tree.unflatten(structure, [next(parts) if mine else leaf for mine, leaf in zip(trained, leaves, strict=True)])
+        net = jax.tree.unflatten(
+            structure,
+            [next(parts) if mine else leaf for mine, leaf in zip(trained, leaves, strict=True)],
+        )
         return eqx.nn.inference_mode(net, key is None)
 
     def apply(params, x, key, rate_value):
@@ -59,7 +75,9 @@ def from_equinox(make: Callable[[Any], Any], *, embed: str | None = None, rate: 
             options["key"] = key
         return module(params, key)(x, **options)
 
-    return Network(init, apply, (lambda params, x: getattr(module(params), embed)(x)) if embed else None)
+    return Network(
+        init, apply, (lambda params, x: getattr(module(params), embed)(x)) if embed else None
+    )
 
 
 def _stateless(eqx: Any, module: Any) -> None:
@@ -69,4 +87,7 @@ def _stateless(eqx: Any, module: Any) -> None:
     arrays = [id(leaf) for leaf in jax.tree.leaves(module) if eqx.is_inexact_array(leaf)]
     if len(set(arrays)) < len(arrays):
         raise checks.WrongType(
-            "make", "one array stands in two places of the module, and equinox would train the two as if they were different. Say what is shared by eqx.nn.Shared.")
+            "make",
+            "one array stands in two places of the module, and equinox would train the two "
+            "as if they were different. Say what is shared by eqx.nn.Shared.",
+        )

@@ -7,10 +7,11 @@ from bayesal.types import Network
 
 
 def shared_noise(network: Network) -> Network:
-    """A network of one output gets a second one, the same for every x and learned: homoscedastic noise for `likelihoods.gaussian()`.
+    """A network of one output gets a second one, the same for every x and learned: homoscedastic
+    noise for `likelihoods.gaussian()`.
 
-    The new parameter starts at 0 (a variance of 0.69 in units of `scale` squared) and is trained with the others. Draws that
-    drop units out do not drop it.
+    The new parameter starts at 0 (a variance of 0.69 in units of `scale` squared) and is trained
+    with the others. Draws that drop units out do not drop it.
 
     Args:
       network: one output, the mean.
@@ -28,7 +29,13 @@ def shared_noise(network: Network) -> Network:
     def apply(params, x, key, rate):
         outputs = network.apply(params["net"], x, key, rate)
         if outputs.shape != (1,):
-            raise checks.WrongShape("network", f"`shared_noise` takes a network of one output for one example, and this one gave shape {outputs.shape}.")
+            raise checks.WrongShape(
+                "network",
+                "`shared_noise` takes a network of one output for one example, and this one "
+                f"gave shape {outputs.shape}.",
+            )
         return jnp.concatenate([outputs, params["noise"]])
 
-    return Network(init, apply, (lambda params, x: network.embed(params["net"], x)) if network.embed else None)
+    return Network(
+        init, apply, (lambda params, x: network.embed(params["net"], x)) if network.embed else None
+    )

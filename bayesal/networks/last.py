@@ -12,7 +12,9 @@ from bayesal import checks
 from bayesal.types import ArrayLike, Network, PyTree
 
 PROBES = 6  # random examples on which a layer must give the outputs
-NEAR = 0.02  # how far rounding may take them apart (bfloat16 layers, TF32 products), in units of the largest output
+# how far rounding may take them apart (bfloat16 layers, TF32 products), in units of the largest
+# output
+NEAR = 0.02
 
 
 class LastLayer(NamedTuple):
@@ -32,10 +34,12 @@ class LastLayer(NamedTuple):
 
 
 def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLayer:
-    """The parameters, of shapes [D, C] (or [C, D]) and [C], for which `outputs == embed(x) @ kernel + bias`, whatever the values.
+    """The parameters, of shapes [D, C] (or [C, D]) and [C], for which `outputs == embed(x) @ kernel
+    + bias`, whatever the values.
 
-    They are found by trying: every parameter gets random values, and the pair that reproduces the outputs at random examples is
-    the layer. So it may come from any adapter, under any name. Outputs after the first C must not depend on x, as the noise of `shared_noise`.
+    They are found by trying: every parameter gets random values, and the pair that reproduces the
+    outputs at random examples is the layer. So it may come from any adapter, under any name.
+    Outputs after the first C must not depend on x, as the noise of `shared_noise`.
 
     Args:
       network: with `embed`, the features that go into its last layer.
@@ -51,24 +55,41 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
     """
     if network.embed is None:
         raise checks.MissingEmbed(
-            "network", "the network has no `embed`, so its last layer cannot be told from the rest. Give it one: `from_nnx(make, embed='method')`, "
-            "`from_functions(init, apply, embed=...)`, or use `networks.mlp` / `networks.cnn`.")
+            "network",
+            "the network has no `embed`, so its last layer cannot be told from the rest. "
+            "Give it one: `from_nnx(make, embed='method')`, "
+            "`from_functions(init, apply, embed=...)`, or use `networks.mlp` / `networks.cnn`.",
+        )
     with jax.ensure_compile_time_eval():  # nothing here depends on traced values
         params, outputs, embedded = _probe(network, jax.ShapeDtypeStruct(x.shape, x.dtype))
     if embedded.ndim != 2 or outputs.ndim != 2:
-        raise checks.WrongShape("network", f"outputs and `embed` of one example must be vectors; got shapes {outputs.shape[1:]} and {embedded.shape[1:]}.")
+        raise checks.WrongShape(
+            "network",
+            "outputs and `embed` of one example must be vectors; got shapes "
+            f"{outputs.shape[1:]} and {embedded.shape[1:]}.",
+        )
     leaves = [np.asarray(leaf, np.float64) for leaf in params]
     for kernel, turned, bias in _candidates(leaves, embedded.shape[1], outputs.shape[1]):
         weights = leaves[kernel].T if turned else leaves[kernel]
         if _gives(embedded @ weights + (0.0 if bias is None else leaves[bias]), outputs):
-            return LastLayer(lambda params: _read(jax.tree.leaves(params), kernel, turned, bias), bias is not None)  # noqa: B023 - returned at once
+            return LastLayer(
+                lambda params: _read(jax.tree.leaves(params), kernel, turned, bias),  # noqa: B023
+                bias is not None,
+            )
     raise checks.WrongShape(
-        "network", f"the network's outputs are not a linear layer on its `embed`: no parameters [{embedded.shape[1]}, C] and [C] give outputs == embed(x) @ "
-        "kernel + bias. The usual causes: `embed` stops before another hidden layer, or something (a scale, a norm, a softmax) comes after "
-        "the last one. Let `embed` return what goes into the last layer, and the network return its result.")
+        "network",
+        "the network's outputs are not a linear layer on its `embed`: no parameters "
+        f"[{embedded.shape[1]}, C] and [C] give outputs == embed(x) @ "
+        "kernel + bias. The usual causes: `embed` stops before another hidden layer, or "
+        "something (a scale, a norm, a softmax) comes after "
+        "the last one. Let `embed` return what goes into the last layer, and the network "
+        "return its result.",
+    )
 
 
-def fixed_outputs(network: Network, params: PyTree, x: ArrayLike, outputs: int) -> Float[Array, " R"]:
+def fixed_outputs(
+    network: Network, params: PyTree, x: ArrayLike, outputs: int
+) -> Float[Array, " R"]:
     """The outputs after the last layer's own, which do not depend on x (see `last_layer`); float32.
 
     >>> from bayesal import networks
@@ -80,14 +101,28 @@ def fixed_outputs(network: Network, params: PyTree, x: ArrayLike, outputs: int) 
 
 
 def _probe(network, x):
-    """Random parameters (as leaves), and the network's outputs and features with them at random examples."""
+    """Random parameters (as leaves), and the network's outputs and features with them at random
+    examples.
+    """
     random = np.random.default_rng(0)
     leaves, tree = jax.tree.flatten(jax.eval_shape(network.init, jax.random.key(0), x))
     width = lambda leaf: leaf.size // leaf.shape[-1] if len(leaf.shape) > 1 else 1
-    params = [jnp.asarray(random.normal(size=leaf.shape) / width(leaf) ** 0.5, leaf.dtype) for leaf in leaves]
+    params = [
+        jnp.asarray(random.normal(size=leaf.shape) / width(leaf) ** 0.5, leaf.dtype)
+        for leaf in leaves
+    ]
     many, real = (PROBES, *x.shape), jnp.issubdtype(x.dtype, jnp.floating)
-    rows = random.normal(size=many) if real else random.integers(0, 256 if x.dtype == np.uint8 else 2, many)  # 0 and 1 are token ids anywhere
-    both = jax.jit(jax.vmap(lambda params, xi: (network.apply(params, xi, None, 0.0), network.embed(params, xi)), (None, 0)))
+    rows = (
+        random.normal(size=many)
+        if real
+        else random.integers(0, 256 if x.dtype == np.uint8 else 2, many)
+    )  # 0 and 1 are token ids anywhere
+    both = jax.jit(
+        jax.vmap(
+            lambda params, xi: (network.apply(params, xi, None, 0.0), network.embed(params, xi)),
+            (None, 0),
+        )
+    )
     outputs, embedded = both(tree.unflatten(params), jnp.asarray(rows, x.dtype))
     return params, np.asarray(outputs, np.float64), np.asarray(embedded, np.float64)
 
@@ -98,14 +133,24 @@ def _candidates(leaves, features, outputs) -> Iterator[tuple[int, bool, int | No
             for turned in (False, True):
                 rows, columns = leaf.T.shape if turned else leaf.shape
                 if rows == features and columns <= outputs:
-                    yield from ((kernel, turned, bias) for bias in (*(i for i, b in enumerate(leaves) if b.shape == (columns,)), None))
+                    yield from (
+                        (kernel, turned, bias)
+                        for bias in (
+                            *(i for i, b in enumerate(leaves) if b.shape == (columns,)),
+                            None,
+                        )
+                    )
 
 
 def _gives(found, outputs) -> bool:
     first, rest = outputs[:, : found.shape[1]], outputs[:, found.shape[1] :]
-    return bool(np.abs(found - first).max() <= NEAR * np.abs(first).max() and (rest == rest[:1]).all())
+    return bool(
+        np.abs(found - first).max() <= NEAR * np.abs(first).max() and (rest == rest[:1]).all()
+    )
 
 
 def _read(leaves, kernel, turned, bias):
     weights = checks.as_float(leaves[kernel].T if turned else leaves[kernel])
-    return weights if bias is None else jnp.concatenate([weights, checks.as_float(leaves[bias])[None]])
+    return (
+        weights if bias is None else jnp.concatenate([weights, checks.as_float(leaves[bias])[None]])
+    )

@@ -13,21 +13,32 @@ from bayesal.networks.convolution import conv, pool
 from bayesal.types import Network
 
 
-def dropout(x: jax.Array, rngs: nnx.Rngs | jax.Array | None, rate: jax.Array | float, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """Inverted dropout at a traced rate (stock layers cannot take one), for networks whose rate the retuner searches.
+def dropout(
+    x: jax.Array,
+    rngs: nnx.Rngs | jax.Array | None,
+    rate: jax.Array | float,
+    shape: tuple[int, ...] | None = None,
+) -> jax.Array:
+    """Inverted dropout at a traced rate (stock layers cannot take one), for networks whose rate the
+    retuner searches.
 
     Args:
       x: activations.
-      rngs: nnx generators, or one key (in linen: `self.make_rng("dropout")`), or None for no dropout.
+      rngs: nnx generators, or one key (in linen: `self.make_rng("dropout")`), or None for no
+        dropout.
       rate: the share that is dropped; a number or a traced one.
-      shape: of the mask, broadcast over the rest: `(n, 1, 1, channels)` drops whole channels. Default: x's own.
+      shape: of the mask, broadcast over the rest: `(n, 1, 1, channels)` drops whole channels.
+        Default: x's own.
 
     >>> sorted(set(dropout(jnp.ones(100), jax.random.key(0), 0.5).tolist()))
     [0.0, 2.0]
     """
     if rngs is None:
         return x
-    keep = jax.random.uniform(rngs.dropout() if isinstance(rngs, nnx.Rngs) else rngs, shape or x.shape) >= rate
+    keep = (
+        jax.random.uniform(rngs.dropout() if isinstance(rngs, nnx.Rngs) else rngs, shape or x.shape)
+        >= rate
+    )
     return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0)
 
 
@@ -55,14 +66,22 @@ class MLP(nnx.Module):
 
 
 class CNN(nnx.Module):
-    """The BatchBALD paper's net: two 5x5 convolutions whose whole channels drop out, then a dense layer."""
+    """The BatchBALD paper's net: two 5x5 convolutions whose whole channels drop out, then a dense
+    layer.
+    """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, rngs: nnx.Rngs):
         height, width, channels = shape
         flat = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2) * 64
         if min(height, width) < 16:
-            raise checks.WrongShape("shape", f"`shape` = {shape}: two 5x5 convolutions and two 2x2 pools need images of 16x16 or more; for smaller ones use `mlp`.")
-        self.conv1 = nnx.Conv(channels, 32, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs)
+            raise checks.WrongShape(
+                "shape",
+                f"`shape` = {shape}: two 5x5 convolutions and two 2x2 pools need images of "
+                "16x16 or more; for smaller ones use `mlp`.",
+            )
+        self.conv1 = nnx.Conv(
+            channels, 32, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs
+        )
         self.conv2 = nnx.Conv(32, 64, (5, 5), padding="VALID", conv_general_dilated=conv, rngs=rngs)
         self.dense = nnx.Linear(flat, 128, rngs=rngs)
         self.last = nnx.Linear(128, classes, rngs=rngs)
@@ -81,7 +100,8 @@ class CNN(nnx.Module):
 
 
 def mlp(inputs: int, classes: int, hidden: Sequence[int] = (128,)) -> Network:
-    """A multilayer perceptron on flattened examples, dropout after each hidden layer at the rate `HParams.dropout`.
+    """A multilayer perceptron on flattened examples, dropout after each hidden layer at the rate
+    `HParams.dropout`.
 
     Args:
       inputs: numbers per example (64 for an 8x8 image).
@@ -89,16 +109,20 @@ def mlp(inputs: int, classes: int, hidden: Sequence[int] = (128,)) -> Network:
       hidden: widths of the hidden layers.
 
     >>> network = mlp(64, 10)
-    >>> network.apply(network.init(jax.random.key(0), jnp.zeros(64)), jnp.zeros(64), None, 0.0).shape
+    >>> network.apply(
+    ...     network.init(jax.random.key(0), jnp.zeros(64)), jnp.zeros(64), None, 0.0
+    ... ).shape
     (10,)
     """
     return from_nnx(lambda rngs: MLP((inputs, *hidden), classes, rngs), embed="embed", rate="rate")
 
 
 def cnn(shape: tuple[int, int, int], classes: int) -> Network:
-    """The convolutional net of the BatchBALD paper: conv 5x5x32, pool, conv 5x5x64, pool, dense 128, dropout at each.
+    """The convolutional net of the BatchBALD paper: conv 5x5x32, pool, conv 5x5x64, pool, dense
+    128, dropout at each.
 
-    Convolutional dropout drops whole channels, as the authors' code does. uint8 images are scaled to [0, 1].
+    Convolutional dropout drops whole channels, as the authors' code does. uint8 images are scaled
+    to [0, 1].
 
     Args:
       shape: (height, width, channels) of one image, at least 16x16.
@@ -107,7 +131,12 @@ def cnn(shape: tuple[int, int, int], classes: int) -> Network:
       Kirsch et al. 2019, https://arxiv.org/abs/1906.08158
 
     >>> network = cnn((28, 28, 1), 10)
-    >>> network.apply(network.init(jax.random.key(0), jnp.zeros((28, 28, 1))), jnp.zeros((28, 28, 1)), None, 0.0).shape
+    >>> network.apply(
+    ...     network.init(jax.random.key(0), jnp.zeros((28, 28, 1))),
+    ...     jnp.zeros((28, 28, 1)),
+    ...     None,
+    ...     0.0,
+    ... ).shape
     (10,)
     """
     return from_nnx(lambda rngs: CNN(shape, classes, rngs), embed="embed", rate="rate")

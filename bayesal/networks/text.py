@@ -18,12 +18,19 @@ from bayesal.types import Network
 PADDING = 0  # the id that stands for no token
 
 
-def hashed(texts: Sequence[str] | np.ndarray, *, length: int = 64, buckets: int = 8192, ngrams: Sequence[int] = (1, 2)) -> Int[np.ndarray, "N length"]:
+def hashed(
+    texts: Sequence[str] | np.ndarray,
+    *,
+    length: int = 64,
+    buckets: int = 8192,
+    ngrams: Sequence[int] = (1, 2),
+) -> Int[np.ndarray, "N length"]:
     """Texts as ids of their word n-grams: a pool for `networks.text`, with no vocabulary to keep.
 
-    Words are runs of letters, digits and underscores, in lower case. Each n-gram's id is 1 + CRC-32 modulo `buckets - 1`: the same on every
-    machine, for every list of texts. The n-grams stand in the order of their first word (at each word the shorter first); what exceeds
-    `length` is cut off, what is missing is 0.
+    Words are runs of letters, digits and underscores, in lower case. Each n-gram's id is 1 + CRC-32
+    modulo `buckets - 1`: the same on every machine, for every list of texts. The n-grams stand in
+    the order of their first word (at each word the shorter first); what exceeds `length` is cut
+    off, what is missing is 0.
 
     Args:
       texts: N strings.
@@ -35,32 +42,50 @@ def hashed(texts: Sequence[str] | np.ndarray, *, length: int = 64, buckets: int 
     [[4816, 4761, 4201, 0], [4816, 0, 0, 0], [0, 0, 0, 0]]
     """
     if isinstance(texts, str | bytes) or any(not isinstance(text, str) for text in texts):
-        bad = [] if isinstance(texts, str | bytes) else [i for i, text in enumerate(texts) if not isinstance(text, str)]
-        raise checks.WrongType("texts", f"`texts` must be a list of strings{', one per example' if not bad else f'; rows {checks.listed(bad)} are none'}.")
+        bad = (
+            []
+            if isinstance(texts, str | bytes)
+            else [i for i, text in enumerate(texts) if not isinstance(text, str)]
+        )
+        why = f"; rows {checks.listed(bad)} are none" if bad else ", one per example"
+        raise checks.WrongType("texts", f"`texts` must be a list of strings{why}.")
     length, buckets = checks.at_least(1, length, "length"), checks.at_least(2, buckets, "buckets")
     sizes = sorted(checks.at_least(1, size, "ngrams") for size in ngrams)
     out = np.full((len(texts), length), PADDING, np.int32)
     for row, text in zip(out, texts, strict=True):
         words = re.findall(r"\w+", text.lower())
-        grams = (" ".join(words[at : at + size]) for at in range(len(words)) for size in sizes if at + size <= len(words))
+        grams = (
+            " ".join(words[at : at + size])
+            for at in range(len(words))
+            for size in sizes
+            if at + size <= len(words)
+        )
         for place, gram in zip(range(length), grams, strict=False):
             row[place] = 1 + zlib.crc32(gram.encode()) % (buckets - 1)
     return out
 
 
 class Text(nnx.Module):
-    """The mean of the tokens' embeddings, then dense layers with ReLU; dropout after the mean and after each hidden layer."""
+    """The mean of the tokens' embeddings, then dense layers with ReLU; dropout after the mean and
+    after each hidden layer.
+    """
 
-    def __init__(self, buckets: int, classes: int, width: int, hidden: Sequence[int], rngs: nnx.Rngs):
+    def __init__(
+        self, buckets: int, classes: int, width: int, hidden: Sequence[int], rngs: nnx.Rngs
+    ):
         self.tokens = nnx.Embed(buckets, width, rngs=rngs)
         sizes = (width, *hidden)
-        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes, hidden, strict=False)])
+        self.hidden = nnx.List(
+            [nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes, hidden, strict=False)]
+        )
         self.last = nnx.Linear(sizes[-1], classes, rngs=rngs)
 
     def embed(self, x, rngs=None, rate=0.0):
         there = (x != PADDING)[..., None]
         # divided by the square root: means of many independent tokens would shrink
-        x = jnp.sum(jnp.where(there, self.tokens(x), 0.0), axis=1) / jnp.sqrt(jnp.maximum(there.sum(axis=1), 1))
+        x = jnp.sum(jnp.where(there, self.tokens(x), 0.0), axis=1) / jnp.sqrt(
+            jnp.maximum(there.sum(axis=1), 1)
+        )
         x = dropout(x, rngs, rate, x.shape)
         for layer in self.hidden:
             x = jax.nn.relu(layer(x))
@@ -72,10 +97,12 @@ class Text(nnx.Module):
 
 
 def text(buckets: int, classes: int, *, width: int = 64, hidden: Sequence[int] = (64,)) -> Network:
-    """A small encoder of token ids: a bag of embeddings, dense layers, dropout at the rate `HParams.dropout`.
+    """A small encoder of token ids: a bag of embeddings, dense layers, dropout at the rate
+    `HParams.dropout`.
 
-    One example is a vector of integer ids in [0, buckets), of any tokenizer or of `networks.hashed`; 0 is padding and changes nothing. The order of tokens
-    counts as far as n-grams hold it.
+    One example is a vector of integer ids in [0, buckets), of any tokenizer or of
+    `networks.hashed`; 0 is padding and changes nothing. The order of tokens counts as far as
+    n-grams hold it.
 
     Args:
       buckets: how many ids there are, 0 included.
@@ -90,4 +117,6 @@ def text(buckets: int, classes: int, *, width: int = 64, hidden: Sequence[int] =
     (2,)
     """
     checks.at_least(2, buckets, "buckets")
-    return from_nnx(lambda rngs: Text(buckets, classes, width, tuple(hidden), rngs), embed="embed", rate="rate")
+    return from_nnx(
+        lambda rngs: Text(buckets, classes, width, tuple(hidden), rngs), embed="embed", rate="rate"
+    )

@@ -16,6 +16,21 @@ from bayesal.posteriors.swag import swag
 from bayesal.posteriors.variational import variational
 
 __all__ = [
-    "any_of", "ensemble", "from_numpyro", "gp_classification", "gp_regression", "laplace", "laplace_all", "mc_dropout", "numpyro_site", "nuts",
-    "point", "preference", "r_hat", "sgmcmc", "svi", "swag", "variational",
+    "any_of",
+    "ensemble",
+    "from_numpyro",
+    "gp_classification",
+    "gp_regression",
+    "laplace",
+    "laplace_all",
+    "mc_dropout",
+    "numpyro_site",
+    "nuts",
+    "point",
+    "preference",
+    "r_hat",
+    "sgmcmc",
+    "svi",
+    "swag",
+    "variational",
 ]

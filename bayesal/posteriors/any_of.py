@@ -20,22 +20,28 @@ class AnyOf(NamedTuple):
 
 
 def any_of(*posteriors: Posterior) -> Posterior:
-    """One of several posteriors, as `HParams.structure` says: networks of other widths, depths or kinds as a choice that is data.
+    """One of several posteriors, as `HParams.structure` says: networks of other widths, depths or
+    kinds as a choice that is data.
 
-    What is asked of it goes to the structure fitted last, and is what that posterior by itself would give for the same keys. A warm fit of
-    that structure goes on from where it ended; any other structure begins afresh.
+    What is asked of it goes to the structure fitted last, and is what that posterior by itself
+    would give for the same keys. A warm fit of that structure goes on from where it ended; any
+    other structure begins afresh.
 
-    The price: every program that fits or predicts is compiled for all structures, once. The state, and every set of draws, hold those of all.
-    Time is spent on all in `init` and `draw`, and on the chosen one alone in fits, predictions and features, as long as `structure` is one
-    number: `vmap` over candidates of several structures fits every one for each candidate, and a loop (`jax.lax.map`) does not. With
+    The price: every program that fits or predicts is compiled for all structures, once. The state,
+    and every set of draws, hold those of all. Time is spent on all in `init` and `draw`, and on the
+    chosen one alone in fits, predictions and features, as long as `structure` is one
+    number: `vmap` over candidates of several structures fits every one for each candidate, and a
+      loop (`jax.lax.map`) does not. With
     `mc_dropout`, what stands before the first dropout is computed for every draw.
 
     Args:
-      posteriors: two or more, for one kind of label, with predictions and numbers of members alike. Features of different widths are filled up
-        with zeros, which changes no distance and no inner product.
+      posteriors: two or more, for one kind of label, with predictions and numbers of members alike.
+        Features of different widths are filled up with zeros, which changes no distance and no
+        inner product.
     Raises:
-      WrongSize: fewer than two; other numbers of members; (`fit`, a learner of it) no such structure. Where that cannot be looked at, under jit,
-        nothing is fitted and `FitInfo.failed_at` is 0.
+      WrongSize: fewer than two; other numbers of members; (`fit`, a learner of it) no such
+        structure. Where that cannot be looked at, under jit, nothing is fitted and
+        `FitInfo.failed_at` is 0.
       WrongType: something else than a posterior; real labels beside classes.
       WrongShape: (`init`) predictions, or (`fit`) reports of different shapes.
 
@@ -43,46 +49,88 @@ def any_of(*posteriors: Posterior) -> Posterior:
     >>> posterior = any_of(*(posteriors.point(networks.mlp(2, 3, (width,))) for width in (4, 8)))
     >>> labeled = Labeled(jnp.ones((5, 2)), jnp.arange(5) % 3, jnp.int32(5))
     >>> state = posterior.init(jax.random.key(0), labeled.x[0])
-    >>> state, info = posterior.fit(jax.random.key(1), state, labeled, HParams(structure=1, steps=2))
+    >>> state, info = posterior.fit(
+    ...     jax.random.key(1), state, labeled, HParams(structure=1, steps=2)
+    ... )
     >>> int(state.which), posterior.embed(state, labeled.x[0]).shape
     (1, (8,))
     """
     _alike(posteriors)
 
     def init(key, x):
-        # one key for all: each structure is then what it is by itself, and no two are ever asked together
+        # one key for all: each structure is then what it is by itself, and no two are ever asked
+        # together
         states = tuple(p.init(key, x) for p in posteriors)
-        of = lambda p, s, x: p.apply(s, jax.tree.map(lambda a: a[0], p.draw(key, s, p.members or 1)), x)
-        _same_shapes("predictions", [jax.eval_shape(functools.partial(of, p), s, x) for p, s in zip(posteriors, states, strict=True)])
+        of = lambda p, s, x: p.apply(
+            s, jax.tree.map(lambda a: a[0], p.draw(key, s, p.members or 1)), x
+        )
+        _same_shapes(
+            "predictions",
+            [
+                jax.eval_shape(functools.partial(of, p), s, x)
+                for p, s in zip(posteriors, states, strict=True)
+            ],
+        )
         return AnyOf(jnp.int32(0), states)
 
     def draw(key, state, num):
         return tuple(p.draw(key, s, num) for p, s in zip(posteriors, state.states, strict=True))
 
     def embed(i, states, x):
-        widest = max(jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True))
+        widest = max(
+            jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True)
+        )
         features = checks.as_float(posteriors[i].embed(states[i], x))
         return jnp.pad(features, (0, widest - features.size))
 
     def trunk(i, states, x):
-        shapes = tuple(jax.eval_shape(p.trunk, s, x) for p, s in zip(posteriors, states, strict=True))
-        return _put(jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), shapes), i, posteriors[i].trunk(states[i], x))
+        shapes = tuple(
+            jax.eval_shape(p.trunk, s, x) for p, s in zip(posteriors, states, strict=True)
+        )
+        return _put(
+            jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), shapes),
+            i,
+            posteriors[i].trunk(states[i], x),
+        )
 
     asked = functools.partial(_asked, posteriors)
     return Posterior(
-        init, _fitting(posteriors), draw, asked("apply", lambda i, states, draws, x: posteriors[i].apply(states[i], draws[i], x)), asked("embed", embed),
-        posteriors[0].members, asked("trunk", trunk), asked("head", lambda i, states, draws, shared: posteriors[i].head(states[i], draws[i], shared[i])),
-        posteriors[0].real, warm=asked("warm", lambda i, old, fresh: AnyOf(jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i])))),
-        structures=len(posteriors))
+        init,
+        _fitting(posteriors),
+        draw,
+        asked("apply", lambda i, states, draws, x: posteriors[i].apply(states[i], draws[i], x)),
+        asked("embed", embed),
+        posteriors[0].members,
+        asked("trunk", trunk),
+        asked(
+            "head",
+            lambda i, states, draws, shared: posteriors[i].head(states[i], draws[i], shared[i]),
+        ),
+        posteriors[0].real,
+        warm=asked(
+            "warm",
+            lambda i, old, fresh: AnyOf(
+                jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i]))
+            ),
+        ),
+        structures=len(posteriors),
+    )
 
 
-def _asked(posteriors: Sequence[Posterior], verb: str, one: Callable, *more: Callable) -> Callable | None:
-    """`(AnyOf, ...) -> one(i, states, ...)`, a branch for each i; None where not all structures know the verb.
+def _asked(
+    posteriors: Sequence[Posterior], verb: str, one: Callable, *more: Callable
+) -> Callable | None:
+    """`(AnyOf, ...) -> one(i, states, ...)`, a branch for each i; None where not all structures
+    know the verb.
 
     The branches are made once: an eager switch over new functions would compile each time.
     """
     branches = [*(functools.partial(one, i) for i in range(len(posteriors))), *more]
-    return (lambda state, *args: jax.lax.switch(state.which, branches, state.states, *args)) if all(getattr(p, verb) for p in posteriors) else None
+    return (
+        (lambda state, *args: jax.lax.switch(state.which, branches, state.states, *args))
+        if all(getattr(p, verb) for p in posteriors)
+        else None
+    )
 
 
 def _fitting(posteriors: Sequence[Posterior]) -> Callable:
@@ -91,9 +139,13 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
 
     def unfitted(states, *args):
         """The states with room for what a fit finds, and the shapes of its report."""
-        shapes = [jax.eval_shape(fit, args[0], s, *args[1:]) for fit, s in zip(fits, states, strict=True)]
+        shapes = [
+            jax.eval_shape(fit, args[0], s, *args[1:]) for fit, s in zip(fits, states, strict=True)
+        ]
         _same_shapes("reports of a fit (`FitInfo`)", [info for _, info in shapes])
-        return tuple(jax.tree.map(_with_room, s, found) for s, (found, _) in zip(states, shapes, strict=True)), shapes[0][1]
+        return tuple(
+            jax.tree.map(_with_room, s, found) for s, (found, _) in zip(states, shapes, strict=True)
+        ), shapes[0][1]
 
     def one(i, states, key, *args):
         found, info = fits[i](key, states[i], *args)
@@ -101,7 +153,10 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
 
     def none(states, *args):
         states, info = unfitted(states, *args)
-        return states, FitInfo(jnp.full(info.loss.shape, jnp.nan, info.loss.dtype), jnp.zeros(info.failed_at.shape, info.failed_at.dtype))
+        return states, FitInfo(
+            jnp.full(info.loss.shape, jnp.nan, info.loss.dtype),
+            jnp.zeros(info.failed_at.shape, info.failed_at.dtype),
+        )
 
     asked = _asked(posteriors, "fit", one, none)
 
@@ -116,15 +171,32 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
 def _alike(posteriors: Sequence[Posterior]) -> None:
     """Refuses posteriors that cannot stand for one another."""
     for posterior in posteriors:
-        checks.a(Posterior, posterior, "posteriors", "one after another: any_of(posterior, another), or any_of(*posteriors)")
+        checks.a(
+            Posterior,
+            posterior,
+            "posteriors",
+            "one after another: any_of(posterior, another), or any_of(*posteriors)",
+        )
     if len(posteriors) < 2:
-        raise checks.WrongSize("posteriors", f"`posteriors` must be two or more to choose from, got {len(posteriors)}: any_of(posterior, another).")
+        raise checks.WrongSize(
+            "posteriors",
+            f"`posteriors` must be two or more to choose from, got {len(posteriors)}: "
+            "any_of(posterior, another).",
+        )
     if len({p.real for p in posteriors}) > 1:
-        raise checks.WrongType("posteriors", "`posteriors` are for real labels and for classes: pass them all the same kind of `likelihood`.")
+        raise checks.WrongType(
+            "posteriors",
+            "`posteriors` are for real labels and for classes: pass them all the same kind "
+            "of `likelihood`.",
+        )
     if len(members := {p.members for p in posteriors}) > 1:
         raise checks.WrongSize(
-            "posteriors", f"`posteriors` have different numbers of members ({', '.join(map(str, members))}; None: any number of draws), and K draws are "
-            "asked of whichever is fitted: build ensembles of one size, and choose among ensembles alone.")
+            "posteriors",
+            "`posteriors` have different numbers of members "
+            f"({', '.join(map(str, members))}; None: any number of draws), and K draws are "
+            "asked of whichever is fitted: build ensembles of one size, and choose among "
+            "ensembles alone.",
+        )
 
 
 def _known(structure: Any, count: int) -> Int[Array, ""]:
@@ -140,12 +212,17 @@ def _same_shapes(what: str, each: list[PyTree]) -> None:
     shapes = [jax.tree.map(lambda o: o.shape, one) for one in each]
     if any(shape != shapes[0] for shape in shapes):
         raise checks.WrongShape(
-            "posteriors", f"the {what} of the structures have shapes {', '.join(map(str, shapes))}, and one program must do for all: give the networks the "
-            "same outputs, and the posteriors the same numbers of chains.")
+            "posteriors",
+            f"the {what} of the structures have shapes {', '.join(map(str, shapes))}, and "
+            "one program must do for all: give the networks the "
+            "same outputs, and the posteriors the same numbers of chains.",
+        )
 
 
 def _with_room(leaf: Array, found: jax.ShapeDtypeStruct) -> Array:
-    """What stays of a structure that is not fitted: all, or zeros where a fit makes room for every label (Gaussian processes)."""
+    """What stays of a structure that is not fitted: all, or zeros where a fit makes room for every
+    label (Gaussian processes).
+    """
     return leaf if leaf.shape == found.shape else jax.lax.full(found.shape, 0, found.dtype)
 
 

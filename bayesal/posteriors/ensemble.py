@@ -21,11 +21,18 @@ class Member(NamedTuple):
 
 
 def with_prior(network: Network) -> Network:
-    """The network whose outputs are those of `params` plus `scale` times those of `prior`, in which nothing drops out.
+    """The network whose outputs are those of `params` plus `scale` times those of `prior`, in which
+    nothing drops out.
 
     >>> from bayesal import networks
-    >>> network = with_prior(networks.from_functions(lambda key, x: jnp.ones((2, 3)), lambda params, x, key: x @ params))
-    >>> network.apply(Member(jnp.ones((2, 3)), jnp.ones((2, 3)), jnp.float32(10.0)), jnp.ones(2), None, 0.0)
+    >>> network = with_prior(
+    ...     networks.from_functions(
+    ...         lambda key, x: jnp.ones((2, 3)), lambda params, x, key: x @ params
+    ...     )
+    ... )
+    >>> network.apply(
+    ...     Member(jnp.ones((2, 3)), jnp.ones((2, 3)), jnp.float32(10.0)), jnp.ones(2), None, 0.0
+    ... )
     Array([22., 22., 22.], dtype=float32)
     """
 
@@ -34,34 +41,49 @@ def with_prior(network: Network) -> Network:
         return Member(network.init(key, x), network.init(prior_key, x), jnp.float32(1.0))
 
     def apply(member, x, key, rate):
-        return network.apply(member.params, x, key, rate) + member.scale * network.apply(member.prior, x, None, 0.0)
+        return network.apply(member.params, x, key, rate) + member.scale * network.apply(
+            member.prior, x, None, 0.0
+        )
 
-    return Network(init, apply, (lambda member, x: network.embed(member.params, x)) if network.embed else None)
+    return Network(
+        init, apply, (lambda member, x: network.embed(member.params, x)) if network.embed else None
+    )
 
 
 def ensemble(
-    network: Network, *, members: int = 5, priors: bool = False, batch: int = 32, mesh: Mesh | None = None,
+    network: Network,
+    *,
+    members: int = 5,
+    priors: bool = False,
+    batch: int = 32,
+    mesh: Mesh | None = None,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
-) -> Posterior:  # fmt: skip
-    """`members` nets trained from different initializations and minibatch orders. A draw is a member: its parameters.
+) -> Posterior:
+    """`members` nets trained from different initializations and minibatch orders. A draw is a
+    member: its parameters.
 
-    With `priors` every member also has a second net that keeps its random initialization: the outputs are those of the trained net
-    plus `HParams.prior_scale` times those of the fixed one. Training takes the prior away where there are labels; elsewhere the
-    members go on to disagree, the more the larger the scale.
+    With `priors` every member also has a second net that keeps its random initialization: the
+    outputs are those of the trained net plus `HParams.prior_scale` times those of the fixed one.
+    Training takes the prior away where there are labels; elsewhere the members go on to disagree,
+    the more the larger the scale.
 
     Args:
       network: what to train.
       members: how many nets, the only number of draws there is; at least 2.
       priors: whether members have randomized prior functions.
       batch: rows of one minibatch.
-      mesh: Auto axes over devices that train the members side by side, `members / mesh.size` each; as `bayesal.shards.mesh()` makes.
-        The numbers are those of one device.
+      mesh: Auto axes over devices that train the members side by side, `members / mesh.size` each;
+        as `bayesal.shards.mesh()` makes. The numbers are those of one device.
       likelihood: what the outputs mean; default classes.
     References:
-      Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474; priors: Osband et al. 2018, https://arxiv.org/abs/1806.03335
+      Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474; priors: Osband et al. 2018,
+      https://arxiv.org/abs/1806.03335
     """
     if members < 2:
-        raise checks.WrongSize("members", f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.")
+        raise checks.WrongSize(
+            "members",
+            f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.",
+        )
     if mesh is not None:
         _divides(members, mesh)
     net = with_prior(network) if priors else network
@@ -69,7 +91,9 @@ def ensemble(
     def init(key, x):
         usable(network, x, likelihood)
         # a loop: under vmap the initializers' random numbers take seconds to compile
-        return chunks.across(lambda keys: jax.lax.map(lambda k: net.init(k, x), keys), mesh)(jax.random.split(key, members))
+        return chunks.across(lambda keys: jax.lax.map(lambda k: net.init(k, x), keys), mesh)(
+            jax.random.split(key, members)
+        )
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(net, hparams.dropout, likelihood, hparams.label_smoothing)
@@ -83,14 +107,19 @@ def ensemble(
             params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
             return member._replace(params=params), info
 
-        return chunks.over_fits(beside_its_prior if priors else plain, jax.random.split(key, members), state, mesh=mesh)
+        return chunks.over_fits(
+            beside_its_prior if priors else plain, jax.random.split(key, members), state, mesh=mesh
+        )
 
     def draw(key, state, num):
         del key
         if num != members:
             raise checks.WrongSize(
-                "num_draws", f"`draw` was asked for {num} draws of an ensemble of {members} members. An ensemble has exactly its "
-                f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.")
+                "num_draws",
+                f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
+                "ensemble has exactly its "
+                f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.",
+            )
         return state
 
     def apply(state, draw, x):
@@ -100,12 +129,29 @@ def ensemble(
     def embed(state, x):
         return net.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
 
-    warm = lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
-    return Posterior(init, fit, draw, apply, embed if network.embed else None, members, real=likelihood.real, warm=warm)
+    warm = lambda old, fresh: fresh._replace(
+        params=training.shrink_and_perturb(old.params, fresh.params)
+    )
+    return Posterior(
+        init,
+        fit,
+        draw,
+        apply,
+        embed if network.embed else None,
+        members,
+        real=likelihood.real,
+        warm=warm,
+    )
 
 
 def _divides(members: int, mesh: Mesh) -> None:
     if not isinstance(mesh, Mesh) or set(mesh.axis_types) != {AxisType.Auto}:
-        raise checks.WrongType("mesh", f"`mesh` must have Auto axes, as bayesal.shards.mesh() makes; got {mesh!r}.")
+        raise checks.WrongType(
+            "mesh", f"`mesh` must have Auto axes, as bayesal.shards.mesh() makes; got {mesh!r}."
+        )
     if members % mesh.size:
-        raise checks.WrongSize("members", f"`members` = {members} cannot be dealt evenly to {mesh.size} devices: choose a multiple of {mesh.size}, or a smaller mesh.")
+        raise checks.WrongSize(
+            "members",
+            f"`members` = {members} cannot be dealt evenly to {mesh.size} devices: choose a "
+            f"multiple of {mesh.size}, or a smaller mesh.",
+        )

@@ -14,17 +14,25 @@ from bayesal.types import Gaussian, Key, Mixture, Posterior, Prediction, PyTree
 
 
 def from_numpyro(
-    source: Any, apply: Callable[[PyTree, Any], Any], *, key: Key, num_draws: int = 50, params: PyTree = None, embed: Callable | None = None
+    source: Any,
+    apply: Callable[[PyTree, Any], Any],
+    *,
+    key: Key,
+    num_draws: int = 50,
+    params: PyTree = None,
+    embed: Callable | None = None,
 ) -> Predictive:
-    """Draws of a finished numpyro inference, for every strategy and score: MCMC that has run, or an autoguide and its parameters.
+    """Draws of a finished numpyro inference, for every strategy and score: MCMC that has run, or an
+    autoguide and its parameters.
 
-    The samples of MCMC are thinned evenly to `num_draws`; from a guide so many are drawn. Inference itself stays with numpyro: the
-    posterior inside can be drawn from again, not fitted.
+    The samples of MCMC are thinned evenly to `num_draws`; from a guide so many are drawn. Inference
+    itself stays with numpyro: the posterior inside can be drawn from again, not fitted.
 
     Args:
       source: a `numpyro.infer.MCMC` after `run`, or a `numpyro.infer.autoguide.AutoGuide`.
-      apply: `(sample, x) -> logits [C]`, or a `Gaussian`, for ONE sample (a dict by site) and ONE example; `numpyro_site(model)` reads it
-        off the model. Build it once: each new function compiles again.
+      apply: `(sample, x) -> logits [C]`, or a `Gaussian`, for ONE sample (a dict by site) and ONE
+        example; `numpyro_site(model)` reads it off the model. Build it once: each new function
+        compiles again.
       key: fixes which samples, or what the guide draws.
       num_draws: K.
       params: of the guide, `svi_result.params`; None for MCMC.
@@ -45,41 +53,79 @@ def from_numpyro(
     num_draws = checks.at_least(1, num_draws, "num_draws")
     if isinstance(source, MCMC):
         if source.last_state is None:
-            raise checks.WrongType("source", "this MCMC has not run yet: call mcmc.run(key, ...) first.")
-        state, draw = source.get_samples(), lambda key, state, num: pick(key, state, num, "run MCMC with more `num_samples`")
+            raise checks.WrongType(
+                "source", "this MCMC has not run yet: call mcmc.run(key, ...) first."
+            )
+        state, draw = (
+            source.get_samples(),
+            lambda key, state, num: pick(key, state, num, "run MCMC with more `num_samples`"),
+        )
     elif isinstance(source, AutoGuide):
         if params is None:
-            raise checks.WrongType("params", "a guide needs the parameters that were found for it: pass params=svi_result.params.")
-        state, draw = params, lambda key, state, num: source.sample_posterior(key, state, sample_shape=(num,))
+            raise checks.WrongType(
+                "params",
+                "a guide needs the parameters that were found for it: pass "
+                "params=svi_result.params.",
+            )
+        state, draw = (
+            params,
+            lambda key, state, num: source.sample_posterior(key, state, sample_shape=(num,)),
+        )
     else:
         raise checks.WrongType(
-            "source", f"it must be a numpyro MCMC that has run or an AutoGuide, got {type(source).__name__}. Samples of anything else: draw them, and run "
-            "MCMC's or the guide's `apply` over them yourself.")
+            "source",
+            "it must be a numpyro MCMC that has run or an AutoGuide, got "
+            f"{type(source).__name__}. Samples of anything else: draw them, and run "
+            "MCMC's or the guide's `apply` over them yourself.",
+        )
     _finite(state)
-    posterior = Posterior(_refuse, _refuse, draw, lambda state, draw, x: _prediction(apply(draw, x)), embed and (lambda state, x: embed(x)))
+    posterior = Posterior(
+        _refuse,
+        _refuse,
+        draw,
+        lambda state, draw, x: _prediction(apply(draw, x)),
+        embed and (lambda state, x: embed(x)),
+    )
     return Predictive(posterior, state, draw(key, state, num_draws), jnp.float32(1.0))
 
 
 def numpyro_site(model: Callable, site: str = "y") -> Callable[[PyTree, Any], Prediction]:
-    """`apply(sample, x)` of a numpyro model: what it says about an observed site at one example, all latent sites known.
+    """`apply(sample, x)` of a numpyro model: what it says about an observed site at one example,
+    all latent sites known.
 
     Args:
-      model: called as `model(x [1, ...])`, so its labels must be optional and its plates as long as x.
+      model: called as `model(x [1, ...])`, so its labels must be optional and its plates as long as
+        x.
       site: an observed site with a categorical, Bernoulli (two classes) or normal distribution.
     Raises (when it is called):
-      UnknownName: no such site. WrongType: another distribution; a latent site without a sample, which belongs to the training data alone.
+      UnknownName: no such site. WrongType: another distribution; a latent site without a sample,
+        which belongs to the training data alone.
     """
 
     def apply(sample, x):
         from numpyro import handlers
 
-        trace = handlers.trace(handlers.substitute(handlers.seed(model, jax.random.key(0)), data=sample)).get_trace(x[None])
-        random = {name: at["fn"] for name, at in trace.items() if at["type"] == "sample" and not at["is_observed"]}
+        trace = handlers.trace(
+            handlers.substitute(handlers.seed(model, jax.random.key(0)), data=sample)
+        ).get_trace(x[None])
+        random = {
+            name: at["fn"]
+            for name, at in trace.items()
+            if at["type"] == "sample" and not at["is_observed"]
+        }
         if site not in random or site in sample:
-            raise checks.UnknownName("site", f"`site` = {site!r} is no observed site of this model; its sites are: {', '.join(random)}.")
+            raise checks.UnknownName(
+                "site",
+                f"`site` = {site!r} is no observed site of this model; its sites are: "
+                f"{', '.join(random)}.",
+            )
         missing = [name for name in random if name not in sample and name != site]
         if missing:
-            raise checks.WrongType("model", f"the samples hold nothing for {', '.join(missing)}: sites of single examples cannot be carried over to new ones.")
+            raise checks.WrongType(
+                "model",
+                f"the samples hold nothing for {', '.join(missing)}: sites of single "
+                "examples cannot be carried over to new ones.",
+            )
         return jax.tree.map(lambda a: a[0], _of_distribution(random[site], site))
 
     return apply
@@ -98,7 +144,10 @@ def _of_distribution(distribution: Any, site: str) -> Prediction:
     if isinstance(distribution, dist.CategoricalLogits | dist.CategoricalProbs):
         return distribution.logits
     raise checks.WrongType(
-        "site", f"site {site!r} is {type(distribution).__name__}; known are categorical, Bernoulli and normal. Write `apply(sample, x)` yourself.")
+        "site",
+        f"site {site!r} is {type(distribution).__name__}; known are categorical, Bernoulli "
+        "and normal. Write `apply(sample, x)` yourself.",
+    )
 
 
 def _prediction(outputs: Any) -> Prediction:
@@ -106,10 +155,22 @@ def _prediction(outputs: Any) -> Prediction:
 
 
 def _finite(tree: PyTree) -> None:
-    bad = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if not np.isfinite(np.asarray(leaf)).all()]
+    bad = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if not np.isfinite(np.asarray(leaf)).all()
+    ]
     if bad:
-        raise checks.NonFinite("source", f"its samples (or parameters) at {', '.join(bad)} hold NaN or inf: look at the inference before using it.")
+        raise checks.NonFinite(
+            "source",
+            f"its samples (or parameters) at {', '.join(bad)} hold NaN or inf: look at the "
+            "inference before using it.",
+        )
 
 
 def _refuse(*args: Any) -> Any:
-    raise checks.WrongType("posterior", "this posterior is a finished numpyro inference: it can be drawn from, not initialized or fitted. Refit in numpyro.")
+    raise checks.WrongType(
+        "posterior",
+        "this posterior is a finished numpyro inference: it can be drawn from, not "
+        "initialized or fitted. Refit in numpyro.",
+    )

@@ -1,4 +1,6 @@
-"""Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets and last layers."""
+"""Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets
+and last layers.
+"""
 
 import functools
 from collections.abc import Callable
@@ -22,9 +24,12 @@ MORE = "build `nuts` with more `samples` or `chains`"
 class Chains(NamedTuple):
     """S = chains * samples sets of weights, chain after chain, and how the sampling went.
 
-    trunk: the trained network whose features the last layer takes, and its outputs beside the layer's; () where whole networks are sampled.
-    params: every leaf `[S, ...]`: whole networks, or last layers `[S, D, C]`, a bias being the last row.
-    divergences: transitions after warmup that lost the energy; more than a few mean a biased sample.
+    trunk: the trained network whose features the last layer takes, and its outputs beside the
+      layer's; () where whole networks are sampled.
+    params: every leaf `[S, ...]`: whole networks, or last layers `[S, D, C]`, a bias being the last
+      row.
+    divergences: transitions after warmup that lost the energy; more than a few mean a biased
+      sample.
     acceptance: mean acceptance probability after warmup; 0.8 is aimed at.
     """
 
@@ -35,7 +40,9 @@ class Chains(NamedTuple):
 
 
 class Trunk(NamedTuple):
-    """What the draws of a last layer share: a trained network, and its outputs that do not depend on x."""
+    """What the draws of a last layer share: a trained network, and its outputs that do not depend
+    on x.
+    """
 
     params: PyTree
     fixed: Float[Array, " R"]
@@ -51,34 +58,49 @@ class Sizes(NamedTuple):
 
 
 def potential(
-    outputs: Callable[[PyTree, Array], Array], labeled: Labeled, prior: Callable[[PyTree], Array],
-    likelihood: Likelihood = likelihoods.CATEGORICAL, batch: int = 32,
-) -> Callable[[PyTree], Float[Array, ""]]:  # fmt: skip
-    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats, up to a constant; `prior` is that of the prior.
+    outputs: Callable[[PyTree, Array], Array],
+    labeled: Labeled,
+    prior: Callable[[PyTree], Array],
+    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    batch: int = 32,
+) -> Callable[[PyTree], Float[Array, ""]]:
+    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats,
+    up to a constant; `prior` is that of the prior.
 
-    Rows are added `batch` at a time up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
-    Its gradient is right; there is no second derivative.
+    Rows are added `batch` at a time up to the count: the value, and the time it takes, do not
+    depend on the capacity, in any bit. Its gradient is right; there is no second derivative.
     """
 
     def part(params, block):
         rows = block * batch + jnp.arange(batch)
         real = rows < labeled.count
         rows = jnp.where(real, rows, 0)
-        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(labeled.x[rows], labeled.y[rows])
+        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(
+            labeled.x[rows], labeled.y[rows]
+        )
         return jnp.sum(jnp.where(real, losses, 0.0))
 
     def energy(params):
         here = jax.lax.stop_gradient(params)
-        add = lambda block, total: jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, jax.value_and_grad(part)(here, block))
-        value, slope = jax.lax.fori_loop(0, -(-labeled.count // batch), add, jax.value_and_grad(prior)(here))
-        # a loop to a traced bound has no gradient of its own: the value as it is, and the slope found beside it
-        return value + sum(jax.tree.leaves(jax.tree.map(lambda s, p, h: jnp.vdot(s, p - h), slope, params, here)))
+        add = lambda block, total: jax.tree.map(
+            lambda a, b: a + b.astype(a.dtype), total, jax.value_and_grad(part)(here, block)
+        )
+        value, slope = jax.lax.fori_loop(
+            0, -(-labeled.count // batch), add, jax.value_and_grad(prior)(here)
+        )
+        # a loop to a traced bound has no gradient of its own: the value as it is, and the slope
+        # found beside it
+        return value + sum(
+            jax.tree.leaves(jax.tree.map(lambda s, p, h: jnp.vdot(s, p - h), slope, params, here))
+        )
 
     return energy
 
 
 class Chain(NamedTuple):
-    """What one chain gives: see `Chains`; `moved` is False if it had no finite beginning or every transition after warmup diverged."""
+    """What one chain gives: see `Chains`; `moved` is False if it had no finite beginning or every
+    transition after warmup diverged.
+    """
 
     params: PyTree
     divergences: Int[Array, ""]
@@ -88,7 +110,9 @@ class Chain(NamedTuple):
 
 
 def _chain(key: Key, start: PyTree, energy: Callable[[PyTree], Array], sizes: Sizes) -> Chain:
-    """One chain of NUTS in one compiled loop. The weights are one vector inside: a tree of leaves compiles longer."""
+    """One chain of NUTS in one compiled loop. The weights are one vector inside: a tree of leaves
+    compiles longer.
+    """
     from numpyro.infer import NUTS
 
     flat, unravel = ravel_pytree(start)
@@ -100,21 +124,38 @@ def _chain(key: Key, start: PyTree, energy: Callable[[PyTree], Array], sizes: Si
         state, late = kernel.sample(state, (), {}), i >= sizes.warmup
         slot = jnp.maximum(i - sizes.warmup, 0) // sizes.thin  # the last to write to a slot stays
         kept = kept.at[slot].set(state.z.astype(flat.dtype))
-        return state, kept, divergences + (late & state.diverging), total + jnp.where(late, state.potential_energy, 0.0).astype(jnp.float32)
+        return (
+            state,
+            kept,
+            divergences + (late & state.diverging),
+            total + jnp.where(late, state.potential_energy, 0.0).astype(jnp.float32),
+        )
 
     first = kernel.init(key, sizes.warmup, flat.astype(jnp.result_type(float)))
     held = copies(flat, sizes.samples)
-    state, kept, divergences, total = jax.lax.fori_loop(0, sizes.warmup + transitions, step, (first, held, jnp.int32(0), jnp.float32(0.0)))
+    state, kept, divergences, total = jax.lax.fori_loop(
+        0, sizes.warmup + transitions, step, (first, held, jnp.int32(0), jnp.float32(0.0))
+    )
     began = jnp.isfinite(first.potential_energy)
     kept = jax.vmap(unravel)(jnp.where(began, kept, held))
-    return Chain(kept, divergences, state.mean_accept_prob.astype(jnp.float32), total / transitions, began & (divergences < transitions))
+    return Chain(
+        kept,
+        divergences,
+        state.mean_accept_prob.astype(jnp.float32),
+        total / transitions,
+        began & (divergences < transitions),
+    )
 
 
-def _joined(trunk: PyTree, chains: Chain, labeled: Labeled, failed_at: Array, steps: Any) -> tuple[Chains, FitInfo]:
+def _joined(
+    trunk: PyTree, chains: Chain, labeled: Labeled, failed_at: Array, steps: Any
+) -> tuple[Chains, FitInfo]:
     """All chains as a state, and what happened; `failed_at` is that of the training before."""
     params = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), chains.params)
     failed_at = jnp.where((failed_at < 0) & ~chains.moved, jnp.asarray(steps, jnp.int32), failed_at)
-    return Chains(trunk, params, chains.divergences, chains.acceptance), FitInfo(chains.energy / jnp.maximum(labeled.count, 1), failed_at)
+    return Chains(trunk, params, chains.divergences, chains.acceptance), FitInfo(
+        chains.energy / jnp.maximum(labeled.count, 1), failed_at
+    )
 
 
 def _fresh(trunk: PyTree, starts: PyTree, sizes: Sizes) -> Chains:
@@ -128,46 +169,71 @@ def _last(params: PyTree, sizes: Sizes) -> PyTree:
 
 
 def _warm(old: Chains, fresh: Chains) -> Chains:
-    trunk, params = training.shrink_and_perturb((old.trunk, old.params), (fresh.trunk, fresh.params))
+    trunk, params = training.shrink_and_perturb(
+        (old.trunk, old.params), (fresh.trunk, fresh.params)
+    )
     return fresh._replace(trunk=trunk, params=params)
 
 
 def nuts(
-    network: Network, *, on: str = "all", warmup: int = 300, samples: int = 50, chains: int = 4, thin: int = 1, batch: int = 32,
+    network: Network,
+    *,
+    on: str = "all",
+    warmup: int = 300,
+    samples: int = 50,
+    chains: int = 4,
+    thin: int = 1,
+    batch: int = 32,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Posterior:
-    """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other posteriors are measured against.
+    """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other
+    posteriors are measured against.
 
-    With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some hundred labels; the prior is that of
-    `variational`, `prior_scale / sqrt(fan-in)` for kernels, `prior_scale / 10` for vectors. With `on="last"` one network is trained as `point`
-    trains it, and a draw is the weights `[D, C]` of its last layer; features and prior are those of `laplace` (at `prior_scale`, not tuned).
+    With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some
+    hundred labels; the prior is that of `variational`, `prior_scale / sqrt(fan-in)` for kernels,
+    `prior_scale / 10` for vectors. With `on="last"` one network is trained as `point` trains it,
+    and a draw is the weights `[D, C]` of its last layer; features and prior are those of `laplace`
+    (at `prior_scale`, not tuned).
 
-    `HParams.steps` (with `learning_rate`) are Adam's steps to the mode at which each chain starts, or of the network that gives the
-    features; the lengths of the chains are arguments. Dropout and `weight_decay` count only for the features.
+    `HParams.steps` (with `learning_rate`) are Adam's steps to the mode at which each chain starts,
+    or of the network that gives the features; the lengths of the chains are arguments. Dropout and
+    `weight_decay` count only for the features.
 
-    `FitInfo` has one entry per chain: the mean energy per label, and as `failed_at` the first non-finite step of Adam, or `steps` if sampling
-    had no finite beginning or every transition after warmup diverged. Some divergences are no failure: look at `state.divergences`,
-    and at `r_hat` of predictions.
+    `FitInfo` has one entry per chain: the mean energy per label, and as `failed_at` the first
+    non-finite step of Adam, or `steps` if sampling had no finite beginning or every transition
+    after warmup diverged. Some divergences are no failure: look at `state.divergences`, and at
+    `r_hat` of predictions.
 
     Args:
       network: what to sample; for `on="last"` its outputs are a linear layer on its `embed`.
       on: "all" weights, or the "last" layer.
       warmup: transitions that adapt step size and metric, of each chain; not kept.
-      samples: sets of weights kept from each chain: S = chains * samples in all, the most draws there are.
+      samples: sets of weights kept from each chain: S = chains * samples in all, the most draws
+        there are.
       chains: independent chains, run side by side.
       thin: transitions for each sample kept.
       batch: rows worked on at a time: a choice of speed alone.
       likelihood: what the outputs mean; default classes.
     Raises:
-      UnknownName: `on`. MissingEmbed: `on="last"` for a network without features. WrongSize: counts below 1; (`draw`) more draws than samples.
-      WrongShape (`init`): outputs that are no vector; with `on="last"`, that are no linear layer on `embed(x)`.
+      UnknownName: `on`. MissingEmbed: `on="last"` for a network without features. WrongSize: counts
+        below 1; (`draw`) more draws than samples.
+      WrongShape (`init`): outputs that are no vector; with `on="last"`, that are no linear layer on
+      `embed(x)`.
     References:
-      Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021, https://arxiv.org/abs/2104.14421 (of nets).
+      Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021,
+      https://arxiv.org/abs/2104.14421 (of nets).
     """
     checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
     if on not in ("all", "last"):
-        raise checks.UnknownName("on", f"`on` = {on!r} is not known: sample 'all' weights, or the 'last' layer.")
-    sizes = Sizes(*(checks.at_least(1, value, name) for name, value in zip(Sizes._fields, (warmup, samples, chains, thin), strict=True)))
+        raise checks.UnknownName(
+            "on", f"`on` = {on!r} is not known: sample 'all' weights, or the 'last' layer."
+        )
+    sizes = Sizes(
+        *(
+            checks.at_least(1, value, name)
+            for name, value in zip(Sizes._fields, (warmup, samples, chains, thin), strict=True)
+        )
+    )
     build = _of_all if on == "all" else _of_last
     return build(network, sizes, checks.at_least(1, batch, "batch"), likelihood)
 
@@ -175,19 +241,29 @@ def nuts(
 def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
     def init(key, x):
         usable(network, x, likelihood)
-        return _fresh((), jax.lax.map(lambda k: network.init(k, x), jax.random.split(key, sizes.chains)), sizes)
+        return _fresh(
+            (),
+            jax.lax.map(lambda k: network.init(k, x), jax.random.split(key, sizes.chains)),
+            sizes,
+        )
 
     def fit(key, state, labeled, hparams):
         loss = energy_per_label(network, hparams.prior_scale, likelihood)
         prior = lambda params: prior_energy(params, hparams.prior_scale)
-        energy = potential(lambda params, x: network.apply(params, x, None, 0.0), labeled, prior, likelihood, batch)
+        energy = potential(
+            lambda params, x: network.apply(params, x, None, 0.0), labeled, prior, likelihood, batch
+        )
 
         def one(key, start):
             mode_key, key = jax.random.split(key)
-            mode, info = training.sgd(mode_key, start, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch)
+            mode, info = training.sgd(
+                mode_key, start, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+            )
             return _chain(key, mode, energy, sizes), info.failed_at
 
-        chains, failed_at = chunks.over_chains(one, jax.random.split(key, sizes.chains), _last(state.params, sizes))
+        chains, failed_at = chunks.over_chains(
+            one, jax.random.split(key, sizes.chains), _last(state.params, sizes)
+        )
         return _joined((), chains, labeled, failed_at, hparams.steps)
 
     return of_samples(network, init, fit, MORE, likelihood, _warm)
@@ -195,8 +271,14 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
 
 def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
     if network.embed is None:
-        raise checks.MissingEmbed("network", "on='last' samples a layer on the network's features, and this network has no `embed`: give it one, or use on='all'.")
-    layer = functools.cache(lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype)))
+        raise checks.MissingEmbed(
+            "network",
+            "on='last' samples a layer on the network's features, and this network has no "
+            "`embed`: give it one, or use on='all'.",
+        )
+    layer = functools.cache(
+        lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
+    )
 
     def trained(params, x, outputs):
         return Trunk(params, networks.fixed_outputs(network, params, x, outputs))
@@ -206,20 +288,39 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
         net_key, key = jax.random.split(key)
         params, last = network.init(net_key, x), layer(x.shape, x.dtype)
         rows, outputs = last.weights(params).shape
-        starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(key, (sizes.chains, rows, outputs))  # the prior at scale 1: well apart
+        starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(
+            key, (sizes.chains, rows, outputs)
+        )  # the prior at scale 1: well apart
         return _fresh(trained(params, x, outputs), starts, sizes)
 
     def fit(key, state, labeled, hparams):
         net_key, key = jax.random.split(key)
-        params, info = training.sgd(net_key, state.trunk.params, training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing), labeled, hparams, batch=batch)
+        params, info = training.sgd(
+            net_key,
+            state.trunk.params,
+            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
+            labeled,
+            hparams,
+            batch=batch,
+        )
         x, (_, rows, outputs) = labeled.x[0], state.params.shape
         trunk, last = trained(params, x, outputs), layer(x.shape, x.dtype)
         std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
         prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
-        features = labeled._replace(x=_features(lambda xi: last.features(network.embed(params, xi)), labeled.x, batch))
-        energy = potential(lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed]), features, prior, likelihood, batch)
+        features = labeled._replace(
+            x=_features(lambda xi: last.features(network.embed(params, xi)), labeled.x, batch)
+        )
+        energy = potential(
+            lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed]),
+            features,
+            prior,
+            likelihood,
+            batch,
+        )
         one = lambda key, start: _chain(key, start, energy, sizes)
-        chains = chunks.over_chains(one, jax.random.split(key, sizes.chains), _last(state.params, sizes))
+        chains = chunks.over_chains(
+            one, jax.random.split(key, sizes.chains), _last(state.params, sizes)
+        )
         return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
 
     def trunk(state, x):
@@ -229,8 +330,16 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
         return likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
 
     return Posterior(
-        init, fit, lambda key, state, num: pick(key, state.params, num, MORE), lambda state, draw, x: head(state, draw, trunk(state, x)),
-        lambda state, x: network.embed(state.trunk.params, x), trunk=trunk, head=head, real=likelihood.real, warm=_warm)
+        init,
+        fit,
+        lambda key, state, num: pick(key, state.params, num, MORE),
+        lambda state, draw, x: head(state, draw, trunk(state, x)),
+        lambda state, x: network.embed(state.trunk.params, x),
+        trunk=trunk,
+        head=head,
+        real=likelihood.real,
+        warm=_warm,
+    )
 
 
 def _features(of_one: Callable[[Array], Array], x: Array, batch: int) -> Float[Array, "M D"]:
@@ -241,10 +350,12 @@ def _features(of_one: Callable[[Array], Array], x: Array, batch: int) -> Float[A
 
 
 def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
-    """Split R-hat: how much wider all chains together are than their halves alone; about 1 (below 1.01) once they have mixed.
+    """Split R-hat: how much wider all chains together are than their halves alone; about 1 (below
+    1.01) once they have mixed.
 
-    Ask it of predictions, which can mix although weights (whose hidden units may be exchanged) cannot: with all S draws,
-    `r_hat(predictive(x).reshape(chains, samples, *B))`. NaN where nothing varies.
+    Ask it of predictions, which can mix although weights (whose hidden units may be exchanged)
+    cannot: with all S draws, `r_hat(predictive(x).reshape(chains, samples, *B))`. NaN where nothing
+      varies.
 
     Raises:
       WrongSize: fewer than 4 samples of a chain.
@@ -256,7 +367,11 @@ def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
     """
     half = values.shape[1] // 2
     if half < 2:
-        raise checks.WrongSize("values", f"`values` has {values.shape[1]} samples of each chain (shape {values.shape}): split R-hat needs 4 or more.")
+        raise checks.WrongSize(
+            "values",
+            f"`values` has {values.shape[1]} samples of each chain (shape {values.shape}): "
+            "split R-hat needs 4 or more.",
+        )
     halves = jnp.concatenate([values[:, :half], values[:, -half:]])
     within = jnp.mean(jnp.var(halves, axis=1, ddof=1), axis=0)
     between = jnp.var(jnp.mean(halves, axis=1), axis=0, ddof=1)

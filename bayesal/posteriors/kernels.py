@@ -1,4 +1,6 @@
-"""Stationary covariances: of two sets of inputs, and as a basis of random waves whose weighted sums are functions of the prior."""
+"""Stationary covariances: of two sets of inputs, and as a basis of random waves whose weighted sums
+are functions of the prior.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +25,9 @@ class Kernel(NamedTuple):
 
 def _student(key, waves, features):
     normal_key, chi_key = jax.random.split(key)
-    heavy = jnp.sqrt(2.5 / jax.random.gamma(chi_key, 2.5, (waves, 1)))  # sqrt(5 / chi^2 of 5 degrees)
+    heavy = jnp.sqrt(
+        2.5 / jax.random.gamma(chi_key, 2.5, (waves, 1))
+    )  # sqrt(5 / chi^2 of 5 degrees)
     return jax.random.normal(normal_key, (waves, features)) * heavy
 
 
@@ -33,7 +37,10 @@ def _matern(squared):
     return (1.0 + apart + apart * apart / 3.0) * jnp.exp(-apart)
 
 
-RBF = Kernel(lambda squared: jnp.exp(-0.5 * squared), lambda key, waves, features: jax.random.normal(key, (waves, features)))
+RBF = Kernel(
+    lambda squared: jnp.exp(-0.5 * squared),
+    lambda key, waves, features: jax.random.normal(key, (waves, features)),
+)
 MATERN52 = Kernel(_matern, _student)
 
 
@@ -45,11 +52,16 @@ def squared_distances(a: Float[Array, "n D"], b: Float[Array, "m D"]) -> Float[A
            [4.]], dtype=float32)
     """
     product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.maximum(jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None] - 2.0 * product, 0.0)
+    return jnp.maximum(
+        jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None] - 2.0 * product, 0.0
+    )
 
 
-def covariance(kernel: Kernel, a: Float[Array, "n P D"], b: Float[Array, "m P D"], signs: tuple[int, ...]) -> Float[Array, "n m"]:
-    """Covariance of `sum_p signs_p g(a_ip)` and `sum_p signs_p g(b_jp)`, for g with this kernel: one part for a value, two for a difference.
+def covariance(
+    kernel: Kernel, a: Float[Array, "n P D"], b: Float[Array, "m P D"], signs: tuple[int, ...]
+) -> Float[Array, "n m"]:
+    """Covariance of `sum_p signs_p g(a_ip)` and `sum_p signs_p g(b_jp)`, for g with this kernel:
+    one part for a value, two for a difference.
 
     >>> pair = jnp.array([[[0.0], [0.0]]])  # the difference of g at one and the same place
     >>> float(covariance(RBF, pair, pair, (1, -1))[0, 0])
@@ -59,8 +71,11 @@ def covariance(kernel: Kernel, a: Float[Array, "n P D"], b: Float[Array, "m P D"
     return sum(of_parts(p, q) for p in range(len(signs)) for q in range(len(signs)))
 
 
-def basis(waves: Float[Array, "F D"], a: Float[Array, "n P D"], signs: tuple[int, ...]) -> Float[Array, "n 2*F"]:
-    """Cosines and sines whose products have the covariance as their mean over frequencies (random Fourier features).
+def basis(
+    waves: Float[Array, "F D"], a: Float[Array, "n P D"], signs: tuple[int, ...]
+) -> Float[Array, "n 2*F"]:
+    """Cosines and sines whose products have the covariance as their mean over frequencies (random
+    Fourier features).
 
     References:
       Rahimi & Recht 2007.

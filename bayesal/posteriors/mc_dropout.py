@@ -28,19 +28,25 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
     return any(id(v) in reached for v in program.outvars)
 
 
-def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL) -> Posterior:
-    """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key fixes the mask for every x.
+def mc_dropout(
+    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
+) -> Posterior:
+    """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key
+    fixes the mask for every x.
 
-    What stands before the first dropout is the same for all draws, and is computed once for every chunk of rows, not once a draw.
+    What stands before the first dropout is the same for all draws, and is computed once for every
+    chunk of rows, not once a draw.
 
     Args:
       network: a network with dropout.
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises (`init`):
-      ConstantScores: the network's logits do not depend on the key, so it has no dropout and all draws would agree.
+      ConstantScores: the network's logits do not depend on the key, so it has no dropout and all
+        draws would agree.
     References:
-      Gal & Ghahramani 2016, https://arxiv.org/abs/1506.02142; consistent masks: Kirsch et al. 2019, section 4.
+      Gal & Ghahramani 2016, https://arxiv.org/abs/1506.02142; consistent masks: Kirsch et al. 2019,
+      section 4.
     """
 
     checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
@@ -50,8 +56,12 @@ def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = li
         params = network.init(key, x)
         if not _uses_its_key(network, params, x):
             raise checks.ConstantScores(
-                "network", "the network's logits do not depend on the key: it has no dropout, so all draws would agree and every score would "
-                "be constant. Add a dropout layer, and hand it the key: `rngs=` (nnx), `train=` or `deterministic=` (linen); or use `ensemble`.")
+                "network",
+                "the network's logits do not depend on the key: it has no dropout, so all "
+                "draws would agree and every score would "
+                "be constant. Add a dropout layer, and hand it the key: `rngs=` (nnx), "
+                "`train=` or `deterministic=` (linen); or use `ensemble`.",
+            )
         return DropoutState(params, jnp.float32(0.0))
 
     def fit(key, state, labeled, hparams):
@@ -68,5 +78,7 @@ def mc_dropout(network: Network, *, batch: int = 32, likelihood: Likelihood = li
         return likelihood.predict(network.apply(state.params, x, draw, state.rate))
 
     embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
-    warm = lambda old, fresh: fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
+    warm = lambda old, fresh: fresh._replace(
+        params=training.shrink_and_perturb(old.params, fresh.params)
+    )
     return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)

@@ -7,8 +7,11 @@ from bayesal.posteriors.edge import usable
 from bayesal.types import Likelihood, Network, Posterior
 
 
-def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL) -> Posterior:
-    """A point estimate, trained with dropout and used without. Every draw is the same function, so BALD is 0 everywhere.
+def point(
+    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
+) -> Posterior:
+    """A point estimate, trained with dropout and used without. Every draw is the same function, so
+    BALD is 0 everywhere.
 
     Args:
       network: what to train.
@@ -21,7 +24,14 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelih
         return network.init(key, x)
 
     def fit(key, state, labeled, hparams):
-        return training.sgd(key, state, training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing), labeled, hparams, batch=batch)
+        return training.sgd(
+            key,
+            state,
+            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
+            labeled,
+            hparams,
+            batch=batch,
+        )
 
     def draw(key, state, num):
         del key, state
@@ -31,4 +41,12 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood = likelih
         del draw
         return likelihood.predict(network.apply(state, x, None, 0.0))
 
-    return Posterior(init, fit, draw, apply, network.embed, real=likelihood.real, warm=training.shrink_and_perturb)
+    return Posterior(
+        init,
+        fit,
+        draw,
+        apply,
+        network.embed,
+        real=likelihood.real,
+        warm=training.shrink_and_perturb,
+    )

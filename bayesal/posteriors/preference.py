@@ -1,4 +1,6 @@
-"""Preferences: a latent worth of items, learned from which of two won. A Gaussian process on differences, by Laplace's method."""
+"""Preferences: a latent worth of items, learned from which of two won. A Gaussian process on
+differences, by Laplace's method.
+"""
 
 from collections.abc import Callable
 
@@ -11,16 +13,25 @@ from bayesal.posteriors.gp import Process, Sites
 from bayesal.posteriors.kernels import RBF, Kernel
 from bayesal.types import Posterior
 
-NEWTON = 12  # steps; the posterior has one mode, and the last step moves it by less than float32 can tell
-SIGNS = (1, -1)  # an example is a pair of items, and its latent value the difference of their worths
+# steps; the posterior has one mode, and the last step moves it by less than float32 can tell
+NEWTON = 12
+SIGNS = (
+    1,
+    -1,
+)  # an example is a pair of items, and its latent value the difference of their worths
 
 
-def preference(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, waves: int = 1024) -> Posterior:
-    """Who wins? An example is a pair of items, `x [2, ...]`; label 1 says that the first won, label 0 the second.
+def preference(
+    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, waves: int = 1024
+) -> Posterior:
+    """Who wins? An example is a pair of items, `x [2, ...]`; label 1 says that the first won, label
+    0 the second.
 
-    P(first wins) = Phi(g(first) - g(second)), with g a Gaussian process: classification of pairs under the preference kernel
-    k(a, c) + k(b, d) - k(a, d) - k(b, c), so swapping the items swaps the two classes exactly. The posterior is Laplace's normal one at its
-    mode; a draw is one function of worth. See `gp_regression` for how the kernel is chosen, and `bayesal.preference` for the loop.
+    P(first wins) = Phi(g(first) - g(second)), with g a Gaussian process: classification of pairs
+    under the preference kernel k(a, c) + k(b, d) - k(a, d) - k(b, c), so swapping the items swaps
+    the two classes exactly. The posterior is Laplace's normal one at its mode; a draw is one
+    function of worth. See `gp_regression` for how the kernel is chosen, and `bayesal.preference`
+    for the loop.
 
     Args:
       kernel, features, waves: see `gp_regression`; `features` is of one item.
@@ -42,9 +53,11 @@ def preference(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | Non
 
 
 def probit_sites(params, labeled, valid, prior) -> Sites:
-    """Normal sites at the mode of `prod_i Phi(s_i f_i) N(f; 0, K)`, s = +-1, by Newton's method; and Laplace's evidence.
+    """Normal sites at the mode of `prod_i Phi(s_i f_i) N(f; 0, K)`, s = +-1, by Newton's method;
+    and Laplace's evidence.
 
-    Each step is regression on the targets `f + slope / precision`, with the likelihood's curvature as precision.
+    Each step is regression on the targets `f + slope / precision`, with the likelihood's curvature
+    as precision.
     """
     del params
     sign = jnp.where(labeled.y == 1, 1.0, -1.0)
@@ -52,19 +65,29 @@ def probit_sites(params, labeled, valid, prior) -> Sites:
     def sites(f):
         slope = sign * jnp.exp(-0.5 * f * f - 0.5 * jnp.log(2 * jnp.pi) - log_ndtr(sign * f))
         precision = jnp.maximum(slope * (slope + f), 1e-6)
-        return jnp.where(valid, jnp.sqrt(precision), 0.0), jnp.where(valid, f + slope / precision, 0.0)
+        return jnp.where(valid, jnp.sqrt(precision), 0.0), jnp.where(
+            valid, f + slope / precision, 0.0
+        )
 
     def solved(prior, f):
         root, target = sites(f)
         factor = jnp.linalg.cholesky(jnp.eye(root.shape[0]) + root[:, None] * prior * root[None])
-        return root * jax.scipy.linalg.cho_solve((factor, True), root * target)  # K^-1 times the new f
+        return root * jax.scipy.linalg.cho_solve(
+            (factor, True), root * target
+        )  # K^-1 times the new f
 
     held = jax.lax.stop_gradient(prior)
-    f, _ = jax.lax.scan(lambda f, _: (held @ solved(held, f), None), jnp.zeros(sign.shape), None, length=NEWTON - 1)
-    f = prior @ solved(prior, f)  # at the mode a step's slope does not depend on the steps before: theirs need not be known
+    f, _ = jax.lax.scan(
+        lambda f, _: (held @ solved(held, f), None), jnp.zeros(sign.shape), None, length=NEWTON - 1
+    )
+    f = prior @ solved(
+        prior, f
+    )  # at the mode a step's slope does not depend on the steps before: theirs need not be known
     root, target = sites(f)
     inverse = solved(prior, f)
     # what `evidence` says of the sites is replaced by what Laplace's method says of the labels
-    of_sites = jnp.sum(jnp.where(valid, jnp.log(jnp.where(valid, root, 1.0)) - 0.5 * jnp.log(2 * jnp.pi), 0.0)) - 0.5 * jnp.sum(target * inverse)
+    of_sites = jnp.sum(
+        jnp.where(valid, jnp.log(jnp.where(valid, root, 1.0)) - 0.5 * jnp.log(2 * jnp.pi), 0.0)
+    ) - 0.5 * jnp.sum(target * inverse)
     of_labels = jnp.sum(jnp.where(valid, log_ndtr(sign * f), 0.0)) - 0.5 * jnp.sum(f * inverse)
     return Sites(root[None], target[None], of_labels - of_sites)

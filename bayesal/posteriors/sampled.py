@@ -1,4 +1,6 @@
-"""What the samplers share: the energy of a set of weights, and posteriors that are S sets of weights."""
+"""What the samplers share: the energy of a set of weights, and posteriors that are S sets of
+weights.
+"""
 
 from typing import Any
 
@@ -13,31 +15,50 @@ from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 
 def prior_energy(params: PyTree, scale: Any) -> Float[Array, ""]:
-    """Minus the log-density of the prior that `variational` has too (see `prior_std`), in nats, up to a constant.
+    """Minus the log-density of the prior that `variational` has too (see `prior_std`), in nats, up
+    to a constant.
 
-    >>> prior_energy({"kernel": jnp.ones((4, 1))}, 1.0)  # each of the four has standard deviation 1/2
+    >>> # each of the four has standard deviation 1/2
+    >>> prior_energy({"kernel": jnp.ones((4, 1))}, 1.0)
     Array(8., dtype=float32)
     """
-    return sum(jax.tree.leaves(jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)))
+    return sum(
+        jax.tree.leaves(
+            jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)
+        )
+    )
 
 
-def energy_per_label(network: Network, scale: Any, likelihood: Likelihood = likelihoods.CATEGORICAL, temperature: float = 1.0) -> LossFn:
-    """Minus the log-density of the posterior, times `temperature / count`, estimated on a minibatch; the likelihood to the power 1/temperature."""
+def energy_per_label(
+    network: Network,
+    scale: Any,
+    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    temperature: float = 1.0,
+) -> LossFn:
+    """Minus the log-density of the posterior, times `temperature / count`, estimated on a
+    minibatch; the likelihood to the power 1/temperature.
+    """
 
     def loss(params, key, x, y, count):
         del key
-        return nll(network, params, x, y, likelihood) + temperature * prior_energy(params, scale) / count
+        return (
+            nll(network, params, x, y, likelihood)
+            + temperature * prior_energy(params, scale) / count
+        )
 
     return loss
 
 
 def copies(params: PyTree, num: int) -> PyTree:
-    """The same weights `num` times, every leaf `[num, ...]`: what a set of samples is before the first fit."""
+    """The same weights `num` times, every leaf `[num, ...]`: what a set of samples is before the
+    first fit.
+    """
     return jax.tree.map(lambda a: jnp.repeat(a[None], num, axis=0), params)
 
 
 def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
-    """`num` different samples of S (leading axis of every leaf), evenly spaced; the key shifts them. All S are all S in order.
+    """`num` different samples of S (leading axis of every leaf), evenly spaced; the key shifts
+    them. All S are all S in order.
 
     Args:
       more: what to change for more samples, for the error.
@@ -50,14 +71,21 @@ def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
     held = jax.tree.leaves(samples)[0].shape[0]
     if num > held:
         raise checks.WrongSize(
-            "num_draws", f"`draw` was asked for {num} draws of {held} samples. A posterior of samples has no more functions than those: pass "
-            f"num_draws={held} or fewer, or {more}.")
+            "num_draws",
+            f"`draw` was asked for {num} draws of {held} samples. A posterior of samples has "
+            "no more functions than those: pass "
+            f"num_draws={held} or fewer, or {more}.",
+        )
     rows = (jnp.arange(num) * held + jax.random.randint(key, (), 0, held)) // num
     return jax.tree.map(lambda a: a[rows], samples)
 
 
-def of_samples(network: Network, init: Any, fit: Any, more: str, likelihood: Likelihood, warm: Any) -> Posterior:
-    """The posterior whose draws are whole networks out of `state.params`; features are those of the last sample."""
+def of_samples(
+    network: Network, init: Any, fit: Any, more: str, likelihood: Likelihood, warm: Any
+) -> Posterior:
+    """The posterior whose draws are whole networks out of `state.params`; features are those of the
+    last sample.
+    """
 
     def draw(key, state, num):
         return pick(key, state.params, num, more)
@@ -69,4 +97,6 @@ def of_samples(network: Network, init: Any, fit: Any, more: str, likelihood: Lik
     def embed(state, x):
         return network.embed(jax.tree.map(lambda a: a[-1], state.params), x)
 
-    return Posterior(init, fit, draw, apply, embed if network.embed else None, real=likelihood.real, warm=warm)
+    return Posterior(
+        init, fit, draw, apply, embed if network.embed else None, real=likelihood.real, warm=warm
+    )

@@ -1,4 +1,6 @@
-"""Cyclical stochastic-gradient MCMC: noisy training in cycles, each of which leaves a few samples."""
+"""Cyclical stochastic-gradient MCMC: noisy training in cycles, each of which leaves a
+few samples.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,13 +22,18 @@ class Snapshots(NamedTuple):
     params: PyTree
 
 
-def sghmc(rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], count: Any) -> training.Rule:
-    """Stochastic-gradient Hamiltonian Monte Carlo on the energy per label of `count` labels; with friction 1 it is Langevin's (SGLD).
+def sghmc(
+    rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], count: Any
+) -> training.Rule:
+    """Stochastic-gradient Hamiltonian Monte Carlo on the energy per label of `count` labels; with
+    friction 1 it is Langevin's (SGLD).
 
-    v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / count) * noise;  w <- w + v.
+    v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / count) * noise;
+    w <- w + v.
 
-    On an energy per label of `a w^2 / 2` Langevin's steps have variance `temperature / (count a) / (1 - rate a / 2)`: the right one
-    as the rate goes to 0, too wide by the last factor before. Noise of the minibatches adds to that.
+    On an energy per label of `a w^2 / 2` Langevin's steps have variance `temperature / (count a) /
+    (1 - rate a / 2)`: the right one as the rate goes to 0, too wide by the last factor before.
+    Noise of the minibatches adds to that.
 
     References:
       Chen et al. 2014, https://arxiv.org/abs/1402.4102; Welling & Teh 2011 (SGLD).
@@ -36,7 +43,9 @@ def sghmc(rate: Callable[[Array], Any], friction: float, temperature: Callable[[
         flat, unravel = ravel_pytree(grads)
         scale = jnp.sqrt(2 * friction * rate(i) * temperature(i) / count)
         noise = unravel(scale * jax.random.normal(key, flat.shape, flat.dtype))
-        memory = jax.tree.map(lambda v, g, e: (1 - friction) * v - rate(i) * g + e, memory, grads, noise)
+        memory = jax.tree.map(
+            lambda v, g, e: (1 - friction) * v - rate(i) * g + e, memory, grads, noise
+        )
         return jax.tree.map(jnp.add, params, memory), memory
 
     return training.Rule(lambda params: jax.tree.map(jnp.zeros_like, params), move)
@@ -50,10 +59,15 @@ class Collected(NamedTuple):
 
     def put(self, slot: Array, params: PyTree) -> "Collected":
         """These weights in a slot, in place of any that were there."""
-        return Collected(jax.tree.map(lambda a, p: a.at[slot].set(p), self.params, params), self.taken.at[slot].set(True))
+        return Collected(
+            jax.tree.map(lambda a, p: a.at[slot].set(p), self.params, params),
+            self.taken.at[slot].set(True),
+        )
 
     def filled(self) -> PyTree:
-        """Slots that a short run left out get what stands before them (or, at the front, after them); with no step all stay."""
+        """Slots that a short run left out get what stands before them (or, at the front, after
+        them); with no step all stay.
+        """
         slots = jnp.arange(self.taken.shape[0])
         source = jax.lax.cummax(jnp.where(self.taken, slots, jnp.argmax(self.taken)))
         source = jnp.where(self.taken.any(), source, slots)
@@ -61,7 +75,9 @@ class Collected(NamedTuple):
 
 
 class Cycles(NamedTuple):
-    """Where a step stands: `cycles` equal cycles over all steps, the first share `explore` of each without noise, `samples` taken in the rest."""
+    """Where a step stands: `cycles` equal cycles over all steps, the first share `explore` of each
+    without noise, `samples` taken in the rest.
+    """
 
     cycles: int
     samples: int
@@ -73,46 +89,72 @@ class Cycles(NamedTuple):
         return i * self.cycles % self.steps / self.steps
 
     def slot(self, i: Array) -> Array:
-        """The sample that step `i` may become: the last step of each part of the sampling stage does."""
+        """The sample that step `i` may become: the last step of each part of the sampling stage
+        does.
+        """
         cycle = i * self.cycles // self.steps
         end = ((i + 1) * self.cycles - cycle * self.steps) / self.steps
-        part = jnp.ceil((end - self.explore) / (1.0 - self.explore) * self.samples).astype(jnp.int32) - 1
+        part = (
+            jnp.ceil((end - self.explore) / (1.0 - self.explore) * self.samples).astype(jnp.int32)
+            - 1
+        )
         return cycle * self.samples + jnp.clip(part, 0, self.samples - 1)
 
 
 def sgmcmc(
-    network: Network, *, cycles: int = 5, samples: int = 10, explore: float = 0.5, friction: float = 0.1, temperature: float = 1.0,
-    speed: float = 10.0, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL,
+    network: Network,
+    *,
+    cycles: int = 5,
+    samples: int = 10,
+    explore: float = 0.5,
+    friction: float = 0.1,
+    temperature: float = 1.0,
+    speed: float = 10.0,
+    batch: int = 32,
+    likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Posterior:
-    """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of S = cycles * samples snapshots.
+    """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of
+    S = cycles * samples snapshots.
 
-    A cycle's large first steps look for another mode, without noise; its small last steps sample around it. The target is
-    `likelihood^(1 / temperature) * prior`: 1.0 is the Bayes posterior, 0.01 as if every label had been seen 100 times (what `kl_weight` is to
-    `variational`, whose prior this has), 0 a snapshot ensemble. The sample is biased by the step (see `sghmc`) and by the minibatches'
-    noise, and by cycles too short to forget. `weight_decay` is not used (the prior, `HParams.prior_scale`, does its work), nor is dropout.
+    A cycle's large first steps look for another mode, without noise; its small last steps sample
+    around it. The target is `likelihood^(1 / temperature) * prior`: 1.0 is the Bayes posterior,
+    0.01 as if every label had been seen 100 times (what `kl_weight` is to `variational`, whose
+    prior this has), 0 a snapshot ensemble. The sample is biased by the step (see `sghmc`) and by
+    the minibatches' noise, and by cycles too short to forget. `weight_decay` is not used (the
+    prior, `HParams.prior_scale`, does its work), nor is dropout.
 
     Args:
       network: what to train.
       cycles: how many; all steps are divided among them.
-      samples: snapshots of each cycle's sampling stage, evenly spaced. A run of fewer steps than there are snapshots repeats some.
+      samples: snapshots of each cycle's sampling stage, evenly spaced. A run of fewer steps than
+        there are snapshots repeats some.
       explore: the share of each cycle without noise, in [0, 1).
       friction: in (0, 1]; 1 is SGLD, less keeps a momentum.
       temperature: of the likelihood; at least 0.
-      speed: the rate at the beginning of each cycle, in units of `HParams.learning_rate`, which is made for Adam.
+      speed: the rate at the beginning of each cycle, in units of `HParams.learning_rate`, which is
+        made for Adam.
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
-      WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots. WrongShape (`init`): outputs that are no vector.
+      WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots. WrongShape
+        (`init`): outputs that are no vector.
     References:
-      Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020, https://arxiv.org/abs/2002.02405.
+      Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020,
+      https://arxiv.org/abs/2002.02405.
     """
     cycles, samples = checks.at_least(1, cycles, "cycles"), checks.at_least(1, samples, "samples")
     for name, value, good in (
-        ("explore", explore, 0 <= explore < 1), ("friction", friction, 0 < friction <= 1),
-        ("temperature", temperature, 0 <= temperature < float("inf")), ("speed", speed, 0 < speed < float("inf")),
+        ("explore", explore, 0 <= explore < 1),
+        ("friction", friction, 0 < friction <= 1),
+        ("temperature", temperature, 0 <= temperature < float("inf")),
+        ("speed", speed, 0 < speed < float("inf")),
     ):
         if not good:
-            raise checks.WrongSize(name, f"`{name}` = {value} is out of range: 0 <= explore < 1, 0 < friction <= 1, temperature >= 0, speed > 0.")
+            raise checks.WrongSize(
+                name,
+                f"`{name}` = {value} is out of range: 0 <= explore < 1, 0 < friction <= 1, "
+                "temperature >= 0, speed > 0.",
+            )
 
     def init(key, x):
         usable(network, x, likelihood)
@@ -120,13 +162,37 @@ def sgmcmc(
 
     def fit(key, state, labeled, hparams):
         count = jnp.maximum(labeled.count, 1)
-        where = Cycles(cycles, samples, explore, jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1))
-        rate = lambda i: speed * hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * where.position(i)))
-        rule = sghmc(rate, friction, lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0), count)
+        where = Cycles(
+            cycles, samples, explore, jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1)
+        )
+        rate = lambda i: (
+            speed * hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * where.position(i)))
+        )
+        rule = sghmc(
+            rate,
+            friction,
+            lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0),
+            count,
+        )
         start = jax.tree.map(lambda a: a[-1], state.params)
         _, seen, info = training.walk(
-            key, start, energy_per_label(network, hparams.prior_scale, likelihood, temperature), labeled, hparams.steps, rule, batch=batch,
-            observe=lambda seen, i, params: seen.put(where.slot(i), params), seen=Collected(state.params, jnp.zeros(cycles * samples, bool)))
+            key,
+            start,
+            energy_per_label(network, hparams.prior_scale, likelihood, temperature),
+            labeled,
+            hparams.steps,
+            rule,
+            batch=batch,
+            observe=lambda seen, i, params: seen.put(where.slot(i), params),
+            seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),
+        )
         return Snapshots(seen.filled()), info
 
-    return of_samples(network, init, fit, "build `sgmcmc` with more `cycles` or `samples`", likelihood, training.shrink_and_perturb)
+    return of_samples(
+        network,
+        init,
+        fit,
+        "build `sgmcmc` with more `cycles` or `samples`",
+        likelihood,
+        training.shrink_and_perturb,
+    )

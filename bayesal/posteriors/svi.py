@@ -40,29 +40,41 @@ def as_network(model: Callable[[Array], Array]) -> Network:
 
 
 def svi(
-    model: Callable[[Array], Array], guide: Callable[[Callable], Callable], *, batch: int = 32, particles: int = 1, kl_weight: float = 1.0,
+    model: Callable[[Array], Array],
+    guide: Callable[[Callable], Callable],
+    *,
+    batch: int = 32,
+    particles: int = 1,
+    kl_weight: float = 1.0,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
-) -> Posterior:  # fmt: skip
-    """Variational inference with a numpyro guide. A draw is one value of everything that the model samples.
+) -> Posterior:
+    """Variational inference with a numpyro guide. A draw is one value of everything that the model
+    samples.
 
-    The model says what is random, and gives outputs; labels and likelihood are ours. Steps are those of all our posteriors: Adam, and
-    minibatches of the rows that are labeled. `prior_scale`, `dropout` and `weight_decay` of the hyperparameters are not used.
+    The model says what is random, and gives outputs; labels and likelihood are ours. Steps are
+    those of all our posteriors: Adam, and minibatches of the rows that are labeled. `prior_scale`,
+    `dropout` and `weight_decay` of the hyperparameters are not used.
 
     Args:
-      model: `(x [n, ...]) -> outputs [n, C]`, a numpyro program with no observed site: for example a module lifted by
-        `numpyro.contrib.module.random_nnx_module` or `random_flax_module`, called on x. What it samples may not depend on n.
-      guide: `(model) -> guide`: a class of `numpyro.infer.autoguide`, a `functools.partial` of one, or a function that gives your own guide.
-        Autoguides begin where `init_loc_fn` says: uniformly between -2 and 2, which is far out for the weights of a net;
-        `functools.partial(AutoNormal, init_loc_fn=init_to_sample, init_scale=0.05)` begins in the prior.
+      model: `(x [n, ...]) -> outputs [n, C]`, a numpyro program with no observed site: for example
+        a module lifted by `numpyro.contrib.module.random_nnx_module` or `random_flax_module`,
+        called on x. What it samples may not depend on n.
+      guide: `(model) -> guide`: a class of `numpyro.infer.autoguide`, a `functools.partial` of one,
+        or a function that gives your own guide. Autoguides begin where `init_loc_fn` says:
+        uniformly between -2 and 2, which is far out for the weights of a net;
+        `functools.partial(AutoNormal, init_loc_fn=init_to_sample, init_scale=0.05)` begins in the
+        prior.
       batch: rows of one minibatch.
       particles: samples of the guide per step.
-      kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less is a cold posterior (see `variational`).
+      kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less
+        is a cold posterior (see `variational`).
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongType: a guide that looks at all data at once (`AutoLaplaceApproximation`, `AutoDAIS`).
     Raises (`init`):
-      WrongShape: the model keeps state beside its parameters (BatchNorm, dropout layers with keys of their own), or samples something
-        for every row: then a draw would not be one function of x.
+      WrongShape: the model keeps state beside its parameters (BatchNorm, dropout layers with keys
+        of their own), or samples something for every row: then a draw would not be one function of
+        x.
     References:
       Kucukelbir et al. 2017, https://arxiv.org/abs/1603.00788
 
@@ -70,20 +82,32 @@ def svi(
     >>> from numpyro.infer.autoguide import AutoMultivariateNormal
     >>> model = lambda x: x @ numpyro.sample("w", dist.Normal(0.0, 1.0).expand([4, 3]).to_event(2))
     >>> posterior = svi(model, AutoMultivariateNormal)
-    >>> jax.eval_shape(lambda key: posterior.draw(key, posterior.init(key, jnp.ones(4)), 10), jax.random.key(0))["w"].shape
+    >>> jax.eval_shape(
+    ...     lambda key: posterior.draw(key, posterior.init(key, jnp.ones(4)), 10), jax.random.key(0)
+    ... )["w"].shape
     (10, 4, 3)
     """
-    network = as_network(checks.function(model, "model", "a function of x that samples and gives outputs"))
+    network = as_network(
+        checks.function(model, "model", "a function of x that samples and gives outputs")
+    )
     joint = _joint(model, likelihood, kl_weight)
     blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
-    _of_minibatches(checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(joint))
+    _of_minibatches(
+        checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(
+            joint
+        )
+    )
 
     def prepared(key, x):
-        """An engine whose guide knows the shapes, and its beginning. A new guide every time: a guide keeps what it was traced with."""
+        """An engine whose guide knows the shapes, and its beginning. A new guide every time: a
+        guide keeps what it was traced with.
+        """
         from numpyro.infer import SVI, Trace_ELBO
         from numpyro.optim import SGD
 
-        engine = SVI(joint, guide(joint), SGD(0.0), Trace_ELBO(particles))  # the steps are those of `training.sgd`
+        engine = SVI(
+            joint, guide(joint), SGD(0.0), Trace_ELBO(particles)
+        )  # the steps are those of `training.sgd`
         return engine, engine.init(key, x[None], *blank)
 
     def init(key, x):
@@ -92,8 +116,12 @@ def svi(
         engine, state = prepared(key, x)
         if state.mutable_state is not None:
             raise checks.WrongShape(
-                "model", "the model keeps state beside its parameters (running statistics of BatchNorm, or a Dropout layer's own keys), which changes "
-                "while predicting: a draw would not be one function of x. Use GroupNorm or LayerNorm, and no dropout.")
+                "model",
+                "the model keeps state beside its parameters (running statistics of "
+                "BatchNorm, or a Dropout layer's own keys), which changes "
+                "while predicting: a draw would not be one function of x. Use GroupNorm or "
+                "LayerNorm, and no dropout.",
+            )
         params = engine.optim.get_params(state.optim_state)
         return _guided(engine, network, params, x)
 
@@ -101,17 +129,28 @@ def svi(
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
 
         def loss(params, key, x, y, count):
-            bound = engine.loss.loss(key, engine.constrain_fn(params), joint, engine.guide, x, y, count)
+            bound = engine.loss.loss(
+                key, engine.constrain_fn(params), joint, engine.guide, x, y, count
+            )
             return bound * kl_weight / count
 
-        params, info = training.sgd(key, state.params, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch)
+        params, info = training.sgd(
+            key, state.params, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+        )
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
 
         def one(key):
-            return _sites(engine.guide, key, state.example[None], ("sample",), *blank, values=engine.constrain_fn(state.params))
+            return _sites(
+                engine.guide,
+                key,
+                state.example[None],
+                ("sample",),
+                *blank,
+                values=engine.constrain_fn(state.params),
+            )
 
         return jax.lax.map(one, jax.random.split(key, num))
 
@@ -126,7 +165,9 @@ def _joint(model, likelihood, kl_weight):
     import numpyro
 
     def joint(x, y, count):
-        losses = jax.vmap(lambda outputs, label: likelihoods.loss(likelihood, outputs, label))(model(x), y)
+        losses = jax.vmap(lambda outputs, label: likelihoods.loss(likelihood, outputs, label))(
+            model(x), y
+        )
         numpyro.factor("labels", -losses.mean() * count / kl_weight)
 
     return joint
@@ -135,24 +176,47 @@ def _joint(model, likelihood, kl_weight):
 def _guided(engine, network, params, x):
     names = jax.eval_shape(network.init, jax.random.key(0), x)
     values = engine.constrain_fn(params)
-    return Guided(params, {name: values[name] for name in names if name in values}, jnp.zeros_like(x))
+    return Guided(
+        params, {name: values[name] for name in names if name in values}, jnp.zeros_like(x)
+    )
 
 
 def _sites(program, key, x, kinds, *rest: Any, values: PyTree = None) -> dict:
-    """Values of a program's sites: what it samples (but neither observed nor a guide's own auxiliary), and its parameters."""
+    """Values of a program's sites: what it samples (but neither observed nor a guide's own
+    auxiliary), and its parameters.
+    """
     from numpyro import handlers
 
-    seen = handlers.trace(handlers.seed(handlers.substitute(program, data=values or {}), key)).get_trace(x, *rest)
-    hidden = lambda site: site["type"] == "sample" and (site["is_observed"] or site["infer"].get("is_auxiliary", False))
-    return {name: site["value"] for name, site in seen.items() if site["type"] in kinds and not hidden(site)}
+    seen = handlers.trace(
+        handlers.seed(handlers.substitute(program, data=values or {}), key)
+    ).get_trace(x, *rest)
+    hidden = lambda site: (
+        site["type"] == "sample"
+        and (site["is_observed"] or site["infer"].get("is_auxiliary", False))
+    )
+    return {
+        name: site["value"]
+        for name, site in seen.items()
+        if site["type"] in kinds and not hidden(site)
+    }
 
 
 def _global(model, x) -> None:
-    shapes = [jax.eval_shape(lambda key, x: _sites(model, key, x, ("sample",)), jax.random.key(0), jax.ShapeDtypeStruct((n, *x.shape), x.dtype)) for n in (1, 2)]
+    shapes = [
+        jax.eval_shape(
+            lambda key, x: _sites(model, key, x, ("sample",)),
+            jax.random.key(0),
+            jax.ShapeDtypeStruct((n, *x.shape), x.dtype),
+        )
+        for n in (1, 2)
+    ]
     moved = sorted(name for name in shapes[0] if shapes[0][name].shape != shapes[1][name].shape)
     if moved:
         raise checks.WrongShape(
-            "model", f"the model samples {', '.join(moved)} anew for every row of x: a draw would not be one function of x. Sample only what all rows share.")
+            "model",
+            f"the model samples {', '.join(moved)} anew for every row of x: a draw would not "
+            "be one function of x. Sample only what all rows share.",
+        )
 
 
 def _of_minibatches(guide: Callable) -> None:
@@ -160,5 +224,8 @@ def _of_minibatches(guide: Callable) -> None:
 
     if isinstance(guide, autoguide.AutoLaplaceApproximation | autoguide.AutoDAIS):
         raise checks.WrongType(
-            "guide", f"{type(guide).__name__} looks at all data at once, and here it would see blank data. Take a guide with parameters of its own, such "
-            "as AutoNormal or AutoLowRankMultivariateNormal.")
+            "guide",
+            f"{type(guide).__name__} looks at all data at once, and here it would see blank "
+            "data. Take a guide with parameters of its own, such "
+            "as AutoNormal or AutoLowRankMultivariateNormal.",
+        )

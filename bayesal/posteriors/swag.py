@@ -13,11 +13,13 @@ from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 
 class Swag(NamedTuple):
-    """A normal over weights, of covariance `(diag(variance) + sum_r deviations_r deviations_r') / 2`.
+    """A normal over weights, of covariance `(diag(variance) + sum_r deviations_r deviations_r') /
+    2`.
 
     mean: mean of the snapshots.
     variance: of each weight over the snapshots.
-    deviations: every leaf `[R, ...]`: the last snapshots less their running mean, over `sqrt(R - 1)`.
+    deviations: every leaf `[R, ...]`: the last snapshots less their running mean, over `sqrt(R -
+      1)`.
     """
 
     mean: PyTree
@@ -26,7 +28,9 @@ class Swag(NamedTuple):
 
 
 class Path(NamedTuple):
-    """What is kept while training: `moments` holds sums of squared deviations in place of variances, and deviations as they are."""
+    """What is kept while training: `moments` holds sums of squared deviations in place of
+    variances, and deviations as they are.
+    """
 
     moments: Swag
     seen: Int[Array, ""]
@@ -35,28 +39,48 @@ class Path(NamedTuple):
 def begin(params: PyTree, rank: int) -> Path:
     """No snapshot yet: the mean is where the path begins, and there is no width."""
     zeros = jax.tree.map(jnp.zeros_like, params)
-    return Path(Swag(params, zeros, jax.tree.map(lambda a: jnp.zeros((rank, *a.shape), a.dtype), params)), jnp.int32(0))
+    return Path(
+        Swag(params, zeros, jax.tree.map(lambda a: jnp.zeros((rank, *a.shape), a.dtype), params)),
+        jnp.int32(0),
+    )
 
 
 def add(path: Path, params: PyTree, now: Array) -> Path:
-    """One more snapshot, where `now`: Welford's running mean and squares, and the oldest deviation makes room for the newest."""
+    """One more snapshot, where `now`: Welford's running mean and squares, and the oldest deviation
+    makes room for the newest.
+    """
     mean, squares, deviations = path.moments
     rank = jax.tree.leaves(deviations)[0].shape[0]
     seen = path.seen + now
-    moved = jax.tree.map(lambda m, p: m + jnp.where(now, (p - m) / jnp.maximum(seen, 1), 0.0), mean, params)
-    squares = jax.tree.map(lambda s, p, old, new: s + jnp.where(now, (p - old) * (p - new), 0.0), squares, params, mean, moved)
+    moved = jax.tree.map(
+        lambda m, p: m + jnp.where(now, (p - m) / jnp.maximum(seen, 1), 0.0), mean, params
+    )
+    squares = jax.tree.map(
+        lambda s, p, old, new: s + jnp.where(now, (p - old) * (p - new), 0.0),
+        squares,
+        params,
+        mean,
+        moved,
+    )
     slot = (seen - 1) % rank
-    deviations = jax.tree.map(lambda d, p, m: d.at[slot].set(jnp.where(now, p - m, d[slot])), deviations, params, moved)
+    deviations = jax.tree.map(
+        lambda d, p, m: d.at[slot].set(jnp.where(now, p - m, d[slot])), deviations, params, moved
+    )
     return Path(Swag(moved, squares, deviations), seen)
 
 
 def finish(path: Path) -> Swag:
-    """Sums over numbers of snapshots: variances, and deviations whose squares add up to a covariance."""
+    """Sums over numbers of snapshots: variances, and deviations whose squares add up to a
+    covariance.
+    """
     mean, squares, deviations = path.moments
     rank = jax.tree.leaves(deviations)[0].shape[0]
     columns = jnp.sqrt(jnp.maximum(jnp.minimum(path.seen, rank) - 1, 1.0))
     return Swag(
-        mean, jax.tree.map(lambda s: s / jnp.maximum(path.seen, 1), squares), jax.tree.map(lambda d: d / columns, deviations))
+        mean,
+        jax.tree.map(lambda s: s / jnp.maximum(path.seen, 1), squares),
+        jax.tree.map(lambda d: d / columns, deviations),
+    )
 
 
 def sample(key: Key, state: Swag) -> PyTree:
@@ -66,34 +90,56 @@ def sample(key: Key, state: Swag) -> PyTree:
     noise = unravel(jax.random.normal(own, flat.shape, flat.dtype))
     along = jax.random.normal(shared, (jax.tree.leaves(state.deviations)[0].shape[0],), flat.dtype)
     return jax.tree.map(
-        lambda m, v, d, e: m + 0.5**0.5 * (jnp.sqrt(jnp.maximum(v, 0.0)) * e + jnp.tensordot(along, d, 1)), state.mean, state.variance, state.deviations, noise)
+        lambda m, v, d, e: (
+            m + 0.5**0.5 * (jnp.sqrt(jnp.maximum(v, 0.0)) * e + jnp.tensordot(along, d, 1))
+        ),
+        state.mean,
+        state.variance,
+        state.deviations,
+        noise,
+    )
 
 
 def swag(
-    network: Network, *, snapshots: int = 40, rank: int = 20, start: float = 0.75, rate: float = 0.5, batch: int = 32,
+    network: Network,
+    *,
+    snapshots: int = 40,
+    rank: int = 20,
+    start: float = 0.75,
+    rate: float = 0.5,
+    batch: int = 32,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Posterior:
-    """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a constant rate and is summed up by a normal.
+    """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a
+    constant rate and is summed up by a normal.
 
-    A draw is one set of weights from that normal. How wide it is comes from the noise of the minibatches and the rate: it is a
-    picture of the path, not an approximation whose error goes to zero. Training is that of `point` (Adam, dropout) but for the rate.
+    A draw is one set of weights from that normal. How wide it is comes from the noise of the
+    minibatches and the rate: it is a picture of the path, not an approximation whose error goes to
+    zero. Training is that of `point` (Adam, dropout) but for the rate.
 
     Args:
       network: what to train.
-      snapshots: how many sets of weights the last part gives, evenly spaced; with fewer steps there, one for each.
-      rank: of the low-rank half of the covariance: the last snapshots' deviations; from 2 to `snapshots`.
+      snapshots: how many sets of weights the last part gives, evenly spaced; with fewer steps
+        there, one for each.
+      rank: of the low-rank half of the covariance: the last snapshots' deviations; from 2 to
+        `snapshots`.
       start: the share of the steps before the first snapshot, in [0, 1).
-      rate: of the last part, in units of `HParams.learning_rate`; before, the rate falls to it along a cosine.
+      rate: of the last part, in units of `HParams.learning_rate`; before, the rate falls to it
+        along a cosine.
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongSize: numbers outside these ranges. WrongShape (`init`): outputs that are no vector.
     References:
-      Maddox et al. 2019, https://arxiv.org/abs/1902.02476 (with SGD; here the steps are Adam's, as everywhere in this package).
+      Maddox et al. 2019, https://arxiv.org/abs/1902.02476 (with SGD; here the steps are Adam's, as
+      everywhere in this package).
     """
     snapshots, rank = checks.at_least(2, snapshots, "snapshots"), checks.at_least(2, rank, "rank")
     if rank > snapshots:
-        raise checks.WrongSize("rank", f"`rank` = {rank}, but there are only `snapshots` = {snapshots} deviations to span it.")
+        raise checks.WrongSize(
+            "rank",
+            f"`rank` = {rank}, but there are only `snapshots` = {snapshots} deviations to span it.",
+        )
     if not 0 <= start < 1:
         raise checks.WrongSize("start", f"`start` = {start} must lie in [0, 1).")
     if not 0 < rate < float("inf"):
@@ -106,20 +152,39 @@ def swag(
     def fit(key, state, labeled, hparams):
         steps = jnp.asarray(hparams.steps, jnp.int32)
         first = jnp.floor(start * steps).astype(jnp.int32)
-        number = lambda i: (i - first) * snapshots // jnp.maximum(steps - first, 1)  # of snapshots that step i has behind it
+        number = lambda i: (
+            (i - first) * snapshots // jnp.maximum(steps - first, 1)
+        )  # of snapshots that step i has behind it
 
         def observe(path, i, params):
             return add(path, params, (i >= first) & (number(i + 1) > number(i)))
 
         before = training.cosine(hparams._replace(steps=first, final_rate=rate))
-        rule = training.adam(lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay)
+        rule = training.adam(
+            lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay
+        )
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         _, path, info = training.walk(
-            key, state.mean, loss, labeled, steps, rule, batch=batch, observe=observe, seen=begin(state.mean, rank))
+            key,
+            state.mean,
+            loss,
+            labeled,
+            steps,
+            rule,
+            batch=batch,
+            observe=observe,
+            seen=begin(state.mean, rank),
+        )
         found = finish(path)
-        finite = jax.tree.reduce(lambda ok, a: ok & jnp.isfinite(a).all(), found, True)  # squares overflow before weights do
-        found = jax.tree.map(lambda new, old: jnp.where(finite, new, old), found, begin(state.mean, rank).moments)
-        return found, info._replace(failed_at=jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at))
+        finite = jax.tree.reduce(
+            lambda ok, a: ok & jnp.isfinite(a).all(), found, True
+        )  # squares overflow before weights do
+        found = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), found, begin(state.mean, rank).moments
+        )
+        return found, info._replace(
+            failed_at=jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at)
+        )
 
     def draw(key, state, num):
         return jax.vmap(lambda k: sample(k, state))(jax.random.split(key, num))
@@ -129,5 +194,7 @@ def swag(
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
-    warm = lambda old, fresh: fresh._replace(mean=training.shrink_and_perturb(old.mean, fresh.mean))  # widths begin anew
+    warm = lambda old, fresh: fresh._replace(
+        mean=training.shrink_and_perturb(old.mean, fresh.mean)
+    )  # widths begin anew
     return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)

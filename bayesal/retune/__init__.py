@@ -1,7 +1,9 @@
-"""The next round's hyperparameters, found on labels that no candidate was fitted on, every round, in one program that is compiled once.
+"""The next round's hyperparameters, found on labels that no candidate was fitted on, every round,
+in one program that is compiled once.
 
-A `Retuner` searches a `space` of distributions over `HParams`; a `Proposer` says what to try, from the `History` of all rounds; candidates
-race over folds, and the incumbent stays unless it is beaten by more than the standard error.
+A `Retuner` searches a `space` of distributions over `HParams`; a `Proposer` says what to try, from
+the `History` of all rounds; candidates race over folds, and the incumbent stays unless it is beaten
+by more than the standard error.
 """
 
 from bayesal.retune.history import History, table
@@ -11,6 +13,21 @@ from bayesal.retune.retuners import Retuner, Tuning, keep, population
 from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
 
 __all__ = [
-    "Distribution", "History", "Proposer", "Retuner", "Task", "Tuning", "choice", "keep", "log_uniform", "nearby", "population", "race", "rungs", "space",
-    "surrogate", "table", "uniform",
+    "Distribution",
+    "History",
+    "Proposer",
+    "Retuner",
+    "Task",
+    "Tuning",
+    "choice",
+    "keep",
+    "log_uniform",
+    "nearby",
+    "population",
+    "race",
+    "rungs",
+    "space",
+    "surrogate",
+    "table",
+    "uniform",
 ]

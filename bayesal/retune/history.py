@@ -1,4 +1,6 @@
-"""What a retuner has tried so far: a part of the learner's state, so that later rounds know and people can look."""
+"""What a retuner has tried so far: a part of the learner's state, so that later rounds know and
+people can look.
+"""
 
 from typing import Any, NamedTuple
 
@@ -14,12 +16,14 @@ class History(NamedTuple):
     """Every candidate of every round, in a ring of H places; the oldest give way when it is full.
 
     candidates:  leaves `[H]`.
-    losses:      mean out-of-fold NLL (nats) over the folds the candidate was fitted for; inf if a fit diverged.
+    losses:      mean out-of-fold NLL (nats) over the folds the candidate was fitted for; inf if a
+      fit diverged.
     differences: the same less that of the round's incumbent on the same rows.
     errors:      the standard error of the difference.
     folds:       for how many folds it was fitted.
     round:       the round that tried it.
-    go:          which run of the retuner tried it, by a number of its own: a round may have several, each with its own incumbent.
+    go:          which run of the retuner tried it, by a number of its own: a round may have
+      several, each with its own incumbent.
     chosen:      whether that round kept it.
     count:       how many were ever written.
     """
@@ -44,7 +48,9 @@ def empty(places: int, hparams: HParams) -> History:
     """A history of nothing, with room for so many candidates."""
     blank = jax.tree.map(lambda value: jnp.zeros(places, jnp.result_type(value)), hparams)
     numbers, whole = jnp.zeros(places, jnp.float32), jnp.zeros(places, jnp.int32)
-    return History(blank, numbers, numbers, numbers, whole, whole, whole, jnp.zeros(places, bool), jnp.int32(0))
+    return History(
+        blank, numbers, numbers, numbers, whole, whole, whole, jnp.zeros(places, bool), jnp.int32(0)
+    )
 
 
 def remember(history: History, tried: History) -> History:
@@ -52,16 +58,25 @@ def remember(history: History, tried: History) -> History:
     places, more = history.losses.shape[0], tried.losses.shape[0]
     at = (history.count + jnp.arange(more)) % places
     put = lambda old, new: old.at[at].set(new)
-    return jax.tree.map(put, history._replace(count=None), tried._replace(count=None))._replace(count=history.count + more)
+    return jax.tree.map(put, history._replace(count=None), tried._replace(count=None))._replace(
+        count=history.count + more
+    )
 
 
 def table(history: History) -> dict[str, np.ndarray]:
-    """The history as columns, oldest first: `round`, the fields of `HParams`, `loss`, `difference`, `error`, `folds`, `chosen`. For plots and data frames.
+    """The history as columns, oldest first: `round`, the fields of `HParams`, `loss`, `difference`,
+    `error`, `folds`, `chosen`. For plots and data frames.
 
     >>> # pandas.DataFrame(retune.table(state.search)); experiments/pictures.py draws it
     """
     places, count = len(history.losses), int(history.count)
     order = np.arange(max(0, count - places), count) % places
     columns: dict[str, Any] = {"round": history.round, **history.candidates._asdict()}
-    columns |= {"loss": history.losses, "difference": history.differences, "error": history.errors, "folds": history.folds, "chosen": history.chosen}
+    columns |= {
+        "loss": history.losses,
+        "difference": history.differences,
+        "error": history.errors,
+        "folds": history.folds,
+        "chosen": history.chosen,
+    }
     return {name: np.asarray(values)[order] for name, values in columns.items()}

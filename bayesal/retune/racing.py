@@ -1,7 +1,9 @@
-"""Candidates race over folds: all are fitted on the first, the better half of them on the second, and so on; the incumbent always.
+"""Candidates race over folds: all are fitted on the first, the better half of them on the second,
+and so on; the incumbent always.
 
-Folds are the resource that is shared out, not steps: a fold more is a fairer look at the very fit that will be used, while a shorter fit
-is another candidate wherever steps and their schedule are searched themselves.
+Folds are the resource that is shared out, not steps: a fold more is a fairer look at the very fit
+that will be used, while a shorter fit is another candidate wherever steps and their schedule are
+searched themselves.
 """
 
 import math
@@ -19,11 +21,14 @@ from bayesal.types import HParams, PyTree
 class Task(NamedTuple):
     """What candidates are judged on.
 
-    fit:   `(hparams, fold) -> (losses [M, T], (state, info))`: a fit on all folds but this one, and the out-of-fold NLL (nats) of this fold's rows
-           (elsewhere 0) at every temperature; as fold F a fit on all labels.
+    fit:   `(hparams, fold) -> (losses [M, T], (state, info))`: a fit on all folds but this one, and
+           the out-of-fold NLL (nats) of this fold's rows (elsewhere 0) at every temperature; as
+           fold F a fit on all labels.
     rows:  which labeled rows belong to each fold; padding to none.
-    group: a number in [0, M) for each row; rows of one number are copies, and tell no more than one.
-    prior: what each temperature costs, in nats over all rows: a candidate is judged at its own best. One temperature: no choice.
+    group: a number in [0, M) for each row; rows of one number are copies, and tell no more than
+      one.
+    prior: what each temperature costs, in nats over all rows: a candidate is judged at its own
+      best. One temperature: no choice.
     final: whether the winner is fitted on all labels in the end.
     kept:  whether the winner's other fits are wanted, for a calibrator.
     """
@@ -37,8 +42,8 @@ class Task(NamedTuple):
 
 
 class Race(NamedTuple):
-    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds those are, its states there, and who won, with the fit
-    on all labels."""
+    """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds
+    those are, its states there, and who won, with the fit on all labels."""
 
     losses: Float[Array, "P M T"]
     done: Bool[Array, "P F"]
@@ -57,46 +62,76 @@ def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
 
 
 def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | None = None) -> Race:
-    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the worse of them out on the way; the winner on all labels.
+    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the
+    worse of them out on the way; the winner on all labels.
 
-    One compiled fit of `together` candidates is run again and again: those of one structure that take about as many steps, on the same fold.
-    A fit that is left out, or is not needed to fill up the last run, has no steps.
+    One compiled fit of `together` candidates is run again and again: those of one structure that
+    take about as many steps, on the same fold. A fit that is left out, or is not needed to fill up
+    the last run, has no steps.
     """
     size, folds = candidates.steps.shape[0], task.rows.shape[0]
     together = min(size, together or chunks.fits_together() or size)
-    shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[1]
+    shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[
+        1
+    ]
     allowed = jnp.asarray(rungs(size, folds, keep))
-    room = jax.tree.map(lambda s: jnp.zeros(((size, folds) if task.kept else (0, 0)) + s.shape, s.dtype), shapes[0])
+    room = jax.tree.map(
+        lambda s: jnp.zeros(((size, folds) if task.kept else (0, 0)) + s.shape, s.dtype), shapes[0]
+    )
     losses = jnp.zeros((size, task.rows.shape[1], task.prior.shape[0]), jnp.float32)
-    blank = Race(losses, jnp.zeros((size, folds), bool), room, jnp.int32(0), jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+    blank = Race(
+        losses,
+        jnp.zeros((size, folds), bool),
+        room,
+        jnp.int32(0),
+        jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
+    )
 
     def wave(carry):
         found, pending, fold = carry
         order = jnp.lexsort((candidates.steps, candidates.structure, ~pending))[:together]
         structure = candidates.structure[order[0]]
         runs = pending[order] & (candidates.structure[order] == structure)
-        lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(steps=jnp.where(runs, candidates.steps[order], 0))
-        losses, fitted = chunks.over_fits(lambda lane: task.fit(lane._replace(structure=structure), fold), lanes)
+        lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(
+            steps=jnp.where(runs, candidates.steps[order], 0)
+        )
+        losses, fitted = chunks.over_fits(
+            lambda lane: task.fit(lane._replace(structure=structure), fold), lanes
+        )
         where = jnp.where(runs, order, size)
         found = found._replace(
-            losses=found.losses.at[where].add(losses, mode="drop"), done=found.done.at[where, fold].set(True, mode="drop"),
-            states=jax.tree.map(lambda full, part: full.at[where, fold].set(part, mode="drop"), found.states, fitted[0]) if task.kept else found.states,
-            final=jax.tree.map(lambda part: part[0], fitted))
+            losses=found.losses.at[where].add(losses, mode="drop"),
+            done=found.done.at[where, fold].set(True, mode="drop"),
+            states=jax.tree.map(
+                lambda full, part: full.at[where, fold].set(part, mode="drop"),
+                found.states,
+                fitted[0],
+            )
+            if task.kept
+            else found.states,
+            final=jax.tree.map(lambda part: part[0], fitted),
+        )
         pending = pending.at[where].set(False, mode="drop")
         stand, over = standing(found, task), ~jnp.any(pending)
         alive = found.done[:, jnp.minimum(fold, folds - 1)]
-        found = found._replace(chosen=winner(stand, alive))  # of those that saw every fold, once they have
+        found = found._replace(
+            chosen=winner(stand, alive)
+        )  # of those that saw every fold, once they have
         better = best(stand.differences, alive, allowed[jnp.minimum(fold + 1, folds - 1)])
         after = jnp.where(fold < folds - 1, better, jnp.arange(size) == found.chosen)
         return found, jnp.where(over, after, pending), fold + over.astype(jnp.int32)
 
     last = folds if task.final else folds - 1
-    return jax.lax.while_loop(lambda carry: carry[2] <= last, wave, (blank, jnp.ones(size, bool), jnp.int32(0)))[0]
+    return jax.lax.while_loop(
+        lambda carry: carry[2] <= last, wave, (blank, jnp.ones(size, bool), jnp.int32(0))
+    )[0]
 
 
 class Standing(NamedTuple):
-    """How candidates stand: mean NLL over the rows each was judged on (nats), its mean difference to candidate 0 on the same rows, and the standard
-    error of that; inf for candidates with a non-finite loss."""
+    """How candidates stand: mean NLL over the rows each was judged on (nats), its mean difference
+    to candidate 0 on the same rows, and the standard error of that; inf for candidates with a
+    non-finite loss.
+    """
 
     losses: Float[Array, " P"]
     differences: Float[Array, " P"]
@@ -104,20 +139,25 @@ class Standing(NamedTuple):
 
 
 def standing(found: Race, task: Task) -> Standing:
-    """How candidates stand on the folds they have seen, each at the temperature that is best there, and candidate 0 too.
+    """How candidates stand on the folds they have seen, each at the temperature that is best there,
+    and candidate 0 too.
 
     A non-finite candidate 0 is behind every finite one.
     """
     judged = jnp.any(found.done[:, :, None] & task.rows[None], axis=1)
     finite = jnp.all(jnp.isfinite(found.losses) | ~judged[:, :, None], axis=(1, 2))
     count = jnp.maximum(judged.sum(axis=1), 1).astype(jnp.float32)
-    own = _tempered(jnp.where((judged & finite[:, None])[:, :, None], found.losses, 0.0), task.prior)
+    own = _tempered(
+        jnp.where((judged & finite[:, None])[:, :, None], found.losses, 0.0), task.prior
+    )
     against = judged & (finite & finite[0])[:, None]
     first = _tempered(jnp.where(against[:, :, None], found.losses[:1], 0.0), task.prior)
     means = jnp.where(finite, own.sum(axis=1) / count, jnp.inf)
     difference = jnp.where(against, own - first, 0.0)
     center = difference.sum(axis=1) / count
-    groups = lambda rows: jax.ops.segment_sum(rows.astype(jnp.float32).T, task.group, rows.shape[1]).T
+    groups = lambda rows: (
+        jax.ops.segment_sum(rows.astype(jnp.float32).T, task.group, rows.shape[1]).T
+    )
     left = groups(jnp.where(against, difference - center[:, None], 0.0))
     several = jnp.sum(groups(judged) > 0, axis=1).astype(jnp.float32)
     variance = several / jnp.maximum(several - 1.0, 1.0) * jnp.sum(jnp.square(left), axis=1)
@@ -131,19 +171,29 @@ def _tempered(losses: Float[Array, "P M T"], prior: Float[Array, " T"]) -> Float
     return jnp.take_along_axis(losses, at[:, None, None], axis=2)[:, :, 0]
 
 
-def best(differences: Float[Array, " P"], alive: Bool[Array, " P"], number: Int[Array, ""]) -> Bool[Array, " P"]:
-    """The `number` candidates that stand best among those still alive, the incumbent always among them."""
+def best(
+    differences: Float[Array, " P"], alive: Bool[Array, " P"], number: Int[Array, ""]
+) -> Bool[Array, " P"]:
+    """The `number` candidates that stand best among those still alive, the incumbent always among
+    them.
+    """
     order = jnp.lexsort((differences.at[0].set(-jnp.inf), ~alive))
     return jnp.zeros_like(alive).at[order].set(jnp.arange(alive.shape[0]) < number) & alive
 
 
 def winner(stand: Standing, whole: Bool[Array, " P"]) -> Int[Array, ""]:
-    """Who is kept, among candidates that have seen every fold: candidate 0, unless the best is ahead of it by more than the standard error.
+    """Who is kept, among candidates that have seen every fold: candidate 0, unless the best is
+    ahead of it by more than the standard error.
 
-    The best of many is ahead by luck more often than one would be: of eight equally good candidates one of the others is kept in two rounds of five.
-    A non-finite candidate never wins, and a non-finite candidate 0 always loses to a finite one.
+    The best of many is ahead by luck more often than one would be: of eight equally good candidates
+    one of the others is kept in two rounds of five. A non-finite candidate never wins, and a
+    non-finite candidate 0 always loses to a finite one.
     """
     differences = jnp.where(whole, stand.differences, jnp.inf)
     first = jnp.argmin(differences.at[0].set(jnp.inf)) if differences.shape[0] > 1 else 0
-    ahead = jnp.where(jnp.isfinite(stand.losses[0]), differences[first] < -stand.errors[first], jnp.isfinite(differences[first]))
+    ahead = jnp.where(
+        jnp.isfinite(stand.losses[0]),
+        differences[first] < -stand.errors[first],
+        jnp.isfinite(differences[first]),
+    )
     return jnp.where(ahead, first, 0).astype(jnp.int32)

@@ -1,4 +1,6 @@
-"""What is searched: a distribution for each hyperparameter that may change, all seen as one unit cube."""
+"""What is searched: a distribution for each hyperparameter that may change, all seen as one unit
+cube.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +14,8 @@ from bayesal.types import HParams
 
 
 class Distribution(NamedTuple):
-    """Where one hyperparameter may lie, and how likely: its quantile function and the inverse of that, both traceable.
+    """Where one hyperparameter may lie, and how likely: its quantile function and the inverse of
+    that, both traceable.
 
     quantile: `(unit in [0, 1]) -> value`.
     rank:     `(value) -> unit`; values outside have the unit of the nearest end.
@@ -39,7 +42,10 @@ def uniform(low: float | int, high: float | int, *, whole: bool = False) -> Dist
 def log_uniform(low: float | int, high: float | int, *, whole: bool = False) -> Distribution:
     """All orders of magnitude between two bounds > 0 alike; whole numbers only, if asked.
 
-    >>> round(float(log_uniform(1e-4, 1e-2).quantile(0.5)), 6), int(log_uniform(50, 400, whole=True).quantile(0.5))
+    >>> (
+    ...     round(float(log_uniform(1e-4, 1e-2).quantile(0.5)), 6),
+    ...     int(log_uniform(50, 400, whole=True).quantile(0.5)),
+    ... )
     (0.001, 141)
     """
     _bounds(low, high, 0.0)
@@ -47,19 +53,30 @@ def log_uniform(low: float | int, high: float | int, *, whole: bool = False) -> 
 
 
 def choice(number: int) -> Distribution:
-    """One of `number` things without an order, such as the structures of `posteriors.any_of`: 0 to number - 1.
+    """One of `number` things without an order, such as the structures of `posteriors.any_of`: 0 to
+    number - 1.
 
     >>> [int(choice(3).quantile(u)) for u in (0.1, 0.5, 0.9, 1.0)]
     [0, 1, 2, 2]
     """
     number = checks.at_least(1, number, "number")
-    quantile = lambda unit: jnp.minimum(jnp.floor(jnp.asarray(unit) * number), number - 1).astype(jnp.int32)
-    return Distribution(quantile, lambda value: (jnp.clip(jnp.asarray(value, jnp.float32), 0, number - 1) + 0.5) / number, number)
+    quantile = lambda unit: jnp.minimum(jnp.floor(jnp.asarray(unit) * number), number - 1).astype(
+        jnp.int32
+    )
+    return Distribution(
+        quantile,
+        lambda value: (jnp.clip(jnp.asarray(value, jnp.float32), 0, number - 1) + 0.5) / number,
+        number,
+    )
 
 
 def _bounds(low: float | int, high: float | int, above: Any) -> None:
     if not (above < low <= high < jnp.inf):
-        raise checks.WrongSize("low", f"({low}, {high}) must be bounds with {'0 < ' if above == 0 else ''}low <= high, both finite.")
+        raise checks.WrongSize(
+            "low",
+            f"({low}, {high}) must be bounds with {'0 < ' if above == 0 else ''}low <= high, "
+            "both finite.",
+        )
 
 
 def _between(low, high, forward, back, whole) -> Distribution:
@@ -71,36 +88,63 @@ def _between(low, high, forward, back, whole) -> Distribution:
 
     def rank(value):
         value = jnp.clip(jnp.asarray(value, jnp.float32), low, high)
-        return jnp.where(width > 0, (forward(value) - start) / jnp.where(width > 0, width, 1.0), 0.5)
+        return jnp.where(
+            width > 0, (forward(value) - start) / jnp.where(width > 0, width, 1.0), 0.5
+        )
 
     return Distribution(quantile, rank)
 
 
 # How a (low, high) pair is read: which scale, and whether the field holds whole numbers.
 SCALES = {
-    "learning_rate": (log_uniform, False), "weight_decay": (log_uniform, False), "dropout": (log_uniform, False), "prior_scale": (log_uniform, False),
-    "steps": (log_uniform, True), "warmup": (uniform, False), "final_rate": (uniform, False), "label_smoothing": (uniform, False)}
-USUAL = {"learning_rate": (5e-4, 2e-2), "weight_decay": (1e-5, 1e-1), "dropout": (0.05, 0.6), "prior_scale": (0.1, 3.0), "steps": (50, 400)}
+    "learning_rate": (log_uniform, False),
+    "weight_decay": (log_uniform, False),
+    "dropout": (log_uniform, False),
+    "prior_scale": (log_uniform, False),
+    "steps": (log_uniform, True),
+    "warmup": (uniform, False),
+    "final_rate": (uniform, False),
+    "label_smoothing": (uniform, False),
+}
+USUAL = {
+    "learning_rate": (5e-4, 2e-2),
+    "weight_decay": (1e-5, 1e-1),
+    "dropout": (0.05, 0.6),
+    "prior_scale": (0.1, 3.0),
+    "steps": (50, 400),
+}
 
 
 def space(**fields: Any) -> HParams:
-    """A search space: for each field of `HParams` a `Distribution`, or None for what stays as the incumbent has it.
+    """A search space: for each field of `HParams` a `Distribution`, or None for what stays as the
+    incumbent has it.
 
     Args:
-      fields: by name, a `Distribution`; or (low, high), on the field's own scale (uniform for warmup, final_rate and label_smoothing, log-uniform for the
-        others); or None, not to be searched; for `structure` the number of structures. The usual ones, if nothing is said: learning_rate
-        (5e-4, 2e-2), weight_decay (1e-5, 1e-1), dropout (0.05, 0.6), prior_scale (0.1, 3), steps (50, 400); the others are not searched.
+      fields: by name, a `Distribution`; or (low, high), on the field's own scale (uniform for
+        warmup, final_rate and label_smoothing, log-uniform for the others); or None, not to be
+        searched; for `structure` the number of structures. The usual ones, if nothing is said:
+        learning_rate (5e-4, 2e-2), weight_decay (1e-5, 1e-1), dropout (0.05, 0.6), prior_scale
+        (0.1, 3), steps (50, 400); the others are not searched.
     Raises:
-      UnknownName: `HParams` has no such field. WrongSize: bounds that are none, or that the field does not allow, or nothing is left to search.
+      UnknownName: `HParams` has no such field. WrongSize: bounds that are none, or that the field
+        does not allow, or nothing is left to search.
 
     >>> space(steps=(20, 100), prior_scale=None).steps.quantile(1.0)
     Array(100, dtype=int32)
     """
     if unknown := sorted(set(fields) - set(HParams._fields)):
-        raise checks.UnknownName("space", f"`HParams` has no field {', '.join(unknown)}; the fields are {', '.join(HParams._fields)}.")
-    found = HParams(*(_distribution(name, fields.get(name, USUAL.get(name))) for name in HParams._fields))
+        raise checks.UnknownName(
+            "space",
+            f"`HParams` has no field {', '.join(unknown)}; the fields are "
+            f"{', '.join(HParams._fields)}.",
+        )
+    found = HParams(
+        *(_distribution(name, fields.get(name, USUAL.get(name))) for name in HParams._fields)
+    )
     if not searched(found):
-        raise checks.WrongSize("space", "every field is None, so there is nothing to search; use `keep()`.")
+        raise checks.WrongSize(
+            "space", "every field is None, so there is nothing to search; use `keep()`."
+        )
     return found
 
 
@@ -115,13 +159,19 @@ def _distribution(name: str, given: Any) -> Distribution | None:
             checks.hparams(HParams()._replace(**{name: given.quantile(jnp.float32(unit))}))
     except (checks.BayesalError, TypeError) as error:
         example = f"{name}=3" if name == "structure" else f"{name}={USUAL.get(name, (0.0, 0.2))}"
-        raise checks.WrongSize(name, f"`{name}` = {given!r} cannot be searched: {error} Pass bounds such as {example}, a Distribution, or None.") from error
+        raise checks.WrongSize(
+            name,
+            f"`{name}` = {given!r} cannot be searched: {error} Pass bounds such as "
+            f"{example}, a Distribution, or None.",
+        ) from error
     return given
 
 
 def searched(space: HParams) -> tuple[str, ...]:
     """The fields that are searched: the axes of the unit cube, in this order."""
-    return tuple(name for name, found in zip(HParams._fields, space, strict=True) if found is not None)
+    return tuple(
+        name for name, found in zip(HParams._fields, space, strict=True) if found is not None
+    )
 
 
 def structures(space: HParams) -> int:
@@ -135,11 +185,22 @@ def structures(space: HParams) -> int:
 
 def ranks(space: HParams, hparams: HParams) -> Float[Array, "*B D"]:
     """Where hyperparameters (leaves `[*B]`) lie in the unit cube."""
-    return jnp.stack([getattr(space, name).rank(getattr(hparams, name)) for name in searched(space)], axis=-1).astype(jnp.float32)
+    return jnp.stack(
+        [getattr(space, name).rank(getattr(hparams, name)) for name in searched(space)], axis=-1
+    ).astype(jnp.float32)
 
 
 def values(space: HParams, units: Float[Array, "P D"], incumbent: HParams) -> HParams:
-    """Hyperparameters (leaves `[P]`) at points of the unit cube; what is not searched is the incumbent's."""
-    found = {name: getattr(space, name).quantile(units[:, i]) for i, name in enumerate(searched(space))}
+    """Hyperparameters (leaves `[P]`) at points of the unit cube; what is not searched is the
+    incumbent's.
+    """
+    found = {
+        name: getattr(space, name).quantile(units[:, i]) for i, name in enumerate(searched(space))
+    }
     kept = jax.tree.map(lambda value: jnp.broadcast_to(value, units.shape[:1]), incumbent)
-    return HParams(*(found[n].astype(kept_value.dtype) if n in found else kept_value for n, kept_value in zip(HParams._fields, kept, strict=True)))
+    return HParams(
+        *(
+            found[n].astype(kept_value.dtype) if n in found else kept_value
+            for n, kept_value in zip(HParams._fields, kept, strict=True)
+        )
+    )

@@ -1,7 +1,9 @@
-"""Multi-label scores: `log_odds` `[K, *B, L]` of L labels that are on or off, independent given a draw; one number per point out.
+"""Multi-label scores: `log_odds` `[K, *B, L]` of L labels that are on or off, independent given a
+draw; one number per point out.
 
-Log-odds are `log p - log(1 - p)`, the input of a sigmoid. Each label is scored as a problem of two classes, in nats, and the
-labels of a point become one number by "sum", "mean" or "max". Higher = more worth labeling.
+Log-odds are `log p - log(1 - p)`, the input of a sigmoid. Each label is scored as a problem of two
+classes, in nats, and the labels of a point become one number by "sum", "mean" or "max". Higher =
+more worth labeling.
 """
 
 import functools
@@ -28,18 +30,34 @@ def _scored(kernel: Callable[..., Array]) -> Callable[..., Array]:
 
 def _checked(log_odds: ArrayLike) -> Float[Array, "K *B L"]:
     dtype = getattr(log_odds, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or log_odds.ndim < 2 or log_odds.shape[-1] == 0:
+    if (
+        dtype is None
+        or not jnp.issubdtype(dtype, jnp.floating)
+        or log_odds.ndim < 2
+        or log_odds.shape[-1] == 0
+    ):
         raise checks.WrongShape(
-            "log_odds", "`log_odds` must be a floating-point array [K draws, ..., L labels] with L >= 1; got shape "
-            f"{np.shape(log_odds)}, dtype {dtype}. Probabilities become log-odds by jax.scipy.special.logit(probs).")
+            "log_odds",
+            "`log_odds` must be a floating-point array [K draws, ..., L labels] with L >= 1; "
+            "got shape "
+            f"{np.shape(log_odds)}, dtype {dtype}. Probabilities become log-odds by "
+            "jax.scipy.special.logit(probs).",
+        )
     if log_odds.shape[0] == 0:
-        raise checks.WrongSize("log_odds", f"`log_odds` has K = 0 draws (shape {log_odds.shape}); at least one draw is needed.")
+        raise checks.WrongSize(
+            "log_odds",
+            f"`log_odds` has K = 0 draws (shape {log_odds.shape}); at least one draw is needed.",
+        )
     if checks.concrete(log_odds):
         bad = np.argwhere(np.isnan(np.asarray(checks.as_float(log_odds))))
         if len(bad):
             raise checks.NonFinite(
-                "log_odds", f"`log_odds` has NaN at {len(bad)} places, first at index {tuple(int(i) for i in bad[0])}; +-inf is a certain label, "
-                "NaN usually comes from a diverged fit.", np.unique(bad[:, 1]) if log_odds.ndim > 2 else ())
+                "log_odds",
+                f"`log_odds` has NaN at {len(bad)} places, first at index "
+                f"{tuple(int(i) for i in bad[0])}; +-inf is a certain label, "
+                "NaN usually comes from a diverged fit.",
+                np.unique(bad[:, 1]) if log_odds.ndim > 2 else (),
+            )
     return checks.as_float(log_odds)
 
 
@@ -49,14 +67,20 @@ def _log_probs(log_odds: Float[Array, "K *B L"]) -> Float[Array, "K *B L 2"]:
 
 
 @_scored
-def entropy(log_odds: Float[ArrayLike, "K *B L"], mask: Bool[ArrayLike, "*B L"] | None = None, *, how: str = "sum") -> Float[Array, "*B"]:
+def entropy(
+    log_odds: Float[ArrayLike, "K *B L"],
+    mask: Bool[ArrayLike, "*B L"] | None = None,
+    *,
+    how: str = "sum",
+) -> Float[Array, "*B"]:
     """Entropy of the averaged prediction of each label, in nats, over the labels of a point.
 
     sum_l H[mean_k p_kl];  0 <= value <= L log 2 ("mean" and "max": log 2).
 
     Args:
       log_odds: log p - log(1 - p) of each draw and label.
-      mask: which labels count (those not known yet, say); all if None. A point with none has the score -inf.
+      mask: which labels count (those not known yet, say); all if None. A point with none has the
+        score -inf.
       how: "sum", "mean" or "max" over labels.
     Returns:
       Higher is more worth labeling.
@@ -73,9 +97,13 @@ def entropy(log_odds: Float[ArrayLike, "K *B L"], mask: Bool[ArrayLike, "*B L"] 
 
 @_scored
 def expected_entropy(
-    log_odds: Float[ArrayLike, "K *B L"], mask: Bool[ArrayLike, "*B L"] | None = None, *, how: str = "sum"
+    log_odds: Float[ArrayLike, "K *B L"],
+    mask: Bool[ArrayLike, "*B L"] | None = None,
+    *,
+    how: str = "sum",
 ) -> Float[Array, "*B"]:
-    """Mean over draws of each label's entropy (aleatoric uncertainty), in nats, over the labels of a point.
+    """Mean over draws of each label's entropy (aleatoric uncertainty), in nats, over the labels of
+    a point.
 
     sum_l mean_k H[p_kl];  0 <= value <= L log 2 ("mean" and "max": log 2).
 
@@ -95,13 +123,19 @@ def expected_entropy(
 
 
 @_scored
-def bald(log_odds: Float[ArrayLike, "K *B L"], mask: Bool[ArrayLike, "*B L"] | None = None, *, how: str = "sum") -> Float[Array, "*B"]:
+def bald(
+    log_odds: Float[ArrayLike, "K *B L"],
+    mask: Bool[ArrayLike, "*B L"] | None = None,
+    *,
+    how: str = "sum",
+) -> Float[Array, "*B"]:
     """Mutual information between each label and the draws, in nats, over the labels of a point.
 
-    sum_l (H[mean_k p_kl] - mean_k H[p_kl]);  0 <= value <= L log(min(K, 2)) ("mean" and "max": log(min(K, 2))).
+    sum_l (H[mean_k p_kl] - mean_k H[p_kl]);  0 <= value <= L log(min(K, 2)) ("mean" and "max":
+    log(min(K, 2))).
 
-    The sum is at least the information in all labels of the point together (which is at most log K): what two labels both
-    tell about the draws is counted twice.
+    The sum is at least the information in all labels of the point together (which is at most log
+    K): what two labels both tell about the draws is counted twice.
 
     Args:
       log_odds: log p - log(1 - p) of each draw and label.
@@ -114,7 +148,8 @@ def bald(log_odds: Float[ArrayLike, "K *B L"], mask: Bool[ArrayLike, "*B L"] | N
     References:
       Houlsby et al. 2011, https://arxiv.org/abs/1112.5745
 
-    >>> opposite = jnp.array([[[300.0, 300.0, 0.0]], [[-300.0, 300.0, 0.0]]])  # draws disagree about the first label only
+    >>> # draws disagree about the first label only
+    >>> opposite = jnp.array([[[300.0, 300.0, 0.0]], [[-300.0, 300.0, 0.0]]])
     >>> bald(opposite).round(4)
     Array([0.6931], dtype=float32)
     """

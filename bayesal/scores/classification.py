@@ -1,7 +1,9 @@
-"""Scores of one categorical label per point: log-probabilities `[K, *B, C]` of K draws in, one number per point out, in nats.
+"""Scores of one categorical label per point: log-probabilities `[K, *B, C]` of K draws in, one
+number per point out, in nats.
 
-Every score points the same way: higher = more worth labeling. Called on concrete arrays (NumPy or JAX) each refuses what
-is not normalized log-probabilities; under jit only shapes are checked. Arithmetic is float32 whatever the storage.
+Every score points the same way: higher = more worth labeling. Called on concrete arrays (NumPy or
+JAX) each refuses what is not normalized log-probabilities; under jit only shapes are checked.
+Arithmetic is float32 whatever the storage.
 """
 
 import math
@@ -40,8 +42,8 @@ def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Mean over draws of each draw's own entropy (aleatoric uncertainty), in nats.
 
-    mean_k H[p_k] = entropy - bald;  0 <= value <= log C. High means noisy or ambiguous, not informative: it is here to
-    explain a pick rather than to choose it.
+    mean_k H[p_k] = entropy - bald;  0 <= value <= log C. High means noisy or ambiguous, not
+    informative: it is here to explain a pick rather than to choose it.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -57,7 +59,8 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
 
 @scored
 def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
-    """One minus the probability of the most probable class of the averaged prediction; `0 <= value <= 1 - 1/C`.
+    """One minus the probability of the most probable class of the averaged prediction; `0 <= value
+    <= 1 - 1/C`.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -70,12 +73,15 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     0.1
     """
     mean, others = _others(log_probs)
-    return _known(maths.pairwise(others, axis=-1), mean)  # summing the others keeps values far below 1e-7 apart
+    return _known(
+        maths.pairwise(others, axis=-1), mean
+    )  # summing the others keeps values far below 1e-7 apart
 
 
 @scored
 def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
-    """Minus the gap between the two most probable classes of the averaged prediction; `-1 <= value <= 0`.
+    """Minus the gap between the two most probable classes of the averaged prediction; `-1 <= value
+    <= 0`.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -93,10 +99,11 @@ def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
 @scored
 def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
-    """Share of draws whose predicted class is not the most frequent one; `0 <= value <= 1 - 1/min(K, C)`.
+    """Share of draws whose predicted class is not the most frequent one; `0 <= value <= 1 -
+    1/min(K, C)`.
 
-    1 - max_c (number of draws that predict c) / K. Not `1 - max mean p`, which is `least_confidence`. A draw with a tie
-    votes for the lowest class.
+    1 - max_c (number of draws that predict c) / K. Not `1 - max mean p`, which is
+    `least_confidence`. A draw with a tie votes for the lowest class.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -116,7 +123,8 @@ def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]
 
 @scored
 def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
-    """Standard deviation of a class' probability over draws, averaged over classes; `0 <= value <= 1/2`.
+    """Standard deviation of a class' probability over draws, averaged over classes; `0 <= value <=
+    1/2`.
 
     mean_c sqrt(mean_k p_kc^2 - (mean_k p_kc)^2), computed about the mean.
 
@@ -133,7 +141,9 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     probs, mean = maths.averaged(log_probs)
     variance = maths.pairwise(jnp.maximum(jnp.square(probs - mean[None]), 0.0)) / probs.shape[0]
     none = variance == 0  # the square root has no finite slope at 0
-    std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance))).reshape(log_probs.shape[1:])
+    std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance))).reshape(
+        log_probs.shape[1:]
+    )
     return maths.pairwise(std, axis=-1) / log_probs.shape[-1]
 
 
@@ -141,10 +151,12 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Mutual information between a label and the draws (epistemic uncertainty), in nats.
 
-    I(y; w | x) = H[mean_k p_k] - mean_k H[p_k] = mean_k KL(p_k || mean p);  0 <= I <= log(min(K, C)).
+    I(y; w | x) = H[mean_k p_k] - mean_k H[p_k] = mean_k KL(p_k || mean p);  0 <= I <= log(min(K,
+    C)).
 
-    It is summed term by term in the KL form, in which every term is >= 0: the difference of entropies loses all its
-    digits (and its sign) where draws nearly agree. What rounding makes of draws that do agree, 1e-13 or so, counts as 0.
+    It is summed term by term in the KL form, in which every term is >= 0: the difference of
+    entropies loses all its digits (and its sign) where draws nearly agree. What rounding makes of
+    draws that do agree, 1e-13 or so, counts as 0.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -170,7 +182,8 @@ class Uncertainty(NamedTuple):
 
 @scored
 def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
-    """`entropy`, `expected_entropy` and `bald` in one pass over the draws, which takes half the time of three.
+    """`entropy`, `expected_entropy` and `bald` in one pass over the draws, which takes half the
+    time of three.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -189,11 +202,15 @@ def _others(log_probs: Array) -> tuple[Array, Array]:
     """The averaged prediction `[*B, C]`, and again with 0 for its most probable class."""
     mean = maths.averaged(log_probs)[1].reshape(log_probs.shape[1:])
     top = jnp.argmax(mean, axis=-1, keepdims=True)
-    return mean, jnp.where(jax.lax.broadcasted_iota(top.dtype, mean.shape, mean.ndim - 1) == top, 0.0, mean)
+    return mean, jnp.where(
+        jax.lax.broadcasted_iota(top.dtype, mean.shape, mean.ndim - 1) == top, 0.0, mean
+    )
 
 
 def _entropy(mean: Array, shape: tuple[int, ...]) -> Array:
-    """-sum_c q_c log q_c of flat probabilities; the log of one near 1 comes from the others, which keep its digits."""
+    """-sum_c q_c log q_c of flat probabilities; the log of one near 1 comes from the others, which
+    keep its digits.
+    """
     none = mean < maths.TINY
     terms = jnp.where(none, 0.0, -mean * jnp.log(jnp.where(none, 1.0, mean))).reshape(shape)
     mean = mean.reshape(shape)
@@ -208,14 +225,20 @@ def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
     mass = jnp.where(none, 1.0, mean)
     log_mean = jnp.log(mass)
     gap = maths.flattened(log_probs) - log_mean[None]
-    total = maths.pairwise(_divergence(jnp.where(gap < -100.0, -100.0, gap), probs * (1.0 / mass)[None]))
-    rounding = 0.5 * draws * jnp.square(5e-7 + 1e-7 * jnp.abs(log_mean))  # twice what comes out of draws that agree
+    total = maths.pairwise(
+        _divergence(jnp.where(gap < -100.0, -100.0, gap), probs * (1.0 / mass)[None])
+    )
+    rounding = (
+        0.5 * draws * jnp.square(5e-7 + 1e-7 * jnp.abs(log_mean))
+    )  # twice what comes out of draws that agree
     terms = jnp.where(none | (total < rounding), 0.0, mean * total)
     return maths.pairwise(terms.reshape(log_probs.shape[1:]), axis=-1) / draws
 
 
 def _known(score: Array, mean: Array) -> Array:
-    """NaN where any class is NaN: argmax and top_k would hide it, and a broken point would look like a certain one."""
+    """NaN where any class is NaN: argmax and top_k would hide it, and a broken point would look
+    like a certain one.
+    """
     return jnp.where(jnp.isnan(mean).any(axis=-1), jnp.nan, score)
 
 
@@ -226,8 +249,8 @@ SERIES = tuple((n - 1) / math.factorial(n) for n in range(2, 10))
 def _divergence(d: Array, ratio: Array) -> Array:
     """A term of KL(p || q) per unit of q: r log r - r + 1 >= 0, for r = p/q and d = log r.
 
-    Near r = 1 the three parts cancel, so there it is a series in d (error 3e-8 of the term). Comparisons, as clip and maximum ask each number
-    twice whether it is NaN.
+    Near r = 1 the three parts cancel, so there it is a series in d (error 3e-8 of the term).
+    Comparisons, as clip and maximum ask each number twice whether it is NaN.
     """
     near = jnp.abs(d) < 0.5
     small = jnp.where(near, d, 0.0)

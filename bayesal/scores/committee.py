@@ -1,4 +1,6 @@
-"""Query by committee, and what a label would do to the last layer: log-probabilities `[K, *B, C]` in, one number per point out."""
+"""Query by committee, and what a label would do to the last layer: log-probabilities `[K, *B, C]`
+in, one number per point out.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,11 @@ from bayesal.types import ArrayLike
 def vote_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """Entropy of the draws' votes, in nats.
 
-    -sum_c v_c log v_c with v_c the share of draws whose most probable class is c;  0 <= value <= log(min(K, C)).
+    -sum_c v_c log v_c with v_c the share of draws whose most probable class is c;  0 <= value <=
+    log(min(K, C)).
 
-    How sure a draw is does not count, and many points tie: there are few ways to split K votes. A draw with a tie votes for
-    the lowest class. With soft votes the same formula is `entropy`.
+    How sure a draw is does not count, and many points tie: there are few ways to split K votes. A
+    draw with a tie votes for the lowest class. With soft votes the same formula is `entropy`.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -40,8 +43,8 @@ def consensus_kl(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
     mean_k KL(p_k || mean_j p_j);  0 <= value <= log(min(K, C)).
 
-    Query by committee calls it the KL divergence to the mean. It is the mutual information between a label and the draws,
-    so the two names give the same bits.
+    Query by committee calls it the KL divergence to the mean. It is the mutual information between
+    a label and the draws, so the two names give the same bits.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -56,15 +59,18 @@ def consensus_kl(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     return bald(log_probs)
 
 
-def expected_model_change(log_probs: Float[ArrayLike, "K *B C"], features: Float[ArrayLike, "*B D"]) -> Float[Array, "*B"]:
+def expected_model_change(
+    log_probs: Float[ArrayLike, "K *B C"], features: Float[ArrayLike, "*B D"]
+) -> Float[Array, "*B"]:
     """Expected length of the gradient that a label would send into the last layer.
 
     sum_y mean_k p_k(y) * mean_k |p_k - e_y| * |[h, 1]|;  0 <= value <= sqrt(2 (1 - 1/C)) |[h, 1]|.
 
-    For a softmax layer on features h (weights and bias), the gradient of the cross-entropy of label y is the outer product of
-    `p - e_y` and `[h, 1]`; its length is the product of theirs. Here it is averaged over the draws' predictions p_k with the
-    features shared by all draws, and the label is drawn from the averaged prediction. Long features score high whatever
-    the prediction: scale them (to unit length, say) where that is not meant.
+    For a softmax layer on features h (weights and bias), the gradient of the cross-entropy of label
+    y is the outer product of `p - e_y` and `[h, 1]`; its length is the product of theirs. Here it
+    is averaged over the draws' predictions p_k with the features shared by all draws, and the label
+    is drawn from the averaged prediction. Long features score high whatever the prediction: scale
+    them (to unit length, say) where that is not meant.
 
     Args:
       log_probs: normalized log-probabilities of K draws.
@@ -72,11 +78,13 @@ def expected_model_change(log_probs: Float[ArrayLike, "K *B C"], features: Float
     Returns:
       A length, in units of the features. Higher is more worth labeling.
     Raises:
-      NotLogProbabilities, NonFinite: numbers that are not what they should be. WrongShape: features of other points.
+      NotLogProbabilities, NonFinite: numbers that are not what they should be. WrongShape: features
+        of other points.
     References:
       Settles et al. 2008, https://papers.nips.cc/paper/3252-multiple-instance-active-learning
 
-    >>> even = jnp.log(jnp.array([[[0.5, 0.5]]]))  # either label moves the layer by sqrt(1/2) * |[3, 4, sqrt(24), 1]|
+    >>> # either label moves the layer by sqrt(1/2) * |[3, 4, sqrt(24), 1]|
+    >>> even = jnp.log(jnp.array([[[0.5, 0.5]]]))
     >>> expected_model_change(even, jnp.array([[3.0, 4.0, 24**0.5]])).round(3)
     Array([5.], dtype=float32)
     """
@@ -85,24 +93,36 @@ def expected_model_change(log_probs: Float[ArrayLike, "K *B C"], features: Float
     features = checks.numbers(features, "features", "[*B, D features]", ndim=len(points) + 1)
     if features.shape[:-1] != points:
         raise checks.WrongShape(
-            "features", f"`features` must have one row per point of `log_probs`, shape [{', '.join(map(str, points))}, D]; got "
-            f"{features.shape}.")
+            "features",
+            "`features` must have one row per point of `log_probs`, shape "
+            f"[{', '.join(map(str, points))}, D]; got "
+            f"{features.shape}.",
+        )
     return _model_change(log_probs, features)
 
 
 @jax.jit
-def _model_change(log_probs: Float[Array, "K *B C"], features: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+def _model_change(
+    log_probs: Float[Array, "K *B C"], features: Float[Array, "*B D"]
+) -> Float[Array, "*B"]:
     probs = jnp.exp(log_probs)
-    top = jnp.argmax(probs, axis=-1, keepdims=True) == jax.lax.broadcasted_iota(jnp.int32, probs.shape, probs.ndim - 1)
-    # 1 - p, and the squares of all other classes, are summed over the others at the most probable class, the only one where
+    top = jnp.argmax(probs, axis=-1, keepdims=True) == jax.lax.broadcasted_iota(
+        jnp.int32, probs.shape, probs.ndim - 1
+    )
+    # 1 - p, and the squares of all other classes, are summed over the others at the most probable
+    # class, the only one where
     # a difference from the total could lose its digits.
     others = maths.tree_sum(jnp.where(top, 0.0, probs), axis=-1)[..., None]
     squares = maths.tree_sum(jnp.where(top, 0.0, jnp.square(probs)), axis=-1)[..., None]
     peak = jnp.max(jnp.square(probs), axis=-1, keepdims=True)
-    lengths = jnp.square(jnp.where(top, others, 1.0 - probs)) + jnp.where(top, squares, jnp.maximum(squares - jnp.square(probs), 0.0) + peak)
+    lengths = jnp.square(jnp.where(top, others, 1.0 - probs)) + jnp.where(
+        top, squares, jnp.maximum(squares - jnp.square(probs), 0.0) + peak
+    )
     change = maths.tree_sum(_root(lengths), axis=0) / probs.shape[0]
     mean = maths.tree_sum(probs, axis=0) / probs.shape[0]
-    return maths.tree_sum(mean * change, axis=-1) * jnp.sqrt(1.0 + maths.tree_sum(jnp.square(features), axis=-1))
+    return maths.tree_sum(mean * change, axis=-1) * jnp.sqrt(
+        1.0 + maths.tree_sum(jnp.square(features), axis=-1)
+    )
 
 
 def _root(x: Array) -> Array:

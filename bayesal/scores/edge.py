@@ -14,9 +14,11 @@ AT_ONCE = 2**21  # numbers brought to the device together
 
 
 def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
-    """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is promised under jit).
+    """Put the edge before a kernel: check, convert, run compiled (bit-identity over chunks is
+    promised under jit).
 
-    Concrete values are checked in the same pass, which shares the kernel's exponentials, and looked at again only where something is off.
+    Concrete values are checked in the same pass, which shares the kernel's exponentials, and looked
+    at again only where something is off.
     """
 
     @jax.jit
@@ -32,8 +34,12 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
     def score(log_probs):
         checks.layout(log_probs)
         if checks.concrete(log_probs) and str(log_probs.dtype) not in checks.TOLERANCE:
-            with jax.ensure_compile_time_eval():  # they may be closed over by a function that is being traced
-                values, off = zip(*[checked(checks.as_float(part)) for part in _parts(log_probs)], strict=True)
+            with (
+                jax.ensure_compile_time_eval()
+            ):  # they may be closed over by a function that is being traced
+                values, off = zip(
+                    *[checked(checks.as_float(part)) for part in _parts(log_probs)], strict=True
+                )
                 if not any(bool(o) for o in off):
                     return jax.tree.map(lambda *v: _together(v, log_probs.shape[1:-1]), *values)
         return compiled(checks.log_probs(log_probs))
@@ -42,19 +48,23 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
 
 
 def _parts(log_probs: ArrayLike) -> list[ArrayLike]:
-    """A pool that is not on the device yet, some points at a time: to copy all of it takes longer, and as much memory again. The last part ends with
-    the pool, so all have one shape."""
+    """A pool that is not on the device yet, some points at a time: to copy all of it takes longer,
+    and as much memory again. The last part ends with the pool, so all have one shape."""
     rows = log_probs.shape[1] if log_probs.ndim > 2 else 1
     each = max(1, AT_ONCE * rows // max(1, log_probs.size))
     if isinstance(log_probs, jax.Array) or rows <= each:
         return [log_probs]
-    return [log_probs[:, start : start + each] for start in (*range(0, rows - each, each), rows - each)]
+    return [
+        log_probs[:, start : start + each] for start in (*range(0, rows - each, each), rows - each)
+    ]
 
 
 def _together(parts: tuple[Array, ...], points: tuple[int, ...]) -> Array:
     if len(parts) == 1:
         return parts[0]
-    fresh = points[0] - (len(parts) - 1) * parts[0].shape[0]  # rows of the last part that no other holds
+    fresh = (
+        points[0] - (len(parts) - 1) * parts[0].shape[0]
+    )  # rows of the last part that no other holds
     return jnp.concatenate([*parts[:-1], parts[-1][parts[-1].shape[0] - fresh :]])
 
 
@@ -63,5 +73,7 @@ def _in_cache(kernel: Callable[[Array], PyTree], log_probs: Float[Array, "K *B C
         return kernel(log_probs)
     draws, *points, classes = log_probs.shape
     some = lambda part: kernel(part.reshape(draws, -1, classes))
-    rows = chunks.over_rows(some, maths.flattened(log_probs), chunks.in_cache(draws * classes), axis=1, width=classes)
+    rows = chunks.over_rows(
+        some, maths.flattened(log_probs), chunks.in_cache(draws * classes), axis=1, width=classes
+    )
     return jax.tree.map(lambda row: row.reshape(points), rows)

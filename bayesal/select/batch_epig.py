@@ -26,25 +26,33 @@ def batch_epig(
     available: Bool[ArrayLike, " N"] | None = None,
     configurations: int = 1000,
 ) -> Selection:
-    """Greedy batch EPIG: picks the points with the largest gain of information about the targets, in nats, one after another.
+    """Greedy batch EPIG: picks the points with the largest gain of information about the targets,
+    in nats, one after another.
 
-    sum_t w_t I(y_1..y_B; y_t);  0 <= I <= sum_t w_t BALD(t) <= log K, the `ceiling`. The first pick is the highest EPIG, exactly. Later gains
-    I(y; y_t | y_1..y_b) are means of KL(p(y | s, y_t) || p(y | s)) over pairs of a label configuration s of the picks and a target's label
-    y_t: configurations sampled from every draw in equal number, target labels by how much they tell. Memory is O(S * (K + C)) for any
+    sum_t w_t I(y_1..y_B; y_t);  0 <= I <= sum_t w_t BALD(t) <= log K, the `ceiling`. The first pick
+    is the highest EPIG, exactly. Later gains I(y; y_t | y_1..y_b) are means of KL(p(y | s, y_t) ||
+    p(y | s)) over pairs of a label configuration s of the picks and a target's label
+    y_t: configurations sampled from every draw in equal number, target labels by how much they
+      tell. Memory is O(S * (K + C)) for any
     batch, and T * L for each configuration looked at together.
 
-    Not all gains are computed. First pick: EPIG never exceeds log(1 + chi2), a bound that costs the same for any number of targets, so only points
-    whose bound beats the best EPIG found are evaluated: certain. Later picks: a gain never exceeds BALD (data processing), which
-    rules out little, and gains may rise along a batch (two labels can tell together what neither tells alone), so earlier ones bound nothing. So
-    every candidate is screened with an eighth of the pairs, and those within three standard errors of the best are evaluated with all:
-    statistical, not certain. `evaluated` counts a screened gain as an eighth.
+    Not all gains are computed. First pick: EPIG never exceeds log(1 + chi2), a bound that costs the
+    same for any number of targets, so only points whose bound beats the best EPIG found are
+    evaluated: certain. Later picks: a gain never exceeds BALD (data processing), which rules out
+      little, and gains may rise along a batch (two labels can tell together what neither tells
+      alone), so earlier ones bound nothing. So
+    every candidate is screened with an eighth of the pairs, and those within three standard errors
+    of the best are evaluated with all: statistical, not certain. `evaluated` counts a screened gain
+    as an eighth.
 
-    When the picks so far have used up 95 % of the ceiling (`saturated`), the draws hold next to nothing more about the targets: later gains are
-    mostly noise. They still order the picks, near ties by the bound on plain EPIG.
+    When the picks so far have used up 95 % of the ceiling (`saturated`), the draws hold next to
+    nothing more about the targets: later gains are mostly noise. They still order the picks, near
+    ties by the bound on plain EPIG.
 
     Args:
       key: fixes the sampled configurations.
-      log_probs: normalized log-probabilities of the same K functions at every point; at least 2 draws.
+      log_probs: normalized log-probabilities of the same K functions at every point; at least 2
+        draws.
       target_log_probs: of the same K functions at T targets.
       size: how many points to pick.
       weights: how much each target matters; see `scores.epig`.
@@ -53,7 +61,8 @@ def batch_epig(
     Raises:
       As `batch_bald` and `scores.epig`.
     References:
-      Bickford Smith et al. 2023, https://arxiv.org/abs/2304.08151; Kirsch et al. 2019, https://arxiv.org/abs/1906.08158
+      Bickford Smith et al. 2023, https://arxiv.org/abs/2304.08151; Kirsch et al. 2019,
+      https://arxiv.org/abs/1906.08158
 
     >>> draws = jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]]))
     >>> batch_epig(jax.random.key(0), draws, draws[:, :1], 1).indices
@@ -63,11 +72,22 @@ def batch_epig(
     draws, rows, _ = log_probs.shape
     if draws < 2:
         raise checks.WrongSize(
-            "log_probs", "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every point. Pass at least 2 draws.")
+            "log_probs",
+            "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every "
+            "point. Pass at least 2 draws.",
+        )
     target, weights = checked_target(target_log_probs, weights, draws)
     available = checks.available_rows(available, rows)
     size = checks.batch_size(size, available)
-    selection = _batch_epig(checks.key(key), log_probs, target, weights, available, size, checks.at_least(1, configurations, "configurations"))
+    selection = _batch_epig(
+        checks.key(key),
+        log_probs,
+        target,
+        weights,
+        available,
+        size,
+        checks.at_least(1, configurations, "configurations"),
+    )
     checks.not_constant(selection)
     return selection
 
@@ -78,10 +98,18 @@ def _batch_epig(key, log_probs, target, weights, available, size, configurations
 
 
 def searched(
-    key: Key, pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], available: Bool[Array, " N"], size: int, configurations: int,
+    key: Key,
+    pool: Pool,
+    target: Float[Array, "K T L"],
+    weights: Float[Array, " T"],
+    available: Bool[Array, " N"],
+    size: int,
+    configurations: int,
     chunk: int = TABLE,
-) -> Selection:  # fmt: skip
-    """`batch_epig` in a pool that is held, or predicted when it is looked at, `chunk` rows at a time: once for a pick."""
+) -> Selection:
+    """`batch_epig` in a pool that is held, or predicted when it is looked at, `chunk` rows at a
+    time: once for a pick.
+    """
     draws, rows, classes = pool.shape
     pairs = draws * max(1, configurations // draws)
     step = max(1, min(labels.STEP, pairs // labels.FEWEST))
@@ -108,48 +136,84 @@ def searched(
         row, taken, last = _best(pool, jnp.where(seen, gain + tie, -jnp.inf), taken)
         gains = gains.at[b].set(jnp.where(row >= 0, gain[row], -jnp.inf))
         joint = joint.at[b].set(jnp.minimum(joint[b - 1] + jnp.maximum(gains[b], 0.0), most))
-        computed += jnp.sum(seen, dtype=jnp.float32) + (jnp.sum(open_ > -jnp.inf, dtype=jnp.float32) / step if step > 1 else 0.0)
+        computed += jnp.sum(seen, dtype=jnp.float32) + (
+            jnp.sum(open_ > -jnp.inf, dtype=jnp.float32) / step if step > 1 else 0.0
+        )
         return state, taken, last, indices.at[b].set(row), gains, joint, computed
 
     most = jnp.sum(weights * scores.bald(target))
-    start = labels.Configurations(jnp.full((pairs, draws), 1.0 / draws, jnp.float32), jnp.full(pairs, 1.0 / pairs, jnp.float32))
+    start = labels.Configurations(
+        jnp.full((pairs, draws), 1.0 / draws, jnp.float32),
+        jnp.full(pairs, 1.0 / pairs, jnp.float32),
+    )
     row, taken, last = _best(pool, jnp.where(seen, gain, -jnp.inf), bound == -jnp.inf)
     first, zeros = jnp.where(row >= 0, gain[row], -jnp.inf), jnp.zeros(size, jnp.float32)
-    carry = (start, taken, last, jnp.full(size, -1, jnp.int32).at[0].set(row), zeros.at[0].set(first), zeros.at[0].set(jnp.clip(first, 0.0, most)),
-             jnp.sum(seen, dtype=jnp.float32))
+    carry = (
+        start,
+        taken,
+        last,
+        jnp.full(size, -1, jnp.int32).at[0].set(row),
+        zeros.at[0].set(first),
+        zeros.at[0].set(jnp.clip(first, 0.0, most)),
+        jnp.sum(seen, dtype=jnp.float32),
+    )
     *_, indices, gains, joint, computed = lax.fori_loop(1, size, pick, carry)
     return Selection(
-        indices, gains, joint=joint, saturated=labels.used_up(joint, most), about=About.TARGETS, ceiling=most, nonfinite=nonfinite,
-        constant=constant & (first <= 0.0), evaluated=computed / jnp.maximum(jnp.sum(bound > -jnp.inf, dtype=jnp.float32) * size, 1.0))
+        indices,
+        gains,
+        joint=joint,
+        saturated=labels.used_up(joint, most),
+        about=About.TARGETS,
+        ceiling=most,
+        nonfinite=nonfinite,
+        constant=constant & (first <= 0.0),
+        evaluated=computed / jnp.maximum(jnp.sum(bound > -jnp.inf, dtype=jnp.float32) * size, 1.0),
+    )
 
 
 def _best(pool: Pool, rank, taken):
     """The best row, or -1 if there is none; what is taken with it; its prediction [K, C]."""
     best = jnp.argmax(rank)
-    return jnp.where(rank[best] > -jnp.inf, best, -1).astype(jnp.int32), taken.at[best].set(True), jnp.exp(pool.at(best[None])[:, 0])
+    return (
+        jnp.where(rank[best] > -jnp.inf, best, -1).astype(jnp.int32),
+        taken.at[best].set(True),
+        jnp.exp(pool.at(best[None])[:, 0]),
+    )
 
 
-def bounds(pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], points: int) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+def bounds(
+    pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], points: int
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """What EPIG cannot exceed, and BALD, which no gain can exceed."""
     matrix = spread(target, weights)
     return pool.over(lambda part: (ceiling(part, matrix), scores.bald(part)), points)
 
 
 def highest(
-    pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], bound: Float[Array, " N"], size: int
+    pool: Pool,
+    target: Float[Array, "K T L"],
+    weights: Float[Array, " T"],
+    bound: Float[Array, " N"],
+    size: int,
 ) -> tuple[Float[Array, " N"], Bool[Array, " N"]]:
-    """EPIG of every point that could be among the `size` highest, and where it was computed; -inf in `bound` rules a point out."""
+    """EPIG of every point that could be among the `size` highest, and where it was computed; -inf
+    in `bound` rules a point out.
+    """
 
     def exact(at):
         gain = unchecked(pool.at(at), target, weights)
         return gain, gain
 
-    gain, _, seen = best_first(bound, jnp.zeros(bound.shape, jnp.float32), 0.0, block_size(1, bound.shape[0]), exact, size)
+    gain, _, seen = best_first(
+        bound, jnp.zeros(bound.shape, jnp.float32), 0.0, block_size(1, bound.shape[0]), exact, size
+    )
     return gain, seen
 
 
 def screened(pool: Pool, pairs: targets.Pairs, step: int, points: int) -> Float[Array, " N"]:
-    """What a gain is taken not to exceed: its mean over one pair in `step`, plus standard errors against the mean over all."""
+    """What a gain is taken not to exceed: its mean over one pair in `step`, plus standard errors
+    against the mean over all.
+    """
     few, count = targets.every(pairs, step), pairs.worth.shape[0]
     error = SURE * math.sqrt(1 / few.worth.shape[0] - 1 / count)
 

@@ -1,4 +1,6 @@
-"""Batches that represent the pool: k-means++ seeds, and the points nearest the centers of k-means."""
+"""Batches that represent the pool: k-means++ seeds, and the points nearest the centers
+of k-means.
+"""
 
 import functools
 from typing import NamedTuple
@@ -24,22 +26,27 @@ def k_means_pp(
     available: Bool[ArrayLike, " N"] | None = None,
     labeled: Bool[ArrayLike, " N"] | None = None,
 ) -> Selection:
-    """k-means++ seeds: each pick is drawn in proportion to its squared distance from the nearest center.
+    """k-means++ seeds: each pick is drawn in proportion to its squared distance from the nearest
+    center.
 
-    p(i) = d_i^2 / sum_j d_j^2, d_i = min_{j in centers} |x_i - x_j|; centers are labeled points and earlier picks. With no center
-    yet, the first pick is uniform. A point at distance 0 is picked only when nothing else is left, then uniformly. `scores` are
-    the distances d at which points were picked, in the units of the features (inf for a first pick without centers).
+    p(i) = d_i^2 / sum_j d_j^2, d_i = min_{j in centers} |x_i - x_j|; centers are labeled points and
+    earlier picks. With no center yet, the first pick is uniform. A point at distance 0 is picked
+    only when nothing else is left, then uniformly. `scores` are the distances d at which points
+    were picked, in the units of the features (inf for a first pick without centers).
 
-    Memory O(N D), time O(N D) for every pick and every labeled point. The key goes by row: a permuted pool is another draw.
+    Memory O(N D), time O(N D) for every pick and every labeled point. The key goes by row: a
+    permuted pool is another draw.
 
     Args:
       key: fixes the draws.
       features: one row of numbers per pool point, any float or integer type; computed in float32.
       size: how many points to pick.
       available: which points may be picked; all if None.
-      labeled: which points have a label already: they count as centers and are never picked; none if None.
+      labeled: which points have a label already: they count as centers and are never picked; none
+        if None.
     Raises:
-      WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in `nonfinite`).
+      WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in
+      `nonfinite`).
     References:
       Arthur & Vassilvitskii 2007, https://dl.acm.org/doi/10.5555/1283383.1283494
 
@@ -65,12 +72,14 @@ def k_means(
     available: Bool[ArrayLike, " N"] | None = None,
     iterations: int = 10,
 ) -> Selection:
-    """The points nearest the centers of `size` clusters of the available points; largest cluster first.
+    """The points nearest the centers of `size` clusters of the available points; largest cluster
+    first.
 
-    Lloyd's algorithm from k-means++ seeds: each step assigns every point to its nearest center (ties to the first) and moves
-    every center to the mean of its points, so sum_i min_c |x_i - m_c|^2 never increases (up to rounding). A center without points
-    stays. Each pick is the nearest point that is not picked yet; copies of picks wait until nothing else is left. `scores` are the shares
-    of the available points in the clusters: never increasing, between 0 and 1.
+    Lloyd's algorithm from k-means++ seeds: each step assigns every point to its nearest center
+    (ties to the first) and moves every center to the mean of its points, so sum_i min_c |x_i -
+    m_c|^2 never increases (up to rounding). A center without points stays. Each pick is the nearest
+    point that is not picked yet; copies of picks wait until nothing else is left. `scores` are the
+    shares of the available points in the clusters: never increasing, between 0 and 1.
 
     Memory O(N D), time O(N D size iterations).
 
@@ -81,9 +90,11 @@ def k_means(
       available: which points are clustered and may be picked; all if None.
       iterations: steps of Lloyd's algorithm; 0 leaves the seeds as they are.
     Raises:
-      WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in `nonfinite`).
+      WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in
+      `nonfinite`).
     References:
-      Lloyd 1982, https://doi.org/10.1109/TIT.1982.1056489; Zhdanov 2019, https://arxiv.org/abs/1901.05954
+      Lloyd 1982, https://doi.org/10.1109/TIT.1982.1056489; Zhdanov 2019,
+      https://arxiv.org/abs/1901.05954
 
     >>> two_clouds = jnp.array([[0.0], [1.0], [2.0], [50.0], [51.0], [52.0], [53.0], [54.0]])
     >>> k_means(jax.random.key(0), two_clouds, 2).indices
@@ -103,13 +114,27 @@ def _k_means(key, pool: Points, size, iterations) -> Selection:
         left, fresh, indices, scores = carry
         cluster = order[step]
         choices = jnp.where(jnp.any(left & fresh), left & fresh, left)
-        row = jnp.argmin(jnp.where(choices, squared(pool.columns, found.centers[:, cluster]), jnp.inf))
+        row = jnp.argmin(
+            jnp.where(choices, squared(pool.columns, found.centers[:, cluster]), jnp.inf)
+        )
         some = left[row]
         indices = indices.at[step].set(jnp.where(some, row, -1))
-        scores = scores.at[step].set(jnp.where(some, found.sizes[cluster].astype(jnp.float32) / total, -jnp.inf))
-        return left.at[row].set(False), fresh & (squared(pool.columns, pool.columns[:, row]) > 0.0), indices, scores
+        scores = scores.at[step].set(
+            jnp.where(some, found.sizes[cluster].astype(jnp.float32) / total, -jnp.inf)
+        )
+        return (
+            left.at[row].set(False),
+            fresh & (squared(pool.columns, pool.columns[:, row]) > 0.0),
+            indices,
+            scores,
+        )
 
-    carry = (pool.available, jnp.ones_like(pool.available), jnp.full(size, -1, jnp.int32), jnp.full(size, -jnp.inf))
+    carry = (
+        pool.available,
+        jnp.ones_like(pool.available),
+        jnp.full(size, -1, jnp.int32),
+        jnp.full(size, -jnp.inf),
+    )
     *_, indices, scores = lax.fori_loop(0, size, pick, carry)
     return Selection(indices, scores, nonfinite=pool.nonfinite)
 
@@ -128,13 +153,20 @@ def clusters(key, pool: Points, members, most: int, count, iterations) -> Cluste
     centers, real = pool.columns[:, seeds], seeds >= 0
 
     def sizes(member):
-        return jnp.zeros(most, jnp.int32).at[member].add(1, mode="drop", wrap_negative_indices=False)
+        return (
+            jnp.zeros(most, jnp.int32).at[member].add(1, mode="drop", wrap_negative_indices=False)
+        )
 
     def step(_, centers):
         member = jnp.where(members, _assigned(pool.columns, centers, real, count), -1)
-        # deviations from the old center, because sums of the features themselves would lose the digits of an offset
+        # deviations from the old center, because sums of the features themselves would lose the
+        # digits of an offset
         deviation = jnp.where(members[None], pool.columns - centers[:, member], 0.0)
-        moved = jnp.zeros_like(centers).at[:, member].add(deviation, mode="drop", wrap_negative_indices=False)
+        moved = (
+            jnp.zeros_like(centers)
+            .at[:, member]
+            .add(deviation, mode="drop", wrap_negative_indices=False)
+        )
         return centers + moved / jnp.maximum(sizes(member), 1).astype(jnp.float32)[None]
 
     centers = lax.fori_loop(0, iterations, step, centers)
@@ -157,9 +189,13 @@ def _assigned(columns, centers, real, count) -> Int[Array, " N"]:
             far = jnp.where(lax.dynamic_slice_in_dim(real, first, down)[:, None], far, jnp.inf)
             nearest = jnp.argmin(far, axis=0).astype(jnp.int32)
             distance = jnp.min(far, axis=0)
-            return jnp.minimum(best[0], distance), jnp.where(distance < best[0], first + nearest, best[1])
+            return jnp.minimum(best[0], distance), jnp.where(
+                distance < best[0], first + nearest, best[1]
+            )
 
         start = (jnp.full(across, jnp.inf), jnp.zeros(across, jnp.int32))
-        return lax.dynamic_update_slice_in_dim(member, lax.fori_loop(0, -(-count // down), of_centers, start)[1], begin, axis=0)
+        return lax.dynamic_update_slice_in_dim(
+            member, lax.fori_loop(0, -(-count // down), of_centers, start)[1], begin, axis=0
+        )
 
     return lax.fori_loop(0, -(-rows // across), of_points, jnp.zeros(rows, jnp.int32))

@@ -1,6 +1,7 @@
 """Label configurations of the points chosen so far, each as posterior weights over the K draws.
 
-They grow by Bayes' rule, point by point: all of them are enumerated while they fit, then kept as equally many samples of every draw.
+They grow by Bayes' rule, point by point: all of them are enumerated while they fit, then kept as
+equally many samples of every draw.
 """
 
 import functools
@@ -15,7 +16,8 @@ from bayesal.types import USED_UP
 
 STEP, FEWEST = 8, 64  # gains are screened with one configuration in 8, if those are at least 64
 
-# gains are differences of entropies: the reduced precision that accelerators multiply with by default would reorder them
+# gains are differences of entropies: the reduced precision that accelerators multiply with by
+# default would reorder them
 product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
@@ -27,24 +29,32 @@ class Configurations(NamedTuple):
 
 
 def exact_steps(classes: int, configurations: int) -> int:
-    """How many points have all their label configurations enumerated: the largest m with C^m <= S."""
+    """How many points have all their label configurations enumerated: the largest m with C^m
+    <= S.
+    """
     steps = 0
     while classes ** (steps + 1) <= configurations:
         steps += 1
     return steps
 
 
-def nothing_observed(draws: int, classes: int, configurations: int, exact_steps: int) -> Configurations:
+def nothing_observed(
+    draws: int, classes: int, configurations: int, exact_steps: int
+) -> Configurations:
     """Every draw as likely as any other: one configuration in use."""
     rows = max(classes**exact_steps, draws * max(1, configurations // draws))
     weights = jnp.full((rows, draws), 1.0 / draws, jnp.float32)
     return Configurations(weights, jnp.zeros(rows, jnp.float32).at[0].set(1.0))
 
 
-def information(state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]) -> Float[Array, " n"]:
-    """Mean over configurations of each point's BALD score under its weights: what its label tells beyond theirs, in nats.
+def information(
+    state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]
+) -> Float[Array, " n"]:
+    """Mean over configurations of each point's BALD score under its weights: what its label tells
+    beyond theirs, in nats.
 
-    noise: `H[p_k]` of each point under each draw. The weights' own mean entropy, not the exact one, keeps the variance low.
+    noise: `H[p_k]` of each point under each draw. The weights' own mean entropy, not the exact one,
+      keeps the variance low.
     """
     mixed = product(probs.reshape(-1, probs.shape[-1]), state.weights.T)  # [n * C, S]
     terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
@@ -53,7 +63,9 @@ def information(state: Configurations, probs: Float[Array, "n C K"], noise: Floa
 
 
 def screening(draws: int, configurations: int) -> int:
-    """How many configurations of each draw are enough to see which gains need all of them; 0: there are too few to save by it."""
+    """How many configurations of each draw are enough to see which gains need all of them; 0: there
+    are too few to save by it.
+    """
     each = configurations // draws
     few = max(each // STEP, -(-FEWEST // draws))
     return few if 4 * few <= each else 0
@@ -62,11 +74,17 @@ def screening(draws: int, configurations: int) -> int:
 def thinned(state: Configurations, draws: int, few: int) -> Configurations:
     """So many configurations of each draw, of sampled ones."""
     each = state.weights.shape[0] // draws
-    weights = state.weights[: draws * each].reshape(draws, each, draws)[:, :few].reshape(draws * few, draws)
+    weights = (
+        state.weights[: draws * each]
+        .reshape(draws, each, draws)[:, :few]
+        .reshape(draws * few, draws)
+    )
     return Configurations(weights, jnp.full(draws * few, 1.0 / (draws * few), jnp.float32))
 
 
-def estimate(state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+def estimate(
+    state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """`information` from sampled configurations of equal share, and its standard error."""
     mixed = product(probs.reshape(-1, probs.shape[-1]), state.weights.T)
     total = (-mixed * jnp.log(jnp.maximum(mixed, 1e-30))).reshape(*probs.shape[:2], -1).sum(axis=1)
@@ -86,8 +104,12 @@ def used_up(joint: Float[Array, " B"], ceiling: Float[Array, ""]) -> Bool[Array,
     return jnp.pad(joint, (1, 0))[:-1] > USED_UP * ceiling
 
 
-def observe(key, state: Configurations, probs: Float[Array, "K C"], real, observed, exact_steps: int) -> Configurations:
-    """Configurations after one more point: enumerated while they fit, then stratified. Where not `real`, nothing changes."""
+def observe(
+    key, state: Configurations, probs: Float[Array, "K C"], real, observed, exact_steps: int
+) -> Configurations:
+    """Configurations after one more point: enumerated while they fit, then stratified. Where not
+    `real`, nothing changes.
+    """
 
     def sampled():
         draws = probs.shape[0]
@@ -112,13 +134,17 @@ def enumerated(state: Configurations, probs: Float[Array, "K C"]) -> Configurati
     parent, label = jnp.arange(rows) // classes, jnp.arange(rows) % classes
     likelihood = state.weights[parent] * probs.T[label]
     total = likelihood.sum(axis=1)
-    weights = jnp.where(total[:, None] > 0, likelihood / jnp.where(total > 0, total, 1.0)[:, None], state.weights[parent])
+    weights = jnp.where(
+        total[:, None] > 0,
+        likelihood / jnp.where(total > 0, total, 1.0)[:, None],
+        state.weights[parent],
+    )
     return Configurations(weights, state.share[parent] * total)
 
 
 def places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
-    """Systematic places in [0, 1) for every draw's configurations, in random order; twice, from one stream of numbers, because
-    generators and sorts are what takes long to compile."""
+    """Systematic places in [0, 1) for every draw's configurations, in random order; twice, from one
+    stream of numbers, because generators and sorts are what takes long to compile."""
     luck = jax.random.uniform(key, (2, draws, each + 1), jnp.float32)
     shuffled = jnp.argsort(luck[..., 1:], axis=-1)
     return jnp.minimum((shuffled.astype(jnp.float32) + luck[..., :1]) / each, 1.0 - 1e-6)
@@ -127,27 +153,41 @@ def places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
 def inverse_cdf(probs: Float[Array, " n"], places: Float[Array, " R"]) -> Int[Array, " R"]:
     """Which of n outcomes each place in [0, 1) falls on."""
     total = jnp.cumsum(probs)
-    return jnp.clip(jnp.searchsorted(total / total[-1], places, side="right"), 0, probs.shape[0] - 1)
+    return jnp.clip(
+        jnp.searchsorted(total / total[-1], places, side="right"), 0, probs.shape[0] - 1
+    )
 
 
 def stratified(places: Float[Array, "K R"], state: Configurations) -> Configurations:
-    """From enumerated configurations to equally many sampled ones of every draw: R rows of draw 0, R of draw 1, ..."""
+    """From enumerated configurations to equally many sampled ones of every draw: R rows of draw 0,
+    R of draw 1, ...
+    """
     rows, draws = state.weights.shape
     each = rows // draws
-    given_draw = (state.share[:, None] * state.weights).T  # [K, S], proportional to p(configuration | draw)
+    given_draw = (
+        state.share[:, None] * state.weights
+    ).T  # [K, S], proportional to p(configuration | draw)
     chosen = jax.vmap(inverse_cdf)(given_draw, places).reshape(-1)
-    weights = jnp.full_like(state.weights, 1.0 / draws).at[: draws * each].set(state.weights[chosen])
+    weights = (
+        jnp.full_like(state.weights, 1.0 / draws).at[: draws * each].set(state.weights[chosen])
+    )
     share = jnp.where(jnp.arange(rows) < draws * each, jnp.float32(1.0 / (draws * each)), 0.0)
     return Configurations(weights, share)
 
 
-def extended(places: Float[Array, "K R"], state: Configurations, probs: Float[Array, "K C"]) -> Configurations:
-    """One sampled label for every configuration, from the draw the configuration was sampled from."""
+def extended(
+    places: Float[Array, "K R"], state: Configurations, probs: Float[Array, "K C"]
+) -> Configurations:
+    """One sampled label for every configuration, from the draw the configuration was
+    sampled from.
+    """
     rows, draws = state.weights.shape
     each = rows // draws
     label = jax.vmap(inverse_cdf)(probs, places).reshape(-1)
     likelihood = state.weights[: draws * each] * probs.T[label]
     total = likelihood.sum(axis=1, keepdims=True)
-    own = jax.nn.one_hot(jnp.arange(draws * each) // each, draws, dtype=jnp.float32)  # what is left when float32 underflows
+    own = jax.nn.one_hot(
+        jnp.arange(draws * each) // each, draws, dtype=jnp.float32
+    )  # what is left when float32 underflows
     weights = jnp.where(total > 0, likelihood / jnp.where(total > 0, total, 1.0), own)
     return state._replace(weights=state.weights.at[: draws * each].set(weights))

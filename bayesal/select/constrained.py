@@ -1,4 +1,6 @@
-"""Batches under a condition beside the score: balanced over classes, without near-copies, within a budget."""
+"""Batches under a condition beside the score: balanced over classes, without near-copies, within a
+budget.
+"""
 
 import functools
 from typing import Any
@@ -15,12 +17,17 @@ from bayesal.types import ArrayLike, Selection
 
 
 def class_balanced(
-    predictions: Int[ArrayLike, " N"], scores: Float[ArrayLike, " N"], size: int, *, available: Bool[ArrayLike, " N"] | None = None
+    predictions: Int[ArrayLike, " N"],
+    scores: Float[ArrayLike, " N"],
+    size: int,
+    *,
+    available: Bool[ArrayLike, " N"] | None = None,
 ) -> Selection:
-    """Round-robin over predicted classes: the best of every class, then the second of every class, and so on.
+    """Round-robin over predicted classes: the best of every class, then the second of every class,
+    and so on.
 
-    Each round is ordered by score. As long as classes have points left their numbers in the batch differ by at most one; a class that runs out
-    is passed over.
+    Each round is ordered by score. As long as classes have points left their numbers in the batch
+    differ by at most one; a class that runs out is passed over.
 
     Args:
       predictions: the predicted class of every point, for example `predictive.mean(x).argmax(-1)`.
@@ -35,10 +42,16 @@ def class_balanced(
     """
     scores, _ = checks.scores(scores)
     available = checks.available_rows(available, scores.shape[0])
-    if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(predictions.dtype, jnp.integer):
+    if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(
+        predictions.dtype, jnp.integer
+    ):
         raise checks.WrongShape(
-            "predictions", f"`predictions` must be integers of shape {scores.shape}, the predicted class of every point; got shape {np.shape(predictions)}, dtype "
-            f"{getattr(predictions, 'dtype', None)}. From log-probabilities [N, C]: log_probs.argmax(-1).")
+            "predictions",
+            f"`predictions` must be integers of shape {scores.shape}, the predicted class of "
+            f"every point; got shape {np.shape(predictions)}, dtype "
+            f"{getattr(predictions, 'dtype', None)}. From log-probabilities [N, C]: "
+            "log_probs.argmax(-1).",
+        )
     size = checks.batch_size(size, available & (scores > -jnp.inf))
     selection = _class_balanced(jnp.asarray(predictions), scores, available, size)
     checks.not_constant(selection)
@@ -54,16 +67,24 @@ def _class_balanced(predictions, scores, available, size):
     turn = jnp.zeros_like(rows).at[grouped].set(rows - first)  # place within the class
     order = jnp.lexsort((-safe, turn, safe == -jnp.inf))[:size].astype(jnp.int32)
     picked = safe[order]
-    return Selection(jnp.where(picked > -jnp.inf, order, -1), picked, constant=constant, nonfinite=nonfinite)
+    return Selection(
+        jnp.where(picked > -jnp.inf, order, -1), picked, constant=constant, nonfinite=nonfinite
+    )
 
 
 def suppress_duplicates(
-    features: Float[ArrayLike, "N D"], scores: Float[ArrayLike, " N"], size: int, *, radius: Any, available: Bool[ArrayLike, " N"] | None = None
+    features: Float[ArrayLike, "N D"],
+    scores: Float[ArrayLike, " N"],
+    size: int,
+    *,
+    radius: Any,
+    available: Bool[ArrayLike, " N"] | None = None,
 ) -> Selection:
-    """The highest scores, where a point within `radius` of an earlier pick waits until nothing else is left.
+    """The highest scores, where a point within `radius` of an earlier pick waits until nothing else
+    is left.
 
-    Distances are Euclidean, taken from differences, so copies are at exactly 0 wherever they lie; `radius=0` sets only exact copies aside. One
-    pass over the features per pick, memory O(N D).
+    Distances are Euclidean, taken from differences, so copies are at exactly 0 wherever they lie;
+    `radius=0` sets only exact copies aside. One pass over the features per pick, memory O(N D).
 
     Args:
       features: one vector per point.
@@ -76,14 +97,18 @@ def suppress_duplicates(
     Raises:
       NonFinite, WrongShape, WrongSize, ConstantScores.
 
-    >>> suppress_duplicates(jnp.array([[0.0], [0.1], [5.0]]), jnp.array([0.9, 0.8, 0.2]), 2, radius=0.5).indices
+    >>> suppress_duplicates(
+    ...     jnp.array([[0.0], [0.1], [5.0]]), jnp.array([0.9, 0.8, 0.2]), 2, radius=0.5
+    ... ).indices
     Array([0, 2], dtype=int32)
     """
     scores, _ = checks.scores(scores)
     available = checks.available_rows(available, scores.shape[0])
     features = _features(features, scores.shape[0])
     size = checks.batch_size(size, available & (scores > -jnp.inf))
-    selection = _suppress_duplicates(features, scores, available, checks.at_least_zero(radius, "radius"), size)
+    selection = _suppress_duplicates(
+        features, scores, available, checks.at_least_zero(radius, "radius"), size
+    )
     checks.not_constant(selection)
     return selection
 
@@ -91,14 +116,20 @@ def suppress_duplicates(
 def _features(features, count):
     features = checks.features(features)
     if features.shape[0] != count:
-        raise checks.WrongShape("features", f"`features` has {features.shape[0]} rows and `scores` has {count}: pass one vector per point.")
+        raise checks.WrongShape(
+            "features",
+            f"`features` has {features.shape[0]} rows and `scores` has {count}: pass one "
+            "vector per point.",
+        )
     return features
 
 
 @functools.partial(jax.jit, static_argnames="size")
 def _suppress_duplicates(features, scores, available, radius, size):
     safe, nonfinite, constant = maths.maskable(scores, available, size)
-    features, unit = scaled(jnp.where((safe > -jnp.inf)[:, None] & jnp.isfinite(features), features, 0.0))  # no square overflows or vanishes
+    features, unit = scaled(
+        jnp.where((safe > -jnp.inf)[:, None] & jnp.isfinite(features), features, 0.0)
+    )  # no square overflows or vanishes
     radius = radius / unit
 
     def pick(b, carry):
@@ -111,31 +142,46 @@ def _suppress_duplicates(features, scores, available, radius, size):
 
     start = (safe, jnp.zeros(safe.shape, bool), jnp.full(size, -1, jnp.int32))
     indices = lax.fori_loop(0, size, pick, start)[2]
-    return Selection(indices, jnp.where(indices >= 0, safe[indices], -jnp.inf), constant=constant, nonfinite=nonfinite)
+    return Selection(
+        indices,
+        jnp.where(indices >= 0, safe[indices], -jnp.inf),
+        constant=constant,
+        nonfinite=nonfinite,
+    )
 
 
 def per_cost(
-    gains: Float[ArrayLike, " N"], prices: Float[ArrayLike, " N"], budget: Any, *, available: Bool[ArrayLike, " N"] | None = None
+    gains: Float[ArrayLike, " N"],
+    prices: Float[ArrayLike, " N"],
+    budget: Any,
+    *,
+    available: Bool[ArrayLike, " N"] | None = None,
 ) -> Selection:
-    """What to label for a budget: the better of two greedy batches, by gain per price and by gain alone.
+    """What to label for a budget: the better of two greedy batches, by gain per price and by gain
+    alone.
 
-    Each goes down its order and takes every point it can still pay. Gains are added up as if points told nothing about one another; then the
-    batch has at least 1/2 of the highest sum of gains that the budget buys (for gains with diminishing returns, evaluated anew after each
-    pick, the same rule guarantees (1 - 1/e) / 2). Gain per price alone guarantees nothing: a cheap trifle can shut out one dear treasure.
+    Each goes down its order and takes every point it can still pay. Gains are added up as if points
+    told nothing about one another; then the batch has at least 1/2 of the highest sum of gains that
+    the budget buys (for gains with diminishing returns, evaluated anew after each pick, the same
+    rule guarantees (1 - 1/e) / 2). Gain per price alone guarantees nothing: a cheap trifle can shut
+    out one dear treasure.
 
     Args:
       gains: at least 0; points of gain 0 or -inf are not bought.
       prices: above 0.
-      budget: above 0, in the unit of the prices; it is kept to one part in a million. It may be traced.
+      budget: above 0, in the unit of the prices; it is kept to one part in a million. It may be
+        traced.
       available: which points may be picked; all if None.
     Returns:
-      As many picks as are bought, in the order of the greedy batch that won, with their gains. Under jit always N entries, -1 after the last.
+      As many picks as are bought, in the order of the greedy batch that won, with their gains.
+      Under jit always N entries, -1 after the last.
     Raises:
       NonFinite, NegativeScores, WrongShape, WrongPrice (also where the budget buys nothing).
     References:
       Leskovec et al. 2007, https://doi.org/10.1145/1281192.1281239
 
-    >>> per_cost(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices  # 0.3 + 0.2 for a price of 2, or 0.9 for 10
+    >>> # 0.3 + 0.2 for a price of 2, or 0.9 for 10
+    >>> per_cost(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices
     Array([1], dtype=int32)
     """
     gains, _ = checks.scores(gains, "gains")
@@ -148,16 +194,34 @@ def per_cost(
         return selection
     bought = int(np.sum(np.asarray(selection.indices) >= 0))
     if not bought:
-        raise checks.WrongPrice("budget", f"`budget` = {float(budget):g} buys no available point with a gain above 0; the cheapest of them costs {_cheapest(gains, prices, available)}.")
+        raise checks.WrongPrice(
+            "budget",
+            f"`budget` = {float(budget):g} buys no available point with a gain above 0; the "
+            f"cheapest of them costs {_cheapest(gains, prices, available)}.",
+        )
     return selection._replace(indices=selection.indices[:bought], scores=selection.scores[:bought])
 
 
 def _prices(prices, count):
-    if not hasattr(prices, "dtype") or tuple(prices.shape) != (count,) or not jnp.issubdtype(prices.dtype, jnp.number):
-        raise checks.WrongShape("prices", f"`prices` must be numbers of shape ({count},), one per point; got shape {np.shape(prices)}, dtype {getattr(prices, 'dtype', None)}.")
-    if checks.concrete(prices) and len(bad := np.flatnonzero(~((host := np.asarray(prices)) > 0) | ~np.isfinite(host))):
+    if (
+        not hasattr(prices, "dtype")
+        or tuple(prices.shape) != (count,)
+        or not jnp.issubdtype(prices.dtype, jnp.number)
+    ):
+        raise checks.WrongShape(
+            "prices",
+            f"`prices` must be numbers of shape ({count},), one per point; got shape "
+            f"{np.shape(prices)}, dtype {getattr(prices, 'dtype', None)}.",
+        )
+    if checks.concrete(prices) and len(
+        bad := np.flatnonzero(~((host := np.asarray(prices)) > 0) | ~np.isfinite(host))
+    ):
         raise checks.WrongPrice(
-            "prices", f"`prices` must be finite and above 0; rows {checks.listed(bad)} hold {checks.listed(host[bad])}. What costs nothing needs no budget: label it.", bad)
+            "prices",
+            f"`prices` must be finite and above 0; rows {checks.listed(bad)} hold "
+            f"{checks.listed(host[bad])}. What costs nothing needs no budget: label it.",
+            bad,
+        )
     return checks.as_float(prices)
 
 
@@ -188,7 +252,9 @@ def _per_cost(gains, prices, budget, available):
 
         taken = lax.scan(consider, budget, order)[1]
         front = jnp.argsort(~taken, stable=True)  # what is taken first, in order
-        return jnp.where(taken[front], order[front], -1).astype(jnp.int32), jnp.sum(jnp.where(taken, safe[order], 0.0))
+        return jnp.where(taken[front], order[front], -1).astype(jnp.int32), jnp.sum(
+            jnp.where(taken, safe[order], 0.0)
+        )
 
     (dense, dense_sum), (large, large_sum) = greedy(safe / prices), greedy(safe)
     indices = jnp.where(large_sum > dense_sum, large, dense)

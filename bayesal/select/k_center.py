@@ -20,12 +20,14 @@ def k_center(
     labeled: Bool[ArrayLike, " N"] | None = None,
     key: Key | None = None,
 ) -> Selection:
-    """Farthest-first: each pick is the point farthest from its nearest center; centers are labeled points and earlier picks.
+    """Farthest-first: each pick is the point farthest from its nearest center; centers are labeled
+    points and earlier picks.
 
-    argmax_i min_{j in centers} |x_i - x_j|. The radius max_i min_j |x_i - x_j| that the batch leaves is at most twice the
-    smallest possible one. With no center yet, the first pick is the point farthest from the mean of the available points.
-    `scores` are the distances at which points were picked: never increasing, in the units of the features (inf for a first pick
-    without centers). Copies of a center are picked only when nothing else is left.
+    argmax_i min_{j in centers} |x_i - x_j|. The radius max_i min_j |x_i - x_j| that the batch
+    leaves is at most twice the smallest possible one. With no center yet, the first pick is the
+    point farthest from the mean of the available points. `scores` are the distances at which points
+    were picked: never increasing, in the units of the features (inf for a first pick without
+    centers). Copies of a center are picked only when nothing else is left.
 
     Memory O(N D), time O(N D) for every pick and every labeled point.
 
@@ -33,14 +35,18 @@ def k_center(
       features: one row of numbers per pool point, any float or integer type; computed in float32.
       size: how many points to pick.
       available: which points may be picked; all if None.
-      labeled: which points have a label already: they count as centers and are never picked; none if None.
+      labeled: which points have a label already: they count as centers and are never picked; none
+        if None.
       key: breaks ties; without one they go to the lowest row.
     Raises:
-      WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in `nonfinite`).
+      WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in
+      `nonfinite`).
     References:
       Sener & Savarese 2018, https://arxiv.org/abs/1708.00489; Gonzalez 1985.
 
-    >>> k_center(jnp.array([[0.0], [1.0], [9.0], [9.1], [5.0]]), 3, labeled=jnp.arange(5) == 0).indices
+    >>> k_center(
+    ...     jnp.array([[0.0], [1.0], [9.0], [9.1], [5.0]]), 3, labeled=jnp.arange(5) == 0
+    ... ).indices
     Array([3, 4, 1], dtype=int32)
     """
     pool, size = points(features, size, available, labeled)
@@ -49,7 +55,9 @@ def k_center(
 
 @functools.partial(jax.jit, static_argnames="size")
 def _k_center(pool: Points, key, size) -> Selection:
-    share = jnp.where(pool.available, 1.0 / jnp.maximum(pool.available.sum(), 1).astype(jnp.float32), 0.0)
+    share = jnp.where(
+        pool.available, 1.0 / jnp.maximum(pool.available.sum(), 1).astype(jnp.float32), 0.0
+    )
     middle = (pool.columns * share[None]).sum(axis=1)
     distances = lambda row: squared(pool.columns, pool.columns[:, row])
     return spread(pool, distances, farthest(key), squared(pool.columns, middle), size)

@@ -10,7 +10,9 @@ from bayesal import checks, maths
 from bayesal.types import ArrayLike, Key, Selection
 
 
-def top(scores: Float[ArrayLike, " N"], size: int, *, available: Bool[ArrayLike, " N"] | None = None) -> Selection:
+def top(
+    scores: Float[ArrayLike, " N"], size: int, *, available: Bool[ArrayLike, " N"] | None = None
+) -> Selection:
     """The `size` points with the highest scores; ties go to the lowest row.
 
     Args:
@@ -18,7 +20,8 @@ def top(scores: Float[ArrayLike, " N"], size: int, *, available: Bool[ArrayLike,
       size: how many to pick.
       available: which points may be picked; all if None.
     Raises:
-      NonFinite: a score is NaN or +inf. WrongSize: fewer than `size` points are available. ConstantScores: all
+      NonFinite: a score is NaN or +inf. WrongSize: fewer than `size` points are available.
+        ConstantScores: all
       available scores are the same and there is something to choose.
 
     >>> top(jnp.array([0.1, 0.7, 0.3]), 2).indices
@@ -37,10 +40,14 @@ def _top(scores, available, size):
     safe, nonfinite, constant = maths.maskable(scores, available, size)
     indices = maths.rank(safe, size)
     picked = safe[indices]
-    return Selection(jnp.where(picked > -jnp.inf, indices, -1), picked, constant=constant, nonfinite=nonfinite)
+    return Selection(
+        jnp.where(picked > -jnp.inf, indices, -1), picked, constant=constant, nonfinite=nonfinite
+    )
 
 
-def uniform(key: Key, rows: int, size: int, *, available: Bool[ArrayLike, " N"] | None = None) -> Selection:
+def uniform(
+    key: Key, rows: int, size: int, *, available: Bool[ArrayLike, " N"] | None = None
+) -> Selection:
     """`size` different points at random: the baseline every strategy must beat. All scores are 0.
 
     Args:

@@ -1,4 +1,6 @@
-"""Batches that spread out: each pick is chosen by its distance to the nearest of the centers so far, in one loop for all of them."""
+"""Batches that spread out: each pick is chosen by its distance to the nearest of the centers so
+far, in one loop for all of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +13,24 @@ from jaxtyping import Array, Float, Int
 from bayesal.select.edge import Points, summed
 from bayesal.types import Key, Selection
 
-Distances = Callable[[Int[Array, ""]], Float[Array, " N"]]  # row -> squared distance of every point to that row
-Choose = Callable[[Any, Float[Array, " N"]], Int[Array, ""]]  # (step, weights; -inf: may not be picked) -> row
+Distances = Callable[
+    [Int[Array, ""]], Float[Array, " N"]
+]  # row -> squared distance of every point to that row
+Choose = Callable[
+    [Any, Float[Array, " N"]], Int[Array, ""]
+]  # (step, weights; -inf: may not be picked) -> row
 
 
 def squared(columns: Float[Array, "D N"], center: Float[Array, " D"]) -> Float[Array, " N"]:
-    """Squared distances to one center, as sums of squared differences: exact zeros for copies, no cancellation at any offset."""
+    """Squared distances to one center, as sums of squared differences: exact zeros for copies, no
+    cancellation at any offset.
+    """
     return summed(lambda x, c: jnp.square(x - c), columns, center)
 
 
 def pairwise(columns: Float[Array, "D n"], centers: Float[Array, "D k"]) -> Float[Array, "k n"]:
-    """Squared distances between few points and few centers, as sums of squared differences: one feature at a time onto a table
-    that stays in the cache, as fast as a matrix product."""
+    """Squared distances between few points and few centers, as sums of squared differences: one
+    feature at a time onto a table that stays in the cache, as fast as a matrix product."""
     features = columns.shape[0]
     add = lambda d, total: total + jnp.square(columns[d][None] - centers[d][:, None])
     return lax.fori_loop(0, features, add, jnp.zeros((centers.shape[1], columns.shape[1])))
@@ -34,17 +42,25 @@ def to_labeled(points: Points, distances: Distances) -> Float[Array, " N"]:
     if points.labeled is None:
         return nearest
     rows = jnp.argsort(~points.labeled)  # labeled rows first
-    return lax.fori_loop(0, points.labeled.sum(), lambda i, near: jnp.minimum(near, distances(rows[i])), nearest)
+    return lax.fori_loop(
+        0, points.labeled.sum(), lambda i, near: jnp.minimum(near, distances(rows[i])), nearest
+    )
 
 
 def spread(
-    points: Points, distances: Distances, choose: Choose, opening: Float[Array, " N"], size: int, stop: Any = None
+    points: Points,
+    distances: Distances,
+    choose: Choose,
+    opening: Float[Array, " N"],
+    size: int,
+    stop: Any = None,
 ) -> Selection:
-    """Picks one point after another by `choose(step, squared distance to the nearest center)`; labeled points and picks are centers.
+    """Picks one point after another by `choose(step, squared distance to the nearest center)`;
+    labeled points and picks are centers.
 
-    Without any center the first pick is chosen by the weights `opening`. The loop ends after `stop` picks (may be traced; default
-    `size`); the rest of the batch, and what the pool cannot fill, is -1. Scores are distances in the caller's units, inf for a
-    pick that had no center before it.
+    Without any center the first pick is chosen by the weights `opening`. The loop ends after `stop`
+    picks (may be traced; default `size`); the rest of the batch, and what the pool cannot fill, is
+    -1. Scores are distances in the caller's units, inf for a pick that had no center before it.
     """
     nearest = to_labeled(points, distances)
     alone = jnp.bool_(True) if points.labeled is None else ~points.labeled.any()
@@ -55,7 +71,9 @@ def spread(
         row = choose(step, jnp.where(left, weights, -jnp.inf))
         some = left[row]
         indices = indices.at[step].set(jnp.where(some, row, -1))
-        scores = scores.at[step].set(jnp.where(some, jnp.sqrt(nearest[row]) * points.unit, -jnp.inf))
+        scores = scores.at[step].set(
+            jnp.where(some, jnp.sqrt(nearest[row]) * points.unit, -jnp.inf)
+        )
         nearest = jnp.where(some, jnp.minimum(nearest, distances(row)), nearest)
         return nearest, left.at[row].set(False), indices, scores
 
@@ -79,7 +97,8 @@ def farthest(key: Key | None) -> Choose:
 def sampled(key: Key) -> Choose:
     """A row drawn in proportion to its weight; where all weights are 0, any row that may be picked.
 
-    By the largest of log weight plus Gumbel noise: no sum over the pool, so that sharding it changes no pick.
+    By the largest of log weight plus Gumbel noise: no sum over the pool, so that sharding it
+    changes no pick.
     """
 
     def choose(step, weights):

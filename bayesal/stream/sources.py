@@ -1,4 +1,6 @@
-"""Where a streamed pool comes from: one record for arrays, files and iterators, with the checks that each of them needs."""
+"""Where a streamed pool comes from: one record for arrays, files and iterators, with the checks
+that each of them needs.
+"""
 
 import mmap
 import os
@@ -18,7 +20,8 @@ class Source(NamedTuple):
     """A pool that can be read again and again, always the same.
 
     rows: how many there are, or None where only a whole pass can tell.
-    read: `(chunk) -> iterator` of arrays `[chunk, ...]` from front to back; the last one may be shorter.
+    read: `(chunk) -> iterator` of arrays `[chunk, ...]` from front to back; the last one may be
+      shorter.
     take: `(rows) -> array [m, ...]` of these rows, in this order.
     """
 
@@ -37,17 +40,28 @@ def opened(source: Any) -> Source:
         return _from_array(np.asarray(source))
     if callable(source):
         return _from_iterator(source)
-    advice = "An iterator can be read only once: pass the function that makes it." if isinstance(source, Iterator) else "Of a list of chunks: lambda: iter(chunks)."
+    advice = (
+        "An iterator can be read only once: pass the function that makes it."
+        if isinstance(source, Iterator)
+        else "Of a list of chunks: lambda: iter(chunks)."
+    )
     raise checks.WrongShape(
-        "source", "`source` must be an array or np.memmap [N, ...], the path of a .npy file, or a function without arguments that returns an "
-        f"iterator of chunks [n, ...]; got {type(source).__name__}. {advice}")
+        "source",
+        "`source` must be an array or np.memmap [N, ...], the path of a .npy file, or a "
+        "function without arguments that returns an "
+        f"iterator of chunks [n, ...]; got {type(source).__name__}. {advice}",
+    )
 
 
 def _rows_of_numbers(shape: tuple[int, ...], dtype: Any, what: str) -> None:
     if len(shape) == 0:
-        raise checks.WrongShape("source", f"{what} must have the pool's rows as its first axis; got a single number.")
+        raise checks.WrongShape(
+            "source", f"{what} must have the pool's rows as its first axis; got a single number."
+        )
     if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
-        raise checks.BadPool("source", f"{what} must hold numbers, got dtype {dtype}. Encode it first.")
+        raise checks.BadPool(
+            "source", f"{what} must hold numbers, got dtype {dtype}. Encode it first."
+        )
 
 
 def _from_array(x: np.ndarray) -> Source:
@@ -61,8 +75,15 @@ def _from_array(x: np.ndarray) -> Source:
 
 
 def _is_its_file(x: np.memmap) -> bool:
-    """Whether a memory map shows its file and nothing else: not a view of part of it, no private changes."""
-    return isinstance(x.base, mmap.mmap) and x.filename is not None and x.mode != "c" and x.flags.c_contiguous
+    """Whether a memory map shows its file and nothing else: not a view of part of it, no private
+    changes.
+    """
+    return (
+        isinstance(x.base, mmap.mmap)
+        and x.filename is not None
+        and x.mode != "c"
+        and x.flags.c_contiguous
+    )
 
 
 def _from_npy(path: Path) -> Source:
@@ -70,15 +91,22 @@ def _from_npy(path: Path) -> Source:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise checks.BadPool(
-            "source", f"`source` = {path} cannot be read as a .npy file of numbers: {error}. The usual causes: a file that ends early, an array of Python "
-            "objects, or another format. Write it with np.save.") from error
+            "source",
+            f"`source` = {path} cannot be read as a .npy file of numbers: {error}. The usual "
+            "causes: a file that ends early, an array of Python "
+            "objects, or another format. Write it with np.save.",
+        ) from error
     if not isinstance(x, np.memmap):
-        raise checks.BadPool("source", f"`source` = {path} holds several arrays: save the pool alone, by np.save.")
+        raise checks.BadPool(
+            "source", f"`source` = {path} holds several arrays: save the pool alone, by np.save."
+        )
     return _from_file(path, x) if x.ndim and x.flags.c_contiguous else _from_array(x)
 
 
 def _from_file(path: Path, x: np.memmap) -> Source:
-    """Rows are read rather than mapped: mapped pages would count as this process's memory, and a cut file would end it."""
+    """Rows are read rather than mapped: mapped pages would count as this process's memory, and a
+    cut file would end it.
+    """
     _rows_of_numbers(x.shape, x.dtype, f"`source` = {path}")
     rows, trailing, dtype, offset = x.shape[0], x.shape[1:], x.dtype, x.offset
     each = int(np.prod(trailing))
@@ -88,12 +116,19 @@ def _from_file(path: Path, x: np.memmap) -> Source:
         got = np.fromfile(path, dtype, count * each, offset=offset + start * each * dtype.itemsize)
         if len(got) < count * each:
             raise checks.BadPool(
-                "source", f"`source` = {path} ends early: {rows} rows were promised, and row {start + len(got) // max(each, 1)} is not there.")
+                "source",
+                f"`source` = {path} ends early: {rows} rows were promised, and row "
+                f"{start + len(got) // max(each, 1)} is not there.",
+            )
         return got.reshape(count, *trailing)
 
     def unchanged():
         if _stamp(path) != stamp:
-            raise checks.BadPool("source", f"`source` = {path} was changed while it was read, so its rows are not one pool. Run it again on a finished file.")
+            raise checks.BadPool(
+                "source",
+                f"`source` = {path} was changed while it was read, so its rows are not one "
+                "pool. Run it again on a finished file.",
+            )
 
     def read(chunk):
         for start in range(0, rows, chunk):
@@ -101,7 +136,9 @@ def _from_file(path: Path, x: np.memmap) -> Source:
         unchanged()
 
     def take(wanted):
-        taken = np.concatenate([np.zeros((0, *trailing), dtype), *(part(int(row), 1) for row in wanted)])
+        taken = np.concatenate(
+            [np.zeros((0, *trailing), dtype), *(part(int(row), 1) for row in wanted)]
+        )
         unchanged()
         return taken
 
@@ -120,20 +157,34 @@ def _from_iterator(make: Callable[[], Iterable[Any]]) -> Source:
         nonlocal first
         seen = (0, 0)
         for part in _even(_alike(make()), chunk):
-            seen = seen[0] + len(part), zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8), seen[1])
+            seen = (
+                seen[0] + len(part),
+                zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8), seen[1]),
+            )
             yield part
         first = first or seen
         if seen != first:
-            what = f"{first[0]} rows in the first pass and {seen[0]} in a later one" if seen[0] != first[0] else "the same number of rows, but other ones"
+            what = (
+                f"{first[0]} rows in the first pass and {seen[0]} in a later one"
+                if seen[0] != first[0]
+                else "the same number of rows, but other ones"
+            )
             raise checks.BadPool(
-                "source", f"`source()` is not the same pool in every pass: it gave {what}. Rows are known by their number, so the order must be "
-                "fixed: no shuffling, no random augmentation, and a new iterator from every call.")
+                "source",
+                f"`source()` is not the same pool in every pass: it gave {what}. Rows are "
+                "known by their number, so the order must be "
+                "fixed: no shuffling, no random augmentation, and a new iterator from every call.",
+            )
 
     def take(wanted):
         order = np.argsort(wanted, kind="stable")
         found, start = [], 0
         for part in read(4096):
-            here = wanted[order][np.searchsorted(wanted[order], start) : np.searchsorted(wanted[order], start + len(part))]
+            here = wanted[order][
+                np.searchsorted(wanted[order], start) : np.searchsorted(
+                    wanted[order], start + len(part)
+                )
+            ]
             found.append(part[here - start])
             start += len(part)
         return np.concatenate(found)[np.argsort(order, kind="stable")]
@@ -142,7 +193,9 @@ def _from_iterator(make: Callable[[], Iterable[Any]]) -> Source:
 
 
 def _alike(parts: Iterable[Any]) -> Iterator[np.ndarray]:
-    """Copies of the parts (an iterator may fill one buffer again and again), all of one trailing shape and dtype."""
+    """Copies of the parts (an iterator may fill one buffer again and again), all of one trailing
+    shape and dtype.
+    """
     first = None
     for number, part in enumerate(parts):
         part = np.array(part)
@@ -150,8 +203,11 @@ def _alike(parts: Iterable[Any]) -> Iterator[np.ndarray]:
         first = part[:0] if first is None else first
         if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
             raise checks.WrongShape(
-                "source", f"chunk {number} of `source()` has rows of shape {part.shape[1:]} and dtype {part.dtype}, the first chunk {first.shape[1:]} and "
-                f"{first.dtype}; every chunk must be [n, ...] with the same rest.")
+                "source",
+                f"chunk {number} of `source()` has rows of shape {part.shape[1:]} and dtype "
+                f"{part.dtype}, the first chunk {first.shape[1:]} and "
+                f"{first.dtype}; every chunk must be [n, ...] with the same rest.",
+            )
         yield part
 
 

@@ -1,4 +1,5 @@
-"""Our laws as one call on anybody's function: what a score, a selector, a predictive or a posterior promises, tried on inputs that broke others.
+"""Our laws as one call on anybody's function: what a score, a selector, a predictive or a posterior
+promises, tried on inputs that broke others.
 
     report = testing.check_score(my_score, bounds=lambda K, C: (0.0, math.log(min(K, C))))
     print(report)                        # a line per law, with the input that breaks it
@@ -11,4 +12,12 @@ from bayesal.testing.posterior import check_posterior
 from bayesal.testing.predictive import check_predictive
 from bayesal.testing.report import LawBroken, Outcome, Report
 
-__all__ = ["LawBroken", "Outcome", "Report", "check_posterior", "check_predictive", "check_score", "check_selector"]
+__all__ = [
+    "LawBroken",
+    "Outcome",
+    "Report",
+    "check_posterior",
+    "check_predictive",
+    "check_score",
+    "check_selector",
+]

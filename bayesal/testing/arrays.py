@@ -1,4 +1,6 @@
-"""The laws of scores and selectors. The functions are called with NumPy arrays of float32, as a user would."""
+"""The laws of scores and selectors. The functions are called with NumPy arrays of float32, as a
+user would.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,20 +16,24 @@ NEAR = 2e-5  # how far float32 may be off in values of order 1
 
 
 def check_score(
-    score: Callable[[Any], Any], *, bounds: Callable[[int, int], tuple[float, float]] | None = None, raise_on_failure: bool = False
+    score: Callable[[Any], Any],
+    *,
+    bounds: Callable[[int, int], tuple[float, float]] | None = None,
+    raise_on_failure: bool = False,
 ) -> Report:
     """Try the laws of a score, `log_probs [K, N, C] -> [N]`.
 
     Args:
       score: what is tried.
-      bounds: `(K, C) -> (lowest, highest)` value that the score may have. The lowest holds exactly: an information of -1e-8 is refused, since
-        its logarithm and its powers are NaN.
+      bounds: `(K, C) -> (lowest, highest)` value that the score may have. The lowest holds exactly:
+        an information of -1e-8 is refused, since its logarithm and its powers are NaN.
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
 
     >>> from bayesal import scores
     >>> check_score(scores.bald, bounds=lambda K, C: (0.0, np.log(min(K, C)))).passed
     True
-    >>> of_draws = lambda log_probs: np.exp(log_probs).max(-1).mean(1)  # the mean over the wrong axis
+    >>> # the mean over the wrong axis
+    >>> of_draws = lambda log_probs: np.exp(log_probs).max(-1).mean(1)
     >>> check_score(of_draws).outcomes[0].found
     'log_probs of shape (2, 12, 2) gave shape (2,), not (12,)'
     """
@@ -47,17 +53,24 @@ def check_score(
 
 
 def check_selector(
-    selector: Callable[[Any, Any, int], Any], *, best: Callable[[Any], Any] | None = None, raise_on_failure: bool = False
+    selector: Callable[[Any, Any, int], Any],
+    *,
+    best: Callable[[Any], Any] | None = None,
+    raise_on_failure: bool = False,
 ) -> Report:
-    """Try the laws of a selector, `(key, log_probs [K, N, C], size) -> indices [size]` or a `Selection`.
+    """Try the laws of a selector, `(key, log_probs [K, N, C], size) -> indices [size]` or a
+    `Selection`.
 
     Args:
       selector: what is tried; `key` is a typed JAX key.
-      best: a score whose highest point must be picked first; None where luck or anything else decides.
+      best: a score whose highest point must be picked first; None where luck or anything else
+        decides.
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
 
     >>> from bayesal import scores, select
-    >>> check_selector(lambda key, log_probs, size: select.top(scores.bald(log_probs), size), best=scores.bald).passed
+    >>> check_selector(
+    ...     lambda key, log_probs, size: select.top(scores.bald(log_probs), size), best=scores.bald
+    ... ).passed
     True
     >>> print(check_selector(lambda key, log_probs, size: [0] * size))  # doctest: +ELLIPSIS
     <lambda>: ... laws kept
@@ -69,9 +82,14 @@ def check_selector(
         "the whole pool is every row": _everything,
         "one key, one batch": _selector_repeats,
         "the input stays as it was": _selector_leaves_input,
-        "a size that cannot be had is refused": lambda s: _refused(s, _sizes(), lambda s, case: s(jax.random.key(0), _pools()[1], case)),
+        "a size that cannot be had is refused": lambda s: _refused(
+            s, _sizes(), lambda s, case: s(jax.random.key(0), _pools()[1], case)
+        ),
         "NaN and what is not log-probabilities are refused": lambda s: _refused(
-            s, {**_not_log_probs(), "NaN": _with_nan()}, lambda s, case: s(jax.random.key(0), case, 4)),
+            s,
+            {**_not_log_probs(), "NaN": _with_nan()},
+            lambda s, case: s(jax.random.key(0), case, 4),
+        ),
     }
     if best is not None:
         laws["the best point comes first"] = lambda s: _best_first(s, best)
@@ -92,9 +110,13 @@ def _pools() -> list[np.ndarray]:
     for seed, shape in enumerate(SHAPES):
         z = np.random.default_rng(seed).normal(size=shape) * 2
         z[:, 0] = z[:1, 0]  # all draws agree
-        z[:, 1] = z[:1, 1] + np.random.default_rng(seed).normal(size=(shape[0], shape[2])) * 1e-4  # they nearly agree
+        z[:, 1] = (
+            z[:1, 1] + np.random.default_rng(seed).normal(size=(shape[0], shape[2])) * 1e-4
+        )  # they nearly agree
         z[:, 2] = np.where(np.arange(shape[2]) == 0, 300.0, -300.0)
-        z[:, 3] = np.where(np.arange(shape[2]) == np.arange(shape[0])[:, None] % shape[2], 0.0, -np.inf)  # certain draws that disagree
+        z[:, 3] = np.where(
+            np.arange(shape[2]) == np.arange(shape[0])[:, None] % shape[2], 0.0, -np.inf
+        )  # certain draws that disagree
         z[:, 4] = z[:, 5]  # a copy
         pools.append(_log_softmax(z))
     return pools
@@ -114,7 +136,11 @@ def _with_nan() -> np.ndarray:
 
 def _not_log_probs() -> dict[str, np.ndarray]:
     pool = _pools()[1]
-    return {"probabilities": np.exp(pool), "logits": np.maximum(pool, -5) + np.float32(1.0), "an array without draws": pool[0, 0]}
+    return {
+        "probabilities": np.exp(pool),
+        "logits": np.maximum(pool, -5) + np.float32(1.0),
+        "an array without draws": pool[0, 0],
+    }
 
 
 def _sizes() -> dict[str, Any]:
@@ -136,10 +162,15 @@ def _finite(score):
     for pool in _pools():
         values = _values(score, pool)
         if values.shape != pool.shape[1:2]:
-            return f"log_probs of shape {pool.shape} gave shape {values.shape}, not ({pool.shape[1]},)"
+            return (
+                f"log_probs of shape {pool.shape} gave shape {values.shape}, not ({pool.shape[1]},)"
+            )
         if not np.isfinite(values).all():
             at = int(np.flatnonzero(~np.isfinite(values))[0])
-            return f"point {at} has score {values[at]}; its draws are {np.array2string(np.exp(pool[:2, at]), precision=3)} ..."
+            return (
+                f"point {at} has score {values[at]}; its draws are "
+                f"{np.array2string(np.exp(pool[:2, at]), precision=3)} ..."
+            )
     return None
 
 
@@ -148,13 +179,20 @@ def _score_leaves_input(score):
         given = pool.copy()
         score(given)
         if not np.array_equal(given, pool):
-            return f"{int((given != pool).sum())} of {pool.size} numbers of the caller's array were changed"
+            return (
+                f"{int((given != pool).sum())} of {pool.size} numbers of the caller's array were "
+                "changed"
+            )
     return None
 
 
 def _score_repeats(score):
     first, second = (_values(score, _pools()[1]) for _ in range(2))
-    return None if np.array_equal(first, second, equal_nan=True) else f"two calls on one array differ by up to {np.nanmax(np.abs(first - second)):.3g}"
+    return (
+        None
+        if np.array_equal(first, second, equal_nan=True)
+        else f"two calls on one array differ by up to {np.nanmax(np.abs(first - second)):.3g}"
+    )
 
 
 def _own(score):
@@ -167,16 +205,25 @@ def _own(score):
                 return f"{len(rows)} points gave shape {part.shape}"
             if not np.allclose(part, whole[rows], atol=NEAR, equal_nan=True):
                 at = int(np.argmax(np.abs(part - whole[rows])))
-                return f"point {rows[at]} scores {_shown(whole, rows[at])} in the whole pool, and {_shown(part, at)} among {len(rows)} points in another order"
+                return (
+                    f"point {rows[at]} scores {_shown(whole, rows[at])} in the whole pool, and "
+                    f"{_shown(part, at)} among {len(rows)} points in another order"
+                )
     return None
 
 
 def _reordered(score, axis: int):
     for pool in _pools():
-        whole, other = _values(score, pool), _values(score, np.ascontiguousarray(np.flip(pool, axis)))
+        whole, other = (
+            _values(score, pool),
+            _values(score, np.ascontiguousarray(np.flip(pool, axis))),
+        )
         if not np.allclose(whole, other, atol=NEAR, equal_nan=True):
             at = int(np.argmax(np.abs(whole - other)))
-            return f"point {at} of log_probs {pool.shape} scores {_shown(whole, at)}, and {_shown(other, at)} with axis {axis} reversed"
+            return (
+                f"point {at} of log_probs {pool.shape} scores {_shown(whole, at)}, and "
+                f"{_shown(other, at)} with axis {axis} reversed"
+            )
     return None
 
 
@@ -185,7 +232,10 @@ def _bounded(score, bounds):
         low, high = bounds(pool.shape[0], pool.shape[2])
         values = _values(score, pool)
         for at in np.flatnonzero((values < low) | (values > high + NEAR))[:1]:
-            return f"point {at} of log_probs {pool.shape} scores {_shown(values, at)}, outside [{low:.6g}, {high:.6g}]"
+            return (
+                f"point {at} of log_probs {pool.shape} scores {_shown(values, at)}, outside "
+                f"[{low:.6g}, {high:.6g}]"
+            )
     return None
 
 
@@ -209,7 +259,10 @@ def _refused(function, cases: dict[str, Any], call=lambda function, case: functi
             answer = call(function, case)
         except Exception:  # refused
             continue
-        return f"{name} got an answer instead of an error: {np.array2string(_rows(answer).ravel()[:3], precision=3)} ..."
+        return (
+            f"{name} got an answer instead of an error: "
+            f"{np.array2string(_rows(answer).ravel()[:3], precision=3)} ..."
+        )
     return None
 
 
@@ -240,7 +293,10 @@ def _distinct(selector):
 
 def _copies(selector):
     pool = np.repeat(_pools()[1][:, 6:8], 6, axis=1)
-    found = (_faults(_rows(selector(jax.random.key(seed), pool.copy(), 4)), pool, 4) for seed in range(20))
+    found = (
+        _faults(_rows(selector(jax.random.key(seed), pool.copy(), 4)), pool, 4)
+        for seed in range(20)
+    )
     return next(filter(None, found), None)
 
 
@@ -263,7 +319,10 @@ def _selector_leaves_input(selector):
         given = pool.copy()
         selector(jax.random.key(0), given, 4)
         if not np.array_equal(given, pool):
-            return f"{int((given != pool).sum())} of {pool.size} numbers of the caller's array were changed"
+            return (
+                f"{int((given != pool).sum())} of {pool.size} numbers of the caller's array were "
+                "changed"
+            )
     return None
 
 
@@ -271,5 +330,8 @@ def _best_first(selector, best):
     for pool, rows in _batches(selector, 4):
         values = _values(best, pool)
         if not values[rows[0]] >= values.max() - NEAR:
-            return f"the first pick, row {rows[0]}, scores {_shown(values, rows[0])}; row {int(values.argmax())} scores {_shown(values, int(values.argmax()))}"
+            return (
+                f"the first pick, row {rows[0]}, scores {_shown(values, rows[0])}; row "
+                f"{int(values.argmax())} scores {_shown(values, int(values.argmax()))}"
+            )
     return None

@@ -1,4 +1,6 @@
-"""The laws of anything that predicts, `x [n, ...] -> [K, n, C]`: tried on a user's own model and rows."""
+"""The laws of anything that predicts, `x [n, ...] -> [K, n, C]`: tried on a user's own model and
+rows.
+"""
 
 import math
 from collections.abc import Callable
@@ -12,13 +14,22 @@ from bayesal import checks, predictions
 from bayesal.testing.report import Report, tried
 from bayesal.types import ArrayLike, Gaussian, Mixture, Prediction
 
-AGREE = 1e-4  # draws that lie closer than this everywhere, in probability or standard deviations, are one function
+# draws that lie closer than this everywhere, in probability or standard deviations, are one
+# function
+AGREE = 1e-4
 USED_UP = 0.95  # share of log K that a batch may be told
 NEARLY = 1e-6  # how far rows that nearly agree lie apart, in units of the pool's spread
 
 
-def check_predictive(predictive: Callable[[Any], Any], x: ArrayLike, *, batch: int = 10, raise_on_failure: bool = False) -> Report:
-    """Try the laws of a predictive, `x [n, ...] -> log-probs [K, n, C]` or normals [K, n]: a `Predictive`, `Samples`, any function.
+def check_predictive(
+    predictive: Callable[[Any], Any],
+    x: ArrayLike,
+    *,
+    batch: int = 10,
+    raise_on_failure: bool = False,
+) -> Report:
+    """Try the laws of a predictive, `x [n, ...] -> log-probs [K, n, C]` or normals [K, n]: a
+    `Predictive`, `Samples`, any function.
 
     Args:
       predictive: what is tried.
@@ -29,7 +40,13 @@ def check_predictive(predictive: Callable[[Any], Any], x: ArrayLike, *, batch: i
     >>> from bayesal import adapters
     >>> w = jax.random.normal(jax.random.key(0), (50, 2, 3))
     >>> x = jax.random.normal(jax.random.key(1), (30, 2))
-    >>> check_predictive(adapters.from_samples(lambda x: jax.nn.log_softmax(jnp.einsum("nd,kdc->knc", x, w)), 50), x, batch=3).passed
+    >>> check_predictive(
+    ...     adapters.from_samples(
+    ...         lambda x: jax.nn.log_softmax(jnp.einsum("nd,kdc->knc", x, w)), 50
+    ...     ),
+    ...     x,
+    ...     batch=3,
+    ... ).passed
     True
     >>> per_row = lambda x: jax.nn.log_softmax(jax.random.normal(jax.random.key(0), (5, len(x), 2)))
     >>> print(check_predictive(per_row, x))  # doctest: +ELLIPSIS
@@ -40,15 +57,28 @@ def check_predictive(predictive: Callable[[Any], Any], x: ArrayLike, *, batch: i
     x = jnp.asarray(x)
     checks.at_least(6, len(x), "len(x)")
     asked = lambda rows: jax.tree.map(jnp.asarray, predictive(rows))
-    return tried(asked, predicting(x, batch), raise_on_failure, getattr(predictive, "__name__", type(predictive).__name__))
+    return tried(
+        asked,
+        predicting(x, batch),
+        raise_on_failure,
+        getattr(predictive, "__name__", type(predictive).__name__),
+    )
 
 
 def predicting(x: jax.Array, batch: int) -> dict[str, Callable[[Any], str | None]]:
-    """Every law by its sentence: a function of the predictive that gives what it found against it."""
+    """Every law by its sentence: a function of the predictive that gives what it found
+    against it.
+    """
     return {
-        "each draw gives normalized log-probabilities [K, n, C], or normals [K, n] of finite means and variances above 0": lambda p: proper(p(x), x),
+        "each draw gives normalized log-probabilities [K, n, C], or normals [K, n] of finite "
+        "means and variances above 0": lambda p: proper(p(x), x),
         "the draws are different functions": lambda p: agreeing(p(x)),
-        "asked twice, it answers the same": lambda p: differs(p(x), p(x), "two calls on the same rows", "the draws must be fixed beforehand, by keys or parameters"),
+        "asked twice, it answers the same": lambda p: differs(
+            p(x),
+            p(x),
+            "two calls on the same rows",
+            "the draws must be fixed beforehand, by keys or parameters",
+        ),
         "equal rows are predicted equally": lambda p: _equal_rows(p, x),
         "rows predicted together do not matter: chunks, order and number": lambda p: _company(p, x),
         "rows that nearly agree are predicted nearly alike": lambda p: _continuous(p, x),
@@ -66,21 +96,39 @@ def proper(prediction: Prediction, x: jax.Array) -> str | None:
     if isinstance(prediction, Gaussian | Mixture):
         moments = _leaves(predictions.moments(prediction))
         if any(m.ndim != 2 or m.shape[1] != rows for m in moments):
-            return f"{rows} rows gave means and variances of shapes {[m.shape for m in moments]}, not [K, {rows}]"
+            return (
+                f"{rows} rows gave means and variances of shapes {[m.shape for m in moments]}, "
+                f"not [K, {rows}]"
+            )
         bad = ~(np.isfinite(moments[0]) & np.isfinite(moments[1]) & (moments[1] > 0))
-        return f"{int(bad.sum())} normals, the first at (draw, row) {_first(bad)}, have no finite mean and finite variance above 0" if bad.any() else None
+        return (
+            f"{int(bad.sum())} normals, the first at (draw, row) {_first(bad)}, have no "
+            "finite mean and finite variance above 0"
+            if bad.any()
+            else None
+        )
     values = np.asarray(prediction, np.float64)
     if values.ndim != 3 or values.shape[1] != rows or values.shape[2] < 2:
-        return f"{rows} rows of shape {x.shape[1:]} gave shape {values.shape}, not [K, {rows}, C]: a posterior's `apply` gives [C] for one draw and one example, without a batch axis"
+        return (
+            f"{rows} rows of shape {x.shape[1:]} gave shape {values.shape}, not [K, {rows}, C]: "
+            "a posterior's `apply` gives [C] for one draw and one example, without a batch axis"
+        )
     if (bad := np.isnan(values).any(-1)).any():
-        return f"NaN at {int(bad.sum())} places, the first at (draw, row) {_first(bad)}: NaN in the parameters or in x, or log(0) - log(0) on the way"
+        return (
+            f"NaN at {int(bad.sum())} places, the first at (draw, row) {_first(bad)}: NaN in the "
+            "parameters or in x, or log(0) - log(0) on the way"
+        )
     with np.errstate(over="ignore"):
         off = abs(np.exp(values).sum(-1) - 1) > 1e-3
     if not off.any():
         return None
     if (values >= 0).all() and np.allclose(values.sum(-1), 1, atol=1e-3):
         return "these are probabilities: give their logarithms, best by jax.nn.log_softmax(logits)"
-    return f"the probabilities of {int(off.sum())} draws and rows, the first {_first(off)}, sum to {np.exp(values)[off][0].sum():.4g}: logits become log-probabilities by jax.nn.log_softmax"
+    return (
+        f"the probabilities of {int(off.sum())} draws and rows, the first {_first(off)}, sum to "
+        f"{np.exp(values)[off][0].sum():.4g}: logits become log-probabilities by "
+        "jax.nn.log_softmax"
+    )
 
 
 def _first(bad: np.ndarray) -> tuple[int, ...]:
@@ -102,7 +150,10 @@ def agreeing(prediction: Prediction) -> str | None:
     spread = np.ptp(values, axis=0).max()
     if not spread < AGREE:
         return None
-    return f"all {len(values)} draws agree at every row (to {spread:.1g}), so BALD is 0 everywhere: dropout that is not switched on, a rate or a spread of 0, or copies of one net"
+    return (
+        f"all {len(values)} draws agree at every row (to {spread:.1g}), so BALD is 0 everywhere: "
+        "dropout that is not switched on, a rate or a spread of 0, or copies of one net"
+    )
 
 
 def differs(first: Any, second: Any, what: str, advice: str) -> str | None:
@@ -118,15 +169,26 @@ def _part(prediction: Prediction, rows: Any) -> Any:
 def _equal_rows(predict, x):
     again = predict(x[predictions.in_other_company(x.shape[0])])
     pairs = np.arange(x.shape[0] % 2, x.shape[0] - 1, 2)
-    return differs(_part(again, pairs), _part(again, pairs + 1), "two copies of one row in one call", "a dropout mask belongs to a draw and is the same for all rows")
+    return differs(
+        _part(again, pairs),
+        _part(again, pairs + 1),
+        "two copies of one row in one call",
+        "a dropout mask belongs to a draw and is the same for all rows",
+    )
 
 
 def _company(predict, x):
-    whole, advice = predict(x), "statistics of the batch (BatchNorm in training mode), or masks drawn for the whole call"
+    whole, advice = (
+        predict(x),
+        "statistics of the batch (BatchNorm in training mode), or masks drawn for the whole call",
+    )
     rows = predictions.in_other_company(x.shape[0])
     few = np.arange(max(1, x.shape[0] // 3))
-    return differs(_part(whole, rows), predict(x[rows]), "a row alone and among others", advice) or differs(
-        _part(whole, few), predict(x[few]), f"a row among {len(few)} and among {x.shape[0]}", advice)
+    return differs(
+        _part(whole, rows), predict(x[rows]), "a row alone and among others", advice
+    ) or differs(
+        _part(whole, few), predict(x[few]), f"a row among {len(few)} and among {x.shape[0]}", advice
+    )
 
 
 def _continuous(predict, x):
@@ -136,21 +198,35 @@ def _continuous(predict, x):
     moved, spread = np.abs(first - nudged).mean(), np.abs(first - np.roll(first, 1, axis=0)).mean()
     if not moved > max(0.5 * spread, AGREE):
         return None
-    return f"a change of x by a millionth moves a draw's prediction by {moved:.2g}, and draws lie {spread:.2g} apart: the masks seem to be made from the rows themselves"
+    return (
+        f"a change of x by a millionth moves a draw's prediction by {moved:.2g}, and draws lie "
+        f"{spread:.2g} apart: the masks seem to be made from the rows themselves"
+    )
 
 
 def _saturated(prediction, x, batch: int):
-    if isinstance(prediction, Gaussian | Mixture) or proper(prediction, x) or agreeing(prediction) or (draws := prediction.shape[0]) < 2:
+    if (
+        isinstance(prediction, Gaussian | Mixture)
+        or proper(prediction, x)
+        or agreeing(prediction)
+        or (draws := prediction.shape[0]) < 2
+    ):
         return None
     told = _joint_information(np.asarray(prediction, np.float64), batch)
     if not told > USED_UP * math.log(draws):
         return None
-    return (f"a batch of {batch} is told {told:.3g} nats, and {draws} draws hold log K = {math.log(draws):.3g}: its last picks are noise. Take several times as many draws, or "
-            "smaller batches")
+    return (
+        f"a batch of {batch} is told {told:.3g} nats, and {draws} draws hold log K = "
+        f"{math.log(draws):.3g}: its last picks are noise. Take several times as many draws, "
+        "or "
+        "smaller batches"
+    )
 
 
 def _joint_information(log_probs: np.ndarray, batch: int, samples: int = 50) -> float:
-    """I(labels of the rows with the highest BALD; draw), from labels sampled under every draw: `mean log p(y | k) - log mean_j p(y | j)`."""
+    """I(labels of the rows with the highest BALD; draw), from labels sampled under every draw:
+    `mean log p(y | k) - log mean_j p(y | j)`.
+    """
     entropy = lambda p: -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1)
     p = np.exp(log_probs)
     rows = np.argsort(entropy(p).mean(0) - entropy(p.mean(0)), kind="stable")[:batch]

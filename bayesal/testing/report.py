@@ -32,17 +32,26 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         kept = sum(not outcome.found for outcome in self.outcomes)
-        lines = [f"FAILED  {law}: {found}" if found else f"passed  {law}" for law, found in self.outcomes]
+        lines = [
+            f"FAILED  {law}: {found}" if found else f"passed  {law}" for law, found in self.outcomes
+        ]
         return "\n".join([f"{self.name}: {kept} of {len(self.outcomes)} laws kept", *lines])
 
 
-def tried(function: Any, laws: dict[str, Callable[..., str | None]], raise_on_failure: bool, name: str | None = None) -> Report:
+def tried(
+    function: Any,
+    laws: dict[str, Callable[..., str | None]],
+    raise_on_failure: bool,
+    name: str | None = None,
+) -> Report:
     """Every law tried on a function; a law gives what it found against it, or None."""
     outcomes = []
     for law, trial in laws.items():
         try:
             found = trial(function) or ""
-        except Exception as error:  # the function is anybody's: whatever it raises is what was found
+        except (
+            Exception
+        ) as error:  # the function is anybody's: whatever it raises is what was found
             found = f"it raised {type(error).__name__}: {error}".splitlines()[0]
         outcomes.append(Outcome(law, found))
     report = Report(name or getattr(function, "__name__", type(function).__name__), tuple(outcomes))

@@ -5,7 +5,9 @@ import threading
 
 
 def resident(kind="RssAnon"):
-    """Resident memory of this process in bytes: `RssAnon` (its own), or `VmRSS` (mapped files too)."""
+    """Resident memory of this process in bytes: `RssAnon` (its own), or `VmRSS` (mapped
+    files too).
+    """
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(kind))
 

@@ -1,11 +1,14 @@
 """How fast are batches? `python -m experiments.benchmarks.acquisition [--peer] [--quick]`
 
-Draws of a linear net on random features: K = 100, C = 10, float32. Medians of CALLS calls after one that compiles; the peer's own
-default settings, called once. Every BatchBALD batch, ours and the peer's, is judged by one independent estimate of its joint information: labels are sampled
-from the draws, and log-likelihoods are summed in float64. With `--peer`, batchbald_redux (where it is installed) runs in the same process, with
-10,000 samples and nothing else said, as its authors' examples do but in its default float32; its progress bars are off. Memory is the
-growth of RssAnon during one more call (of the peer's: the only one), sampled all along; the pool is there before, in both layouts. A run with --peer takes
-about 15 minutes with the machine to itself; what is going on is said on stderr.
+Draws of a linear net on random features: K = 100, C = 10, float32. Medians of CALLS calls after one
+that compiles; the peer's own default settings, called once. Every BatchBALD batch, ours and the
+peer's, is judged by one independent estimate of its joint information: labels are sampled from the
+draws, and log-likelihoods are summed in float64. With `--peer`, batchbald_redux (where it is
+installed) runs in the same process, with 10,000 samples and nothing else said, as its authors'
+examples do but in its default float32; its progress bars are off. Memory is the growth of RssAnon
+during one more call (of the peer's: the only one), sampled all along; the pool is there before, in
+both layouts. A run with --peer takes about 15 minutes with the machine to itself; what is going on
+is said on stderr.
 """
 
 import argparse
@@ -27,7 +30,12 @@ DRAWS, CLASSES, CALLS, MB = 100, 10, 5, 1e6
 JUDGED = 10**6  # label configurations behind the independent estimate
 LONGEST = 50  # the longest batch whose joint information is estimated: near log K it says nothing
 SIZES = {10_000: (5, 10, 20), 60_000: (5, 10, 50, 100), 120_000: (10,)}
-PEER = {(10_000, 5), (10_000, 10), (10_000, 20), (60_000, 5)}  # where the peer takes minutes, and not hours
+PEER = {
+    (10_000, 5),
+    (10_000, 10),
+    (10_000, 20),
+    (60_000, 5),
+}  # where the peer takes minutes, and not hours
 START = time.perf_counter()
 
 
@@ -41,7 +49,9 @@ def predictions(rows, seed=0):
 
 
 def joint_information(log_p, batch, seed=1):
-    """I(labels of the batch; draw) in nats, and its standard error: mean over sampled labels of log p(y | w) - log p(y)."""
+    """I(labels of the batch; draw) in nats, and its standard error: mean over sampled labels of log
+    p(y | w) - log p(y).
+    """
     log_p = np.asarray(log_p[:, np.asarray(batch)], np.float64)
     rng, values = np.random.default_rng(seed), []
     cumulative = np.exp(log_p).cumsum(-1)
@@ -76,7 +86,9 @@ def progress(text):
 
 def measured(run, every=0.001):
     """Seconds of one call, its answer, and by how many MB its memory grew."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed is given back, so that it cannot hide growth
+    ctypes.CDLL("libc.so.6").malloc_trim(
+        0
+    )  # what was freed is given back, so that it cannot hide growth
     with watched(seconds=every) as memory:
         start = time.perf_counter()
         answer = jax.block_until_ready(run())
@@ -92,7 +104,10 @@ def batches(rows, log_p, peer):
         progress(f"batch_bald, N = {rows:,}, b = {size}: {1 + CALLS} calls and one for its memory")
         took[size], ours = timed(run, CALLS)
         *_, grown = measured(run)
-        line = f"batch_bald      N={rows:>6} b={size:>3}  {took[size]:8.3f} s  peak +{grown:5.0f} MB  gains evaluated {float(ours.evaluated):6.1%}"
+        line = (
+            f"batch_bald      N={rows:>6} b={size:>3}  {took[size]:8.3f} s  peak +{grown:5.0f} "
+            f"MB  gains evaluated {float(ours.evaluated):6.1%}"
+        )
         if size > LONGEST:
             print(line, flush=True)
             continue
@@ -103,9 +118,17 @@ def batches(rows, log_p, peer):
             seconds, batch, theirs = measured(lambda size=size: peer(size), every=0.01)
             again, _ = timed(run, CALLS)  # the machine may be another one than minutes ago
             other, error = joint_information(log_p, batch)
-            print(f"batchbald_redux N={rows:>6} b={size:>3}  {seconds:8.1f} s  peak +{theirs:5.0f} MB  {'':22}  joint {other:.4f} +- {error:.4f}")
-            print(f"  ours, {took[size]:.3f} s before and {again:.3f} s after: {2 * seconds / (took[size] + again):.0f}x as fast, "
-                  f"{grown / theirs:.4f} of its memory, joint information {judged - other:+.4f}", flush=True)  # fmt: skip
+            print(
+                f"batchbald_redux N={rows:>6} b={size:>3}  {seconds:8.1f} s  peak "
+                f"+{theirs:5.0f} MB  {'':22}  joint {other:.4f} +- {error:.4f}"
+            )
+            print(
+                f"  ours, {took[size]:.3f} s before and {again:.3f} s after: "
+                f"{2 * seconds / (took[size] + again):.0f}x as fast, "
+                f"{grown / theirs:.4f} of its memory, joint information "
+                f"{judged - other:+.4f}",
+                flush=True,
+            )
     return took
 
 
@@ -123,7 +146,9 @@ def redux(log_p):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer", action="store_true", help="run batchbald_redux too (minutes)")
     parser.add_argument("--quick", action="store_true", help="N = 10,000 alone")
     given = parser.parse_args()
@@ -132,12 +157,18 @@ def main():
         log_p = predictions(rows)
         took[rows] = batches(rows, log_p, redux(log_p) if given.peer else None)
     if not given.quick:
-        print(f"  twice the pool, N = 120,000, b = 10: {took[120_000][10] / took[60_000][10]:.2f}x the seconds")
+        print(
+            "  twice the pool, N = 120,000, b = 10: "
+            f"{took[120_000][10] / took[60_000][10]:.2f}x the seconds"
+        )
     log_p, target = predictions(10_000), predictions(500, seed=2)
     run = lambda: select.batch_epig(jax.random.key(0), log_p, target, 10)
     seconds, batch = timed(run, 3)
     *_, grown = measured(run)
-    print(f"batch_epig      N= 10000 T=500 b= 10  {seconds:8.3f} s  peak +{grown:5.0f} MB  gains evaluated {float(batch.evaluated):6.1%}")
+    print(
+        f"batch_epig      N= 10000 T=500 b= 10  {seconds:8.3f} s  peak +{grown:5.0f} MB  "
+        f"gains evaluated {float(batch.evaluated):6.1%}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What does a temperature cost? `python -m experiments.benchmarks.calibration [--quick]`
 
-K = 64 draws of N = 10,000 points over C = 10 classes, float32. One step of the search (the loss and its slope at one T) and the whole fit, beside one pass
-of `scores.bald` over the same array, all under jit; the ways take turns, and medians and least times are shown.
+K = 64 draws of N = 10,000 points over C = 10 classes, float32. One step of the search (the loss and
+its slope at one T) and the whole fit, beside one pass of `scores.bald` over the same array, all
+under jit; the ways take turns, and medians and least times are shown.
 """
 
 import argparse
@@ -31,23 +32,34 @@ def plain(log_probs, labels, log_t):
 def measure(rows):
     """All ways over so many points."""
     random = np.random.default_rng(0)
-    log_probs = jax.nn.log_softmax(jnp.asarray(3 * random.normal(size=(DRAWS, rows, CLASSES)), jnp.float32))
+    log_probs = jax.nn.log_softmax(
+        jnp.asarray(3 * random.normal(size=(DRAWS, rows, CLASSES)), jnp.float32)
+    )
     labels, weights = jnp.asarray(random.integers(0, CLASSES, rows), jnp.int32), jnp.ones(rows)
     bald, fit, vector = jax.jit(scores.bald), calibrate.temperature(), calibrate.vector()
     look, written = jax.jit(calibrate.nll_and_slope(log_probs, labels, weights)), jax.jit(plain)
     ways = {
-        "scores.bald": lambda: bald(log_probs), "one step": lambda: look(jnp.float32(0.3)), "one step, as written": lambda: written(log_probs, labels, jnp.float32(0.3)),
-        "calibrate.temperature": lambda: fit(log_probs, labels, weights)}  # fmt: skip
+        "scores.bald": lambda: bald(log_probs),
+        "one step": lambda: look(jnp.float32(0.3)),
+        "one step, as written": lambda: written(log_probs, labels, jnp.float32(0.3)),
+        "calibrate.temperature": lambda: fit(log_probs, labels, weights),
+    }
     if rows <= 1_000:  # a thousand passes
         ways["calibrate.vector"] = lambda: vector(log_probs, labels, weights)
     times = timed(ways, 7)
     show(f"temperature N={rows:>6}", times, "scores.bald")
     steps = GRID + HALVINGS
-    print(f"{'':<26}a fit takes {steps} steps: {times['calibrate.temperature'][1] / steps / times['scores.bald'][1]:.2f} passes of bald each\n")
+    print(
+        f"{'':<26}a fit takes {steps} steps: "
+        f"{times['calibrate.temperature'][1] / steps / times['scores.bald'][1]:.2f} passes "
+        "of bald each\n"
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="N = 1,000 alone")
     for rows in (1_000,) if parser.parse_args().quick else (1_000, 10_000):
         measure(rows)

@@ -1,9 +1,12 @@
-"""MC dropout, ensembles and variational inference: against torch, and against one point net. `python -m experiments.benchmarks.classics`
+"""MC dropout, ensembles and variational inference: against torch, and against one point net.
+`python -m experiments.benchmarks.classics`
 
-Four questions. MC-dropout prediction by the reference cnn, the same masks for all rows, beside torch that does the same, to the same
-numbers. Ten nets trained on 200 images, beside ten torch trainings one after another, and for every way to run the ten on this machine:
-`vmap`, a loop, devices side by side (those in a process of their own, with one CPU device per core). What training and 50 draws cost
-relative to a point net and its one forward pass. Memory by the number of rows. Torch is left out, with a word, where it is missing.
+Four questions. MC-dropout prediction by the reference cnn, the same masks for all rows, beside
+torch that does the same, to the same numbers. Ten nets trained on 200 images, beside ten torch
+trainings one after another, and for every way to run the ten on this machine: `vmap`, a loop,
+devices side by side (those in a process of their own, with one CPU device per core). What training
+and 50 draws cost relative to a point net and its one forward pass. Memory by the number of rows.
+Torch is left out, with a word, where it is missing.
 """
 
 import os
@@ -40,11 +43,15 @@ STEPS = {"mlp": 300, "cnn": 30}
 
 
 def digits(kind):
-    """Real digits, as 64 numbers or as images of 28x28: every pixel three times each way, and a frame."""
+    """Real digits, as 64 numbers or as images of 28x28: every pixel three times each way, and a
+    frame.
+    """
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     if kind == "cnn":
-        x = np.pad(np.kron(x.reshape(-1, 8, 8), np.ones((1, 3, 3), np.float32)), ((0, 0), (2, 2), (2, 2)))[..., None]
+        x = np.pad(
+            np.kron(x.reshape(-1, 8, 8), np.ones((1, 3, 3), np.float32)), ((0, 0), (2, 2), (2, 2))
+        )[..., None]
     return x, y.astype(np.int32)
 
 
@@ -54,7 +61,10 @@ def network(kind):
 
 def print_ways(title, medians, base):
     for at, (name, seconds) in enumerate(medians.items()):
-        print(f"{'' if at else title:<46}{name:<34}{seconds:>9.3f} s{seconds / medians[base]:>8.2f}", flush=True)
+        print(
+            f"{'' if at else title:<46}{name:<34}{seconds:>9.3f} s{seconds / medians[base]:>8.2f}",
+            flush=True,
+        )
 
 
 # prediction
@@ -69,8 +79,13 @@ def masks(key):
 
 def torch_layers(params):
     """The cnn's kernels as torch wants them."""
-    pick = lambda name: (np.asarray(params[name]["kernel"][...]), torch.tensor(np.asarray(params[name]["bias"][...])))
-    convs = [(torch.tensor(k.transpose(3, 2, 0, 1).copy()), b) for k, b in (pick("conv1"), pick("conv2"))]
+    pick = lambda name: (
+        np.asarray(params[name]["kernel"][...]),
+        torch.tensor(np.asarray(params[name]["bias"][...])),
+    )
+    convs = [
+        (torch.tensor(k.transpose(3, 2, 0, 1).copy()), b) for k, b in (pick("conv1"), pick("conv2"))
+    ]
     dense, bias = pick("dense")
     dense = dense.reshape(4, 4, 64, 128).transpose(2, 0, 1, 3).reshape(1024, 128)
     last, last_bias = pick("last")
@@ -89,7 +104,10 @@ def torch_prediction(params, keys, x):
 
     def run():
         with torch.inference_mode():
-            parts = [torch.stack([one(images[i : i + CHUNK], draw) for draw in drawn]) for i in range(0, len(images), CHUNK)]
+            parts = [
+                torch.stack([one(images[i : i + CHUNK], draw) for draw in drawn])
+                for i in range(0, len(images), CHUNK)
+            ]
             return torch.cat([torch.logsumexp(part, 0) - np.log(len(drawn)) for part in parts])
 
     return run
@@ -99,7 +117,9 @@ def prediction(draws=DRAWS, rows=ROWS):
     x = np.tile(digits("cnn")[0], (2, 1, 1, 1))[:rows]
     posterior = posteriors.mc_dropout(network("cnn"))
     state = jax.jit(posterior.init)(jax.random.key(0), x[0])._replace(rate=jnp.float32(RATE))
-    model = Predictive(posterior, state, posterior.draw(jax.random.key(1), state, draws), jnp.float32(1.0))
+    model = Predictive(
+        posterior, state, posterior.draw(jax.random.key(1), state, draws), jnp.float32(1.0)
+    )
     pool = jnp.asarray(x)
     ways = {"ours": lambda: model.mean(pool)}
     if torch:
@@ -111,14 +131,22 @@ def prediction(draws=DRAWS, rows=ROWS):
 
 def memory(draws=10):
     posterior = posteriors.mc_dropout(network("cnn"))
-    state = jax.jit(posterior.init)(jax.random.key(0), jnp.zeros(SHAPE))._replace(rate=jnp.float32(RATE))
-    model = Predictive(posterior, state, posterior.draw(jax.random.key(1), state, draws), jnp.float32(1.0))
+    state = jax.jit(posterior.init)(jax.random.key(0), jnp.zeros(SHAPE))._replace(
+        rate=jnp.float32(RATE)
+    )
+    model = Predictive(
+        posterior, state, posterior.draw(jax.random.key(1), state, draws), jnp.float32(1.0)
+    )
     for rows in (2048, 8192, 32768):
         x = jax.random.uniform(jax.random.key(2), (rows, *SHAPE))
         jax.block_until_ready(model.mean(x))
         with watched() as seen:
             jax.block_until_ready(model.mean(x))
-        print(f"{'memory of predicting, cnn, K = 10' if rows == 2048 else '':<46}N = {rows:<30}{(seen['peak'] - seen['before']) / 2**20:>7.0f} MB", flush=True)
+        print(
+            f"{'memory of predicting, cnn, K = 10' if rows == 2048 else '':<46}N = "
+            f"{rows:<30}{(seen['peak'] - seen['before']) / 2**20:>7.0f} MB",
+            flush=True,
+        )
 
 
 # training
@@ -127,17 +155,49 @@ def memory(draws=10):
 def torch_net(kind):
     drop = partial(torch_nn.Dropout2d, RATE)
     if kind == "mlp":
-        return torch_nn.Sequential(torch_nn.Linear(64, 128), torch_nn.ReLU(), torch_nn.Dropout(RATE), torch_nn.Linear(128, 10))
-    convs = [torch_nn.Conv2d(1, 32, 5), torch_nn.MaxPool2d(2), torch_nn.ReLU(), drop(), torch_nn.Conv2d(32, 64, 5), torch_nn.MaxPool2d(2), torch_nn.ReLU(), drop()]
-    return torch_nn.Sequential(*convs, torch_nn.Flatten(), torch_nn.Linear(1024, 128), torch_nn.ReLU(), torch_nn.Dropout(RATE), torch_nn.Linear(128, 10))
+        return torch_nn.Sequential(
+            torch_nn.Linear(64, 128),
+            torch_nn.ReLU(),
+            torch_nn.Dropout(RATE),
+            torch_nn.Linear(128, 10),
+        )
+    convs = [
+        torch_nn.Conv2d(1, 32, 5),
+        torch_nn.MaxPool2d(2),
+        torch_nn.ReLU(),
+        drop(),
+        torch_nn.Conv2d(32, 64, 5),
+        torch_nn.MaxPool2d(2),
+        torch_nn.ReLU(),
+        drop(),
+    ]
+    return torch_nn.Sequential(
+        *convs,
+        torch_nn.Flatten(),
+        torch_nn.Linear(1024, 128),
+        torch_nn.ReLU(),
+        torch_nn.Dropout(RATE),
+        torch_nn.Linear(128, 10),
+    )
 
 
 def torch_training(kind, x, y, seed):
-    """One net, as `training.sgd` trains it: Adam with decoupled decay, a cosine rate, one random order walked round and round."""
+    """One net, as `training.sgd` trains it: Adam with decoupled decay, a cosine rate, one random
+    order walked round and round.
+    """
     torch.manual_seed(seed)
-    net, x, y = torch_net(kind), torch.tensor(np.moveaxis(x, -1, 1).copy() if kind == "cnn" else x), torch.tensor(y.astype(np.int64))
-    adam = torch.optim.AdamW(net.parameters(), HParams().learning_rate, weight_decay=HParams().weight_decay)
-    cosine, order = torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS[kind]), torch.randperm(len(x))
+    net, x, y = (
+        torch_net(kind),
+        torch.tensor(np.moveaxis(x, -1, 1).copy() if kind == "cnn" else x),
+        torch.tensor(y.astype(np.int64)),
+    )
+    adam = torch.optim.AdamW(
+        net.parameters(), HParams().learning_rate, weight_decay=HParams().weight_decay
+    )
+    cosine, order = (
+        torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS[kind]),
+        torch.randperm(len(x)),
+    )
     for step in range(STEPS[kind]):
         rows = order[(step * 32 + torch.arange(32)) % len(x)]
         loss = F.cross_entropy(net(x[rows]), y[rows])
@@ -151,10 +211,15 @@ def torch_training(kind, x, y, seed):
 def members(kind, over):
     """`MEMBERS` fits run by `over`, compiled: a function of nothing."""
     x, y = digits(kind)
-    net, labeled = network(kind), Labeled(jnp.asarray(x[:LABELS]), jnp.asarray(y[:LABELS]), jnp.int32(LABELS))
+    net, labeled = (
+        network(kind),
+        Labeled(jnp.asarray(x[:LABELS]), jnp.asarray(y[:LABELS]), jnp.int32(LABELS)),
+    )
     keys = jax.random.split(jax.random.key(0), MEMBERS)
     params = jax.jit(lambda keys: jax.lax.map(lambda key: net.init(key, x[0]), keys))(keys)
-    one = lambda key, params: training.sgd(key, params, training.nll(net, RATE), labeled, HParams(steps=jnp.int32(STEPS[kind])))[0]
+    one = lambda key, params: training.sgd(
+        key, params, training.nll(net, RATE), labeled, HParams(steps=jnp.int32(STEPS[kind]))
+    )[0]
     run = jax.jit(lambda keys, params: over(one, keys, params))
     return lambda: run(keys, params), loops(chunks.over_fits, keys, params)
 
@@ -173,9 +238,15 @@ def trainings(kind):
     chosen = "loop" if members(kind, vmapped)[1] else "vmap"
     ways = {name + (" (as chosen)" if name == chosen else ""): run for name, run in ways.items()}
     if torch:
-        ways["torch, one after another"] = lambda: [torch_training(kind, x[:LABELS], y[:LABELS], seed) for seed in range(MEMBERS)]
+        ways["torch, one after another"] = lambda: [
+            torch_training(kind, x[:LABELS], y[:LABELS], seed) for seed in range(MEMBERS)
+        ]
     medians = interleaved(ways, 3)
-    print_ways(f"train {MEMBERS} x {kind}, {LABELS} images, {STEPS[kind]} steps", medians, f"{chosen} (as chosen)")
+    print_ways(
+        f"train {MEMBERS} x {kind}, {LABELS} images, {STEPS[kind]} steps",
+        medians,
+        f"{chosen} (as chosen)",
+    )
     if kind == "mlp":
         quality(ways[f"{chosen} (as chosen)"]())
 
@@ -184,7 +255,9 @@ def quality(params):
     """Both sides learn the same: mean accuracy of the single nets on digits they have not seen."""
     x, y = digits("mlp")
     net = network("mlp")
-    log_probs = jax.vmap(lambda p: jax.vmap(lambda xi: jax.nn.log_softmax(net.apply(p, xi, None, 0.0)))(x[500:]))(params)
+    log_probs = jax.vmap(
+        lambda p: jax.vmap(lambda xi: jax.nn.log_softmax(net.apply(p, xi, None, 0.0)))(x[500:])
+    )(params)
     ours = statistics.mean(float(metrics.accuracy(one, y[500:])) for one in log_probs)
     theirs = "torch is missing"
     if torch:
@@ -204,10 +277,21 @@ def side_by_side():
     """The same fits, dealt to one CPU device per core."""
     mesh = shards.mesh()
     for kind in STEPS:
-        ways = {f"{mesh.size} devices, {name}": members(kind, lambda f, *a, over=over: chunks.across(partial(over, f), mesh)(*a))[0]
-                for name, over in (("vmap", vmapped), ("loop", looped))}  # fmt: skip
-        ways["1 device, vmap"], ways["1 device, loop"] = members(kind, vmapped)[0], members(kind, looped)[0]
-        print_ways(f"train {MEMBERS} x {kind}, in a process of {mesh.size} devices", interleaved(ways, 3), "1 device, loop")
+        ways = {
+            f"{mesh.size} devices, {name}": members(
+                kind, lambda f, *a, over=over: chunks.across(partial(over, f), mesh)(*a)
+            )[0]
+            for name, over in (("vmap", vmapped), ("loop", looped))
+        }
+        ways["1 device, vmap"], ways["1 device, loop"] = (
+            members(kind, vmapped)[0],
+            members(kind, looped)[0],
+        )
+        print_ways(
+            f"train {MEMBERS} x {kind}, in a process of {mesh.size} devices",
+            interleaved(ways, 3),
+            "1 device, loop",
+        )
 
 
 # relative to a point net
@@ -215,45 +299,70 @@ def side_by_side():
 
 def relative(draws=50):
     x, y = digits("mlp")
-    labeled, pool = Labeled(jnp.asarray(x[:LABELS]), jnp.asarray(y[:LABELS]), jnp.int32(LABELS)), jnp.asarray(x)
+    labeled, pool = (
+        Labeled(jnp.asarray(x[:LABELS]), jnp.asarray(y[:LABELS]), jnp.int32(LABELS)),
+        jnp.asarray(x),
+    )
     net = network("mlp")
     methods = {
-        "point": posteriors.point(net), "mc_dropout": posteriors.mc_dropout(net), "ensemble(10)": posteriors.ensemble(net, members=10),
-        "ensemble(10, priors)": posteriors.ensemble(net, members=10, priors=True), "variational": posteriors.variational(net),
-        "variational(rank=5)": posteriors.variational(net, rank=5), "svi(AutoNormal)": guided()}  # fmt: skip
+        "point": posteriors.point(net),
+        "mc_dropout": posteriors.mc_dropout(net),
+        "ensemble(10)": posteriors.ensemble(net, members=10),
+        "ensemble(10, priors)": posteriors.ensemble(net, members=10, priors=True),
+        "variational": posteriors.variational(net),
+        "variational(rank=5)": posteriors.variational(net, rank=5),
+        "svi(AutoNormal)": guided(),
+    }
     fits, passes = {}, {}
     for name, posterior in methods.items():
         start = jax.jit(posterior.init)(jax.random.key(0), x[0])
-        run = jax.jit(lambda key, state, posterior=posterior: posterior.fit(key, state, labeled, HParams()))
+        run = jax.jit(
+            lambda key, state, posterior=posterior: posterior.fit(key, state, labeled, HParams())
+        )
         fits[name] = partial(run, jax.random.key(1), start)
         state = fits[name]()[0]
         number = 1 if name == "point" else posterior.members or draws
-        model = Predictive(posterior, state, posterior.draw(jax.random.key(2), state, number), jnp.float32(1.0))
+        model = Predictive(
+            posterior, state, posterior.draw(jax.random.key(2), state, number), jnp.float32(1.0)
+        )
         passes[name] = partial(model.mean, pool)
-        print(f"{name:<24}accuracy {metrics.accuracy(model.mean(pool[500:]), y[500:]):.3f}, NLL {metrics.nll(model.mean(pool[500:]), y[500:]):.3f}", flush=True)
+        print(
+            f"{name:<24}accuracy {metrics.accuracy(model.mean(pool[500:]), y[500:]):.3f}, "
+            f"NLL {metrics.nll(model.mean(pool[500:]), y[500:]):.3f}",
+            flush=True,
+        )
     print_ways(f"fit, mlp, {LABELS} labels, 300 steps", interleaved(fits), "point")
     print_ways(f"predict {len(x)} rows, {draws} draws", interleaved(passes), "point")
 
 
 def guided():
-    module = nnx.Sequential(nnx.Linear(64, 128, rngs=nnx.Rngs(0)), jax.nn.relu, nnx.Linear(128, 10, rngs=nnx.Rngs(1)))
+    module = nnx.Sequential(
+        nnx.Linear(64, 128, rngs=nnx.Rngs(0)), jax.nn.relu, nnx.Linear(128, 10, rngs=nnx.Rngs(1))
+    )
     prior = lambda name, shape: dist.Normal(0.0, 0.1 if len(shape) < 2 else shape[0] ** -0.5)
     guide = partial(autoguide.AutoNormal, init_loc_fn=init_to_sample, init_scale=0.05)
-    return posteriors.svi(lambda x: random_nnx_module("net", module, prior)(x), guide, kl_weight=0.01)
+    return posteriors.svi(
+        lambda x: random_nnx_module("net", module, prior)(x), guide, kl_weight=0.01
+    )
 
 
 def main():
     if "--devices" in sys.argv:
         jax.config.update("jax_num_cpu_devices", os.cpu_count())
         return side_by_side()
-    print(f"{jax.default_backend()}; medians of interleaved runs; last column: relative to the way named first, as chosen, or the point net")
+    print(
+        f"{jax.default_backend()}; medians of interleaved runs; last column: relative to the "
+        "way named first, as chosen, or the point net"
+    )
     if torch is None:
         print("torch is not installed: its rows are left out (the extra `peers` brings it)")
     prediction()
     for kind in STEPS:
         trainings(kind)
     if jax.default_backend() == "cpu":
-        subprocess.run([sys.executable, "-m", "experiments.benchmarks.classics", "--devices"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "experiments.benchmarks.classics", "--devices"], check=True
+        )
     relative()
     memory()
 

@@ -1,8 +1,10 @@
-"""Are the choices of `bayesal/chunks.py` and `networks.conv` still the faster ones here? `python -m experiments.benchmarks.copies`
+"""Are the choices of `bayesal/chunks.py` and `networks.conv` still the faster ones here? `python -m
+experiments.benchmarks.copies`
 
-Each on the reference nets: a training step inside a compiled loop, with XLA's convolution or with ours (and called from Python,
-one jitted step at a time); MC-dropout passes over draws; fits of a population or an ensemble; chains of NUTS, compiled and run. The
-ways of one question take turns, REPEATS times (compiling: once); the median is shown, and its ratio to what the library does here
+Each on the reference nets: a training step inside a compiled loop, with XLA's convolution or with
+ours (and called from Python, one jitted step at a time); MC-dropout passes over draws; fits of a
+population or an ensemble; chains of NUTS, compiled and run. The ways of one question take turns,
+REPEATS times (compiling: once); the median is shown, and its ratio to what the library does here
 (marked `*`).
 """
 
@@ -23,7 +25,9 @@ SHAPE = (28, 28, 1)
 
 
 def loops(over, *args):
-    """Whether the library's `over` is a loop on this backend, for such arguments (seen in its program, not assumed)."""
+    """Whether the library's `over` is a loop on this backend, for such arguments (seen in its
+    program, not assumed).
+    """
     return "scan" in str(jax.make_jaxpr(lambda *args: over(lambda *one: one, *args))(*args))
 
 
@@ -47,7 +51,17 @@ def show(question, ways, chosen, each=1, repeats=REPEATS):
     for at, (name, seconds) in enumerate(medians.items()):
         title, mark = "" if at else question, "*" if name == chosen else " "
         verdict = ("yes" if holds else f"NO: {fastest}") if name == chosen else ""
-        print(f"{title:<46}{mark}{name:<24}{seconds / each * 1e3:>9.2f}{seconds / medians[chosen]:>8.2f}  {verdict}", flush=True)
+        print(
+            f"{title:<46}{mark}{name:<24}{seconds / each * 1e3:>9.2f}"
+            f"{seconds / medians[chosen]:>8.2f} "
+            ""
+            ""
+            ""
+            ""
+            ""
+            f" {verdict}",
+            flush=True,
+        )
 
 
 def training_step(steps=4, batch=32):
@@ -63,7 +77,10 @@ def training_step(steps=4, batch=32):
 
         def one(i, carry):
             params, moments = carry
-            updates, moments = adam.update(jax.grad(loss)(params, jax.random.fold_in(jax.random.key(2), i), x, y, batch), moments)
+            updates, moments = adam.update(
+                jax.grad(loss)(params, jax.random.fold_in(jax.random.key(2), i), x, y, batch),
+                moments,
+            )
             return optax.apply_updates(params, updates), moments
 
         return one
@@ -83,8 +100,12 @@ def training_step(steps=4, batch=32):
 
         return run
 
-    ways = {"loop, networks.conv": inside(ours), "loop, XLA's conv": inside(xla), "Python, XLA's conv": outside(xla),
-            "Python, networks.conv": outside(ours)}  # fmt: skip
+    ways = {
+        "loop, networks.conv": inside(ours),
+        "loop, XLA's conv": inside(xla),
+        "Python, XLA's conv": outside(xla),
+        "Python, networks.conv": outside(ours),
+    }
     show(f"train cnn, ms/step of {batch} rows", ways, "loop, networks.conv", steps)
 
 
@@ -94,11 +115,19 @@ def passes(name, network, x, draws):
     keys = posterior.draw(jax.random.key(1), state, draws)
 
     def through(over):
-        run = jax.jit(lambda state, keys, x: over(lambda k: jax.vmap(lambda xi: posterior.apply(state, k, xi))(x), keys))
+        run = jax.jit(
+            lambda state, keys, x: over(
+                lambda k: jax.vmap(lambda xi: posterior.apply(state, k, xi))(x), keys
+            )
+        )
         return lambda: run(state, keys, x)
 
     ways = {"lax.map": through(jax.lax.map), "vmap": through(lambda f, a: jax.vmap(f)(a))}
-    show(f"{draws} dropout passes of {name}, {x.shape[0]} rows", ways, "lax.map" if loops(chunks.over_draws, keys) else "vmap")
+    show(
+        f"{draws} dropout passes of {name}, {x.shape[0]} rows",
+        ways,
+        "lax.map" if loops(chunks.over_draws, keys) else "vmap",
+    )
 
 
 def fits(name, network, x, number, steps):
@@ -115,8 +144,15 @@ def fits(name, network, x, number, steps):
         run = jax.jit(lambda keys, states: over(one, keys, states))
         return lambda: run(keys, states)
 
-    ways = {"vmap": through(lambda f, *args: jax.vmap(f)(*args)), "lax.map": through(lambda f, *args: jax.lax.map(lambda a: f(*a), args))}
-    show(f"{number} fits of {name}, {steps} steps", ways, "lax.map" if loops(chunks.over_fits, keys, states) else "vmap")
+    ways = {
+        "vmap": through(lambda f, *args: jax.vmap(f)(*args)),
+        "lax.map": through(lambda f, *args: jax.lax.map(lambda a: f(*a), args)),
+    }
+    show(
+        f"{number} fits of {name}, {steps} steps",
+        ways,
+        "lax.map" if loops(chunks.over_fits, keys, states) else "vmap",
+    )
 
 
 def chains(name, network, x, number):
@@ -135,22 +171,45 @@ def chains(name, network, x, number):
         run = program(over)
         return lambda: run(jax.random.key(1), state, labeled)
 
-    overs = {"lax.map": lambda f, *a: jax.lax.map(lambda each: f(*each), a), "vmap": lambda f, *a: jax.vmap(f)(*a)}
+    overs = {
+        "lax.map": lambda f, *a: jax.lax.map(lambda each: f(*each), a),
+        "vmap": lambda f, *a: jax.vmap(f)(*a),
+    }
     chosen = "lax.map" if loops(chunks.over_chains, jnp.zeros(2)) else "vmap"
-    compiling = {way: lambda over=over: program(over).lower(jax.random.key(1), state, labeled).compile() and 0 for way, over in overs.items()}
+    compiling = {
+        way: lambda over=over: (
+            program(over).lower(jax.random.key(1), state, labeled).compile() and 0
+        )
+        for way, over in overs.items()
+    }
     show(f"compile {number} NUTS chains of {name}", compiling, chosen, repeats=1)
-    show(f"run {number} NUTS chains of {name}", {way: through(over) for way, over in overs.items()}, chosen)
+    show(
+        f"run {number} NUTS chains of {name}",
+        {way: through(over) for way, over in overs.items()},
+        chosen,
+    )
 
 
 def main():
-    print(f"{jax.default_backend()}; median of {REPEATS} interleaved; * = what the library does here")
+    print(
+        f"{jax.default_backend()}; median of {REPEATS} interleaved; * = what the library does here"
+    )
     print(f"{'':<47}{'way':<24}{'ms':>9}{'ratio':>8}  still fastest (within 10 %)?")
-    digits, images = jax.random.uniform(jax.random.key(3), (1024, 64)), jax.random.uniform(jax.random.key(4), (128, *SHAPE))
+    digits, images = (
+        jax.random.uniform(jax.random.key(3), (1024, 64)),
+        jax.random.uniform(jax.random.key(4), (128, *SHAPE)),
+    )
     training_step()
     passes("cnn", networks.cnn(SHAPE, 10), images, 10)
     passes("mlp(64, 10)", networks.mlp(64, 10), digits, 50)
     fits("mlp(64, 10)", networks.mlp(64, 10), digits[:200], 24, 100)
-    fits("mlp(784, 10, (512, 512))", networks.mlp(784, 10, (512, 512)), images.reshape(-1, 784), 10, 10)
+    fits(
+        "mlp(784, 10, (512, 512))",
+        networks.mlp(784, 10, (512, 512)),
+        images.reshape(-1, 784),
+        10,
+        10,
+    )
     fits("cnn", networks.cnn(SHAPE, 10), images, 10, 4)
     chains("mlp(64, 10, (16,))", networks.mlp(64, 10, (16,)), digits[:100], 4)
 

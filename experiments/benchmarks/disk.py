@@ -1,8 +1,10 @@
-"""Ten million rows from disk: `python -m experiments.benchmarks.disk [--rows 10000000] [--draws 10] [--hidden 0] [--folder DIR]`
+"""Ten million rows from disk: `python -m experiments.benchmarks.disk [--rows 10000000] [--draws 10]
+[--hidden 0] [--folder DIR]`
 
-Writes a .npy file of `rows` x 64 float32 features (seeded, in chunks) to a temporary folder, then keeps the 1,000 rows with the highest
-BALD scores under `draws` linear nets (an MLP with `--hidden`) of 10 classes, and asks BatchBALD for 10 of them. Reported: seconds,
-rows a second, and how far the resident memory of this process rose above what it was just before, mapped pages included.
+Writes a .npy file of `rows` x 64 float32 features (seeded, in chunks) to a temporary folder, then
+keeps the 1,000 rows with the highest BALD scores under `draws` linear nets (an MLP with `--hidden`)
+of 10 classes, and asks BatchBALD for 10 of them. Reported: seconds, rows a second, and how far the
+resident memory of this process rose above what it was just before, mapped pages included.
 """
 
 import argparse
@@ -22,10 +24,14 @@ FEATURES, CLASSES, PART, GB = 64, 10, 100_000, 2**30
 
 
 def write(path, rows):
-    """The pool, row after row from one seeded generator; no more than a part of it is ever in memory."""
+    """The pool, row after row from one seeded generator; no more than a part of it is ever in
+    memory.
+    """
     random = np.random.default_rng(0)
     with open(path, "wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (rows, FEATURES)})
+        np.lib.format.write_array_header_1_0(
+            out, {"descr": "<f4", "fortran_order": False, "shape": (rows, FEATURES)}
+        )
         for start in range(0, rows, PART):
             random.standard_normal((min(PART, rows - start), FEATURES), np.float32).tofile(out)
 
@@ -39,7 +45,9 @@ def network(draws, hidden):
     @jax.jit
     def predictive(x):
         values = jnp.einsum("nf,kfh->knh", x, first)
-        return jax.nn.log_softmax(jnp.einsum("knh,khc->knc", jax.nn.relu(values), second) if hidden else values, axis=-1)
+        return jax.nn.log_softmax(
+            jnp.einsum("knh,khc->knc", jax.nn.relu(values), second) if hidden else values, axis=-1
+        )
 
     return predictive
 
@@ -57,14 +65,22 @@ def main():
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--hidden", type=int, default=0)
-    parser.add_argument("--folder", default=None, help="where the file is written; a temporary folder if left out")
+    parser.add_argument(
+        "--folder", default=None, help="where the file is written; a temporary folder if left out"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path, size = Path(folder) / "pool.npy", args.rows * FEATURES * 4
         if shutil.disk_usage(folder).free < size + GB:
-            raise SystemExit(f"{size / GB:.1f} GiB and one to spare are needed in {folder}; pass --folder or fewer --rows.")
+            raise SystemExit(
+                f"{size / GB:.1f} GiB and one to spare are needed in {folder}; pass --folder "
+                "or fewer --rows."
+            )
         _, seconds, _ = measured(lambda: write(path, args.rows))
-        print(f"{args.rows:,} rows x {FEATURES} float32 = {size / GB:.2f} GiB, written in {seconds:.1f} s; K = {args.draws}, C = {CLASSES}, hidden {args.hidden}")
+        print(
+            f"{args.rows:,} rows x {FEATURES} float32 = {size / GB:.2f} GiB, written in "
+            f"{seconds:.1f} s; K = {args.draws}, C = {CLASSES}, hidden {args.hidden}"
+        )
         predictive, key = network(args.draws, args.hidden), jax.random.key(1)
         small = np.load(path, mmap_mode="r")[: 2 * stream.CHUNK]
         stream.batch_bald(key, predictive, np.array(small), 10)  # compiles, and warms the allocator
@@ -76,7 +92,10 @@ def main():
         print(f"{'':>12}{'seconds':>10}{'rows/s':>14}{'RSS rose by':>14}")
         for name, call in calls.items():
             result, seconds, rise = measured(call)
-            print(f"{name:>12}{seconds:>10.1f}{args.rows / seconds:>14,.0f}{rise / 2**20:>10.1f} MiB", flush=True)
+            print(
+                f"{name:>12}{seconds:>10.1f}{args.rows / seconds:>14,.0f}{rise / 2**20:>10.1f} MiB",
+                flush=True,
+            )
             if name == "batch_bald":
                 print(f"{'':>12}certified: {bool(result.certified)}")
 

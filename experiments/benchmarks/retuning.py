@@ -1,9 +1,12 @@
-"""What does a search cost beside the fits in it, and does it ever compile again? `python -m experiments.benchmarks.retuning`
+"""What does a search cost beside the fits in it, and does it ever compile again? `python -m
+experiments.benchmarks.retuning`
 
-scikit-learn digits, 100 labels, mc_dropout(mlp(64, 10)), and the reference cnn. One round of `retune.population` (its race, proposals
-and judging, in one program) beside the same candidates and folds as plain fits one after another, each a call of one compiled `posterior.fit`,
-without any judging: the ratio is what a candidate and fold cost in plain fits. Then the number of fits run together (`chunks.fits_together` says which one is
-chosen), and 50 rounds of a whole learner with their compilations counted by JAX's own events.
+scikit-learn digits, 100 labels, mc_dropout(mlp(64, 10)), and the reference cnn. One round of
+`retune.population` (its race, proposals and judging, in one program) beside the same candidates and
+folds as plain fits one after another, each a call of one compiled `posterior.fit`, without any
+judging: the ratio is what a candidate and fold cost in plain fits. Then the number of fits run
+together (`chunks.fits_together` says which one is chosen), and 50 rounds of a whole learner with
+their compilations counted by JAX's own events.
 """
 
 import statistics
@@ -32,32 +35,94 @@ def digits():
 
 def problems():
     x, y = digits()
-    yield "mlp, 64-128-128-10", posteriors.mc_dropout(networks.mlp(64, 10)), x, y, retune.space(), HParams()
+    yield (
+        "mlp, 64-128-128-10",
+        posteriors.mc_dropout(networks.mlp(64, 10)),
+        x,
+        y,
+        retune.space(),
+        HParams(),
+    )
     images = jax.image.resize(x.reshape(-1, 8, 8, 1), (len(x), 16, 16, 1), "nearest")
-    yield "reference cnn, 16x16", posteriors.mc_dropout(networks.cnn((16, 16, 1), 10)), images, y, retune.space(steps=(25, 100)), HParams(steps=50)
+    yield (
+        "reference cnn, 16x16",
+        posteriors.mc_dropout(networks.cnn((16, 16, 1), 10)),
+        images,
+        y,
+        retune.space(steps=(25, 100)),
+        HParams(steps=50),
+    )
 
 
 def search(title, posterior, x, y, space, start, repeats):
     """The ratio, for races and for whole populations, and the ways to run fits together."""
-    start, labeled = as_traced(start), Labeled(x[:CAPACITY], jnp.asarray(y[:CAPACITY]), jnp.int32(LABELS))
+    start, labeled = (
+        as_traced(start),
+        Labeled(x[:CAPACITY], jnp.asarray(y[:CAPACITY]), jnp.int32(LABELS)),
+    )
     split = folds.split(jax.random.key(0), labeled, FOLDS)
     keys = folds.keys(jax.random.key(1), FOLDS)
-    task = lambda: folds.task(keys, posterior, labeled, split, 20, folds.beginnings(keys, posterior, x[0]), jnp.asarray(programs.LOG_TEMPERATURES), final=False, kept=False)
-    one = jax.jit(lambda fold, hparams: folds.fit_apart(jax.random.key(2), posterior, posterior.init(jax.random.key(3), x[0]), labeled, hparams, fold)[0])
+    task = lambda: folds.task(
+        keys,
+        posterior,
+        labeled,
+        split,
+        20,
+        folds.beginnings(keys, posterior, x[0]),
+        jnp.asarray(programs.LOG_TEMPERATURES),
+        final=False,
+        kept=False,
+    )
+    one = jax.jit(
+        lambda fold, hparams: folds.fit_apart(
+            jax.random.key(2),
+            posterior,
+            posterior.init(jax.random.key(3), x[0]),
+            labeled,
+            hparams,
+            fold,
+        )[0]
+    )
     for halve in (True, False):
         retuner = retune.population(8, space, halve=halve)
-        run = jax.jit(lambda key, retuner=retuner: retuner.run(key, task(), start, retuner.init(start), jnp.int32(0))[1])
+        run = jax.jit(
+            lambda key, retuner=retuner: retuner.run(
+                key, task(), start, retuner.init(start), jnp.int32(0)
+            )[1]
+        )
         tuning = jax.block_until_ready(run(jax.random.key(4)))
         pick = lambda tree, at: jax.tree.map(lambda leaf: leaf[at], tree)
-        calls = [(pick(split, fold), pick(tuning.candidates, c)) for c in range(8) for fold in range(int(tuning.folds[c]))]
-        medians = interleaved({"search": lambda run=run: run(jax.random.key(4)), "plain": lambda calls=calls: [one(*call) for call in calls]}, repeats)
-        print(f"{title:<24}{'race' if halve else 'all folds':<12}{len(calls):>3} fits{1e3 * medians['search']:>10.0f} ms{1e3 * medians['plain']:>10.0f} ms"
-              f"{medians['search'] / medians['plain']:>8.2f} plain fits for each", flush=True)
+        calls = [
+            (pick(split, fold), pick(tuning.candidates, c))
+            for c in range(8)
+            for fold in range(int(tuning.folds[c]))
+        ]
+        medians = interleaved(
+            {
+                "search": lambda run=run: run(jax.random.key(4)),
+                "plain": lambda calls=calls: [one(*call) for call in calls],
+            },
+            repeats,
+        )
+        print(
+            f"{title:<24}{'race' if halve else 'all folds':<12}{len(calls):>3} "
+            f"fits{1e3 * medians['search']:>10.0f} ms{1e3 * medians['plain']:>10.0f} ms"
+            f"{medians['search'] / medians['plain']:>8.2f} plain fits for each",
+            flush=True,
+        )
     many = tuning.candidates
     chosen = chunks.fits_together() or 8
-    ways = {n: jax.jit(lambda many, n=n: racing.race(task(), many, 0.5, n).losses) for n in (1, 2, 4, 8)}
+    ways = {
+        n: jax.jit(lambda many, n=n: racing.race(task(), many, 0.5, n).losses) for n in (1, 2, 4, 8)
+    }
     medians = interleaved({n: lambda way=way: way(many) for n, way in ways.items()}, repeats)
-    print(f"{'':<24}together: " + ", ".join(f"{n}{'*' if n == chosen else ''} {1e3 * s:.0f} ms" for n, s in medians.items()), flush=True)
+    print(
+        f"{'':<24}together: "
+        + ", ".join(
+            f"{n}{'*' if n == chosen else ''} {1e3 * s:.0f} ms" for n, s in medians.items()
+        ),
+        flush=True,
+    )
 
 
 def rounds():
@@ -65,10 +130,21 @@ def rounds():
     x, y = digits()
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **more: compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None)
+        lambda event, seconds, **more: (
+            compiled.append(event)
+            if event == "/jax/core/compile/backend_compile_duration"
+            else None
+        )
+    )
     learner = bayesal.learner(
-        posteriors.mc_dropout(networks.mlp(64, 10, (32,))), acquire.batch_bald(), size=10, capacity=20 + 10 * ROUNDS, num_draws=20,
-        retune=retune.population(8, retune.space(steps=(20, 100))), calibrate=calibrate.temperature())
+        posteriors.mc_dropout(networks.mlp(64, 10, (32,))),
+        acquire.batch_bald(),
+        size=10,
+        capacity=20 + 10 * ROUNDS,
+        num_draws=20,
+        retune=retune.population(8, retune.space(steps=(20, 100))),
+        calibrate=calibrate.temperature(),
+    )
     state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(20), y[:20])
     for round in range(ROUNDS):
         picks = np.asarray(learner.ask(state, x).indices)
@@ -78,12 +154,19 @@ def rounds():
     after = len(compiled)
     steps = retune.table(state.search)
     kept = [int(s) for s, chosen in zip(steps["steps"], steps["chosen"], strict=True) if chosen]
-    print(f"{ROUNDS} rounds of tell (retuned, tempered) and ask: {after} programs compiled after the first round; steps kept, every tenth round: {kept[::10]}; "
-          f"median of the differences of those kept: {statistics.median(steps['difference'][steps['chosen']]):.3f} nats")
+    print(
+        f"{ROUNDS} rounds of tell (retuned, tempered) and ask: {after} programs compiled "
+        f"after the first round; steps kept, every tenth round: {kept[::10]}; "
+        "median of the differences of those kept: "
+        f"{statistics.median(steps['difference'][steps['chosen']]):.3f} nats"
+    )
 
 
 def main():
-    print(f"one round of a retuner, {LABELS} labels, {FOLDS} folds, 8 candidates; medians of interleaved runs; * as chosen")
+    print(
+        f"one round of a retuner, {LABELS} labels, {FOLDS} folds, 8 candidates; medians of "
+        "interleaved runs; * as chosen"
+    )
     for at, problem in enumerate(problems()):
         search(*problem, repeats=(5, 3)[at])
     rounds()
