@@ -5,18 +5,63 @@ that part needs.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_NAMES = {
+if TYPE_CHECKING:
+    from bayesal import (
+        acquire,
+        backend,
+        calibrate,
+        errors,
+        explain,
+        likelihoods,
+        metrics,
+        networks,
+        posteriors,
+        predictive,
+        retune,
+        scores,
+        select,
+        shards,
+        stream,
+        tasks,
+        testing,
+        types,
+    )
+    from bayesal.loop import (
+        Learner,
+        LearnerState,
+        Ledger,
+        audit_mask,
+        checkpoint,
+        grow,
+        learner,
+        out_of_fold,
+        predictive_of,
+    )
+    from bayesal.predictive import Predictive
+    from bayesal.types import (
+        Gaussian,
+        HParams,
+        Labeled,
+        Likelihood,
+        Mixture,
+        Network,
+        Posterior,
+        Selection,
+    )
+
+# Where each public name lives; nothing is imported before it is asked for.
+_PLACES = {
     "learner": "loop",
     "Learner": "loop",
-    "LearnerState": "rounds",
-    "Ledger": "rounds",
-    "predictive": "rounds",
-    "grow": "rounds",
-    "audited": "rounds",
-    "out_of_fold": "rounds",
-    "Predictive": "predictives",
+    "LearnerState": "loop",
+    "Ledger": "loop",
+    "predictive_of": "loop",
+    "grow": "loop",
+    "audit_mask": "loop",
+    "out_of_fold": "loop",
+    "Predictive": "predictive",
     "Gaussian": "types",
     "HParams": "types",
     "Labeled": "types",
@@ -26,40 +71,41 @@ _NAMES = {
     "Posterior": "types",
     "Selection": "types",
 }
-_PARTS = (
-    "acquire",
-    "adapters",
-    "backend",
-    "calibrate",
-    "checkpoint",
-    "checks",
-    "conformal",
-    "explain",
-    "gaussian",
-    "likelihoods",
-    "metrics",
-    "networks",
-    "posteriors",
-    "predictions",
-    "preference",
-    "retune",
-    "scores",
-    "select",
-    "shards",
-    "stream",
-    "testing",
-    "types",
-)
+_MODULES = {
+    "acquire": "acquire",
+    "backend": "backend",
+    "calibrate": "calibrate",
+    "checkpoint": "loop.checkpoint",
+    "errors": "errors",
+    "explain": "explain",
+    "likelihoods": "likelihoods",
+    "metrics": "metrics",
+    "networks": "networks",
+    "posteriors": "posteriors",
+    "predictive": "predictive",
+    "retune": "retune",
+    "scores": "scores",
+    "select": "select",
+    "shards": "shards",
+    "stream": "stream",
+    "tasks": "tasks",
+    "testing": "testing",
+    "types": "types",
+}
 
-__all__ = sorted({*_NAMES, *_PARTS})
+__all__ = sorted({*_PLACES, *_MODULES})
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"bayesal.{_NAMES[name]}"), name)
-    if name in _PARTS:
-        return importlib.import_module(f"bayesal.{name}")
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"bayesal.{_PLACES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"bayesal.{_MODULES[name]}")
     raise AttributeError(
         f"module 'bayesal' has no attribute {name!r}; it has: {', '.join(__all__)}"
     )

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks, maths, scores
-from bayesal.select import configurations as labels
+from bayesal import _checks, _maths, errors, scores
+from bayesal.select import _configurations as labels
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 CONFIGURATIONS = (
@@ -179,15 +179,15 @@ def explain(
     >>> [round(float(g), 2) for g in why.epistemic], [round(float(g), 2) for g in why.gain]
     ([0.37, 0.37], [0.37, 0.15])
     """
-    log_probs = checks.log_probs(log_probs, ndim=3)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
     count = log_probs.shape[1]
     picks, kept = _picks(selection, count)
-    mask = np.asarray(checks.available_rows(available, count))
+    mask = np.asarray(_checks.available_rows(available, count))
     if not mask[picks].all():
-        raise checks.WrongIndex(
+        raise errors.WrongIndex(
             "available",
             "`available` leaves out rows that were picked: "
-            f"{checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.",
+            f"{_checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.",
         )
     bald = np.asarray(scores.bald(log_probs))
     chosen = log_probs[:, picks]
@@ -221,14 +221,14 @@ def explain(
 
 def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(selection, Selection):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "selection",
             f"`selection` must be a Selection, got {type(selection).__name__}. Of a Choice "
             "pass `choice.selection`.",
         )
     rows = np.asarray(selection.indices)
     kept = rows != -1
-    return checks.indices(rows[kept], count, "selection"), kept
+    return _checks.indices(rows[kept], count, "selection"), kept
 
 
 def _gains(selection, kept, chosen, bald, key):
@@ -237,7 +237,7 @@ def _gains(selection, kept, chosen, bald, key):
     """
     if selection.about is None:
         ceiling = float(np.log(chosen.shape[0]))
-        key = jax.random.key(0) if key is None else checks.key(key)
+        key = jax.random.key(0) if key is None else _checks.key(key)
         gain = np.minimum(np.asarray(_along(key, chosen)), bald)
         joint = np.minimum(np.cumsum(gain, dtype=np.float32), np.float32(ceiling))
         return (
@@ -277,7 +277,7 @@ def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
     def one(state, now):
         key, log_p = now  # [K, C]
         probs = jnp.exp(log_p)
-        gain = labels.information(state, probs.T[None], maths.entropy(log_p)[None])[0]
+        gain = labels.information(state, probs.T[None], _maths.entropy(log_p)[None])[0]
         return labels.observe_sampled(key, state, probs, True), jnp.maximum(gain, 0.0)
 
     return jax.lax.scan(
@@ -291,7 +291,7 @@ def _nearest(picks, features, labeled, count):
     """
     if (features is None) != (labeled is None):
         missing = "features" if features is None else "labeled"
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             missing,
             f"`{missing}` is missing: the nearest labeled point takes `features` [N, D] and "
             "`labeled` rows. Pass both, or neither.",
@@ -301,7 +301,7 @@ def _nearest(picks, features, labeled, count):
         return nearest, distance
     features, labeled = (
         _features(features, count),
-        np.sort(checks.indices(labeled, count, "labeled")),
+        np.sort(_checks.indices(labeled, count, "labeled")),
     )
     known = features[labeled].astype(np.float64)
     for b, pick in enumerate(picks if len(labeled) else ()):
@@ -313,16 +313,16 @@ def _nearest(picks, features, labeled, count):
 def _features(features, count):
     host = np.asarray(features)
     if host.ndim != 2 or len(host) != count:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "features",
             f"`features` must have shape ({count}, D), one vector per pool point; got "
             f"{host.shape}. Flatten images first.",
         )
     bad = np.flatnonzero(~np.isfinite(host.astype(np.float32)).all(axis=1))
     if len(bad):
-        raise checks.NonFinite(
+        raise errors.NonFinite(
             "features",
-            f"`features` is NaN or infinite at {len(bad)} rows: {checks.listed(bad)}.",
+            f"`features` is NaN or infinite at {len(bad)} rows: {_checks.listed(bad)}.",
             bad,
         )
     return host

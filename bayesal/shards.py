@@ -19,10 +19,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, chunks, maths
-from bayesal.predictives import with_its_numbers
+from bayesal import _checks, _chunks, _maths, errors
+from bayesal.predictive.bound import with_its_numbers
 from bayesal.scores import bald
-from bayesal.select.lazy import certified
+from bayesal.select._lazy import certified
 from bayesal.select.sharded import batch_bald_shard
 from bayesal.types import ArrayLike, Key, Score, Selection
 
@@ -63,7 +63,7 @@ def spread(x: ArrayLike, mesh: Mesh) -> Pool:
     ((5, 3), 5)
     """
     if not hasattr(x, "shape") or np.ndim(x) < 1 or x.shape[0] < 1:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "x",
             f"`x` must be an array [N, ...] of at least one row; got {type(x).__name__} of "
             f"shape {np.shape(x)}.",
@@ -92,7 +92,7 @@ def load(read: Callable[[int, int], np.ndarray], rows: int, mesh: Mesh) -> Pool:
     (5, 2)
     """
     sharding = NamedSharding(_one_axis(mesh), SPLIT)
-    checks.at_least(1, rows, "rows")
+    _checks.at_least(1, rows, "rows")
     like = np.asarray(read(0, 1))
     whole = rows + (-rows % mesh.size)
 
@@ -100,7 +100,7 @@ def load(read: Callable[[int, int], np.ndarray], rows: int, mesh: Mesh) -> Pool:
         start, stop, _ = index[0].indices(whole)
         x = np.asarray(read(min(start, rows), min(stop, rows)))
         if x.shape != (min(stop, rows) - min(start, rows), *like.shape[1:]):
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "read",
                 f"`read({start}, {min(stop, rows)})` gave shape {x.shape}; one row has shape "
                 f"{like.shape[1:]}.",
@@ -133,7 +133,7 @@ def scores(
     """
     place = _place(pool)
     return _scores(
-        _everywhere(predictive, place), pool, score, checks.at_least(1, chunk, "chunk"), place
+        _everywhere(predictive, place), pool, score, _checks.at_least(1, chunk, "chunk"), place
     )
 
 
@@ -155,16 +155,16 @@ def top(values: Float[Array, " M"], size: int, *, available: ArrayLike | None = 
     Array([1, 2], dtype=int32)
     """
     if not isinstance(getattr(values, "sharding", None), NamedSharding):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "values",
             "`values` must be the scores of a spread pool, as `shards.scores` gives; of one "
             "device's scores use `select.top`.",
         )
     place = _one_axis(values.sharding.mesh)
-    size = checks.at_least(1, size, "size")
+    size = _checks.at_least(1, size, "size")
     selection, _, choices = _top(values, _mask(available, values.shape[0], place), size, place)
     _enough(size, int(choices))
-    checks.not_constant(selection)
+    _checks.not_constant(selection)
     return selection
 
 
@@ -206,24 +206,24 @@ def batch_bald(
     Array([1, 3], dtype=int32)
     """
     place, rows = _place(pool), pool.x.shape[0]
-    size = checks.at_least(1, size, "size")
-    kept = min(max(checks.at_least(1, candidates, "candidates"), size), rows)
+    size = _checks.at_least(1, size, "size")
+    kept = min(max(_checks.at_least(1, candidates, "candidates"), size), rows)
     bound = _everywhere(predictive, place)
-    values = _scores(bound, pool, bald, checks.at_least(1, chunk, "chunk"), place)
+    values = _scores(bound, pool, bald, _checks.at_least(1, chunk, "chunk"), place)
     ranked, left_out, choices = _top(values, _mask(available, rows, place), kept, place)
     _enough(size, int(choices))
     dealt = jnp.pad(ranked.indices, (0, -kept % place.size), constant_values=-1)
     inner = _greedy(
-        checks.key(key),
+        _checks.key(key),
         bound,
         pool.x,
         dealt,
         size,
-        checks.at_least(1, configurations, "configurations"),
+        _checks.at_least(1, configurations, "configurations"),
         place,
     )
     selection = certified(inner, left_out)._replace(nonfinite=ranked.nonfinite)
-    checks.not_constant(selection)
+    _checks.not_constant(selection)
     return selection
 
 
@@ -233,7 +233,7 @@ def _one_axis(mesh: Any) -> Mesh:
         or mesh.axis_names != (AXIS,)
         or mesh.axis_types != (AxisType.Auto,)
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "mesh",
             f"`mesh` must have one Auto axis named {AXIS!r}, as `shards.mesh()` makes; got "
             f"{mesh!r}.",
@@ -245,7 +245,7 @@ def _place(pool: Any) -> Mesh:
     if not isinstance(pool, Pool) or not isinstance(
         getattr(pool.x, "sharding", None), NamedSharding
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "pool",
             "`pool` must be a spread pool: pool = shards.spread(x, shards.mesh()); got "
             f"{type(pool).__name__}.",
@@ -264,14 +264,14 @@ def _mask(available: ArrayLike | None, rows: int, place: Mesh) -> Array:
     """
     given = np.ones(rows, bool) if available is None else np.asarray(available)
     if given.ndim != 1 or given.dtype != np.bool_ or not rows - place.size < len(given) <= rows:
-        checks.available_rows(given, rows)
+        _checks.available_rows(given, rows)
     whole = np.concatenate([given, np.zeros(rows - len(given), bool)])
     return jax.device_put(whole, NamedSharding(place, SPLIT))
 
 
 def _enough(size: int, choices: int) -> None:
     if size > choices:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "size",
             f"`size` = {size}, but only {choices} points are available; pass size={choices} "
             "or fewer.",
@@ -282,7 +282,7 @@ def _enough(size: int, choices: int) -> None:
 def _scores(predictive, pool, score, chunk, place):
     def shard(predictive, x, real):
         return jnp.where(
-            real, chunks.over_rows(lambda part: score(predictive(part)), x, chunk), -jnp.inf
+            real, _chunks.over_rows(lambda part: score(predictive(part)), x, chunk), -jnp.inf
         )
 
     return jax.shard_map(
@@ -296,7 +296,7 @@ def _top(values, available, size, place):
 
     def shard(values, available):
         rows = values.shape[0]
-        safe, nonfinite = maths.rankable(values, available)
+        safe, nonfinite = _maths.rankable(values, available)
         finite = safe > -jnp.inf
         some, at = jax.lax.top_k(safe, min(size + 1, rows))
         at = at + jax.lax.axis_index(AXIS) * rows

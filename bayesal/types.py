@@ -22,6 +22,7 @@ Key = PRNGKeyArray
 
 # share of its ceiling from which on the joint information of a batch is used up and later gains are
 # mostly noise
+REJECTED = -1  # a class label that says "none of my classes": never fitted, never asked again
 USED_UP = 0.95
 
 
@@ -41,11 +42,19 @@ class Network(NamedTuple):
 
 
 class Labeled(NamedTuple):
-    """A labeled set of fixed capacity: rows `>= count` are padding and may change nothing."""
+    """A labeled set of fixed capacity: rows `>= count` are padding and may change nothing.
 
-    x: Array  # [M, ...]
-    y: Int[Array, " M"] | Float[Array, " M"]
+    x:      examples `[M, ...]`.
+    y:      labels: a pytree, every leaf `[M, ...]`; most often one array `[M]`.
+    count:  number of labels.
+    weight: weight of each label `[M]`, at least 0: 0 is a row that is absent, 2 one that is there
+            twice. None: all are 1.
+    """
+
+    x: Array
+    y: PyTree
     count: Int[Array, ""]
+    weight: Float[Array, " M"] | None = None
 
 
 class Gaussian(NamedTuple):
@@ -111,7 +120,7 @@ class HParams(NamedTuple):
                    1) (trained networks, those under Laplace and the last-layer NUTS too; not what
                    has a prior and a likelihood: variational, SVI, SG-MCMC, NUTS, GPs; not real
                    labels). What judges a fit, and what calibrates it, sees the labels as they are.
-    structure:     which of the posteriors of `posteriors.any_of` is fitted, counted from 0;
+    architecture:  which of the posteriors of `posteriors.any_of` is fitted, counted from 0;
       elsewhere 0.
     """
 
@@ -123,7 +132,7 @@ class HParams(NamedTuple):
     warmup: Any = 0.0
     final_rate: Any = 0.0
     label_smoothing: Any = 0.0
-    structure: Any = 0
+    architecture: Any = 0
 
 
 class FitInfo(NamedTuple):
@@ -157,7 +166,8 @@ class Posterior(NamedTuple):
       has learned; or None.
     online: `(fitted State, Labeled) -> (State, FitInfo)`, what is known after more labels: those
             given are new ones, and its cost does not depend on those seen before; or None.
-    structures: how many there are for `HParams.structure` to choose from (`posteriors.any_of`).
+    architectures: how many there are for `HParams.architecture` to choose from
+      (`posteriors.any_of`).
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -172,7 +182,7 @@ class Posterior(NamedTuple):
     marginal: Callable[[PyTree, Array], Gaussian] | None = None
     warm: Callable[[PyTree, PyTree], PyTree] | None = None
     online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
-    structures: int = 1
+    architectures: int = 1
 
 
 @jax.tree_util.register_static

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 import bayesal
-from bayesal import acquire, chunks, gaussian, likelihoods, metrics, networks, posteriors, select
+from bayesal import _chunks, acquire, likelihoods, metrics, networks, posteriors, select
+from bayesal.scores import regression as gaussian
 from experiments import pictures, regression, runs
 
 
@@ -47,7 +48,7 @@ def epig(targets: int = 200, chunk: int = 1024):
         seen = predictive(
             x[jax.random.choice(key, x.shape[0], (min(targets, x.shape[0]),), replace=False)]
         )
-        found = chunks.over_rows(lambda part: gaussian.epig(*predictive(part), *seen), x, chunk)
+        found = _chunks.over_rows(lambda part: gaussian.epig(*predictive(part), *seen), x, chunk)
         return select.top(found, size, available=available)
 
     return strategy
@@ -86,8 +87,8 @@ def judge(scale: float):
     """Figures of a state on the test set, in the label's unit."""
 
     def judged(posterior, state, data, num_draws):
-        prediction = bayesal.predictive(posterior, state, num_draws)(data.test)
-        average = bayesal.predictive(posterior, state, num_draws).mean(data.test)
+        prediction = bayesal.predictive_of(posterior, state, num_draws)(data.test)
+        average = bayesal.predictive_of(posterior, state, num_draws).mean(data.test)
         return {
             "rmse": scale * float(metrics.rmse(average, data.test_labels)),
             "nll": float(metrics.density_nll(prediction, data.test_labels)) + float(np.log(scale)),

@@ -28,7 +28,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, metrics, networks, posteriors, predictions, scores
+from bayesal import acquire, calibrate, likelihoods, metrics, networks, posteriors, scores
 from experiments import runs, screen
 
 
@@ -79,7 +79,7 @@ def load(config: Config, seed: int) -> runs.Data:
 @jax.jit
 def tempered(log_probs: jax.Array, temperature: jax.Array) -> jax.Array:
     """Averaged prediction of draws tempered jointly."""
-    return predictions.average(predictions.temper(log_probs, temperature))
+    return likelihoods.average(likelihoods.temper(log_probs, temperature))
 
 
 def chances(values: np.ndarray, free: np.ndarray, picks: np.ndarray) -> list[float]:
@@ -128,7 +128,7 @@ class Judge:
             self.chances = [1 / (rows - m) for m in range(count)]  # the first labels
         known = np.arange(state.ledger.indices.shape[0]) < count
         free = np.asarray(state.ledger.available(rows))
-        draws = bayesal.predictive(self.posterior, state, self.config.draws)(pool)
+        draws = bayesal.predictive_of(self.posterior, state, self.config.draws)(pool)
         held_out, _, _ = bayesal.out_of_fold(
             self.posterior, state, pool, num_folds=self.config.folds, num_draws=self.config.draws
         )
@@ -160,7 +160,7 @@ class Judge:
                 "log_t": float(jnp.log(fitted.temperature) - jnp.log(best)),
                 "nll_bias": estimate[0] - truth[0],
                 "ece_bias": estimate[1] - truth[1],
-                "labels": float(calibrate.labels_worth(jnp.asarray(weights))),
+                "labels": float(calibrate.effective_sample_size(jnp.asarray(weights))),
                 **found,
             }
         record["none"] = {"log_t": -float(jnp.log(best)), "nll": truth[0], "ece": truth[1]}
@@ -183,18 +183,18 @@ class Judge:
         ways = {
             "plain": known.astype(np.float32),
             "matched": padded(
-                calibrate.matched_weights(
+                calibrate.poststratification_weights(
                     confidence, np.exp(flat_pool.max(1)), strata=self.config.strata
                 )
             ),
         }
         if self.by_chance:
             ways["sampled"] = padded(
-                calibrate.sampled_weights(np.array(self.chances), len(flat_pool))
+                calibrate.inverse_probability_weights(np.array(self.chances), len(flat_pool))
             )
         if self.audited:
             ways["audit"] = ways["corrected"] = np.asarray(
-                bayesal.audited(state, self.data.pool)
+                bayesal.audit_mask(state, self.data.pool)
             ).astype(np.float32)
         return ways
 

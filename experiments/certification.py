@@ -76,7 +76,7 @@ def needed(x, y):
             known = order[:labels]
             state = tell(init(jax.random.key(seed), x), x, known, y[known])
             free = np.setdiff1d(np.arange(len(x)), known)
-            log_probs = bayesal.predictive(posterior, state, DRAWS)(x)[:, free]
+            log_probs = bayesal.predictive_of(posterior, state, DRAWS)(x)[:, free]
             bald = np.asarray(scores.bald(log_probs))
             for name, size, batch in batches(log_probs, seed):
                 shares.setdefault((name, size), []).append(

@@ -56,7 +56,7 @@ def by_folds(
     config: Config, posterior: bayesal.Posterior, state: bayesal.LearnerState, data: runs.Data
 ) -> dict[str, dict[str, float]]:
     """What every way of fitting a temperature makes of one net."""
-    draws = bayesal.predictive(posterior, state, config.draws)(data.test)
+    draws = bayesal.predictive_of(posterior, state, config.draws)(data.test)
     labels, known = (
         jnp.asarray(data.test_labels),
         jnp.arange(state.ledger.indices.shape[0]) < state.ledger.count,

@@ -72,7 +72,9 @@ def build(config: Config) -> tuple[bayesal.Posterior, dict[str, bayesal.Learner]
     """
     posterior = posteriors.mc_dropout(networks.mlp(64, 10, (config.hidden,)))
     tuned = dict(
-        retune=retune.population(config.candidates, retune.space(steps=(50, config.max_steps))),
+        retune=retune.successive_halving(
+            config.candidates, retune.space(steps=(50, config.max_steps))
+        ),
         calibrate=calibrate.temperature(),
         num_folds=config.folds,
     )
@@ -110,7 +112,7 @@ class Keepsakes:
             and record["round"] == min(2, self.config.rounds - 1)
             and name in ("bald", "batch_bald")
         ):
-            bound = bayesal.predictive(self.posterior, state, self.config.draws)
+            bound = bayesal.predictive_of(self.posterior, state, self.config.draws)
             self.asks[name] = (np.asarray(scores.bald(bound(data.pool))), bound, state, selection)
         if name == "batch_bald" and record["seed"] == 0 and record["round"] == self.config.rounds:
             self.tried = retune.table(state.search)

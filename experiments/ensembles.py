@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import bayesal
-from bayesal import metrics, networks, posteriors, predictions
-from bayesal.predictives import Predictive
+from bayesal import likelihoods, metrics, networks, posteriors
+from bayesal.predictive.bound import Predictive
 from experiments import mnist, runs
 
 CHUNK = 500  # test images looked at together
@@ -66,7 +66,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     )
     for size in config.members:
         groups = [slice(at, at + size) for at in range(0, most - size + 1, size)]
-        predicted = [predictions.average(log_probs[rows]) for rows in groups]
+        predicted = [likelihoods.average(log_probs[rows]) for rows in groups]
         of = lambda metric, predicted=predicted: float(
             np.mean([metric(p, answers) for p in predicted])
         )

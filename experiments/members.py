@@ -24,8 +24,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import calibrate, networks, posteriors, predictions
-from bayesal.predictives import Predictive
+from bayesal import calibrate, likelihoods, networks, posteriors
+from bayesal.predictive.bound import Predictive
 from experiments import pictures, runs, screen
 
 
@@ -57,20 +57,20 @@ def tempered(
     known = jnp.ones(len(labels), bool)
     fitted = lambda log_probs: FIT(log_probs, labels, known).temperature
     if way == "none":
-        return predictions.average(shown), 0.0
+        return likelihoods.average(shown), 0.0
     if way == "joint":
         temperature = fitted(held)
-        return predictions.average(predictions.temper(shown, temperature)), float(
+        return likelihoods.average(likelihoods.temper(shown, temperature)), float(
             jnp.log(temperature)
         )
     if way == "pooled":
-        temperature = fitted(predictions.average(held)[None])
-        return predictions.temper(predictions.average(shown), temperature), float(
+        temperature = fitted(likelihoods.average(held)[None])
+        return likelihoods.temper(likelihoods.average(shown), temperature), float(
             jnp.log(temperature)
         )
     each = [fitted(member[None]) for member in held]
-    return predictions.average(
-        jnp.stack([predictions.temper(member, t) for member, t in zip(shown, each, strict=True)])
+    return likelihoods.average(
+        jnp.stack([likelihoods.temper(member, t) for member, t in zip(shown, each, strict=True)])
     ), float(np.mean(np.log(each)))
 
 

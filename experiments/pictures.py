@@ -683,7 +683,7 @@ def plot_history(columns):
     if not len(rounds):
         raise ValueError(
             "The history is empty: tell the learner some labels first, with a retuner such "
-            "as retune.population()."
+            "as retune.successive_halving()."
         )
     figure, axes = plt.subplots(
         len(fields) + 1,

@@ -21,7 +21,8 @@ import numpy as np
 from scipy import stats
 
 import bayesal
-from bayesal import acquire, posteriors, preference
+from bayesal import acquire, posteriors
+from bayesal.tasks import preference
 from experiments import pictures, runs
 
 

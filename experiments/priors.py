@@ -22,8 +22,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, networks, posteriors, predictions, scores
-from bayesal.calibrate.search import strength
+from bayesal import acquire, likelihoods, networks, posteriors, scores
+from bayesal.calibrate._search import strength
 from experiments import runs, screen
 
 LOG_T = np.linspace(-2.4, 2.4, 97)
@@ -98,7 +98,7 @@ def curve(log_probs: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Arra
     """Mean NLL of the averaged prediction at every temperature of the grid."""
 
     def at(log_t):
-        averaged = predictions.average(predictions.temper(log_probs, jnp.exp(log_t)))
+        averaged = likelihoods.average(likelihoods.temper(log_probs, jnp.exp(log_t)))
         return (
             -jnp.sum(
                 jnp.where(valid, jnp.take_along_axis(averaged, labels[:, None], axis=1)[:, 0], 0.0)
@@ -143,7 +143,7 @@ def play(
                     )
                 )
                 test = curve(
-                    bayesal.predictive(posterior, state, draws)(data.test),
+                    bayesal.predictive_of(posterior, state, draws)(data.test),
                     jnp.asarray(data.test_labels),
                     jnp.ones(len(data.test_labels), bool),
                 )

@@ -86,9 +86,11 @@ def at_random() -> retune.Proposer:
     )
 
 
-PROPOSERS = {"random": at_random, "nearby": retune.nearby, "surrogate": retune.surrogate} | {
-    f"optuna, {name}": lambda name=name: by_optuna(name) for name in OPTUNA
-}
+PROPOSERS = {
+    "random": at_random,
+    "nearby": retune.local_proposer,
+    "surrogate": retune.gp_proposer,
+} | {f"optuna, {name}": lambda name=name: by_optuna(name) for name in OPTUNA}
 
 
 def main(config: retuning.Config, names: tuple[str, ...], out: Path) -> list[dict]:
@@ -101,7 +103,7 @@ def main(config: retuning.Config, names: tuple[str, ...], out: Path) -> list[dic
         arm = retuning.Arm(
             config,
             posterior,
-            retune.population(8, retuning.space(config), proposer=PROPOSERS[name]()),
+            retune.successive_halving(8, retuning.space(config), proposer=PROPOSERS[name]()),
         )
         for seed in range(config.seeds):
             for record in arm(name, retuning.load(config, seed), seed):

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import likelihoods, metrics, networks, posteriors
-from bayesal.predictives import Predictive
+from bayesal.predictive.bound import Predictive
 from bayesal.types import Gaussian, HParams, Labeled, Posterior
 from experiments import pictures, runs
 
@@ -100,10 +100,12 @@ METHODS = {
         )
     ),
     "laplace": nets(
-        lambda net, c: posteriors.laplace(net, batch=c.batch, likelihood=GAUSSIAN), dropout=0.0
+        lambda net, c: posteriors.last_layer_laplace(net, batch=c.batch, likelihood=GAUSSIAN),
+        dropout=0.0,
     ),
     "laplace_all": nets(
-        lambda net, c: posteriors.laplace_all(net, batch=c.batch, likelihood=GAUSSIAN), dropout=0.0
+        lambda net, c: posteriors.linearized_laplace(net, batch=c.batch, likelihood=GAUSSIAN),
+        dropout=0.0,
     ),
     "swag": nets(
         lambda net, c: posteriors.swag(net, batch=c.batch, likelihood=GAUSSIAN), dropout=0.0

@@ -88,12 +88,12 @@ def space(config: Config) -> bayesal.HParams:
 def retuners(config: Config) -> dict[str, retune.Retuner]:
     """By name."""
     searched = space(config)
-    learning = retune.surrogate()
+    learning = retune.gp_proposer()
     return {
-        "surrogate": retune.population(8, searched, proposer=learning),
-        "nearby": retune.population(8, searched, proposer=retune.nearby()),
-        "untempered": retune.population(8, searched, proposer=learning, tempered=False),
-        "all folds": retune.population(8, searched, proposer=learning, halve=False),
+        "surrogate": retune.successive_halving(8, searched, proposer=learning),
+        "nearby": retune.successive_halving(8, searched, proposer=retune.local_proposer()),
+        "untempered": retune.successive_halving(8, searched, proposer=learning, tempered=False),
+        "all folds": retune.successive_halving(8, searched, proposer=learning, halve=False),
     }
 
 

@@ -154,7 +154,7 @@ def predictions(
     posterior: bayesal.Posterior, state: bayesal.LearnerState, x: jax.Array, num_draws: int
 ) -> tuple[jax.Array, jax.Array]:
     """Averaged predictions `[n, C]` before and after temperature, by the same draws."""
-    bound = bayesal.predictive(posterior, state, num_draws)
+    bound = bayesal.predictive_of(posterior, state, num_draws)
     return dataclasses.replace(bound, temperature=jnp.float32(1.0)).mean(x), bound.mean(x)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 import bayesal
-from bayesal import acquire, calibrate, metrics, networks, posteriors, predictions, scores
+from bayesal import acquire, calibrate, likelihoods, metrics, networks, posteriors, scores
 from experiments import mnist, pictures, runs, screen
 
 
@@ -42,7 +42,7 @@ METHODS = {
     "point": (lambda net, c: posteriors.point(net), 0.0),
     "mc_dropout": (lambda net, c: posteriors.mc_dropout(net), 0.3),
     "ensemble": (lambda net, c: posteriors.ensemble(net, members=c.members), 0.0),
-    "laplace": (lambda net, c: posteriors.laplace(net), 0.0),
+    "laplace": (lambda net, c: posteriors.last_layer_laplace(net), 0.0),
     "variational": (lambda net, c: posteriors.variational(net), 0.0),
 }
 FIGURES = ("accuracy", "nll", "ece", "over", "entropy", "auroc")
@@ -107,7 +107,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
                 np.arange(len(x)),
                 raw["y_train"][known].astype(np.int32),
             )
-            bound = bayesal.predictive(
+            bound = bayesal.predictive_of(
                 parts[name][0],
                 state._replace(temperature=jnp.float32(1.0)),
                 parts[name][0].members or config.draws,
@@ -115,7 +115,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
             for angle, view in views.items():
                 draws = bound(view)
                 before, after = (
-                    predictions.average(predictions.temper(draws, t))
+                    likelihoods.average(likelihoods.temper(draws, t))
                     for t in (jnp.float32(1.0), state.temperature)
                 )
                 record = {

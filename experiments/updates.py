@@ -68,10 +68,10 @@ def build(
 ) -> dict[str, tuple[bayesal.Posterior, bayesal.Learner]]:
     """Two posteriors, and a learner for each way."""
     likelihood = likelihoods.gaussian(center=float(y.mean()), scale=float(y.std()))
-    net = posteriors.laplace(
+    net = posteriors.last_layer_laplace(
         networks.shared_noise(networks.mlp(x.shape[1], 1, (config.hidden,))), likelihood=likelihood
     )
-    waves = posteriors.laplace(
+    waves = posteriors.last_layer_laplace(
         networks.shared_noise(
             networks.sngp(x.shape[1], 1, depth=0, frequencies=config.frequencies)
         ),

@@ -47,7 +47,7 @@ parts = dict(
     size=10,
     capacity=80,
     num_draws=100,
-    retune=retune.population(4, retune.space(steps=(50, 200))),
+    retune=retune.successive_halving(4, retune.space(steps=(50, 200))),
     calibrate=calibrate.temperature(),
 )
 learners = {
@@ -60,14 +60,18 @@ def run(learner, rounds=6):
     """Accuracy after each round, and the last state."""
     state = learner.tell(learner.init(jax.random.key(0), pool), pool, first, labels[first])
     curve = [
-        float(metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels))
+        float(
+            metrics.accuracy(bayesal.predictive_of(posterior, state, 100).mean(test), test_labels)
+        )
     ]
     for _ in range(rounds):
         picks = np.asarray(learner.ask(state, pool).indices)
         state = learner.tell(state, pool, picks, labels[picks])
         curve.append(
             float(
-                metrics.accuracy(bayesal.predictive(posterior, state, 100).mean(test), test_labels)
+                metrics.accuracy(
+                    bayesal.predictive_of(posterior, state, 100).mean(test), test_labels
+                )
             )
         )
     return curve, state
@@ -95,7 +99,7 @@ plt.ylabel("test accuracy")
 
 # %%
 state = curves["BatchBALD"][1]
-predictive = bayesal.predictive(posterior, state, 100)
+predictive = bayesal.predictive_of(posterior, state, 100)
 log_probs = predictive(pool)
 epistemic, aleatoric = scores.bald(log_probs), scores.expected_entropy(log_probs)
 wrong = np.asarray(predictive.mean(pool)).argmax(-1) != labels

@@ -58,7 +58,7 @@ learner = bayesal.learner(
     hparams=bayesal.HParams(steps=1000),
 )
 state = learner.tell(learner.init(jax.random.key(0), pool), pool, labeled, labels[labeled])
-log_probs = bayesal.predictive(posterior, state, 100)(pool)  # [K draws, N points, C classes]
+log_probs = bayesal.predictive_of(posterior, state, 100)(pool)  # [K draws, N points, C classes]
 predicted = np.asarray(jax.nn.logsumexp(log_probs, axis=0)).argmax(-1)
 print(f"{np.mean(predicted[free] == labels[free]):.0%} of the unlabeled images are recognized")
 

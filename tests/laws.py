@@ -16,10 +16,10 @@ from numpyro.contrib.module import random_nnx_module
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.initialization import init_to_sample
 
-from bayesal import acquire, calibrate, checks, networks, posteriors, scores
+from bayesal import _checks, acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
-from bayesal.posteriors.curvature import STRUCTURES
-from bayesal.predictives import Predictive
+from bayesal.posteriors.laplace.curvature import STRUCTURES
+from bayesal.predictive.bound import Predictive
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 
 CLASSES, FEATURES, POOL = 3, 16, 128
@@ -125,17 +125,22 @@ POSTERIORS = [
         slow=True,
         smooths=False,
     ),
-    Case("laplace", posteriors.laplace(MLP, structure="full"), settled=last_layer, near=1e-4),
+    Case(
+        "laplace",
+        posteriors.last_layer_laplace(MLP, structure="full"),
+        settled=last_layer,
+        near=1e-4,
+    ),
     Case(
         "sngp",
-        posteriors.laplace(
+        posteriors.last_layer_laplace(
             networks.sngp(FEATURES, CLASSES, depth=1, frequencies=16), structure="full"
         ),
         settled=last_layer,
         near=1e-4,
         slow=True,
     ),
-    Case("laplace_all", posteriors.laplace_all(MLP), near=1e-5, slow=True),
+    Case("laplace_all", posteriors.linearized_laplace(MLP), near=1e-5, slow=True),
     Case(
         "any_of",
         posteriors.any_of(
@@ -154,7 +159,7 @@ every_posterior = pytest.mark.parametrize(
     [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS],
 )
 
-HPARAMS = checks.as_traced(HParams(1e-2, 1e-4, 0.3, 1.0, steps=120))
+HPARAMS = _checks.as_traced(HParams(1e-2, 1e-4, 0.3, 1.0, steps=120))
 
 
 @functools.cache

@@ -11,12 +11,12 @@ import jax
 import jaxtyping
 import numpy as np
 
-from bayesal import checks
+from bayesal import _checks
 
 
 def unseen_values(patch):
     """As under jit: no check can look at values."""
-    for room in (checks, checks.arrays, checks.values):
+    for room in (_checks, _checks.arrays, _checks.values):
         patch.setattr(room, "concrete", lambda *arrays: False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import acquire, checks, scores, select
+from bayesal import acquire, errors, scores, select
 
 N, K, C, F = 60, 8, 3, 4
 X = jnp.asarray(np.random.default_rng(0).normal(size=(N, F)).astype(np.float32))
@@ -47,7 +47,7 @@ def test_within_speaks_of_the_whole_pool(candidates, seed):
         seen["x"], seen["mask"] = x, mask
         return acquire.top(scores.entropy)(key, predictive, x, mask, size)
 
-    picked = acquire.within(candidates, scores.bald, spy)(KEY, linear, X, available, 5)
+    picked = acquire.prefilter(candidates, scores.bald, spy)(KEY, linear, X, available, 5)
     first = np.where(available, scores.bald(linear(X)), -np.inf)
     kept = [i for i in np.argsort(-first, kind="stable")[:candidates] if available[i]]
     second = np.asarray(scores.entropy(linear(X)))
@@ -65,15 +65,15 @@ def test_within_everything_is_the_strategy_itself(candidates):
     for then in (acquire.top(scores.entropy), acquire.uniform()):
         whole, part = (
             then(KEY, linear, X, ALL, 5),
-            acquire.within(candidates, scores.bald, then)(KEY, linear, X, ALL, 5),
+            acquire.prefilter(candidates, scores.bald, then)(KEY, linear, X, ALL, 5),
         )
         np.testing.assert_array_equal(whole.indices, part.indices)
         np.testing.assert_allclose(whole.scores, part.scores, atol=1e-6)
 
 
 def test_no_candidates_are_refused():
-    with pytest.raises(checks.WrongSize) as error:
-        acquire.within(0, scores.bald, acquire.uniform())
+    with pytest.raises(errors.WrongSize) as error:
+        acquire.prefilter(0, scores.bald, acquire.uniform())
     assert error.value.argument == "candidates"
 
 
@@ -190,7 +190,9 @@ def test_copies_of_the_best_point_are_no_constant_ranking():
 def test_nothing_bounds_what_an_outer_screening_left_out():
     inner = acquire.batch_bald(configurations=80, candidates=30)
     picked = jax.jit(
-        lambda: acquire.within(20, scores.entropy, inner)(KEY, linear, X, jnp.ones(len(X), bool), 4)
+        lambda: acquire.prefilter(20, scores.entropy, inner)(
+            KEY, linear, X, jnp.ones(len(X), bool), 4
+        )
     )()
     assert not bool(picked.certified) and float(picked.gap) == np.inf
 
@@ -219,11 +221,11 @@ def test_no_disagreement_is_reported():
 
 
 def test_a_screening_that_says_nothing_is_reported():
-    flat = acquire.within(
+    flat = acquire.prefilter(
         20, lambda log_probs: jnp.zeros(log_probs.shape[1]), acquire.top(scores.bald)
     )(KEY, linear, X, ALL, 5)
     assert bool(flat.constant) and not bool(flat.certified)
-    whole = acquire.within(
+    whole = acquire.prefilter(
         N, lambda log_probs: jnp.zeros(log_probs.shape[1]), acquire.top(scores.bald)
     )(KEY, linear, X, ALL, 5)
     assert not bool(whole.constant) and bool(
@@ -237,7 +239,7 @@ def test_broken_scores_are_left_out_and_counted():
     )
     bad = set(np.flatnonzero(np.asarray(scores.bald(linear(X))) > 0.3).tolist())
     assert len(bad) > 2
-    picked = acquire.within(20, broken, acquire.top(scores.entropy))(KEY, linear, X, ALL, 5)
+    picked = acquire.prefilter(20, broken, acquire.top(scores.entropy))(KEY, linear, X, ALL, 5)
     assert int(picked.nonfinite) == len(bad)
     assert not bad & set(np.asarray(picked.indices).tolist())
 
@@ -247,7 +249,7 @@ def test_what_the_inner_strategy_left_out_is_counted_too():
         jnp.arange(log_probs.shape[1]) % 2 == 0, jnp.nan, scores.entropy(log_probs)
     )
     picked = jax.jit(
-        lambda: acquire.within(20, scores.bald, acquire.top(broken))(KEY, linear, X, ALL, 5)
+        lambda: acquire.prefilter(20, scores.bald, acquire.top(broken))(KEY, linear, X, ALL, 5)
     )()
     assert int(picked.nonfinite) == 10
 
@@ -256,12 +258,12 @@ def test_what_the_inner_strategy_left_out_is_counted_too():
     "make",
     [
         lambda: acquire.top(scores.bald, chunk=0),
-        lambda: acquire.within(5, scores.bald, acquire.uniform(), chunk=-1),
+        lambda: acquire.prefilter(5, scores.bald, acquire.uniform(), chunk=-1),
         lambda: acquire.batch_bald(chunk=0),
     ],
 )
 def test_a_chunk_has_rows(make):
-    with pytest.raises(checks.WrongSize) as error:
+    with pytest.raises(errors.WrongSize) as error:
         make()
     assert error.value.argument == "chunk"
 

@@ -10,8 +10,8 @@ import laws
 import numpy as np
 import pytest
 
-from bayesal import acquire, checks, maths, posteriors, scores, select
-from bayesal.predictives import Predictive
+from bayesal import _maths, acquire, errors, posteriors, scores, select
+from bayesal.predictive.bound import Predictive
 
 N, K, C, F, B = 40, 3, 3, 4, 4
 X = jnp.asarray(np.random.default_rng(0).normal(size=(N, F)).astype(np.float32))
@@ -37,7 +37,7 @@ STRATEGIES = {
     "k_means_pp": (acquire.k_means_pp, {}, {"labeled", "key"}),
     "k_means": (acquire.k_means, {"iterations": 3}, {"key"}),
     "typiclust": (acquire.typiclust, {"iterations": 3}, {"labeled", "key"}),
-    "determinant": (acquire.determinant, {"noise": 0.1}, {"labeled"}),
+    "determinant": (acquire.dpp, {"noise": 0.1}, {"labeled"}),
     "badge": (acquire.badge, {}, {"key", "mean"}),
     "bait": (acquire.bait, {"ridge": 0.1}, {"labeled"}),
 }
@@ -65,7 +65,7 @@ def test_a_strategy_is_its_selector_with_the_other_rows_labeled(name, monkeypatc
         assert handed.pop("key") is KEY
     if "labeled" in wanted:
         assert handed.pop("labeled").tolist() == (~available).tolist()
-    mean = maths.log_mean_exp(Linear()(X))[None]
+    mean = _maths.log_mean_exp(Linear()(X))[None]
     if "mean" in wanted:
         np.testing.assert_allclose(handed.pop("log_probs"), mean, atol=1e-6)
     if name == "bait":
@@ -78,7 +78,7 @@ def test_a_strategy_is_its_selector_with_the_other_rows_labeled(name, monkeypatc
 
 
 def test_within_gives_rows_of_the_whole_pool():
-    picked = acquire.within(12, scores.entropy, acquire.k_center())(KEY, Linear(), X, ALL, B)
+    picked = acquire.prefilter(12, scores.entropy, acquire.k_center())(KEY, Linear(), X, ALL, B)
     kept = np.argsort(-np.asarray(scores.entropy(Linear()(X))), kind="stable")[:12]
     want = kept[np.asarray(select.k_center(2.0 * X[kept], B, key=KEY).indices)]
     np.testing.assert_array_equal(picked.indices, want)
@@ -99,6 +99,6 @@ def test_a_network_s_own_features_are_used(monkeypatch):
 def test_a_network_without_features_is_refused():
     bare = posteriors.mc_dropout(laws.MLP._replace(embed=None))
     predictive = Predictive(bare, None, None, jnp.float32(1.0))
-    with pytest.raises(checks.MissingEmbed, match="embed") as error:
+    with pytest.raises(errors.MissingEmbed, match="embed") as error:
         acquire.k_center()(KEY, predictive, X, ALL, B)
     assert error.value.argument == "posterior"

@@ -32,21 +32,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from bayesal import (
-    acquire,
-    adapters,
-    backend,
-    checks,
-    gaussian,
-    predictions,
-    scores,
-    shards,
-    stream,
-)
+from bayesal import acquire, backend, errors, likelihoods, scores, shards, stream
+from bayesal.predictive import from_committee, from_samples
+from bayesal.scores import regression
 
 from_samples, from_committee = (
-    oracles.as_users_do(adapters.from_samples),
-    oracles.as_users_do(adapters.from_committee),
+    oracles.as_users_do(from_samples),
+    oracles.as_users_do(from_committee),
 )
 K, N, C, D = 6, 60, 3, 4
 random = np.random.default_rng(0)
@@ -154,7 +146,7 @@ def test_moments_are_normals(host):
     assert_allclose(samples.checked(X)(X).variance[0], X[:, 2] ** 2 + 1, rtol=1e-5)
     mean = samples.mean(X)
     assert_allclose(mean.variance, X[:, 2] ** 2 + 1 + (X[:, 0] - X[:, 1]) ** 2 / 4, rtol=1e-4)
-    strategy = acquire.top(gaussian.epistemic, chunk=16)
+    strategy = acquire.top(regression.epistemic, chunk=16)
     picks = jax.jit(strategy, static_argnums=4)(
         KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3
     ).indices
@@ -176,7 +168,7 @@ def test_draws_that_are_no_functions_are_found_on_request():
     batch = from_samples(logits=lambda x: logits((x - x.mean(0)) / x.std(0)), draws=K)
     shaky = from_samples(moments=lambda x: (x.T[:2] + x.mean(), jnp.ones((2, len(x)))), draws=2)
     for samples, kind in ((per_row, "logits"), (batch, "logits"), (shaky, "moments")):
-        with pytest.raises(checks.DrawsDiffer, match="one dropout mask per draw") as caught:
+        with pytest.raises(errors.DrawsDiffer, match="one dropout mask per draw") as caught:
             samples.checked(X)
         assert caught.value.argument == kind
 
@@ -185,20 +177,20 @@ def test_what_is_not_as_it_was_said_is_refused():
     soft = lambda x: jax.nn.softmax(logits(x))
     spoilt = lambda x: logits(x).at[1, 2].set(jnp.nan)
     for given, error, argument in (
-        ({"log_probs": soft}, checks.NotLogProbabilities, "log_probs"),
-        ({"log_probs": logits}, checks.NotLogProbabilities, "log_probs"),
-        ({"probs": logits}, checks.NotProbabilities, "probs"),
-        ({"logits": spoilt}, checks.NonFinite, "logits"),
-        ({"logits": lambda x: logits(x)[:2]}, checks.WrongShape, "logits"),
-        ({"logits": lambda x: logits(x)[:, :3]}, checks.WrongShape, "logits"),
-        ({"logits": lambda x: logits(x)[..., :1]}, checks.WrongShape, "logits"),
-        ({"logits": logits, "axes": "N K C"}, checks.WrongShape, "logits"),
-        ({"logits": lambda x: logits(x)[0]}, checks.WrongShape, "logits"),
-        ({"logits": lambda x: jnp.zeros((K, N, C), int)}, checks.WrongShape, "logits"),
-        ({"moments": logits}, checks.WrongShape, "moments"),
+        ({"log_probs": soft}, errors.NotLogProbabilities, "log_probs"),
+        ({"log_probs": logits}, errors.NotLogProbabilities, "log_probs"),
+        ({"probs": logits}, errors.NotProbabilities, "probs"),
+        ({"logits": spoilt}, errors.NonFinite, "logits"),
+        ({"logits": lambda x: logits(x)[:2]}, errors.WrongShape, "logits"),
+        ({"logits": lambda x: logits(x)[:, :3]}, errors.WrongShape, "logits"),
+        ({"logits": lambda x: logits(x)[..., :1]}, errors.WrongShape, "logits"),
+        ({"logits": logits, "axes": "N K C"}, errors.WrongShape, "logits"),
+        ({"logits": lambda x: logits(x)[0]}, errors.WrongShape, "logits"),
+        ({"logits": lambda x: jnp.zeros((K, N, C), int)}, errors.WrongShape, "logits"),
+        ({"moments": logits}, errors.WrongShape, "moments"),
         (
             {"moments": lambda x: (jnp.zeros((K, N)), jnp.zeros((K, 2)))},
-            checks.WrongShape,
+            errors.WrongShape,
             "moments",
         ),
     ):
@@ -215,12 +207,12 @@ def test_what_is_not_as_it_was_said_is_refused():
                     },
                 )(X)
             assert caught.value.argument == argument
-    with pytest.raises(checks.OutOfRange, match="`moments`") as caught:
+    with pytest.raises(errors.OutOfRange, match="`moments`") as caught:
         from_samples(
             moments=lambda x: (np.zeros((K, N)), np.arange(K * N).reshape(K, N)), draws=K, host=True
         )(X)
     assert caught.value.rows.tolist() == [0]
-    with pytest.raises(checks.OutOfRange, match="`moments`"):
+    with pytest.raises(errors.OutOfRange, match="`moments`"):
         from_samples(moments=lambda x: (jnp.zeros((K, N)), -jnp.ones((K, N))), draws=K)(X)
 
 
@@ -248,18 +240,18 @@ def test_under_jit_rows_that_are_not_as_said_are_never_picked():
 
 
 def test_functions_are_said_by_name():
-    with pytest.raises(checks.WrongShape, match="exactly one") as caught:
+    with pytest.raises(errors.WrongShape, match="exactly one") as caught:
         from_samples(logits, K, probs=logits)
     assert caught.value.argument == "probs"
-    with pytest.raises(checks.WrongShape, match="`moments`"):
+    with pytest.raises(errors.WrongShape, match="`moments`"):
         from_samples(draws=K)
-    with pytest.raises(checks.WrongType, match="`logits`"):
+    with pytest.raises(errors.WrongType, match="`logits`"):
         from_samples(logits=LOG_P, draws=K)
-    with pytest.raises(checks.WrongSize, match="`draws`"):
+    with pytest.raises(errors.WrongSize, match="`draws`"):
         from_samples(logits)
-    with pytest.raises(checks.WrongShape, match="`axes`"):
+    with pytest.raises(errors.WrongShape, match="`axes`"):
         from_samples(logits, K, axes="K C N B")
-    with pytest.raises(checks.WrongType, match="host=True") as caught:
+    with pytest.raises(errors.WrongType, match="host=True") as caught:
         from_samples(logits=lambda x: np.einsum("nd,kdc->knc", x, W), draws=K)(X)
     assert caught.value.argument == "host"
 
@@ -267,12 +259,12 @@ def test_functions_are_said_by_name():
 def test_features_are_asked_for_where_they_are_needed():
     for samples in (JAX, HOST):
         assert_allclose(samples.embed(X), X[:, :2])
-    with pytest.raises(checks.MissingEmbed):
+    with pytest.raises(errors.MissingEmbed):
         SAMPLES["logits"].embed(X)
     for host in (False, True):
-        with pytest.raises(checks.WrongShape, match="`embed`"):
+        with pytest.raises(errors.WrongShape, match="`embed`"):
             from_samples(logits=logits, draws=K, host=host, embed=lambda x: x[:, 0]).embed(X)
-    with pytest.raises(checks.WrongType, match="`embed`"):
+    with pytest.raises(errors.WrongType, match="`embed`"):
         from_samples(logits=logits, draws=K, embed="features")
 
 
@@ -334,10 +326,10 @@ def test_a_list_is_aligned_by_labels():
     )
     assert_array_equal(other[..., 1:], log_probs[..., [2, 0, 1]])
     assert np.isneginf(other[..., 0]).all()
-    with pytest.raises(checks.UnknownName, match="virginica") as caught:
+    with pytest.raises(errors.UnknownName, match="virginica") as caught:
         from_committee(some, classes=["setosa", "versicolor"])
     assert caught.value.argument == "classes"
-    with pytest.raises(checks.WrongLabel, match="`classes`"):
+    with pytest.raises(errors.WrongLabel, match="`classes`"):
         from_committee(some, classes=["setosa", "setosa", "versicolor", "virginica"])
 
 
@@ -386,7 +378,7 @@ def test_committees_of_numbers(model):
     assert_allclose(mean.mean, model.predict(FLOWERS[:, :3]), rtol=1e-4)
     assert_allclose(committee(FLOWERS[:, :3]).variance, 2.5)
     assert (np.asarray(mean.variance) >= 2.5).all()
-    assert predictions.apart(committee(FLOWERS[:, :3]), committee(FLOWERS[:, :3])) == 0
+    assert likelihoods.apart(committee(FLOWERS[:, :3]), committee(FLOWERS[:, :3])) == 0
 
 
 def test_what_is_no_committee_is_refused():
@@ -397,7 +389,7 @@ def test_what_is_no_committee_is_refused():
         StackingClassifier([("a", GaussianNB()), ("b", LogisticRegression(max_iter=500))]),
     ]
     for model in boosted:
-        with pytest.raises(checks.WrongType, match="correct each other") as caught:
+        with pytest.raises(errors.WrongType, match="correct each other") as caught:
             from_committee(fitted(model))
         assert caught.value.argument == "models"
     for model, match in (
@@ -405,16 +397,16 @@ def test_what_is_no_committee_is_refused():
         (fitted(GaussianNB()), "list of"),
         (fitted(make_pipeline(GaussianNB())), "pipeline"),
     ):
-        with pytest.raises(checks.WrongType, match=match):
+        with pytest.raises(errors.WrongType, match=match):
             from_committee(model)
     for members, error, match in (
-        ([fitted(GaussianNB())], checks.WrongSize, "at least two"),
-        ([fitted(LinearSVC()), fitted(GaussianNB())], checks.WrongType, "CalibratedClassifierCV"),
-        ([fitted(Ridge()), fitted(Ridge())], checks.WrongType, "variance="),
-        ([fitted(GaussianNB()), GaussianNB()], checks.WrongType, "fit it first"),
+        ([fitted(GaussianNB())], errors.WrongSize, "at least two"),
+        ([fitted(LinearSVC()), fitted(GaussianNB())], errors.WrongType, "CalibratedClassifierCV"),
+        ([fitted(Ridge()), fitted(Ridge())], errors.WrongType, "variance="),
+        ([fitted(GaussianNB()), GaussianNB()], errors.WrongType, "fit it first"),
         (
             [fitted(GaussianNB()), fitted(GaussianNB(), NAMES)],
-            checks.WrongLabel,
+            errors.WrongLabel,
             "by number and others by name",
         ),
     ):
@@ -424,16 +416,16 @@ def test_what_is_no_committee_is_refused():
     both = fitted(
         RandomForestClassifier(3, min_samples_leaf=5), np.stack([SPECIES, SPECIES], axis=1)
     )
-    with pytest.raises(checks.BayesalError):
+    with pytest.raises(errors.BayesalError):
         from_committee(both)
     odd = fitted(forest())
     odd.estimators_[0] = DecisionTreeClassifier(min_samples_leaf=5).fit(FLOWERS, NAMES)
-    with pytest.raises(checks.WrongLabel, match="no numbers of the ensemble"):
+    with pytest.raises(errors.WrongLabel, match="no numbers of the ensemble"):
         from_committee(odd)
     for variance in (0.0, -1.0, math.inf, "big", True):
-        with pytest.raises(checks.WrongSize, match="`variance`"):
+        with pytest.raises(errors.WrongSize, match="`variance`"):
             from_committee([fitted(Ridge()), fitted(Ridge())], variance=variance)
-    with pytest.raises(checks.WrongType, match="predicts classes"):
+    with pytest.raises(errors.WrongType, match="predicts classes"):
         from_committee([fitted(GaussianNB())] * 2, variance=1.0)
-    with pytest.raises(checks.WrongShape, match="`x`"):
+    with pytest.raises(errors.WrongShape, match="`x`"):
         from_committee([fitted(GaussianNB())] * 2)(FLOWERS.reshape(150, 2, 2))

@@ -13,8 +13,17 @@ import pytest
 from laws import CLASSES, FEATURES, HPARAMS, labeled, problem, same
 
 import bayesal
-from bayesal import acquire, calibrate, checks, likelihoods, networks, posteriors, retune, scores
-from bayesal.predictives import Predictive
+from bayesal import (
+    acquire,
+    calibrate,
+    errors,
+    likelihoods,
+    networks,
+    posteriors,
+    retune,
+    scores,
+)
+from bayesal.predictive.bound import Predictive
 from bayesal.types import FitInfo, Network, Posterior
 
 KEY = jax.random.key(0)
@@ -54,7 +63,7 @@ def program():
 
 
 def structure(i) -> bayesal.HParams:
-    return SHORT._replace(structure=jnp.int32(i))
+    return SHORT._replace(architecture=jnp.int32(i))
 
 
 @functools.cache
@@ -138,7 +147,7 @@ def test_rows_draws_and_folds_leave_the_choice_a_branch():
 
 
 def test_what_draws_share_is_computed_once():
-    plain = [posteriors.laplace(network(width)) for width in (4, 7)]
+    plain = [posteriors.last_layer_laplace(network(width)) for width in (4, 7)]
     choice = posteriors.any_of(*plain)
     state = jax.jit(choice.init)(KEY, X[0])._replace(which=jnp.int32(1))
     assert same(bound(choice, state)(X), bound(plain[1], state.states[1])(X))
@@ -153,12 +162,12 @@ def test_a_warm_fit_goes_on_from_the_structure_fitted_last():
     assert same(warm.states[1], PLAIN[1].warm(old.states[1], fresh.states[1])) and same(
         warm.states[0], fresh.states[0]
     )
-    assert posteriors.any_of(PLAIN[0], posteriors.laplace_all(DEEP)).warm is None
+    assert posteriors.any_of(PLAIN[0], posteriors.linearized_laplace(DEEP)).warm is None
 
 
 def test_a_structure_that_is_none_is_refused_or_reported():
     for bad in (-1, 2):
-        with pytest.raises(checks.WrongSize, match="from 0 to 1") as error:
+        with pytest.raises(errors.WrongSize, match="from 0 to 1") as error:
             CHOICE.fit(KEY, beginning(), labeled(), structure(bad))
         assert error.value.argument == "hparams"
         state, info = program()(KEY, fitted(1)[0], labeled(), structure(bad))
@@ -169,20 +178,24 @@ def test_a_learner_refuses_structures_that_its_posterior_lacks():
     build = lambda posterior, **args: bayesal.learner(
         posterior, acquire.uniform(), size=1, capacity=9, **args
     )
-    searched = retune.population(2, retune.space(structure=3))
+    searched = retune.successive_halving(2, retune.space(architecture=3))
     for posterior in (CHOICE, PLAIN[0]):
         for argument, value in (("hparams", structure(2)), ("retune", searched)):
             with pytest.raises(
-                checks.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one structure"
+                errors.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one structure"
             ) as error:
                 build(posterior, **{argument: value})
             assert error.value.argument == argument
-    build(CHOICE, hparams=structure(1), retune=retune.population(2, retune.space(structure=2)))
+    build(
+        CHOICE,
+        hparams=structure(1),
+        retune=retune.successive_halving(2, retune.space(architecture=2)),
+    )
 
 
 @pytest.mark.parametrize("strategy", [acquire.batch_bald, scores.bald, acquire.top])
 def test_a_factory_or_a_score_is_no_strategy(strategy):
-    with pytest.raises(checks.WrongType, match="has to be called") as error:
+    with pytest.raises(errors.WrongType, match="has to be called") as error:
         oracles.as_users_do(bayesal.learner)(PLAIN[0], strategy, size=1, capacity=9)
     assert error.value.argument == "strategy"
 
@@ -212,17 +225,17 @@ def test_states_may_make_room_for_labels():
 def test_what_cannot_be_one_posterior_is_refused():
     real = posteriors.point(network(outputs=2), likelihood=likelihoods.gaussian())
     for given, error in (
-        ((), checks.WrongSize),
-        (PLAIN[:1], checks.WrongSize),
-        ((PLAIN[0], DEEP), checks.WrongType),
-        ((PLAIN, PLAIN), checks.WrongType),
-        ((PLAIN[0], real), checks.WrongType),
-        ((PLAIN[0], posteriors.ensemble(DEEP, members=2)), checks.WrongSize),
+        ((), errors.WrongSize),
+        (PLAIN[:1], errors.WrongSize),
+        ((PLAIN[0], DEEP), errors.WrongType),
+        ((PLAIN, PLAIN), errors.WrongType),
+        ((PLAIN[0], real), errors.WrongType),
+        ((PLAIN[0], posteriors.ensemble(DEEP, members=2)), errors.WrongSize),
     ):
         with pytest.raises(error) as caught:
             oracles.as_users_do(posteriors.any_of)(*given)
         assert caught.value.argument == "posteriors"
-    with pytest.raises(checks.WrongShape, match=r"\(3,\), \(4,\)"):
+    with pytest.raises(errors.WrongShape, match=r"\(3,\), \(4,\)"):
         posteriors.any_of(PLAIN[1], posteriors.point(network(outputs=4))).init(KEY, X[0])
     chains = rows(1.0)._replace(
         fit=lambda key, state, labeled, hparams: (
@@ -231,7 +244,7 @@ def test_what_cannot_be_one_posterior_is_refused():
         )
     )
     choice = posteriors.any_of(rows(1.0), chains)
-    with pytest.raises(checks.WrongShape, match=r"loss=\(\).*loss=\(2,\)"):
+    with pytest.raises(errors.WrongShape, match=r"loss=\(\).*loss=\(2,\)"):
         choice.fit(KEY, choice.init(KEY, X[0]), labeled(), structure(0))
 
 

@@ -11,7 +11,7 @@ import pytest
 from laws import DROPOUT, HPARAMS, TEMPERATURE, TOP, problem, same
 
 import bayesal
-from bayesal import audits, calibrate, checks, predictions
+from bayesal import calibrate, errors, likelihoods
 from bayesal.types import Gaussian, Scaling, Selection
 
 X, Y = problem()
@@ -63,7 +63,7 @@ def front(state):
     """The audit by hand: walk along the random order for as long as rows have labels."""
     known = set(np.asarray(state.ledger.indices)[: int(state.ledger.count)].tolist())
     out = []
-    for row in np.argsort(np.asarray(audits.lots(state.key, len(X)))).tolist():
+    for row in np.argsort(np.asarray(audit.lots(state.key, len(X)))).tolist():
         if row not in known:
             return out, row
         out.append(row)
@@ -83,9 +83,9 @@ def test_a_batch_begins_with_its_audit_and_the_rest_is_the_strategys(states):
 
 def test_the_ledger_says_which_labels_are_the_audit(states):
     for state in states:
-        rows = np.asarray(state.ledger.indices)[np.asarray(bayesal.audited(state, X))]
+        rows = np.asarray(state.ledger.indices)[np.asarray(bayesal.audit_mask(state, X))]
         assert sorted(rows.tolist()) == sorted(front(state)[0])
-    assert int(np.sum(bayesal.audited(states[-1], X))) >= 2
+    assert int(np.sum(bayesal.audit_mask(states[-1], X))) >= 2
 
 
 def test_other_keys_audit_other_rows(states):
@@ -106,11 +106,11 @@ def test_a_mean_over_the_audit_is_that_of_the_pool_whatever_is_labeled_besides()
     free = jnp.arange(30) >= 10
 
     def one(key):
-        lot = audits.lots(key, 30)
+        lot = audit.lots(key, 30)
         state = free
         for _ in range(4):
-            state = state.at[audits.draw(lot, state, 2)].set(False)
-        return jnp.where(~state, audits.fair(lot, state, jnp.arange(30)), False)
+            state = state.at[audit.draw(lot, state, 2)].set(False)
+        return jnp.where(~state, audit.fair(lot, state, jnp.arange(30)), False)
 
     held = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(KEY, 4000)))
     assert held[:, 10:].sum(1).tolist() == [8] * 4000  # what was drawn
@@ -124,10 +124,10 @@ def test_a_mean_over_the_audit_is_that_of_the_pool_whatever_is_labeled_besides()
 
 def test_calibration_knows_the_audit(states):
     for state in states:
-        want = np.asarray(bayesal.audited(state, X)), np.arange(40) < int(state.ledger.count)
+        want = np.asarray(bayesal.audit_mask(state, X)), np.arange(40) < int(state.ledger.count)
         assert any(all((a == b).all() for a, b in zip(seen, want, strict=True)) for seen in SEEN)
         assert np.isfinite(float(state.temperature))
-    assert 0 < int(np.sum(bayesal.audited(states[-1], X))) < 18
+    assert 0 < int(np.sum(bayesal.audit_mask(states[-1], X))) < 18
 
 
 LOG_P = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(5), (4, 60, 3)))
@@ -147,19 +147,19 @@ def test_a_correction_is_one_temperature_on_top(calibrator):
         calibrator(LOG_P, LABELS, VALID),
         calibrate.corrected(calibrator, LOG_P, LABELS, VALID, jnp.arange(60) < 30),
     )
-    first = predictions.temper(LOG_P, alone.temperature)
+    first = likelihoods.temper(LOG_P, alone.temperature)
     second = calibrate.temperature(prior_std=0.25, doubt=0.0)(first, LABELS, jnp.arange(60) < 30)
     assert abs(float(jnp.log(second.temperature))) > 0.01
     np.testing.assert_allclose(
-        predictions.temper(LOG_P, found.temperature),
-        predictions.temper(first, second.temperature),
+        likelihoods.temper(LOG_P, found.temperature),
+        likelihoods.temper(first, second.temperature),
         atol=2e-5,
     )
     assert float(found.nll_after) == pytest.approx(
         float(
             -jnp.mean(
-                predictions.log_likelihood(
-                    predictions.average(predictions.temper(LOG_P, found.temperature)), LABELS
+                likelihoods.log_likelihood(
+                    likelihoods.average(likelihoods.temper(LOG_P, found.temperature)), LABELS
                 )[:30]
             )
         ),
@@ -224,7 +224,7 @@ def test_a_vector_calibrates_a_learner_and_keeps_its_structure():
     shapes = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
     assert shapes(start) == shapes(state) and np.isfinite(state.temperature.temperature).all()
     assert float(np.ptp(state.temperature.bias)) > 0
-    log_probs = bayesal.predictive(DROPOUT, state, 6).mean(X)
+    log_probs = bayesal.predictive_of(DROPOUT, state, 6).mean(X)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1.0, atol=1e-5)
     assert len(learner.ask(state, X).indices) == 4
 
@@ -242,7 +242,7 @@ def test_a_small_pool_is_audited_to_its_end():
             assert len(set(picks.tolist())) == len(picks) and picks.min() >= 0
             sizes.append(len(picks))
             state = learner.tell(state, x, picks, y[picks])
-    assert sizes == [4, 4] and bayesal.audited(state, x).all()
+    assert sizes == [4, 4] and bayesal.audit_mask(state, x).all()
 
 
 def test_what_certifies_a_greedy_batch_goes_on_after_the_audit():
@@ -252,7 +252,7 @@ def test_what_certifies_a_greedy_batch_goes_on_after_the_audit():
         joint=jnp.array([0.4, 0.5]),
         saturated=jnp.array([False, True]),
     )
-    found = audits.before(jnp.array([7]), picked)
+    found = audit.before(jnp.array([7]), picked)
     assert found.indices.tolist() == [7, 5, 2] and found.audit.tolist() == [True, False, False]
     np.testing.assert_array_equal(found.joint, np.float32([0.0, 0.4, 0.5]))
     assert (
@@ -265,9 +265,9 @@ def test_what_certifies_a_greedy_batch_goes_on_after_the_audit():
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"audit": 1.0}, checks.OutOfRange),
-        ({"audit": -0.1}, checks.OutOfRange),
-        ({"audit": 0.5, "size": 1}, checks.WrongSize),
+        ({"audit": 1.0}, errors.OutOfRange),
+        ({"audit": -0.1}, errors.OutOfRange),
+        ({"audit": 0.5, "size": 1}, errors.WrongSize),
     ],
 )
 def test_audits_that_cannot_be(options, error):
@@ -277,8 +277,8 @@ def test_audits_that_cannot_be(options, error):
 
 
 def test_calibrators_of_the_other_kind_are_refused():
-    with pytest.raises(checks.WrongType, match=r"calibrate\.temperature") as caught:
+    with pytest.raises(errors.WrongType, match=r"calibrate\.temperature") as caught:
         build(calibrate=calibrate.variance())
     assert caught.value.argument == "calibrate"
-    with pytest.raises(checks.WrongType, match="`calibrate`"):
+    with pytest.raises(errors.WrongType, match="`calibrate`"):
         oracles.as_users_do(build)(calibrate=0.5)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import backend, checks, scores, select
+from bayesal import backend, errors, scores, select
 
 K, N, C, SIZE = 6, 30, 3, 4
 LOG_P, P = oracles.random_log_probs(0, (K, N, C))
@@ -87,7 +87,7 @@ def test_one_prediction_per_point(axes):
     picked = choose(log_probs=array, axes=axes, size=2, method="margin").indices.tolist()
     assert picked == select.top(scores.margin(LOG_P[:1]), 2).indices.tolist()
     for method in ("batch_bald", "bald", "mean_std", "variation_ratio"):
-        with pytest.raises(checks.WrongSize, match="at least 2") as caught:
+        with pytest.raises(errors.WrongSize, match="at least 2") as caught:
             choose(log_probs=array, axes=axes, size=2, method=method)
         assert caught.value.argument == "log_probs"
 
@@ -126,8 +126,8 @@ def test_a_function_of_log_probs_is_a_method():
     order = [i for i in np.argsort(-P[0, :, 2]) if i % 7 != 3]
     assert choice.ranking.index.tolist() == order and choice.indices.tolist() == order[:SIZE]
     for wrong, error in (
-        (lambda p: np.zeros(3), checks.WrongShape),
-        (lambda p: np.full(p.shape[1], np.nan), checks.NonFinite),
+        (lambda p: np.zeros(3), errors.WrongShape),
+        (lambda p: np.full(p.shape[1], np.nan), errors.NonFinite),
     ):
         with pytest.raises(error, match="`method`") as caught:
             choose(log_probs=LOG_P, size=SIZE, method=wrong)
@@ -218,7 +218,7 @@ def test_half_precision():  # TRAPS 5
         assert len(set(coarse.indices) & set(exact.indices)) >= 8
     assert len(set(choose(log_probs=stored["log_probs"], size=SIZE).indices)) == SIZE
     half = np.exp(LOG_P).astype(np.float16)
-    with pytest.raises(checks.NotProbabilities, match="half precision") as caught:
+    with pytest.raises(errors.NotProbabilities, match="half precision") as caught:
         choose(probs=half, size=SIZE)
     assert caught.value.argument == "probs"
     assert len(choose(probs=half, size=SIZE, method="entropy").indices) == SIZE
@@ -279,7 +279,7 @@ def in_one_buffer(function):
 def test_a_function_may_answer_in_the_same_buffer_every_time():
     choice = choose(predict=in_one_buffer(linear), x=X, size=SIZE, chunk=8)
     assert choice.indices.tolist() == choose(log_probs=seen_by_choose(), size=SIZE).indices.tolist()
-    with pytest.raises(checks.DrawsDiffer):
+    with pytest.raises(errors.DrawsDiffer):
         choose(predict=in_one_buffer(per_row), x=X, size=SIZE, chunk=8)
 
 
@@ -303,7 +303,7 @@ def batch_statistics(x, key):
     ids=["per row", "hidden state", "batch statistics"],
 )
 def test_draws_that_change_between_chunks_are_refused(predict):  # TRAPS 10
-    with pytest.raises(checks.DrawsDiffer, match="not the same functions in every chunk") as caught:
+    with pytest.raises(errors.DrawsDiffer, match="not the same functions in every chunk") as caught:
         choose(predict=predict, x=X, size=SIZE, chunk=8)
     assert caught.value.argument == "predict"
     assert (
@@ -319,15 +319,15 @@ def spoiled(change):
 
 
 PREDICT_BAD = {
-    "too few rows": (lambda p: p[:, 1:], checks.WrongShape, "answered for 7"),
-    "other draws": (lambda p: p[1:], checks.WrongShape, "K, C"),
+    "too few rows": (lambda p: p[:, 1:], errors.WrongShape, "answered for 7"),
+    "other draws": (lambda p: p[1:], errors.WrongShape, "K, C"),
     "other classes": (
         lambda p: jnp.pad(p, ((0, 0), (0, 0), (0, 1)), constant_values=-jnp.inf),
-        checks.WrongShape,
+        errors.WrongShape,
         "K, C",
     ),
-    "nan": (lambda p: p * jnp.nan, checks.NonFinite, "rows 16 to 23"),
-    "logits": (lambda p: p + 1, checks.NotLogProbabilities, "rows 16 to 23"),
+    "nan": (lambda p: p * jnp.nan, errors.NonFinite, "rows 16 to 23"),
+    "logits": (lambda p: p + 1, errors.NotLogProbabilities, "rows 16 to 23"),
 }
 
 
@@ -428,50 +428,50 @@ def test_wrong_names_and_formats_are_refused():
     }
     for argument, calls in wrong.items():
         for call in calls:
-            with pytest.raises(checks.WrongShape, match=f"`{argument}`") as caught:
+            with pytest.raises(errors.WrongShape, match=f"`{argument}`") as caught:
                 oracles.as_users_do(choice.to_records)(**call)
             assert caught.value.argument == argument
 
 
 BAD = {
-    "nothing": (dict(), checks.WrongShape, "log_probs"),
-    "two kinds": (dict(log_probs=LOG_P, probs=P), checks.WrongShape, "probs"),
-    "no pool": (dict(predict=linear), checks.WrongShape, "x"),
-    "a pool for arrays": (dict(log_probs=LOG_P, x=X), checks.WrongShape, "x"),
-    "a list as pool": (dict(predict=linear, x=X.tolist()), checks.WrongShape, "x"),
-    "no function": (dict(predict=3, x=X), checks.WrongShape, "predict"),
-    "unknown method": (dict(log_probs=LOG_P, method="bold"), checks.UnknownName, "method"),
-    "unknown axes": (dict(log_probs=LOG_P, axes="N K"), checks.WrongShape, "axes"),
-    "axes twice": (dict(log_probs=LOG_P, axes="K N N"), checks.WrongShape, "axes"),
-    "too few axes": (dict(log_probs=LOG_P[0]), checks.WrongShape, "log_probs"),
-    "too many axes": (dict(probs=P, axes="N C"), checks.WrongShape, "probs"),
-    "probabilities as logs": (dict(log_probs=P), checks.NotLogProbabilities, "log_probs"),
-    "logits as logs": (dict(log_probs=LOG_P + 1), checks.NotLogProbabilities, "log_probs"),
-    "logs as probabilities": (dict(probs=LOG_P), checks.NotProbabilities, "probs"),
-    "wrong axes": (dict(probs=P, axes="K C N", size=2), checks.NotProbabilities, "probs"),
-    "nan probabilities": (dict(probs=P * np.nan), checks.NonFinite, "probs"),
-    "infinite logits": (dict(logits=np.where(P > 0.9, np.inf, 0.0)), checks.NonFinite, "logits"),
-    "no possible class": (dict(logits=np.full((K, N, C), -np.inf)), checks.NonFinite, "logits"),
-    "integers": (dict(logits=np.ones((K, N, C), int)), checks.WrongShape, "logits"),
-    "ragged lists": (dict(probs=[[[0.5, 0.5], [1.0]]]), checks.WrongShape, "probs"),
-    "words": (dict(probs="probs"), checks.WrongShape, "probs"),
-    "one class": (dict(probs=np.ones((K, N, 1))), checks.WrongShape, "probs"),
-    "no draws": (dict(log_probs=LOG_P[:0]), checks.WrongSize, "log_probs"),
-    "empty pool": (dict(log_probs=LOG_P[:, :0]), checks.WrongSize, "size"),
-    "size too large": (dict(log_probs=LOG_P, size=N + 1), checks.WrongSize, "size"),
+    "nothing": (dict(), errors.WrongShape, "log_probs"),
+    "two kinds": (dict(log_probs=LOG_P, probs=P), errors.WrongShape, "probs"),
+    "no pool": (dict(predict=linear), errors.WrongShape, "x"),
+    "a pool for arrays": (dict(log_probs=LOG_P, x=X), errors.WrongShape, "x"),
+    "a list as pool": (dict(predict=linear, x=X.tolist()), errors.WrongShape, "x"),
+    "no function": (dict(predict=3, x=X), errors.WrongShape, "predict"),
+    "unknown method": (dict(log_probs=LOG_P, method="bold"), errors.UnknownName, "method"),
+    "unknown axes": (dict(log_probs=LOG_P, axes="N K"), errors.WrongShape, "axes"),
+    "axes twice": (dict(log_probs=LOG_P, axes="K N N"), errors.WrongShape, "axes"),
+    "too few axes": (dict(log_probs=LOG_P[0]), errors.WrongShape, "log_probs"),
+    "too many axes": (dict(probs=P, axes="N C"), errors.WrongShape, "probs"),
+    "probabilities as logs": (dict(log_probs=P), errors.NotLogProbabilities, "log_probs"),
+    "logits as logs": (dict(log_probs=LOG_P + 1), errors.NotLogProbabilities, "log_probs"),
+    "logs as probabilities": (dict(probs=LOG_P), errors.NotProbabilities, "probs"),
+    "wrong axes": (dict(probs=P, axes="K C N", size=2), errors.NotProbabilities, "probs"),
+    "nan probabilities": (dict(probs=P * np.nan), errors.NonFinite, "probs"),
+    "infinite logits": (dict(logits=np.where(P > 0.9, np.inf, 0.0)), errors.NonFinite, "logits"),
+    "no possible class": (dict(logits=np.full((K, N, C), -np.inf)), errors.NonFinite, "logits"),
+    "integers": (dict(logits=np.ones((K, N, C), int)), errors.WrongShape, "logits"),
+    "ragged lists": (dict(probs=[[[0.5, 0.5], [1.0]]]), errors.WrongShape, "probs"),
+    "words": (dict(probs="probs"), errors.WrongShape, "probs"),
+    "one class": (dict(probs=np.ones((K, N, 1))), errors.WrongShape, "probs"),
+    "no draws": (dict(log_probs=LOG_P[:0]), errors.WrongSize, "log_probs"),
+    "empty pool": (dict(log_probs=LOG_P[:, :0]), errors.WrongSize, "size"),
+    "size too large": (dict(log_probs=LOG_P, size=N + 1), errors.WrongSize, "size"),
     "nothing available": (
         dict(log_probs=LOG_P, available=np.zeros(N, bool)),
-        checks.WrongSize,
+        errors.WrongSize,
         "size",
     ),
-    "rows as a mask": (dict(log_probs=LOG_P, available=[1, 2]), checks.WrongShape, "available"),
-    "negative key": (dict(log_probs=LOG_P, key=-1), checks.WrongSize, "key"),
-    "a key too large": (dict(log_probs=LOG_P, key=2**40), checks.WrongSize, "key"),
-    "a float as key": (dict(log_probs=LOG_P, key=0.5), checks.WrongShape, "key"),
-    "no chunk": (dict(log_probs=LOG_P, chunk=0), checks.WrongSize, "chunk"),
-    "no candidates": (dict(log_probs=LOG_P, candidates=0), checks.WrongSize, "candidates"),
-    "too few ids": (dict(log_probs=LOG_P, ids=["a"]), checks.WrongShape, "ids"),
-    "draws agree": (dict(log_probs=np.repeat(LOG_P[:1], K, 0)), checks.ConstantScores, "scores"),
+    "rows as a mask": (dict(log_probs=LOG_P, available=[1, 2]), errors.WrongShape, "available"),
+    "negative key": (dict(log_probs=LOG_P, key=-1), errors.WrongSize, "key"),
+    "a key too large": (dict(log_probs=LOG_P, key=2**40), errors.WrongSize, "key"),
+    "a float as key": (dict(log_probs=LOG_P, key=0.5), errors.WrongShape, "key"),
+    "no chunk": (dict(log_probs=LOG_P, chunk=0), errors.WrongSize, "chunk"),
+    "no candidates": (dict(log_probs=LOG_P, candidates=0), errors.WrongSize, "candidates"),
+    "too few ids": (dict(log_probs=LOG_P, ids=["a"]), errors.WrongShape, "ids"),
+    "draws agree": (dict(log_probs=np.repeat(LOG_P[:1], K, 0)), errors.ConstantScores, "scores"),
 }
 
 
@@ -485,7 +485,7 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
 
 def test_log_probabilities_in_other_axes_are_asked_about_their_axes():
     with pytest.raises(
-        checks.NotLogProbabilities, match=r"is `axes` right\? .* shape \(6, 3, 30\)"
+        errors.NotLogProbabilities, match=r"is `axes` right\? .* shape \(6, 3, 30\)"
     ):
         choose(log_probs=LOG_P, axes="K C N", size=2)
 
@@ -494,13 +494,13 @@ def test_offending_rows_are_rows_of_the_pool():
     broken = P.copy()
     broken[2, 25] *= 1.5
     for spoiled_, kind in ((broken, "probs"), (np.log(broken), "log_probs")):
-        with pytest.raises(checks.BayesalError, match="rows 22 to 29") as caught:
+        with pytest.raises(errors.BayesalError, match="rows 22 to 29") as caught:
             choose(**{kind: spoiled_}, size=SIZE, chunk=8)
         assert caught.value.rows.tolist() == [25]
 
 
 def test_inside_jit_it_says_where_to_go():
-    with pytest.raises(checks.WrongShape, match=r"bayesal\.select"):
+    with pytest.raises(errors.WrongShape, match=r"bayesal\.select"):
         jax.jit(lambda p: choose(log_probs=p, size=SIZE).indices)(LOG_P)
 
 

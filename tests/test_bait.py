@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import checks, select
+from bayesal import errors, select
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -151,6 +151,6 @@ def test_bait_refuses_by_name():
         ("log_probs", (), lambda: select.fisher_factors(np.exp(log_p), v[:, 0])),
     ]
     for argument, at, call in cases:
-        with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
+        with pytest.raises(errors.BayesalError, match=f"`{argument}`") as caught:
             oracles.as_users_do(call)()
         assert caught.value.argument == argument and (not at or tuple(caught.value.rows) == at)

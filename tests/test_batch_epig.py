@@ -8,8 +8,9 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import checks, scores, select
-from bayesal.select import configurations, targets
+from bayesal import errors, scores, select
+from bayesal.select import _configurations
+from bayesal.select import _targets as targets
 
 module = importlib.import_module(
     "bayesal.select.batch_epig"
@@ -68,7 +69,7 @@ def sampled(copies):
     """
     log_p, log_q = problem(6, rows=5)
     weights = np.random.default_rng(0).dirichlet(np.full(K, 0.3), size=3).astype(np.float32)
-    state = configurations.Configurations(
+    state = _configurations.Configurations(
         jnp.repeat(weights, copies, axis=0), jnp.full(3 * copies, 1 / (3 * copies), jnp.float32)
     )
     return (
@@ -118,7 +119,7 @@ def test_sampled_gains_are_right_on_average_and_have_no_tail():
 @pytest.mark.slow
 def test_the_screened_limit_is_rarely_too_low():
     log_p, log_q = problem(7, rows=600)
-    state = configurations.Configurations(
+    state = _configurations.Configurations(
         jnp.full((1000, K), 1 / K, jnp.float32), jnp.full(1000, 1e-3, jnp.float32)
     )
     pool = module.held(jnp.asarray(log_p))
@@ -126,7 +127,7 @@ def test_the_screened_limit_is_rarely_too_low():
     for key in oracles.keys(3):
         pairs = targets.sampled(key, state, jnp.asarray(log_q), jnp.full(T, 1 / T, jnp.float32))
         gain = np.asarray(targets.revealed(pairs, jnp.asarray(log_p))).mean(0)
-        limit = np.asarray(module.screened(pool, pairs, configurations.STEP, 200))
+        limit = np.asarray(module.screened(pool, pairs, _configurations.STEP, 200))
         low.append(np.mean(limit < gain))
         assert np.median(limit / gain) < 2.0  # a limit that bites
     assert np.mean(low) < 0.01
@@ -137,7 +138,7 @@ def test_labels_that_cannot_be_are_worth_nothing(monkeypatch):
         configurations, "inverse_cdf", lambda probs, places: jnp.zeros(places.shape, jnp.int32)
     )  # as rounding of sums may lead to
     _, log_q = problem(1, rows=20)
-    state = configurations.Configurations(
+    state = _configurations.Configurations(
         jnp.full((40, K), 1 / K, jnp.float32), jnp.full(40, 1 / 40, jnp.float32)
     )
     pairs = targets.sampled(
@@ -193,24 +194,24 @@ def test_only_available_points_and_the_key_decides():
     assert np.array_equal(picked.indices, again.indices) and np.array_equal(
         picked.scores, again.scores
     )
-    with pytest.raises(checks.WrongSize) as error:
+    with pytest.raises(errors.WrongSize) as error:
         select.batch_epig(KEY, log_p, log_q, 5, available=available)
     assert error.value.argument == "size"
 
 
 def test_targets_that_learn_nothing_are_refused():
     log_p, log_q = problem(5)
-    with pytest.raises(checks.ConstantScores):
+    with pytest.raises(errors.ConstantScores):
         select.batch_epig(KEY, log_p, np.repeat(log_q[:1], K, axis=0), 4)
 
 
 @pytest.mark.parametrize(
     ("spoil", "error", "argument"),
     [
-        (lambda p, q: (p[:1], q[:1]), checks.WrongSize, "log_probs"),
-        (lambda p, q: (p, q[:5]), checks.WrongShape, "target_log_probs"),
-        (lambda p, q: (p, q[:, :0]), checks.WrongSize, "target_log_probs"),
-        (lambda p, q: (np.exp(p), q), checks.NotLogProbabilities, "log_probs"),
+        (lambda p, q: (p[:1], q[:1]), errors.WrongSize, "log_probs"),
+        (lambda p, q: (p, q[:5]), errors.WrongShape, "target_log_probs"),
+        (lambda p, q: (p, q[:, :0]), errors.WrongSize, "target_log_probs"),
+        (lambda p, q: (np.exp(p), q), errors.NotLogProbabilities, "log_probs"),
     ],
 )
 def test_anything_else_is_refused_by_name(spoil, error, argument):

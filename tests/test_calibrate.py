@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import calibrate, checks, metrics, predictions
+from bayesal import calibrate, errors, likelihoods, metrics
 from bayesal.types import Gaussian, Mixture
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -148,23 +148,23 @@ def test_what_it_reports_is_what_the_metric_measures():
 
 
 BAD = {
-    "probabilities": (checks.NotLogProbabilities, "log_probs", lambda x, y: (np.exp(x), y)),
-    "logits": (checks.NotLogProbabilities, "log_probs", lambda x, y: (x + 1, y)),
-    "nan": (checks.NonFinite, "log_probs", lambda x, y: (x * np.float32(np.nan), y)),
-    "no draws": (checks.WrongSize, "log_probs", lambda x, y: (x[:0], y)),
-    "one class": (checks.WrongShape, "log_probs", lambda x, y: (x[..., :1] * 0, y)),
-    "already averaged": (checks.WrongShape, "log_probs", lambda x, y: (x[0], y)),
-    "no labels": (checks.WrongSize, "labels", lambda x, y: (x[:, :0], y[:0])),
-    "label too high": (checks.WrongLabel, "labels", lambda x, y: (x, y + 3)),
-    "label negative": (checks.WrongLabel, "labels", lambda x, y: (x, y - 3)),
-    "float labels": (checks.WrongLabel, "labels", lambda x, y: (x, y.astype(float))),
-    "too few labels": (checks.WrongLabel, "labels", lambda x, y: (x, y[1:])),
+    "probabilities": (errors.NotLogProbabilities, "log_probs", lambda x, y: (np.exp(x), y)),
+    "logits": (errors.NotLogProbabilities, "log_probs", lambda x, y: (x + 1, y)),
+    "nan": (errors.NonFinite, "log_probs", lambda x, y: (x * np.float32(np.nan), y)),
+    "no draws": (errors.WrongSize, "log_probs", lambda x, y: (x[:0], y)),
+    "one class": (errors.WrongShape, "log_probs", lambda x, y: (x[..., :1] * 0, y)),
+    "already averaged": (errors.WrongShape, "log_probs", lambda x, y: (x[0], y)),
+    "no labels": (errors.WrongSize, "labels", lambda x, y: (x[:, :0], y[:0])),
+    "label too high": (errors.WrongLabel, "labels", lambda x, y: (x, y + 3)),
+    "label negative": (errors.WrongLabel, "labels", lambda x, y: (x, y - 3)),
+    "float labels": (errors.WrongLabel, "labels", lambda x, y: (x, y.astype(float))),
+    "too few labels": (errors.WrongLabel, "labels", lambda x, y: (x, y[1:])),
 }
 WEIGHTS = {
-    "negative": (checks.OutOfRange, np.array([1.0, -1.0, 1, 1, 1, 1])),
-    "all zero": (checks.WrongSize, np.zeros(6)),
-    "too few": (checks.WrongShape, np.ones(5)),
-    "nan": (checks.NonFinite, np.full(6, np.nan)),
+    "negative": (errors.OutOfRange, np.array([1.0, -1.0, 1, 1, 1, 1])),
+    "all zero": (errors.WrongSize, np.zeros(6)),
+    "too few": (errors.WrongShape, np.ones(5)),
+    "nan": (errors.NonFinite, np.full(6, np.nan)),
 }
 
 
@@ -196,7 +196,7 @@ def test_a_prior_has_a_width(prior_std):
     log_p, y = held_out(0, rows=6)
     fit = lambda prior_std: calibrate.fit_temperature(log_p, y, prior_std=prior_std)
     for function in (lambda: calibrate.temperature(prior_std=prior_std), lambda: fit(prior_std)):
-        with pytest.raises(checks.WrongSize, match="`prior_std`") as caught:
+        with pytest.raises(errors.WrongSize, match="`prior_std`") as caught:
             function()
         assert caught.value.argument == "prior_std"
 
@@ -252,7 +252,7 @@ def test_doubt_is_more_prior_the_fewer_labels_there_are(name):
     same(in_a_loop(prior_std=0.5, doubt=0.0), fit(log_p, y))
     for doubt in (-1.0, np.nan, np.inf):
         for function in (lambda: calibrator(doubt=doubt), lambda: fit(log_p, y, doubt=doubt)):  # noqa: B023
-            with pytest.raises(checks.OutOfRange, match="`doubt`"):
+            with pytest.raises(errors.OutOfRange, match="`doubt`"):
                 function()
 
 
@@ -262,7 +262,7 @@ def test_a_weight_of_two_is_a_label_twice(name):
     log_p, y = held_out(9, rows=60, scale=4.0)
     weights = np.tile(np.float32([2.0, 0.0]), 30)
     twice = FITS[name](log_p[:, np.repeat(np.arange(0, 60, 2), 2)], np.repeat(y[::2], 2))
-    assert float(calibrate.labels_worth(jnp.asarray(weights))) == 30.0
+    assert float(calibrate.effective_sample_size(jnp.asarray(weights))) == 30.0
     faded = lambda per: (
         ((1 - 30 / per) / (1 - 60 / per)) ** 2
     )  # the prior of 30 labels has faded less, and balances half the data
@@ -322,7 +322,7 @@ def test_twenty_labels_harm_a_calibrated_net_little_and_help_an_overconfident_on
     harm, good = {}, {}
     for name, fit in FITS.items():
         of = lambda log_p, y, fitted: float(
-            metrics.nll(predictions.average(predictions.temper(jnp.asarray(log_p), fitted)), y)
+            metrics.nll(likelihoods.average(likelihoods.temper(jnp.asarray(log_p), fitted)), y)
         )
         fits = lambda t, fit=fit: [fit(*of_truth(seed, 20, t)).temperature for seed in range(20)]
         harm[name] = np.mean([of(test_p, test_y, fitted) for fitted in fits(1.0)]) - float(
@@ -353,9 +353,9 @@ def test_a_vector_finds_biases_that_no_temperature_can():
     assert float(fitted.nll_after) < float(plain.nll_after) - 0.03 and float(
         fitted.nll_before
     ) == float(plain.nll_before)
-    scaled = predictions.temper(jnp.asarray(log_p), fitted.temperature)
+    scaled = likelihoods.temper(jnp.asarray(log_p), fitted.temperature)
     np.testing.assert_allclose(np.exp(scaled).sum(-1), 1.0, atol=1e-5)
-    assert float(metrics.nll(predictions.average(scaled), y)) == pytest.approx(
+    assert float(metrics.nll(likelihoods.average(scaled), y)) == pytest.approx(
         float(fitted.nll_after), rel=1e-4
     )
 
@@ -460,7 +460,7 @@ def test_of_one_draw_and_many_labels_it_is_the_mean_squared_standardized_residua
     fitted = calibrate.fit_variance(prediction, y)
     assert float(fitted.temperature) == pytest.approx(closed, rel=1e-3) and bool(fitted.determined)
     assert float(fitted.nll_after) == pytest.approx(
-        float(metrics.density_nll(predictions.temper(prediction, fitted.temperature), y)), rel=1e-4
+        float(metrics.density_nll(likelihoods.temper(prediction, fitted.temperature), y)), rel=1e-4
     )
 
 
@@ -468,7 +468,7 @@ def test_of_several_draws_it_minimizes_the_mixtures_loss():
     rng = np.random.default_rng(1)
     draws = Gaussian(jnp.asarray(rng.normal(size=(5, 600)), jnp.float32), jnp.full((5, 600), 0.2))
     y = (2.0 * rng.normal(size=600)).astype(np.float32)
-    at = lambda t: float(metrics.density_nll(predictions.temper(draws, jnp.float32(t)), y))
+    at = lambda t: float(metrics.density_nll(likelihoods.temper(draws, jnp.float32(t)), y))
     fitted = calibrate.fit_variance(draws, y)
     assert float(fitted.nll_before) == pytest.approx(at(1.0), rel=1e-5)
     assert float(fitted.nll_after) <= min(at(t) for t in np.exp(np.linspace(-5, 5, 101))) + 1e-5
@@ -527,13 +527,13 @@ def test_padding_of_real_labels_changes_nothing():  # TRAPS 21
 
 def test_predictions_of_real_labels_that_are_refused():
     for prediction in (jnp.zeros((2, 3)), Gaussian(jnp.zeros(3), jnp.ones(3))):
-        with pytest.raises(checks.WrongType, match="`prediction`"):
+        with pytest.raises(errors.WrongType, match="`prediction`"):
             oracles.as_users_do(calibrate.fit_variance)(prediction, np.zeros(3))
-    with pytest.raises(checks.WrongLabel, match="`y`"):
+    with pytest.raises(errors.WrongLabel, match="`y`"):
         calibrate.fit_variance(
             Gaussian(jnp.zeros((1, 2)), jnp.ones((1, 2))), np.array([0.0, np.inf])
         )
-    with pytest.raises(checks.WrongSize, match="`class_std`"):
+    with pytest.raises(errors.WrongSize, match="`class_std`"):
         calibrate.vector(class_std=0.0)
 
 
@@ -550,7 +550,7 @@ def test_sampled_weights_are_without_bias_by_enumeration():
             q.append(left[pick] / sum(left))
             chance *= q[-1]
             left[pick] = 0.0
-        weights = np.asarray(calibrate.sampled_weights(np.array(q), 4), np.float64)
+        weights = np.asarray(calibrate.inverse_probability_weights(np.array(q), 4), np.float64)
         mean += chance * sum(w * loss[i] for w, i in zip(weights, order, strict=True)) / 2
         total += chance * weights.sum() / 2
     assert mean == pytest.approx(sum(loss) / 4, rel=1e-5) and total == pytest.approx(1.0, rel=1e-5)
@@ -558,29 +558,31 @@ def test_sampled_weights_are_without_bias_by_enumeration():
 
 def test_uniform_draws_and_whole_pools_have_equal_weights():
     np.testing.assert_allclose(
-        calibrate.sampled_weights(1 / np.arange(50, 20, -1), 50), 1.0, rtol=1e-5
+        calibrate.inverse_probability_weights(1 / np.arange(50, 20, -1), 50), 1.0, rtol=1e-5
     )
     np.testing.assert_allclose(
-        calibrate.sampled_weights(np.array([0.9, 0.2, 1.0]), 3), 1.0, rtol=1e-5
+        calibrate.inverse_probability_weights(np.array([0.9, 0.2, 1.0]), 3), 1.0, rtol=1e-5
     )
     for bad, error in (
-        (np.array([0.5, 1.5]), checks.OutOfRange),
-        (np.array([0.0]), checks.OutOfRange),
-        (np.full(9, 0.5), checks.WrongSize),
+        (np.array([0.5, 1.5]), errors.OutOfRange),
+        (np.array([0.0]), errors.OutOfRange),
+        (np.full(9, 0.5), errors.WrongSize),
     ):
         with pytest.raises(error):
-            calibrate.sampled_weights(bad, 8)
+            calibrate.inverse_probability_weights(bad, 8)
 
 
 def test_matched_weights_give_labels_the_pools_shares():
     pool = np.linspace(0.0, 1.0, 101)
     labeled = np.r_[np.full(30, 0.1), np.full(6, 0.4), np.full(3, 0.9)]
-    weights = np.asarray(calibrate.matched_weights(labeled, pool, strata=4))
+    weights = np.asarray(calibrate.poststratification_weights(labeled, pool, strata=4))
     shares = [weights[labeled == v].sum() / 39 for v in (0.1, 0.4, 0.9)]
     np.testing.assert_allclose(
         shares, [26 / 101, 25 / 101, 25 / 101], rtol=1e-5
     )  # nobody stands for the third quarter
-    np.testing.assert_allclose(calibrate.matched_weights(pool, pool, strata=7), 1.0, rtol=1e-5)
     np.testing.assert_allclose(
-        calibrate.matched_weights(pool, np.zeros(5), strata=4)[:1], 101.0, rtol=1e-5
+        calibrate.poststratification_weights(pool, pool, strata=7), 1.0, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        calibrate.poststratification_weights(pool, np.zeros(5), strata=4)[:1], 101.0, rtol=1e-5
     )  # one value: one stratum, and the rest

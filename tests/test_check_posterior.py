@@ -10,7 +10,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import checks, likelihoods, networks, posteriors, testing
+from bayesal import errors, likelihoods, networks, posteriors, testing
 from bayesal.testing.predictive import _joint_information
 from bayesal.types import FitInfo, Gaussian, HParams, Posterior
 
@@ -334,16 +334,16 @@ def test_joint_information_is_that_of_enumeration():
 def test_what_cannot_be_tried_is_refused():
     call = oracles.as_users_do(testing.check_posterior)
     for args, error, argument in (
-        ((networks.mlp(D, C), X, Y), checks.WrongType, "posterior"),
-        ((GOOD, X[:5], Y[:5]), checks.WrongSize, "len(x)"),
-        ((GOOD, X, Y[:-1]), checks.WrongLabel, "y"),
-        ((GOOD, X, Y.astype(float)), checks.WrongLabel, "y"),
-        ((GOOD._replace(real=True), X, np.full(N, np.nan)), checks.WrongLabel, "y"),
+        ((networks.mlp(D, C), X, Y), errors.WrongType, "posterior"),
+        ((GOOD, X[:5], Y[:5]), errors.WrongSize, "len(x)"),
+        ((GOOD, X, Y[:-1]), errors.WrongLabel, "y"),
+        ((GOOD, X, Y.astype(float)), errors.WrongLabel, "y"),
+        ((GOOD._replace(real=True), X, np.full(N, np.nan)), errors.WrongLabel, "y"),
     ):
         with pytest.raises(error) as caught:
             call(*args)
         assert caught.value.argument == argument
-    with pytest.raises(checks.WrongSize, match=r"`len\(x\)`"):
+    with pytest.raises(errors.WrongSize, match=r"`len\(x\)`"):
         testing.check_predictive(good, X[:3])
 
 

@@ -11,7 +11,7 @@ from laws import DROPOUT as POSTERIOR
 from laws import HPARAMS, MLP, TEMPERATURE, TOP, problem, same
 
 import bayesal
-from bayesal import acquire, checkpoint, checks, networks, posteriors
+from bayesal import acquire, checkpoint, errors, networks, posteriors
 
 X, Y = problem()
 LEARNER = bayesal.learner(
@@ -62,7 +62,7 @@ def test_another_process_may_tell_what_this_one_asked(path, state, like):
     )  # remembers nothing
     told = fresh.tell(checkpoint.restore(path, like), X, rows, Y[rows])
     assert int(told.ledger.count) == 13
-    with pytest.raises(checks.WrongIndex):
+    with pytest.raises(errors.WrongIndex):
         fresh.tell(
             checkpoint.restore(path, like),
             X,
@@ -85,7 +85,7 @@ def test_a_flipped_bit_never_passes_for_the_truth(path, state, like):
         path.write_bytes(bytes(bad))
         try:
             restored = checkpoint.restore(path, like)
-        except checks.BadCheckpoint as error:
+        except errors.BadCheckpoint as error:
             refused += error.argument in ("path", "like")
         else:
             assert same(restored, state), place  # a bit that means nothing, such as a date
@@ -96,7 +96,7 @@ def test_a_flipped_bit_never_passes_for_the_truth(path, state, like):
 def test_a_file_cut_short_is_refused(path, like, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(checks.BadCheckpoint) as error:
+    with pytest.raises(errors.BadCheckpoint) as error:
         checkpoint.restore(path, like)
     assert error.value.argument == "path"
 
@@ -107,11 +107,11 @@ def test_no_pickle_is_ever_loaded(path, like, tmp_path):
             return (tmp_path.joinpath("boom").touch, ())
 
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(checks.BadCheckpoint):
+    with pytest.raises(errors.BadCheckpoint):
         checkpoint.restore(path, like)
     with open(path, "wb") as file:
         np.savez(file, manifest=np.array([Bomb()], dtype=object))
-    with pytest.raises(checks.BadCheckpoint):
+    with pytest.raises(errors.BadCheckpoint):
         checkpoint.restore(path, like)
     assert not tmp_path.joinpath("boom").exists()
 
@@ -131,7 +131,7 @@ def test_another_structure_is_refused(path, like):
         like._replace(key=jax.random.key(0, impl="rbg")),
     )
     for other in others:
-        with pytest.raises(checks.BadCheckpoint) as error:
+        with pytest.raises(errors.BadCheckpoint) as error:
             checkpoint.restore(path, other)
         assert error.value.argument == "like"
 
@@ -185,6 +185,6 @@ def test_another_format_is_refused(path, like, tmp_path):
     ):
         text = json.dumps(change(json.loads(parts["manifest"].tobytes()))).encode()
         np.savez(tmp_path / "other.npz", **parts | {"manifest": np.frombuffer(text, np.uint8)})
-        with pytest.raises(checks.BadCheckpoint) as error:
+        with pytest.raises(errors.BadCheckpoint) as error:
             checkpoint.restore(tmp_path / "other.npz", like)
         assert error.value.argument == "path"

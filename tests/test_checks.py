@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import HParams
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -16,33 +16,33 @@ def refused(error, argument, function, *args, **kwargs):
     with pytest.raises(error) as caught:
         function(*args, **kwargs)
     assert caught.value.argument == argument and f"`{argument}`" in str(caught.value)
-    assert isinstance(caught.value, checks.BayesalError) and isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, errors.BayesalError) and isinstance(caught.value, ValueError)
     return caught.value
 
 
 def test_storage_types_have_their_own_tolerance():
     log_p, _ = oracles.random_log_probs(0, (4, 50, 10))
     for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
-        assert checks.log_probs(jnp.asarray(log_p).astype(dtype)).dtype == jnp.float32
-    refused(checks.NotLogProbabilities, "log_probs", checks.log_probs, jnp.asarray(log_p) + 0.01)
+        assert _checks.log_probs(jnp.asarray(log_p).astype(dtype)).dtype == jnp.float32
+    refused(errors.NotLogProbabilities, "log_probs", _checks.log_probs, jnp.asarray(log_p) + 0.01)
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 5), (40, 5), (3, 8, 5, 5)])
 def test_one_row_in_many_is_found_wherever_it_is(shape, monkeypatch):
-    monkeypatch.setattr(checks.arrays.chunks, "IN_CACHE", 2**5)  # several chunks
+    monkeypatch.setattr(_checks.arrays.chunks, "IN_CACHE", 2**5)  # several chunks
     jax.clear_caches()
     log_p, _ = oracles.random_log_probs(1, shape)
-    checks.log_probs(log_p, draws=len(shape) > 2)
+    _checks.log_probs(log_p, draws=len(shape) > 2)
     for by, error in (
-        (0.01, checks.NotLogProbabilities),
-        (-0.01, checks.NotLogProbabilities),
-        (np.nan, checks.NonFinite),
+        (0.01, errors.NotLogProbabilities),
+        (-0.01, errors.NotLogProbabilities),
+        (np.nan, errors.NonFinite),
     ):
         spoilt = log_p.copy()
         spoilt[..., 3, 2] += np.float32(10 * by)  # one class of the fourth row of every draw
         assert set(
             refused(
-                error, "log_probs", checks.log_probs, spoilt, draws=len(shape) > 2
+                error, "log_probs", _checks.log_probs, spoilt, draws=len(shape) > 2
             ).rows.tolist()
         ) == {3}
 
@@ -52,22 +52,22 @@ def test_points_that_are_off_in_any_draw():
     spoilt = log_p.copy()
     spoilt[2, 1] += 1e-4
     spoilt[0, 3, 0], spoilt[1, 4] = np.nan, -np.inf
-    assert checks.unnormalized(jnp.asarray(spoilt)).tolist() == [False, True, False, True, True]
+    assert _checks.unnormalized(jnp.asarray(spoilt)).tolist() == [False, True, False, True, True]
 
 
 def test_values_are_not_looked_at_under_jit():
-    assert jax.jit(lambda x: checks.log_probs(x).sum())(jnp.ones((2, 3))).shape == ()
-    with pytest.raises(checks.WrongShape):
-        jax.jit(checks.log_probs)(jnp.ones((2, 3, 1)))
-    assert not jax.jit(lambda x: jnp.asarray(checks.concrete(x)))(jnp.ones(2))
-    assert checks.concrete(jnp.ones(2), np.ones(2))
+    assert jax.jit(lambda x: _checks.log_probs(x).sum())(jnp.ones((2, 3))).shape == ()
+    with pytest.raises(errors.WrongShape):
+        jax.jit(_checks.log_probs)(jnp.ones((2, 3, 1)))
+    assert not jax.jit(lambda x: jnp.asarray(_checks.concrete(x)))(jnp.ones(2))
+    assert _checks.concrete(jnp.ones(2), np.ones(2))
 
 
 def test_a_row_that_sums_to_nothing_is_refused():
     error = refused(
-        checks.NotLogProbabilities,
+        errors.NotLogProbabilities,
         "log_probs",
-        checks.log_probs,
+        _checks.log_probs,
         np.full((2, 3, 2), -np.inf, np.float32),
     )
     assert error.rows.max() == 2
@@ -75,14 +75,14 @@ def test_a_row_that_sums_to_nothing_is_refused():
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, "3", True, None, 5, 4])
 def test_a_batch_that_cannot_be_had(size):
-    error = refused(checks.WrongSize, "size", checks.batch_size, size, jnp.asarray(MASK))
+    error = refused(errors.WrongSize, "size", _checks.batch_size, size, jnp.asarray(MASK))
     assert "4 points" in str(error) if size == 5 else True
     assert "size=3" in str(error) if size == 4 else True
 
 
 def test_batch_sizes_that_fit():
     assert (
-        checks.batch_size(3, jnp.asarray(MASK)) == 3 and checks.batch_size(np.int64(1), MASK) == 1
+        _checks.batch_size(3, jnp.asarray(MASK)) == 3 and _checks.batch_size(np.int64(1), MASK) == 1
     )
 
 
@@ -90,8 +90,8 @@ def test_batch_sizes_that_fit():
     "mask", [[0, 2], np.ones(4), np.ones(3, bool), np.ones((4, 1), bool), [True] * 4]
 )
 def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
-    refused(checks.WrongShape, "available", checks.available_rows, mask, 4)
-    assert checks.available_rows(None, 4).tolist() == [True] * 4
+    refused(errors.WrongShape, "available", _checks.available_rows, mask, 4)
+    assert _checks.available_rows(None, 4).tolist() == [True] * 4
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
     ],
 )
 def test_labels_out_of_range_or_of_the_wrong_kind(values, rows):  # TRAPS 32
-    error = refused(checks.WrongLabel, "labels", checks.labels, np.array(values), 3, 3)
+    error = refused(errors.WrongLabel, "labels", _checks.labels, np.array(values), 3, 3)
     assert error.rows.tolist() == rows
 
 
 def test_labels_need_not_hold_every_class():  # TRAPS 32
-    assert checks.labels(np.array([0, 0, 2], np.uint8), 4).dtype == np.int32
+    assert _checks.labels(np.array([0, 0, 2], np.uint8), 4).dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -119,44 +119,44 @@ def test_labels_need_not_hold_every_class():  # TRAPS 32
     [([0, 4], [4]), ([-1], [-1]), ([1, 2, 1], [1]), ([0.0], []), ([[0]], []), ([True, False], [])],
 )
 def test_indices_are_distinct_rows_of_the_pool(values, rows):  # TRAPS 17, 18
-    error = refused(checks.WrongIndex, "indices", checks.indices, np.array(values), 4)
+    error = refused(errors.WrongIndex, "indices", _checks.indices, np.array(values), 4)
     assert error.rows.tolist() == rows
 
 
 def test_scores_that_cannot_be_ranked():  # TRAPS 4
     for value in (np.nan, np.inf):
         error = refused(
-            checks.NonFinite, "scores", checks.scores, np.array([0.0, value, -np.inf], np.float32)
+            errors.NonFinite, "scores", _checks.scores, np.array([0.0, value, -np.inf], np.float32)
         )
         assert error.rows.tolist() == [1]
     for values in ([0.0, 1.0], np.zeros((2, 2)), np.array(["a"]), np.array([True])):
-        refused(checks.WrongShape, "scores", checks.scores, values)
+        refused(errors.WrongShape, "scores", _checks.scores, values)
 
 
 def test_pools():
-    refused(checks.WrongShape, "x", checks.pool, np.zeros(3))
-    refused(checks.WrongShape, "x", checks.pool, [[0.0]])
-    refused(checks.WrongSize, "x", checks.pool, np.zeros((0, 3)))
-    refused(checks.WrongShape, "x", checks.pool, np.array([["a"]]))
-    checks.pool(np.zeros((2, 3)))
+    refused(errors.WrongShape, "x", _checks.pool, np.zeros(3))
+    refused(errors.WrongShape, "x", _checks.pool, [[0.0]])
+    refused(errors.WrongSize, "x", _checks.pool, np.zeros((0, 3)))
+    refused(errors.WrongShape, "x", _checks.pool, np.array([["a"]]))
+    _checks.pool(np.zeros((2, 3)))
 
 
 def test_keys():
     for value in (0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 2)):
-        refused(checks.WrongShape, "key", checks.key, value)
-    checks.key(jax.random.key(0))
+        refused(errors.WrongShape, "key", _checks.key, value)
+    _checks.key(jax.random.key(0))
 
 
 def test_labels_that_may_not_be_told():  # TRAPS 17
-    refused(checks.WrongSize, "indices", checks.new_labels, np.array([], int), np.array([3]), 4)
+    refused(errors.WrongSize, "indices", _checks.new_labels, np.array([], int), np.array([3]), 4)
     assert refused(
-        checks.WrongIndex, "indices", checks.new_labels, np.array([2, 3]), np.array([3]), 4
+        errors.WrongIndex, "indices", _checks.new_labels, np.array([2, 3]), np.array([3]), 4
     ).rows.tolist() == [3]
     refused(
-        checks.WrongSize, "indices", checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4
+        errors.WrongSize, "indices", _checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4
     )
     assert refused(
-        checks.WrongIndex, "indices", checks.were_asked, np.array([2, 3]), np.array([3])
+        errors.WrongIndex, "indices", _checks.were_asked, np.array([2, 3]), np.array([3])
     ).rows.tolist() == [2]
 
 
@@ -174,15 +174,15 @@ def test_labels_that_may_not_be_told():  # TRAPS 17
 )
 def test_hyperparameters_out_of_range(field, values):
     for value in values:
-        with pytest.raises(checks.WrongSize, match=f"`hparams.{field}` = ") as error:
-            checks.hparams(HParams(**{field: value}))
+        with pytest.raises(errors.WrongSize, match=f"`hparams.{field}` = ") as error:
+            _checks.hparams(HParams(**{field: value}))
         assert error.value.argument == "hparams"
 
 
 def test_hyperparameters_at_the_ends_of_their_ranges():
-    checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
-    checks.hparams(HParams(final_rate=1.0, warmup=0.999, structure=jnp.int32(7)))
-    traced = checks.as_traced(HParams(1, 0, 0, 2, 3.0, structure=1))
+    _checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
+    _checks.hparams(HParams(final_rate=1.0, warmup=0.999, structure=jnp.int32(7)))
+    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, structure=1))
     assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + [
         "int32"
     ]
@@ -190,4 +190,4 @@ def test_hyperparameters_at_the_ends_of_their_ranges():
 
 
 def test_long_lists_of_rows_are_cut():
-    assert checks.listed(range(7)) == "0, 1, 2, 3, 4 and 2 more" and checks.listed([]) == ""
+    assert _checks.listed(range(7)) == "0, 1, 2, 3, 4 and 2 more" and _checks.listed([]) == ""

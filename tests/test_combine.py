@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import acquire, checks, scores, select
+from bayesal import acquire, errors, scores, select
+from bayesal.scores import combine as rules
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -60,7 +61,7 @@ WEIGHTS = [(1.0, 1.0), (2.0, 0.5), (0.0, 1.0), (3.0, 0.0)]
 
 def combine(name, *vectors, weights=(1.0, 1.0), available=None):
     extra = {} if name == "pareto" else {"weights": weights}
-    return getattr(select, name)(*vectors, **extra, available=available)
+    return getattr(rules, name)(*vectors, **extra, available=available)
 
 
 @each
@@ -118,29 +119,29 @@ def test_one_score_keeps_its_order(name):
 
 def test_a_constant_score_adds_nothing_to_z_scores_and_units_do_not_matter():
     values = np.random.default_rng(4).random(N).astype(np.float32)
-    alone = np.asarray(select.z_score(values))
+    alone = np.asarray(rules.z_score(values))
     assert abs(alone.mean()) < 1e-6 and abs(alone.std() - 1) < 1e-5
     constant = np.full(N, 0.1, np.float32)
-    assert np.array_equal(select.z_score(values, constant), alone) and np.all(
-        np.asarray(select.z_score(constant)) == 0
+    assert np.array_equal(rules.z_score(values, constant), alone) and np.all(
+        np.asarray(rules.z_score(constant)) == 0
     )
     for unit in (1e-30, 1e30):
-        np.testing.assert_allclose(select.z_score(values * np.float32(unit)), alone, atol=1e-4)
+        np.testing.assert_allclose(rules.z_score(values * np.float32(unit)), alone, atol=1e-4)
     extremes = np.where(np.arange(N) % 2, 1e37, -1e37).astype(np.float32)
     np.testing.assert_allclose(
-        select.z_score(extremes), np.where(np.arange(N) % 2, 1.0, -1.0), atol=1e-6
+        rules.z_score(extremes), np.where(np.arange(N) % 2, 1.0, -1.0), atol=1e-6
     )
 
 
 def test_a_product_of_many_tiny_scores_does_not_vanish():
     values = np.array([1e-30, 2e-30, 0.0], np.float32)
-    combined = np.asarray(select.product(*[values] * 5))
+    combined = np.asarray(rules.product(*[values] * 5))
     np.testing.assert_allclose(combined, values, rtol=1e-4)
 
 
 def test_a_point_comes_after_all_that_dominate_it():
     vectors = np.random.default_rng(5).random((3, 600)).astype(np.float32)  # more than one chunk
-    combined = np.asarray(select.pareto(*vectors))
+    combined = np.asarray(rules.pareto(*vectors))
     over = (vectors[:, None, :] >= vectors[:, :, None]).all(0) & (
         vectors[:, None, :] > vectors[:, :, None]
     ).any(0)  # [i, j]: j over i
@@ -170,18 +171,18 @@ def test_under_jit_broken_scores_stay_for_the_selector_to_count():  # TRAPS 4
 
 ONES = np.ones(4, np.float32)
 BAD = {
-    "no scores": (lambda f: f(), checks.WrongSize, "scores"),
-    "nan": (lambda f: f(ONES, ONES * np.nan), checks.NonFinite, "scores[1]"),
-    "another pool": (lambda f: f(ONES, ONES[:3]), checks.WrongShape, "scores[1]"),
-    "two axes": (lambda f: f(np.ones((2, 2), np.float32)), checks.WrongShape, "scores[0]"),
-    "a short mask": (lambda f: f(ONES, available=np.ones(3, bool)), checks.WrongShape, "available"),
+    "no scores": (lambda f: f(), errors.WrongSize, "scores"),
+    "nan": (lambda f: f(ONES, ONES * np.nan), errors.NonFinite, "scores[1]"),
+    "another pool": (lambda f: f(ONES, ONES[:3]), errors.WrongShape, "scores[1]"),
+    "two axes": (lambda f: f(np.ones((2, 2), np.float32)), errors.WrongShape, "scores[0]"),
+    "a short mask": (lambda f: f(ONES, available=np.ones(3, bool)), errors.WrongShape, "available"),
 }
 BAD_WEIGHTS = {
-    "too few": ((1.0,), checks.WrongShape),
-    "negative": ((1.0, -1.0), checks.WrongSize),
-    "nan": ((1.0, float("nan")), checks.WrongSize),
-    "all zero": ((0.0, 0.0), checks.WrongSize),
-    "words": (("a", "b"), checks.WrongShape),
+    "too few": ((1.0,), errors.WrongShape),
+    "negative": ((1.0, -1.0), errors.WrongSize),
+    "nan": ((1.0, float("nan")), errors.WrongSize),
+    "all zero": ((0.0, 0.0), errors.WrongSize),
+    "words": (("a", "b"), errors.WrongShape),
 }
 
 
@@ -199,8 +200,8 @@ def test_anything_else_is_refused_by_name(name):
 
 
 def test_a_product_takes_no_negative_scores():
-    with pytest.raises(checks.NegativeScores) as caught:
-        select.product(ONES, -ONES)
+    with pytest.raises(errors.NegativeScores) as caught:
+        rules.product(ONES, -ONES)
     assert caught.value.argument == "scores[1]" and caught.value.rows.tolist() == [0, 1, 2, 3]
 
 
@@ -214,7 +215,7 @@ def linear(x):
 
 @pytest.mark.parametrize(
     "by",
-    [select.rank_sum, functools.partial(select.z_score, weights=(1.0, 0.5))],
+    [rules.rank_sum, functools.partial(rules.z_score, weights=(1.0, 0.5))],
     ids=["ranks", "z-scores"],
 )
 def test_a_strategy_combines_over_the_whole_pool_in_any_chunks(by):
@@ -226,6 +227,6 @@ def test_a_strategy_combines_over_the_whole_pool_in_any_chunks(by):
 
 
 def test_a_strategy_needs_two_scores():
-    with pytest.raises(checks.WrongSize, match="`scores`") as caught:
+    with pytest.raises(errors.WrongSize, match="`scores`") as caught:
         acquire.combined(scores.bald)
     assert caught.value.argument == "scores"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, scores
+from bayesal import errors, scores
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -127,13 +127,13 @@ def test_any_batch_axes_an_empty_pool_and_bfloat16_storage():  # TRAPS 5, 15
 @pytest.mark.parametrize(
     ("error", "argument", "log_p", "h"),
     [
-        (checks.NotLogProbabilities, "log_probs", lambda x: np.exp(x), lambda h: h),
-        (checks.WrongShape, "features", lambda x: x, lambda h: h[:11]),
-        (checks.WrongShape, "features", lambda x: x, lambda h: h[0]),
-        (checks.WrongShape, "features", lambda x: x, lambda h: h.tolist()),
-        (checks.WrongShape, "features", lambda x: x, lambda h: h > 0),
+        (errors.NotLogProbabilities, "log_probs", lambda x: np.exp(x), lambda h: h),
+        (errors.WrongShape, "features", lambda x: x, lambda h: h[:11]),
+        (errors.WrongShape, "features", lambda x: x, lambda h: h[0]),
+        (errors.WrongShape, "features", lambda x: x, lambda h: h.tolist()),
+        (errors.WrongShape, "features", lambda x: x, lambda h: h > 0),
         (
-            checks.NonFinite,
+            errors.NonFinite,
             "features",
             lambda x: x,
             lambda h: np.where(np.arange(12)[:, None] == 7, np.float32(np.nan), h),
@@ -145,5 +145,5 @@ def test_anything_else_is_refused_by_name(error, argument, log_p, h):
     with pytest.raises(error) as caught:
         as_users_do(scores.expected_model_change)(log_p(x), h(np.ones((12, 2), np.float32)))
     assert caught.value.argument == argument and f"`{argument}`" in str(caught.value)
-    if error is checks.NonFinite:
+    if error is errors.NonFinite:
         assert caught.value.rows.tolist() == [7]

@@ -13,7 +13,8 @@ import oracles
 import pytest
 from scipy import stats
 
-from bayesal import checks, conformal
+from bayesal import errors
+from bayesal.calibrate import conformal
 from bayesal.types import Gaussian, Mixture
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -25,15 +26,13 @@ pytestmark = pytest.mark.usefixtures("strict")
 # -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("miscoverage", [0.5, 0.3, 0.2, 0.1])
-def test_over_every_order_the_new_point_is_covered_as_often_as_promised(miscoverage):
+@pytest.mark.parametrize("alpha", [0.5, 0.3, 0.2, 0.1])
+def test_over_every_order_the_new_point_is_covered_as_often_as_promised(alpha):
     """Six exchangeable scores, each in turn the new one."""
     values = [0.3, -1.0, 2.5, 0.7, 9.0, 4.0]
-    covered = [
-        new <= conformal.limit(np.delete(values, i), miscoverage) for i, new in enumerate(values)
-    ]
-    k = math.ceil(6 * (1 - Fraction(str(miscoverage))))
-    assert sum(covered) == k >= 6 * (1 - miscoverage) - 1e-9
+    covered = [new <= conformal.limit(np.delete(values, i), alpha) for i, new in enumerate(values)]
+    k = math.ceil(6 * (1 - Fraction(str(alpha))))
+    assert sum(covered) == k >= 6 * (1 - alpha) - 1e-9
 
 
 def test_ties_only_add_coverage():
@@ -60,19 +59,19 @@ def test_inf_among_scores_is_a_score():
 
 
 @pytest.mark.parametrize(
-    ("scores", "miscoverage", "error", "argument"),
+    ("scores", "alpha", "error", "argument"),
     [
-        (np.zeros(0), 0.1, checks.WrongSize, "scores"),
-        (np.zeros((2, 2)), 0.1, checks.WrongShape, "scores"),
-        (np.array([0.0, np.nan]), 0.1, checks.NonFinite, "scores"),
-        (np.zeros(3), 0.0, checks.OutOfRange, "miscoverage"),
-        (np.zeros(3), 1.0, checks.OutOfRange, "miscoverage"),
-        (np.zeros(3), True, checks.OutOfRange, "miscoverage"),
+        (np.zeros(0), 0.1, errors.WrongSize, "scores"),
+        (np.zeros((2, 2)), 0.1, errors.WrongShape, "scores"),
+        (np.array([0.0, np.nan]), 0.1, errors.NonFinite, "scores"),
+        (np.zeros(3), 0.0, errors.OutOfRange, "alpha"),
+        (np.zeros(3), 1.0, errors.OutOfRange, "alpha"),
+        (np.zeros(3), True, errors.OutOfRange, "alpha"),
     ],
 )
-def test_what_has_no_limit_is_refused_by_name(scores, miscoverage, error, argument):
+def test_what_has_no_limit_is_refused_by_name(scores, alpha, error, argument):
     with pytest.raises(error, match=f"`{argument}`") as caught:
-        oracles.as_users_do(conformal.limit)(scores, miscoverage)
+        oracles.as_users_do(conformal.limit)(scores, alpha)
     assert caught.value.argument == argument
 
 
@@ -96,25 +95,25 @@ def adaptive_by_hand(p, u, penalty, free):
 def test_adaptive_scores_by_hand(penalty, free, key):
     u = np.asarray(jax.random.uniform(key, (30, 1)), np.float64)[:, 0]
     np.testing.assert_allclose(
-        conformal.adaptive(LOG_P, key, penalty=penalty, free=free),
+        conformal.aps_score(LOG_P, key, penalty=penalty, free=free),
         [adaptive_by_hand(p, v, penalty, free) for p, v in zip(P, u, strict=True)],
         atol=1e-5,
     )
     np.testing.assert_allclose(
-        conformal.adaptive(LOG_P, penalty=penalty, free=free),
+        conformal.aps_score(LOG_P, penalty=penalty, free=free),
         [adaptive_by_hand(p, 1.0, penalty, free) for p in P],
         atol=1e-5,
     )
 
 
 def test_equal_and_certain_probabilities_have_ranks_too(key):
-    even = conformal.adaptive(jnp.log(jnp.full((1, 4), 0.25)))
+    even = conformal.aps_score(jnp.log(jnp.full((1, 4), 0.25)))
     np.testing.assert_allclose(even, [[0.25, 0.5, 0.75, 1.0]], rtol=1e-6)
     with np.errstate(divide="ignore"):
         sure = np.log(np.eye(3, dtype=np.float32))
-    np.testing.assert_allclose(conformal.adaptive(sure)[0], [1.0, 1.0, 1.0])
-    assert np.isfinite(conformal.adaptive(sure, key)).all()
-    np.testing.assert_allclose(conformal.improbability(sure), 1 - np.eye(3))
+    np.testing.assert_allclose(conformal.aps_score(sure)[0], [1.0, 1.0, 1.0])
+    assert np.isfinite(conformal.aps_score(sure, key)).all()
+    np.testing.assert_allclose(conformal.lac_score(sure), 1 - np.eye(3))
 
 
 def test_sets_hold_what_scores_at_or_below_the_limit():
@@ -142,10 +141,10 @@ def test_sets_hold_what_scores_at_or_below_the_limit():
 
 HELD_OUT, NEW, RUNS = 60, 50, 60
 SCORES = {
-    "improbability": lambda log_p, key: conformal.improbability(log_p),
-    "adaptive": conformal.adaptive,
-    "regularized": lambda log_p, key: conformal.adaptive(log_p, key, penalty=0.05, free=2),
-    "not randomized": lambda log_p, key: conformal.adaptive(log_p),
+    "improbability": lambda log_p, key: conformal.lac_score(log_p),
+    "adaptive": conformal.aps_score,
+    "regularized": lambda log_p, key: conformal.aps_score(log_p, key, penalty=0.05, free=2),
+    "not randomized": lambda log_p, key: conformal.aps_score(log_p),
 }
 
 
@@ -160,47 +159,47 @@ def points():
     ).argmax(1)
 
 
-def within(covered, held_out, new, miscoverage):
+def within(covered, held_out, new, alpha):
     """Whether counts of covered new points are what the theorem says: each within an exact
     beta-binomial bound, and so is their mean.
     """
-    k = math.ceil((held_out + 1) * (1 - Fraction(str(miscoverage))))
+    k = math.ceil((held_out + 1) * (1 - Fraction(str(alpha))))
     law = stats.betabinom(new, k, held_out + 1 - k)
     low, high = law.ppf(1e-6), law.ppf(1 - 1e-6)
     near = abs(np.mean(covered) - law.mean()) < 4.5 * law.std() / math.sqrt(len(covered))
     return bool(near and min(covered) >= low and max(covered) <= high)
 
 
-def counts(scores, labels, miscoverage):
+def counts(scores, labels, alpha):
     """Covered new points of each run, from scores [N, C] of all points."""
     scores, out = np.asarray(scores).reshape(RUNS, HELD_OUT + NEW, -1), []
     for each, y in zip(scores, labels.reshape(RUNS, -1), strict=True):
         own = each[np.arange(len(y)), y]
-        out.append(int((own[HELD_OUT:] <= conformal.limit(own[:HELD_OUT], miscoverage)).sum()))
+        out.append(int((own[HELD_OUT:] <= conformal.limit(own[:HELD_OUT], alpha)).sum()))
     return out
 
 
-@pytest.mark.parametrize("miscoverage", [0.1, 0.3])
+@pytest.mark.parametrize("alpha", [0.1, 0.3])
 @pytest.mark.parametrize("name", SCORES)
-def test_sets_cover_as_often_as_promised(points, name, miscoverage, key):
+def test_sets_cover_as_often_as_promised(points, name, alpha, key):
     log_p, labels = points
-    covered = counts(SCORES[name](log_p, key), labels, miscoverage)
+    covered = counts(SCORES[name](log_p, key), labels, alpha)
     if name == "not randomized":  # scores near 1 are tied in float32, which only adds coverage
-        assert np.mean(covered) >= NEW * (1 - miscoverage) - 1.0
+        assert np.mean(covered) >= NEW * (1 - alpha) - 1.0
         return
-    assert within(covered, HELD_OUT, NEW, miscoverage)
+    assert within(covered, HELD_OUT, NEW, alpha)
 
 
 def test_the_bounds_bite(points, key):
     log_p, labels = points
-    wrong = np.asarray(conformal.adaptive(log_p, key)).copy().reshape(RUNS, HELD_OUT + NEW, -1)
+    wrong = np.asarray(conformal.aps_score(log_p, key)).copy().reshape(RUNS, HELD_OUT + NEW, -1)
     wrong[:, :HELD_OUT] *= 0.97  # held-out points that a net was trained on
     assert not within(counts(wrong, labels, 0.1), HELD_OUT, NEW, 0.1)
 
 
 def test_classes_are_covered_each_by_itself(points):
     log_p, labels = points
-    scores = np.asarray(conformal.improbability(log_p))
+    scores = np.asarray(conformal.lac_score(log_p))
     own = scores[np.arange(len(labels)), labels]
     half = np.arange(len(labels)) < 3000
     most = conformal.limits(own[half], labels[half], 6, 0.2)
@@ -251,7 +250,7 @@ def test_intervals_cover_as_often_as_promised(kind):
     y = (std * rng.standard_t(3, rows)).astype(np.float32)  # tails that no normal prediction has
     prediction = Gaussian(jnp.zeros(rows), jnp.asarray(std**2, jnp.float32))
     scores = (
-        conformal.outside(-std, std, y)
+        conformal.cqr_score(-std, std, y)
         if kind == "quantiles"
         else conformal.residual(prediction, y, scaled=kind == "scaled")
     )
@@ -260,6 +259,6 @@ def test_intervals_cover_as_often_as_promised(kind):
 
 def test_predictions_of_draws_are_refused():
     for prediction in (Gaussian(jnp.zeros((2, 3)), jnp.ones((2, 3))), jnp.zeros(3)):
-        with pytest.raises(checks.WrongType, match="`prediction`") as caught:
+        with pytest.raises(errors.WrongType, match="`prediction`") as caught:
             oracles.as_users_do(conformal.residual)(prediction, np.zeros(3, np.float32))
         assert caught.value.argument == "prediction"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, select
+from bayesal import errors, select
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -102,7 +102,7 @@ def test_identical_points_fall_back_to_the_ranking():  # TRAPS 26
     assert picked.indices.tolist() == [11, 10, 9, 8, 7, 6]
 
 
-# per_cost
+# budgeted
 
 
 def affordable(prices, budget):
@@ -121,7 +121,7 @@ def test_a_budget_is_kept_and_half_of_the_best_is_had(seed):
     gains = (rng.random(8) ** 4).astype(np.float32)
     prices = rng.choice([0.1, 1.0, 2.5, 7.0], 8).astype(np.float32)
     budget = float(rng.choice([0.1, 1.0, 3.0, 8.0]) + prices.min())
-    picked = select.per_cost(gains, prices, budget)
+    picked = select.budgeted(gains, prices, budget)
     rows = picked.indices.tolist()
     assert len(set(rows)) == len(rows) and prices[rows].sum() <= budget * (1 + 2e-6)
     best = max(sum(gains[i] for i in s) for s in affordable(prices.tolist(), budget))
@@ -135,21 +135,21 @@ def test_a_budget_is_kept_and_half_of_the_best_is_had(seed):
 
 def test_the_safeguard_takes_the_dear_treasure():
     gains, prices = np.array([0.02, 1.0], np.float32), np.array([0.01, 10.0], np.float32)
-    assert select.per_cost(gains, prices, 10.0).indices.tolist() == [1]
-    assert select.per_cost(gains, prices, 9.0).indices.tolist() == [0]
-    assert select.per_cost(gains, prices, 11).indices.tolist() == [0, 1]
+    assert select.budgeted(gains, prices, 10.0).indices.tolist() == [1]
+    assert select.budgeted(gains, prices, 9.0).indices.tolist() == [0]
+    assert select.budgeted(gains, prices, 11).indices.tolist() == [0, 1]
 
 
 def test_equal_prices_are_a_ranking_and_tenths_add_up():
     gains = np.random.default_rng(0).random(20).astype(np.float32)
-    picked = select.per_cost(gains, np.full(20, 0.1, np.float32), 1.0)
+    picked = select.budgeted(gains, np.full(20, 0.1, np.float32), 1.0)
     assert picked.indices.tolist() == np.argsort(-gains)[:10].tolist()
 
 
 def test_what_is_worth_nothing_or_ruled_out_is_not_bought():
     gains = np.array([0.0, 0.5, -np.inf, 0.4, 0.3], np.float32)
     available = np.array([True, True, True, False, True])
-    assert select.per_cost(
+    assert select.budgeted(
         gains, np.ones(5, np.float32), 100.0, available=available
     ).indices.tolist() == [1, 4]
 
@@ -170,7 +170,7 @@ each = pytest.mark.parametrize("name", SELECTORS)
 
 
 def test_under_jit_what_is_not_bought_is_minus_one():
-    buy = jax.jit(lambda g, p, b: select.per_cost(g, p, b))
+    buy = jax.jit(lambda g, p, b: select.budgeted(g, p, b))
     picked = buy(jnp.array([jnp.nan, 2.0, jnp.inf, 1.0, -1.0, -jnp.inf]), jnp.ones(6), jnp.int32(2))
     assert picked.indices.tolist() == [1, 3, -1, -1, -1, -1] and int(picked.nonfinite) == 2
     assert buy(jnp.zeros(6), jnp.ones(6), jnp.int32(2)).indices.tolist() == [-1] * 6
@@ -181,16 +181,16 @@ def test_scores_that_cannot_be_ranked_and_sizes_that_cannot_be_had(name):  # TRA
     call = oracles.as_users_do(SELECTORS[name])
     good = np.arange(6, dtype=np.float32)
     for bad, error, argument in (
-        ((np.zeros(6, np.float32),), checks.ConstantScores, "scores"),
-        ((good * np.nan,), checks.NonFinite, "scores"),
-        ((good, 7), checks.WrongSize, "size"),
-        ((good[:0], 1), checks.WrongSize, "size"),
-        ((good[:, None],), checks.WrongShape, "scores"),
+        ((np.zeros(6, np.float32),), errors.ConstantScores, "scores"),
+        ((good * np.nan,), errors.NonFinite, "scores"),
+        ((good, 7), errors.WrongSize, "size"),
+        ((good[:0], 1), errors.WrongSize, "size"),
+        ((good[:, None],), errors.WrongShape, "scores"),
     ):
         with pytest.raises(error) as caught:
             call(*bad)
         assert caught.value.argument == argument
-    with pytest.raises(checks.WrongSize, match="only 0"):
+    with pytest.raises(errors.WrongSize, match="only 0"):
         call(good, available=np.zeros(6, bool))
 
 
@@ -198,46 +198,46 @@ GOOD = np.arange(1, 5, dtype=np.float32)
 BAD = {
     "one-hot classes": (
         lambda: select.class_balanced(np.eye(4, dtype=np.int32), GOOD, 2),
-        checks.WrongShape,
+        errors.WrongShape,
         "predictions",
     ),
     "log-probabilities as classes": (
         lambda: select.class_balanced(GOOD, GOOD, 2),
-        checks.WrongShape,
+        errors.WrongShape,
         "predictions",
     ),
     "a list of classes": (
         lambda: select.class_balanced([0, 1, 0, 1], GOOD, 2),
-        checks.WrongShape,
+        errors.WrongShape,
         "predictions",
     ),
     "flat features": (
         lambda: select.suppress_duplicates(GOOD, GOOD, 2, radius=1.0),
-        checks.WrongShape,
+        errors.WrongShape,
         "features",
     ),
     "broken features": (
         lambda: select.suppress_duplicates(
             np.full((4, 1), np.nan, np.float32), GOOD, 2, radius=1.0
         ),
-        checks.NonFinite,
+        errors.NonFinite,
         "features",
     ),
     "negative radius": (
         lambda: select.suppress_duplicates(np.ones((4, 1), np.float32), GOOD, 2, radius=-1.0),
-        checks.WrongSize,
+        errors.WrongSize,
         "radius",
     ),
-    "free": (lambda: select.per_cost(GOOD, GOOD - 1, 2.0), checks.WrongPrice, "prices"),
-    "negative price": (lambda: select.per_cost(GOOD, -GOOD, 2.0), checks.WrongPrice, "prices"),
-    "nan price": (lambda: select.per_cost(GOOD, GOOD * np.nan, 2.0), checks.WrongPrice, "prices"),
-    "short prices": (lambda: select.per_cost(GOOD, GOOD[:2], 2.0), checks.WrongShape, "prices"),
-    "no budget": (lambda: select.per_cost(GOOD, GOOD, 0.0), checks.WrongPrice, "budget"),
-    "too little": (lambda: select.per_cost(GOOD, GOOD, 0.5), checks.WrongPrice, "budget"),
-    "nothing to gain": (lambda: select.per_cost(GOOD * 0, GOOD, 9.0), checks.WrongPrice, "budget"),
-    "a word": (lambda: select.per_cost(GOOD, GOOD, "much"), checks.WrongShape, "budget"),
-    "negative gains": (lambda: select.per_cost(-GOOD, GOOD, 9.0), checks.NegativeScores, "gains"),
-    "nan gains": (lambda: select.per_cost(GOOD * np.nan, GOOD, 9.0), checks.NonFinite, "gains"),
+    "free": (lambda: select.budgeted(GOOD, GOOD - 1, 2.0), errors.WrongPrice, "prices"),
+    "negative price": (lambda: select.budgeted(GOOD, -GOOD, 2.0), errors.WrongPrice, "prices"),
+    "nan price": (lambda: select.budgeted(GOOD, GOOD * np.nan, 2.0), errors.WrongPrice, "prices"),
+    "short prices": (lambda: select.budgeted(GOOD, GOOD[:2], 2.0), errors.WrongShape, "prices"),
+    "no budget": (lambda: select.budgeted(GOOD, GOOD, 0.0), errors.WrongPrice, "budget"),
+    "too little": (lambda: select.budgeted(GOOD, GOOD, 0.5), errors.WrongPrice, "budget"),
+    "nothing to gain": (lambda: select.budgeted(GOOD * 0, GOOD, 9.0), errors.WrongPrice, "budget"),
+    "a word": (lambda: select.budgeted(GOOD, GOOD, "much"), errors.WrongShape, "budget"),
+    "negative gains": (lambda: select.budgeted(-GOOD, GOOD, 9.0), errors.NegativeScores, "gains"),
+    "nan gains": (lambda: select.budgeted(GOOD * np.nan, GOOD, 9.0), errors.NonFinite, "gains"),
 }
 
 

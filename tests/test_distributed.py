@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from bayesal import checks, shards
+from bayesal import errors, shards
 from experiments import distributed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +76,7 @@ def test_a_loaded_pool_is_a_spread_one_and_no_part_is_read_twice(devices):
 
 
 def test_a_part_of_the_wrong_size_is_refused():
-    with pytest.raises(checks.WrongShape) as error:
+    with pytest.raises(errors.WrongShape) as error:
         shards.load(
             lambda start, stop: np.zeros((3, 2), np.float32), 10, shards.mesh(jax.devices()[:1])
         )

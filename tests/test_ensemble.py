@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType
 from numpy.testing import assert_allclose
 
-from bayesal import checks, chunks, likelihoods, networks, posteriors, shards
+from bayesal import _chunks, errors, likelihoods, networks, posteriors, shards
 from bayesal.types import HParams, Labeled
 
 LINEAR = networks.from_functions(
@@ -106,21 +106,21 @@ def test_members_on_eight_devices_are_those_of_one(priors):
 
 
 def test_meshes_that_cannot_be_are_refused():
-    with pytest.raises(checks.WrongSize, match="multiple of 8") as caught:
+    with pytest.raises(errors.WrongSize, match="multiple of 8") as caught:
         posteriors.ensemble(LINEAR, members=6, mesh=shards.mesh())
     assert caught.value.argument == "members"
-    with pytest.raises(checks.WrongType, match="Auto") as caught:
+    with pytest.raises(errors.WrongType, match="Auto") as caught:
         posteriors.ensemble(
             LINEAR, members=8, mesh=jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
         )
     assert caught.value.argument == "mesh"
 
 
-@pytest.mark.parametrize(("numbers", "loop"), [(chunks.SMALL, False), (chunks.SMALL + 1, True)])
+@pytest.mark.parametrize(("numbers", "loop"), [(_chunks.SMALL, False), (_chunks.SMALL + 1, True)])
 def test_large_fits_run_one_after_another_on_cpu(numbers, loop):
     program = str(
-        jax.make_jaxpr(lambda a: chunks.over_fits(lambda v: v + 1.0, a))(
+        jax.make_jaxpr(lambda a: _chunks.over_fits(lambda v: v + 1.0, a))(
             jax.ShapeDtypeStruct((3, numbers), jnp.float32)
         )
     )
-    assert ("scan" in program) == (loop and chunks.on_cpu())
+    assert ("scan" in program) == (loop and _chunks.on_cpu())

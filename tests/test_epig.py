@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, scores
+from bayesal import errors, scores
 
 module = importlib.import_module("bayesal.scores.epig")  # the package has a function of that name
 ceiling = jax.jit(
@@ -138,26 +138,26 @@ def test_regions_and_priors_weigh_targets():
 
 
 BAD = {
-    "other draws": (checks.WrongShape, "target_log_probs", lambda p, q: ((p, q[:3]), {})),
-    "no targets": (checks.WrongSize, "target_log_probs", lambda p, q: ((p, q[:, :0]), {})),
+    "other draws": (errors.WrongShape, "target_log_probs", lambda p, q: ((p, q[:3]), {})),
+    "no targets": (errors.WrongSize, "target_log_probs", lambda p, q: ((p, q[:, :0]), {})),
     "probabilities": (
-        checks.NotLogProbabilities,
+        errors.NotLogProbabilities,
         "target_log_probs",
         lambda p, q: ((p, np.exp(q)), {}),
     ),
     "negative weight": (
-        checks.OutOfRange,
+        errors.OutOfRange,
         "weights",
         lambda p, q: ((p, q), {"weights": np.array([1, 1, 1, 1, 1, -1.0])}),
     ),
-    "no weight": (checks.OutOfRange, "weights", lambda p, q: ((p, q), {"weights": np.zeros(6)})),
+    "no weight": (errors.OutOfRange, "weights", lambda p, q: ((p, q), {"weights": np.zeros(6)})),
     "nan weight": (
-        checks.NonFinite,
+        errors.NonFinite,
         "weights",
         lambda p, q: ((p, q), {"weights": np.full(6, np.nan)}),
     ),
     "weights of another length": (
-        checks.WrongShape,
+        errors.WrongShape,
         "weights",
         lambda p, q: ((p, q), {"weights": np.ones(5)}),
     ),

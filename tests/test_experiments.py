@@ -13,8 +13,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from bayesal import calibrate, checks, networks, posteriors, retune
-from bayesal.predictives import Predictive
+from bayesal import _checks, calibrate, networks, posteriors, retune
+from bayesal.predictive.bound import Predictive
 from bayesal.retune import history as histories
 from bayesal.retune import spaces
 from bayesal.types import FitInfo, Gaussian, HParams, Labeled
@@ -420,7 +420,7 @@ def test_optunas_proposals_depend_on_the_key_and_the_history_alone():
     pytest.importorskip("optuna")
     space = retune.space(steps=(20, 100), prior_scale=None)
     start, units = (
-        checks.as_traced(HParams()),
+        _checks.as_traced(HParams()),
         np.random.default_rng(0).random((24, 4)).astype(np.float32),
     )
     loss = jnp.asarray(np.square(units[:, 0] - 0.8), jnp.float32)  # the first axis matters

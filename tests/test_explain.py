@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import checks, scores, select
+from bayesal import errors, scores, select
 from bayesal.explain import Explanation, explain
 from bayesal.scores.epig import ceiling, spread
 from bayesal.types import About
@@ -31,7 +31,7 @@ PICKED = {
     "balanced": select.class_balanced(
         LOG_P.mean(0).argmax(-1).astype(np.int32), scores.bald(LOG_P), SIZE
     ),
-    "bought": select.per_cost(scores.bald(LOG_P), 1 + np.arange(N, dtype=np.float32) % 3, 6.0),
+    "bought": select.budgeted(scores.bald(LOG_P), 1 + np.arange(N, dtype=np.float32) % 3, 6.0),
 }
 
 
@@ -239,7 +239,7 @@ def test_gains_of_determinants_are_about_a_function_and_have_no_ceiling():
     means = np.random.default_rng(1).normal(size=(K, N)).astype(np.float32)
     for picked, vectors in (
         (
-            select.determinant(features, SIZE),
+            select.dpp(features, SIZE),
             features / math.sqrt(1e-3 * np.square(features.astype(np.float64)).sum(1).mean()),
         ),
         (
@@ -280,35 +280,35 @@ def test_inputs_are_left_alone():  # TRAPS 30
 
 
 BAD = {
-    "probabilities": (dict(log_probs=np.exp(LOG_P)), checks.NotLogProbabilities, "log_probs"),
-    "one point": (dict(log_probs=LOG_P[:, 0]), checks.WrongShape, "log_probs"),
-    "rows": (dict(selection=[1, 2]), checks.WrongShape, "selection"),
-    "another pool": (dict(log_probs=LOG_P[:, :2]), checks.WrongIndex, "selection"),
+    "probabilities": (dict(log_probs=np.exp(LOG_P)), errors.NotLogProbabilities, "log_probs"),
+    "one point": (dict(log_probs=LOG_P[:, 0]), errors.WrongShape, "log_probs"),
+    "rows": (dict(selection=[1, 2]), errors.WrongShape, "selection"),
+    "another pool": (dict(log_probs=LOG_P[:, :2]), errors.WrongIndex, "selection"),
     "a row twice": (
         dict(selection=RANKED._replace(indices=jnp.array([1, 1]))),
-        checks.WrongIndex,
+        errors.WrongIndex,
         "selection",
     ),
-    "features alone": (dict(features=np.ones((N, 2))), checks.WrongShape, "labeled"),
-    "labels alone": (dict(labeled=np.array([1])), checks.WrongShape, "features"),
+    "features alone": (dict(features=np.ones((N, 2))), errors.WrongShape, "labeled"),
+    "labels alone": (dict(labeled=np.array([1])), errors.WrongShape, "features"),
     "short features": (
         dict(features=np.ones((N - 1, 2)), labeled=np.array([1])),
-        checks.WrongShape,
+        errors.WrongShape,
         "features",
     ),
     "broken features": (
         dict(features=np.full((N, 2), np.nan), labeled=np.array([1])),
-        checks.NonFinite,
+        errors.NonFinite,
         "features",
     ),
     "labels elsewhere": (
         dict(features=np.ones((N, 2)), labeled=np.array([N])),
-        checks.WrongIndex,
+        errors.WrongIndex,
         "labeled",
     ),
-    "a short mask": (dict(available=np.ones(N - 1, bool)), checks.WrongShape, "available"),
-    "another mask": (dict(available=np.zeros(N, bool)), checks.WrongIndex, "available"),
-    "a number as key": (dict(key=0), checks.WrongShape, "key"),
+    "a short mask": (dict(available=np.ones(N - 1, bool)), errors.WrongShape, "available"),
+    "another mask": (dict(available=np.zeros(N, bool)), errors.WrongIndex, "available"),
+    "a number as key": (dict(key=0), errors.WrongShape, "key"),
 }
 
 

@@ -13,11 +13,12 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 import bayesal
-from bayesal import acquire, calibrate, checks, posteriors, preference
-from bayesal.posteriors import inducing
-from bayesal.posteriors.gp import FIRST_NOISE, Process, evidence, latent
-from bayesal.posteriors.kernels import MATERN52, RBF, basis, covariance
+from bayesal import acquire, calibrate, errors, posteriors
+from bayesal.posteriors.gp import inducing
+from bayesal.posteriors.gp.kernels import MATERN52, RBF, basis, covariance
+from bayesal.posteriors.gp.process import FIRST_NOISE, Process, evidence, latent
 from bayesal.posteriors.preference import probit_sites
+from bayesal.tasks import preference
 from bayesal.types import HParams, Labeled
 
 NO_STEPS = HParams(*(jnp.float32(v) for v in (1e-2, 0.0, 0.0, 1.0)), jnp.int32(0))
@@ -290,7 +291,7 @@ def test_worth_is_learned_from_comparisons(compared):
 
 def test_swapping_a_pair_swaps_its_answers(compared):
     x, *_, state = compared
-    model = bayesal.predictive(PREFERENCE, state, 5)
+    model = bayesal.predictive_of(PREFERENCE, state, 5)
     assert_allclose(model(x[:9, ::-1]), model(x[:9])[..., ::-1], atol=2e-5)
     itself = jnp.stack([x[:3, 0], x[:3, 0]], axis=1)
     assert_allclose(np.exp(model(itself)), 0.5, atol=1e-4)
@@ -310,18 +311,18 @@ def test_pools_hold_each_pair_once():
 def test_what_cannot_be_compared_is_refused():
     at_the_edge = oracles.as_users_do(preference.pairs)
     for rows, error in (
-        (np.array([[0, 1], [2, 2]]), checks.WrongIndex),
-        (np.array([[0, 40]]), checks.WrongIndex),
-        (np.zeros((2, 3), int), checks.WrongShape),
+        (np.array([[0, 1], [2, 2]]), errors.WrongIndex),
+        (np.array([[0, 40]]), errors.WrongIndex),
+        (np.zeros((2, 3), int), errors.WrongShape),
     ):
         with pytest.raises(error, match="`rows`"):
             at_the_edge(ITEMS, rows)
-    with pytest.raises(checks.WrongLabel, match="`winners`") as caught:
+    with pytest.raises(errors.WrongLabel, match="`winners`") as caught:
         preference.answers(np.array([[0, 1], [2, 3]]), np.array([1, 0]))
     assert caught.value.rows.tolist() == [1]
-    with pytest.raises(checks.WrongSize, match="`items`"):
+    with pytest.raises(errors.WrongSize, match="`items`"):
         preference.pool(jax.random.key(0), ITEMS[:1], 5)
-    with pytest.raises(checks.WrongSize, match="`classes`"):
+    with pytest.raises(errors.WrongSize, match="`classes`"):
         posteriors.gp_classification(1)
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from laws import DROPOUT, TEMPERATURE, TOP, elephant, problem
 
 import bayesal
-from bayesal import acquire, checks, folds, loop, retune
+from bayesal import acquire, errors, loop, retune
+from bayesal.loop import folds
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 
 X, Y = problem()
@@ -99,7 +100,7 @@ def test_copies_do_not_judge_one_another():
         num_draws=2,
         num_folds=3,
         calibrate=TEMPERATURE,
-        retune=retune.population(2, proposer=retune.nearby()),
+        retune=retune.successive_halving(2, proposer=retune.local_proposer()),
         groups=groups,
     )
     told = lambda learner: learner.tell(learner.init(KEY, x), x, np.arange(24), y[:24]).report
@@ -150,22 +151,22 @@ def test_out_of_fold_no_label_was_seen_by_the_fit_that_judges_it():
         apart.shape[0] == 50 and float(together[0][:, :24].max()) > -0.1
     )  # a copy gave the label away
     assert np.isfinite(together[0]).all() and 0.05 < float(TEMPERATURE(*together).temperature) < 20
-    with pytest.raises(checks.WrongSize, match="not the pool") as caught:
+    with pytest.raises(errors.WrongSize, match="not the pool") as caught:
         bayesal.out_of_fold(posterior, state, x[:20])
     assert caught.value.argument == "x"
-    with pytest.raises(checks.WrongType, match="`posterior`"):
+    with pytest.raises(errors.WrongType, match="`posterior`"):
         oracles.as_users_do(bayesal.out_of_fold)(elephant, state, x)
     broken = posterior._replace(
         fit=lambda key, state, data, hparams: (state, FitInfo(jnp.float32(jnp.nan), jnp.int32(3)))
     )
-    with pytest.raises(checks.TrainingFailed, match="3 of 3 fits"):
+    with pytest.raises(errors.TrainingFailed, match="3 of 3 fits"):
         bayesal.out_of_fold(broken, state, x, num_folds=3)
     for error, options in (
-        (checks.WrongSize, {"num_folds": 25}),
-        (checks.WrongSize, {"num_folds": 1}),
-        (checks.WrongSize, {"groups": np.zeros(60, int)}),
-        (checks.WrongSize, {"groups": COPIES[:50]}),
-        (checks.WrongType, {"groups": np.ones(60)}),
+        (errors.WrongSize, {"num_folds": 25}),
+        (errors.WrongSize, {"num_folds": 1}),
+        (errors.WrongSize, {"groups": np.zeros(60, int)}),
+        (errors.WrongSize, {"groups": COPIES[:50]}),
+        (errors.WrongType, {"groups": np.ones(60)}),
     ):
         with pytest.raises(error) as caught:
             oracles.as_users_do(bayesal.out_of_fold)(posterior, state, x, **options)
@@ -187,7 +188,7 @@ def test_folds_whose_fits_broke_calibrate_nothing():
     )
     state = learner.tell(learner.init(KEY, X[:20]), X[:20], np.arange(12), np.arange(12) % 3)
     assert float(state.temperature) == 1.0 and not bool(state.report.calibration.determined)
-    assert np.isfinite(bayesal.predictive(posterior, state).mean(X[:4])).all()
+    assert np.isfinite(bayesal.predictive_of(posterior, state).mean(X[:4])).all()
 
 
 def boaster():
@@ -224,7 +225,7 @@ def test_candidates_are_judged_tempered_where_the_learner_calibrates(calibrate, 
         capacity=20,
         num_draws=2,
         calibrate=calibrate,
-        retune=retune.population(2, proposer=retune.nearby(), tempered=tempered),
+        retune=retune.successive_halving(2, proposer=retune.local_proposer(), tempered=tempered),
     )
     losses = np.asarray(
         learner.tell(learner.init(KEY, X[:20]), X[:20], np.arange(10), y).report.candidate_losses
@@ -242,11 +243,11 @@ def test_candidates_are_judged_tempered_where_the_learner_calibrates(calibrate, 
 @pytest.mark.parametrize(
     ("error", "says", "groups", "rows"),
     [
-        (checks.WrongType, "whole numbers", np.linspace(0, 1, len(X)), 10),
-        (checks.WrongType, "shape", np.zeros((len(X), 1), int), 10),
-        (checks.OutOfRange, "must lie in", np.full(len(X), -1), 10),
-        (checks.WrongSize, "give each row", np.arange(len(X) - 1), 10),
-        (checks.WrongSize, "smaller `num_folds`", np.arange(len(X)) // 5, 10),
+        (errors.WrongType, "whole numbers", np.linspace(0, 1, len(X)), 10),
+        (errors.WrongType, "shape", np.zeros((len(X), 1), int), 10),
+        (errors.OutOfRange, "must lie in", np.full(len(X), -1), 10),
+        (errors.WrongSize, "give each row", np.arange(len(X) - 1), 10),
+        (errors.WrongSize, "smaller `num_folds`", np.arange(len(X)) // 5, 10),
     ],
 )
 def test_groups_that_are_none_are_refused_by_name(error, says, groups, rows):
@@ -273,7 +274,7 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
         size=4,
         capacity=40,
         num_draws=2,
-        retune=retune.population(3, proposer=retune.nearby(), seconds=seconds),
+        retune=retune.successive_halving(3, proposer=retune.local_proposer(), seconds=seconds),
         hparams=HParams(steps=2),
     )
     x, y = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.float32), np.zeros(60, int)
@@ -308,16 +309,16 @@ def test_a_retuner_may_come_later_and_another_memory_is_refused():
     plain, few, many = (
         build(None),
         *(
-            build(retune.population(2, proposer=retune.nearby(), places=places))
+            build(retune.successive_halving(2, proposer=retune.local_proposer(), places=places))
             for places in (4, 8)
         ),
     )
     state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])
     later = few.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
     assert int(later.search.count) == 2
-    with pytest.raises(checks.WrongType, match="places"):
+    with pytest.raises(errors.WrongType, match="places"):
         many.tell(later, x, np.arange(10, 14), y[10:14], unasked=True)
-    with pytest.raises(checks.WrongType, match="retune"):
+    with pytest.raises(errors.WrongType, match="retune"):
         oracles.as_users_do(bayesal.learner)(
-            posterior, acquire.uniform(), size=4, capacity=40, retune=retune.population
+            posterior, acquire.uniform(), size=4, capacity=40, retune=retune.successive_halving
         )

@@ -13,11 +13,11 @@ from flax import linen, nnx
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from bayesal import checks, likelihoods, networks, posteriors, predictions
-from bayesal.posteriors.curvature import STRUCTURES, Task, curvature, frame
-from bayesal.posteriors.fisher import fisher_root
-from bayesal.posteriors.laplace_all import _curvature, maximize
-from bayesal.predictives import Predictive
+from bayesal import errors, likelihoods, networks, posteriors
+from bayesal.posteriors.laplace.curvature import STRUCTURES, Task, curvature, frame
+from bayesal.posteriors.laplace.fisher import fisher_root
+from bayesal.posteriors.laplace.linearized import _curvature, maximize
+from bayesal.predictive.bound import Predictive
 from bayesal.types import HParams, Labeled, Likelihood
 
 NOISE, CENTER, SCALE = 0.3, 1.0, 2.0
@@ -96,7 +96,7 @@ def covariance(state, structure="kron"):
 
 
 X, Y = straight(0, 25, 3)
-REGRESSION = posteriors.laplace(
+REGRESSION = posteriors.last_layer_laplace(
     LINEAR, likelihood=likelihoods.gaussian(noise=NOISE, center=CENTER, scale=SCALE)
 )
 
@@ -167,7 +167,7 @@ def test_the_closed_prediction_is_exact_and_what_draws_average_to(state):
         rtol=1e-5,
     )
     draws = REGRESSION.draw(jax.random.key(3), state, 20_000)
-    average = predictions.average(Predictive(REGRESSION, state, draws, jnp.float32(1.0))(x))
+    average = likelihoods.average(Predictive(REGRESSION, state, draws, jnp.float32(1.0))(x))
     assert_allclose(average.mean, found.mean, atol=5 * float(found.variance.max() / 20_000) ** 0.5)
     assert_allclose(average.variance, found.variance, rtol=0.06)
 
@@ -236,7 +236,9 @@ def test_badly_scaled_features_cost_few_digits():
 # the same, many times: given a prior
 
 
-ONE = posteriors.laplace(LINEAR, tune=False, likelihood=likelihoods.gaussian(noise=NOISE))
+ONE = posteriors.last_layer_laplace(
+    LINEAR, tune=False, likelihood=likelihoods.gaussian(noise=NOISE)
+)
 RUNS, ROWS, DRAWS = 1000, 10, 99
 
 
@@ -304,7 +306,7 @@ def test_sequential_is_batch(simulated):
 YES_OR_NO = Likelihood(
     lambda outputs: jax.nn.log_softmax(jnp.concatenate([jnp.zeros(1), outputs])), 1
 )
-LOGISTIC = posteriors.laplace(LINEAR, likelihood=YES_OR_NO)
+LOGISTIC = posteriors.last_layer_laplace(LINEAR, likelihood=YES_OR_NO)
 
 
 def sides(rows):
@@ -449,7 +451,7 @@ def test_all_weights_are_exact_where_the_curvature_is_diagonal():
         [2.0, 5.0, 9.0]
     )  # orthogonal to each other and to 1
     y = x @ [1.0, -0.5, 0.3] + 0.05 + NOISE * random.normal(size=20)
-    posterior = posteriors.laplace_all(LINEAR, likelihood=likelihoods.gaussian(noise=NOISE))
+    posterior = posteriors.linearized_laplace(LINEAR, likelihood=likelihoods.gaussian(noise=NOISE))
     state, info = fit(posterior, x, y, 25)
     prior = lambda scale: np.diag((scale * np.r_[np.full(3, 3**-0.5), 0.1]) ** 2)
     truth = Exact(x, y, NOISE, np.zeros(4), prior(float(state.prior_scale)))
@@ -497,7 +499,7 @@ def test_the_diagonal_is_that_of_the_whole_information():
 
 
 def test_a_draw_of_all_weights_is_linear_in_them():
-    posterior, x = posteriors.laplace_all(NET), jnp.array([0.5, -1.0, 0.2])
+    posterior, x = posteriors.linearized_laplace(NET), jnp.array([0.5, -1.0, 0.2])
     state = posterior.init(jax.random.key(0), x)
     draw = jax.tree.map(lambda a: a[0], posterior.draw(jax.random.key(1), state, 2))
     at = lambda step: jax.tree.map(lambda m, d: m + step * (d - m), state.params, draw)
@@ -575,23 +577,27 @@ def test_what_has_no_linear_last_layer_is_refused():
     x = jnp.ones(4)
     softmax = TURNED._replace(apply=lambda *args: jax.nn.log_softmax(TURNED.apply(*args)))
     for network in (networks.from_nnx(Shy, embed="embed"), softmax):
-        with pytest.raises(checks.WrongShape, match="not a linear layer") as error:
-            posteriors.laplace(network).init(jax.random.key(0), x)
+        with pytest.raises(errors.WrongShape, match="not a linear layer") as error:
+            posteriors.last_layer_laplace(network).init(jax.random.key(0), x)
         assert error.value.argument == "network"
-    with pytest.raises(checks.WrongShape, match="must be vectors"):
-        posteriors.laplace(TURNED._replace(embed=lambda p, x: x[None])).init(jax.random.key(0), x)
-    with pytest.raises(checks.MissingEmbed) as error:
-        posteriors.laplace(TURNED._replace(embed=None)).init(jax.random.key(0), x)
+    with pytest.raises(errors.WrongShape, match="must be vectors"):
+        posteriors.last_layer_laplace(TURNED._replace(embed=lambda p, x: x[None])).init(
+            jax.random.key(0), x
+        )
+    with pytest.raises(errors.MissingEmbed) as error:
+        posteriors.last_layer_laplace(TURNED._replace(embed=None)).init(jax.random.key(0), x)
     assert error.value.argument == "network"
-    with pytest.raises(checks.UnknownName, match="'kron'") as error:
-        posteriors.laplace(NET, structure="whole")
+    with pytest.raises(errors.UnknownName, match="'kron'") as error:
+        posteriors.last_layer_laplace(NET, structure="whole")
     assert error.value.argument == "structure"
 
 
 def test_noise_that_is_learned_stays_as_learned():
     """Linear regression again, the noise being an output of its own."""
     network = networks.shared_noise(LINEAR)
-    posterior = posteriors.laplace(network, tune=False, likelihood=likelihoods.gaussian())
+    posterior = posteriors.last_layer_laplace(
+        network, tune=False, likelihood=likelihoods.gaussian()
+    )
     state, _ = fit(posterior, X, Y, 25, HParams(steps=50, learning_rate=0.1))
     noise = float(
         jnp.sqrt(posterior.marginal(state, jnp.zeros(3)).variance - covariance(state)[3, 3])
@@ -601,6 +607,6 @@ def test_noise_that_is_learned_stays_as_learned():
     assert_allclose(state.mean[:, 0], truth.mean, rtol=1e-3)
     assert_allclose(covariance(state), truth.covariance, rtol=1e-3, atol=1e-5)
     assert (
-        posteriors.laplace(NET).marginal is None
-        and posteriors.laplace(NET, likelihood=likelihoods.mixture(1)).marginal is None
+        posteriors.last_layer_laplace(NET).marginal is None
+        and posteriors.last_layer_laplace(NET, likelihood=likelihoods.mixture(1)).marginal is None
     )

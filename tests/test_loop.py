@@ -22,7 +22,8 @@ from laws import HPARAMS, MLP, TEMPERATURE, elephant, problem, same
 from laws import TOP as STRATEGY
 
 import bayesal
-from bayesal import acquire, checks, folds, networks, posteriors, retune, scores
+from bayesal import acquire, errors, networks, posteriors, retune, scores
+from bayesal.loop import folds
 from bayesal.types import About, HParams, Labeled
 
 X, Y = problem()
@@ -97,7 +98,7 @@ def test_lists_and_jax_arrays_are_fine(state, asked):
 
 
 def test_ask_takes_the_predictive_that_users_get(state, asked):
-    values = np.array(scores.bald(bayesal.predictive(POSTERIOR, state, 6)(X)))
+    values = np.array(scores.bald(bayesal.predictive_of(POSTERIOR, state, 6)(X)))
     values[labeled_rows(state)] = -np.inf
     np.testing.assert_array_equal(np.argsort(-values, kind="stable")[:4], asked)
 
@@ -105,7 +106,7 @@ def test_ask_takes_the_predictive_that_users_get(state, asked):
 def test_another_round_draws_other_masks(state, asked):
     later = LEARNER.tell(state, X, asked, Y[asked])
     first, second = (
-        jax.random.key_data(bayesal.predictive(POSTERIOR, s, 6).draws) for s in (state, later)
+        jax.random.key_data(bayesal.predictive_of(POSTERIOR, s, 6).draws) for s in (state, later)
     )
     assert not (np.asarray(first)[:, None] == np.asarray(second)).all(-1).any()
 
@@ -128,7 +129,7 @@ def test_a_small_pool_is_labeled_to_its_end(strategy):
             state = learner.tell(state, x, picks, y[picks])
     assert sizes == [4, 4, 4, 2]
     assert sorted(labeled_rows(state).tolist()) == list(range(19))
-    with pytest.raises(checks.WrongSize, match="nothing left") as error:
+    with pytest.raises(errors.WrongSize, match="nothing left") as error:
         learner.ask(state, x)
     assert error.value.argument == "x"
 
@@ -163,7 +164,9 @@ def test_one_compilation_per_verb_over_five_rounds():
         posterior,
         acquire.top(counted("score", scores.bald)),
         calibrate=TEMPERATURE,
-        retune=retune.population(2, retune.space(steps=(10, 20)), proposer=retune.nearby()),
+        retune=retune.successive_halving(
+            2, retune.space(steps=(10, 20)), proposer=retune.local_proposer()
+        ),
     )
 
     def one_round(state):
@@ -195,28 +198,28 @@ def test_a_warm_round_traces_nothing(state, asked):
 # -------------------------------------------------------------------------------------------------
 
 BAD = {
-    "label_too_high": (lambda a: (a, [3, 0, 0, 0]), checks.WrongLabel, "labels"),
-    "label_negative": (lambda a: (a, [-1, 0, 0, 0]), checks.WrongLabel, "labels"),
-    "label_float": (lambda a: (a, np.zeros(4)), checks.WrongLabel, "labels"),
-    "label_bool": (lambda a: (a, np.zeros(4, bool)), checks.WrongLabel, "labels"),
+    "label_too_high": (lambda a: (a, [3, 0, 0, 0]), errors.WrongLabel, "labels"),
+    "label_negative": (lambda a: (a, [-1, 0, 0, 0]), errors.WrongLabel, "labels"),
+    "label_float": (lambda a: (a, np.zeros(4)), errors.WrongLabel, "labels"),
+    "label_bool": (lambda a: (a, np.zeros(4, bool)), errors.WrongLabel, "labels"),
     "label_one_hot": (
         lambda a: (a, np.eye(3, dtype=int)[[0, 1, 2, 0]]),
-        checks.WrongLabel,
+        errors.WrongLabel,
         "labels",
     ),
-    "label_missing": (lambda a: (a, [0, 0, 0]), checks.WrongLabel, "labels"),
-    "already_labeled": (lambda a: ([a[0], 3], [0, 0]), checks.WrongIndex, "indices"),
-    "repeated": (lambda a: ([a[0], a[0]], [0, 0]), checks.WrongIndex, "indices"),
-    "too_high": (lambda a: ([a[0], len(X)], [0, 0]), checks.WrongIndex, "indices"),
-    "negative": (lambda a: ([a[0], -1], [0, 0]), checks.WrongIndex, "indices"),
-    "float_index": (lambda a: (a.astype(float), [0, 0, 0, 0]), checks.WrongIndex, "indices"),
-    "mask": (lambda a: (np.isin(np.arange(len(X)), a), [0, 0, 0, 0]), checks.WrongIndex, "indices"),
+    "label_missing": (lambda a: (a, [0, 0, 0]), errors.WrongLabel, "labels"),
+    "already_labeled": (lambda a: ([a[0], 3], [0, 0]), errors.WrongIndex, "indices"),
+    "repeated": (lambda a: ([a[0], a[0]], [0, 0]), errors.WrongIndex, "indices"),
+    "too_high": (lambda a: ([a[0], len(X)], [0, 0]), errors.WrongIndex, "indices"),
+    "negative": (lambda a: ([a[0], -1], [0, 0]), errors.WrongIndex, "indices"),
+    "float_index": (lambda a: (a.astype(float), [0, 0, 0, 0]), errors.WrongIndex, "indices"),
+    "mask": (lambda a: (np.isin(np.arange(len(X)), a), [0, 0, 0, 0]), errors.WrongIndex, "indices"),
     "never_asked": (
         lambda a: (np.setdiff1d(np.arange(10, 128), a)[:2], [0, 0]),
-        checks.WrongIndex,
+        errors.WrongIndex,
         "indices",
     ),
-    "empty": (lambda a: (a[:0], np.zeros(0, int)), checks.WrongSize, "indices"),
+    "empty": (lambda a: (a[:0], np.zeros(0, int)), errors.WrongSize, "indices"),
 }
 
 
@@ -233,25 +236,25 @@ def test_bad_answers_are_refused_and_the_state_is_unchanged(name, state, asked):
 
 
 def test_rows_are_named(state, asked):
-    with pytest.raises(checks.WrongIndex) as error:
+    with pytest.raises(errors.WrongIndex) as error:
         LEARNER.tell(state, X, [asked[0], 3, 5], [0, 0, 0])
     assert error.value.rows.tolist() == [3, 5]
 
 
 def test_labels_you_chose_yourself(state, asked):
     rows = np.setdiff1d(np.arange(10, 128), asked)[:2]
-    with pytest.raises(checks.WrongIndex, match="unasked=True"):
+    with pytest.raises(errors.WrongIndex, match="unasked=True"):
         LEARNER.tell(state, X, rows, Y[rows])
     assert labeled_rows(LEARNER.tell(state, X, rows, Y[rows], unasked=True)).tolist() == [
         *range(10),
         *rows,
     ]
-    with pytest.raises(checks.WrongIndex):  # still no label twice
+    with pytest.raises(errors.WrongIndex):  # still no label twice
         LEARNER.tell(state, X, [0], [0], unasked=True)
 
 
 def test_the_ledger_cannot_overflow(state):
-    with pytest.raises(checks.WrongSize, match="capacity") as error:
+    with pytest.raises(errors.WrongSize, match="capacity") as error:
         LEARNER.tell(state, X, np.arange(10, 41), Y[10:41], unasked=True)
     assert error.value.argument == "indices"
     assert int(LEARNER.tell(state, X, np.arange(10, 40), Y[10:40], unasked=True).ledger.count) == 40
@@ -268,14 +271,14 @@ def test_bad_pools_are_refused(state, x):
         lambda: LEARNER.ask(state, x),
         lambda: LEARNER.tell(state, x, [0], [0]),
     ):
-        with pytest.raises(checks.BayesalError) as error:
+        with pytest.raises(errors.BayesalError) as error:
             call()
         assert error.value.argument == "x"
 
 
 def test_an_old_style_key_is_refused():
     for key in (jax.random.PRNGKey(0), 0, jax.random.split(KEY, 2)):
-        with pytest.raises(checks.WrongShape) as error:
+        with pytest.raises(errors.WrongShape) as error:
             LEARNER.init(key, X)
         assert error.value.argument == "key"
 
@@ -294,14 +297,14 @@ def test_an_old_style_key_is_refused():
     ids=str,
 )
 def test_sizes_that_cannot_be(options, argument):
-    with pytest.raises(checks.WrongSize) as error:
+    with pytest.raises(errors.WrongSize) as error:
         build(**options)
     assert error.value.argument == argument
 
 
 def test_an_ensemble_has_exactly_its_members():
     ensemble = posteriors.ensemble(MLP, members=3)
-    with pytest.raises(checks.WrongSize, match="3 members") as error:
+    with pytest.raises(errors.WrongSize, match="3 members") as error:
         build(ensemble, num_draws=6)
     assert error.value.argument == "num_draws"
     build(ensemble, num_draws=3), build(ensemble, num_draws=None)
@@ -322,7 +325,7 @@ def test_a_ranking_that_says_nothing_is_refused(kind, strategy):
     hparams = SHORT._replace(dropout=jnp.float32(0.0)) if kind == "rate_0" else SHORT
     learner = build(posterior, strategy, hparams=hparams, num_draws=1 if kind == "one_draw" else 6)
     state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
-    with pytest.raises(checks.ConstantScores, match="without dropout") as error:
+    with pytest.raises(errors.ConstantScores, match="without dropout") as error:
         learner.ask(state, X)
     assert error.value.argument == "scores"
 
@@ -337,14 +340,14 @@ def linear(classes=3, key=True, start=jax.random.normal):
 
 
 def test_a_network_without_dropout_is_refused_before_anything_is_trained():
-    with pytest.raises(checks.ConstantScores, match="no dropout") as error:
+    with pytest.raises(errors.ConstantScores, match="no dropout") as error:
         build(posteriors.mc_dropout(linear(key=False))).init(KEY, X)
     assert error.value.argument == "network"
 
 
 def test_one_output_is_no_class():
     learner = build(posteriors.mc_dropout(linear(1)), acquire.uniform())
-    with pytest.raises(checks.WrongShape, match="C = 1") as error:
+    with pytest.raises(errors.WrongShape, match="C = 1") as error:
         learner.tell(learner.init(KEY, X), X, np.arange(10), np.zeros(10, int))
     assert error.value.argument == "posterior"
 
@@ -365,7 +368,7 @@ def test_one_output_is_no_class():
     ids=["shape", "stock_dropout"],
 )
 def test_a_network_that_cannot_run_is_named_at_the_start(network, match):
-    with pytest.raises(checks.BayesalError, match=match) as error:
+    with pytest.raises(errors.BayesalError, match=match) as error:
         build(
             posteriors.ensemble(network(), members=2)
             if match.startswith("one")
@@ -382,12 +385,12 @@ def test_a_network_that_cannot_run_is_named_at_the_start(network, match):
         (lambda raw: raw(bayesal.learner)(POSTERIOR, "bald", size=4, capacity=40), "strategy"),
         (lambda raw: raw(posteriors.mc_dropout)(object()), "network"),
         (lambda raw: raw(acquire.top)("bald"), "score"),
-        (lambda raw: raw(acquire.within)(10, scores.bald, "top"), "then"),
+        (lambda raw: raw(acquire.prefilter)(10, scores.bald, "top"), "then"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_things_of_another_kind_are_named(make, argument):
-    with pytest.raises(checks.WrongType) as error:
+    with pytest.raises(errors.WrongType) as error:
         make(oracles.as_users_do)
     assert error.value.argument == argument
 
@@ -400,7 +403,7 @@ def test_a_fresh_state_says_that_nothing_happened_yet():
         and float(start.report.calibration.temperature) == 1.0
     )
     flat = build(posteriors.mc_dropout(linear(start=lambda key, shape: jnp.zeros(shape))))
-    with pytest.raises(checks.ConstantScores, match="no label has been told"):
+    with pytest.raises(errors.ConstantScores, match="no label has been told"):
         flat.ask(flat.init(KEY, X), X)
 
 
@@ -419,14 +422,14 @@ def test_a_full_ledger_is_said_before_anyone_labels_and_can_grow(state):
     picks = np.asarray(LEARNER.ask(nearly, X).indices)
     assert len(picks) == 2
     full = LEARNER.tell(nearly, X, picks, Y[picks])
-    with pytest.raises(checks.WrongSize, match="grow") as error:
+    with pytest.raises(errors.WrongSize, match="grow") as error:
         LEARNER.ask(full, X)
     assert error.value.argument == "capacity"
     larger = build(capacity=44)
     grown = bayesal.grow(full, 44)
     assert labeled_rows(grown).tolist() == labeled_rows(full).tolist()
     assert len(larger.ask(grown, X).indices) == 4
-    with pytest.raises(checks.WrongSize):
+    with pytest.raises(errors.WrongSize):
         bayesal.grow(full, 39)
 
 
@@ -462,7 +465,7 @@ def test_nan_in_the_labeled_rows_names_the_round():
     x[3] = np.nan
     start = LEARNER.init(KEY, x)
     before = jax.tree.map(jnp.copy, start)
-    with pytest.raises(checks.NonFinite, match="round 0") as error:
+    with pytest.raises(errors.NonFinite, match="round 0") as error:
         LEARNER.tell(start, x, np.arange(10), Y[:10])
     assert error.value.argument == "x" and error.value.rows.tolist() == [3] and same(before, start)
 
@@ -473,21 +476,21 @@ def test_a_cut_pool_is_refused_instead_of_training_on_other_rows(state):
         lambda: LEARNER.ask(state, cut),
         lambda: LEARNER.tell(state, cut, [0], [0], unasked=True),
     ):
-        with pytest.raises(checks.WrongSize, match="not the pool") as error:
+        with pytest.raises(errors.WrongSize, match="not the pool") as error:
             verb()
         assert error.value.argument == "x"
 
 
 def test_hyperparameters_out_of_range_are_named():
     for field, value in (("dropout", 1.0), ("steps", -3), ("learning_rate", -1.0)):
-        with pytest.raises(checks.WrongSize, match=field):
+        with pytest.raises(errors.WrongSize, match=field):
             build(hparams=HParams(**{field: value}))
 
 
 def test_hyperparameters_that_are_none_are_named():
     learner = oracles.as_users_do(build)
     with pytest.raises(
-        checks.UnknownName, match="no field learning_rat; the fields are learning_rate"
+        errors.UnknownName, match="no field learning_rat; the fields are learning_rate"
     ) as error:
         learner(hparams={"learning_rat": 1e-3, "steps": 10})
     assert error.value.argument == "hparams"
@@ -497,7 +500,7 @@ def test_hyperparameters_that_are_none_are_named():
         (1e-3, "float"),
         (HParams, "HParams"),
     ):
-        with pytest.raises(checks.WrongType, match=match):
+        with pytest.raises(errors.WrongType, match=match):
             learner(hparams=bad)
     with pytest.raises(TypeError, match="learning_rat"):
         HParams(learning_rat=1e-3)
@@ -508,7 +511,7 @@ def test_a_network_that_begins_with_nan_is_refused_before_any_label():
         lambda key, x: {"w": jnp.zeros((16, 3)), "b": jnp.log(-jnp.ones(3))},
         lambda p, x, key: x @ p["w"] + p["b"],
     )
-    with pytest.raises(checks.NonFinite, match=r"NaN in \['b'\]") as error:
+    with pytest.raises(errors.NonFinite, match=r"NaN in \['b'\]") as error:
         build(posteriors.point(broken), acquire.uniform()).init(KEY, X)
     assert error.value.argument == "posterior"
 
@@ -517,7 +520,7 @@ def test_a_network_of_probabilities_is_refused_by_the_learner():
     sure = networks.from_functions(
         lambda key, x: jnp.zeros((16, 3)), lambda w, x, key: jax.nn.softmax(x @ w)
     )
-    with pytest.raises(checks.NotLogProbabilities, match="last softmax"):
+    with pytest.raises(errors.NotLogProbabilities, match="last softmax"):
         build(posteriors.point(sure), acquire.uniform()).init(KEY, X)
 
 
@@ -527,9 +530,9 @@ def test_nan_in_the_pool_is_never_picked(state):
     with pytest.warns(UserWarning, match="10 available points"):
         picks = np.asarray(LEARNER.ask(state, x).indices)
     assert not set(picks.tolist()) & set(range(10, 20))
-    with pytest.raises(checks.BayesalError, match="round 1") as error:
+    with pytest.raises(errors.BayesalError, match="round 1") as error:
         LEARNER.ask(state, np.full_like(X, np.nan))
-    assert isinstance(error.value, checks.NonFinite) and error.value.argument == "x"
+    assert isinstance(error.value, errors.NonFinite) and error.value.argument == "x"
 
 
 @pytest.mark.parametrize(
@@ -554,14 +557,14 @@ def test_used_up_information_is_warned_about_in_words(state, about, most, rest):
 
 def test_a_rate_that_diverges_is_reported():
     learner = build(hparams=SHORT._replace(learning_rate=jnp.float32(1e38)))
-    with pytest.raises(checks.TrainingFailed, match="learning_rate") as error:
+    with pytest.raises(errors.TrainingFailed, match="learning_rate") as error:
         learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
     assert error.value.argument == "hparams"
 
 
 def test_too_few_labels_for_the_folds():
     learner = build(calibrate=TEMPERATURE)
-    with pytest.raises(checks.WrongSize, match="5 folds") as error:
+    with pytest.raises(errors.WrongSize, match="5 folds") as error:
         learner.tell(learner.init(KEY, X), X, [0, 1], Y[:2])
     assert error.value.argument == "labels"
 
@@ -569,8 +572,8 @@ def test_too_few_labels_for_the_folds():
 def test_features_that_are_not_there():
     posterior = posteriors.mc_dropout(linear())
     learner = build(posterior)
-    with pytest.raises(checks.MissingEmbed, match="embed") as error:
-        bayesal.predictive(posterior, learner.init(KEY, X)).embed(X)
+    with pytest.raises(errors.MissingEmbed, match="embed") as error:
+        bayesal.predictive_of(posterior, learner.init(KEY, X)).embed(X)
     assert error.value.argument == "posterior"
 
 
@@ -623,7 +626,7 @@ def test_no_label_judges_what_it_was_fitted_on():
         capacity=64,
         num_folds=4,
         calibrate=TEMPERATURE,
-        retune=retune.population(3, proposer=retune.nearby()),
+        retune=retune.successive_halving(3, proposer=retune.local_proposer()),
     )
     state = learner.init(KEY, x)
     for count in (9, 4, 4):
@@ -637,7 +640,7 @@ def test_no_label_judges_what_it_was_fitted_on():
         np.testing.assert_allclose(state.report.candidate_losses, math.log(3), rtol=1e-5)
         assert float(state.report.calibration.nll_before) == pytest.approx(math.log(3), rel=1e-5)
         assert int(state.report.chosen) == 0
-    model = bayesal.predictive(posterior, state, 2)
+    model = bayesal.predictive_of(posterior, state, 2)
     assert (
         np.exp(model.mean(x))[labeled_rows(state), 0] > 0.99
     ).all()  # the final fit has seen them all
@@ -646,8 +649,8 @@ def test_no_label_judges_what_it_was_fitted_on():
 def test_a_candidate_that_diverges_never_wins():
     learner = build(
         num_folds=2,
-        retune=retune.population(
-            2, retune.space(learning_rate=(1e30, 1e30)), proposer=retune.nearby()
+        retune=retune.successive_halving(
+            2, retune.space(learning_rate=(1e30, 1e30)), proposer=retune.local_proposer()
         ),
     )
     report = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10]).report
@@ -665,8 +668,8 @@ def test_the_temperature_is_fitted_on_the_candidates_own_predictions():
         num_draws=2,
         num_folds=2,
         calibrate=TEMPERATURE,
-        retune=retune.population(
-            3, retune.space(steps=(10, 40)), proposer=retune.nearby(), tempered=False
+        retune=retune.successive_halving(
+            3, retune.space(steps=(10, 40)), proposer=retune.local_proposer(), tempered=False
         ),
     )
     state = learner.tell(learner.init(KEY, X), X, np.arange(24), Y[:24])
@@ -712,7 +715,8 @@ x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 3
 learner = bayesal.learner(
     posteriors.mc_dropout(networks.mlp(6, 3, (8,))), acquire.batch_bald(configurations=20),
     size=4, capacity=40, num_draws=6, num_folds=2, hparams=bayesal.HParams(steps=5),
-    retune=retune.population(2, retune.space(steps=(5, 10))), calibrate=calibrate.temperature())
+    retune=retune.successive_halving(2, retune.space(steps=(5, 10))),
+    calibrate=calibrate.temperature())
 state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), y[:10])
 log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(6, 30)))
 targeted = select.batch_epig(jax.random.key(0), log_probs, log_probs[:, :5], 4, configurations=60)
@@ -761,8 +765,8 @@ def test_a_warm_fit_begins_halfway_between_the_last_one_and_a_fresh_one(state, a
 
 
 def test_beginnings_that_cannot_be_are_refused():
-    with pytest.raises(checks.UnknownName, match="`update`"):
+    with pytest.raises(errors.UnknownName, match="`update`"):
         build(update="lukewarm")
-    with pytest.raises(checks.WrongType, match="update='fresh'") as caught:
+    with pytest.raises(errors.WrongType, match="update='fresh'") as caught:
         build(posteriors.gp_classification(3, waves=8), update="warm")
     assert caught.value.argument == "update"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, metrics
+from bayesal import errors, metrics
 from bayesal.types import Gaussian
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -121,22 +121,22 @@ def test_labels_needed():
     ],
 )
 def test_broken_curves(counts, values, argument):
-    with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
+    with pytest.raises(errors.BayesalError, match=f"`{argument}`") as caught:
         metrics.area_under_curve(np.array(counts), np.array(values))
     assert caught.value.argument == argument
 
 
 BAD = {
-    "probabilities": (checks.NotLogProbabilities, "log_probs", lambda x, y: (np.exp(x), y)),
-    "nan": (checks.NonFinite, "log_probs", lambda x, y: (x * np.float32(np.nan), y)),
-    "draws": (checks.WrongShape, "log_probs", lambda x, y: (x[None], y)),
-    "one class": (checks.WrongShape, "log_probs", lambda x, y: (x[:, :1], y)),
-    "label too high": (checks.WrongLabel, "labels", lambda x, y: (x, y + 2)),
-    "label negative": (checks.WrongLabel, "labels", lambda x, y: (x, y - 1)),
-    "float labels": (checks.WrongLabel, "labels", lambda x, y: (x, y.astype(float))),
-    "one-hot labels": (checks.WrongLabel, "labels", lambda x, y: (x, np.eye(2, dtype=int)[y])),
-    "too few labels": (checks.WrongLabel, "labels", lambda x, y: (x, y[:-1])),
-    "no points": (checks.WrongSize, "labels", lambda x, y: (x[:0], y[:0])),
+    "probabilities": (errors.NotLogProbabilities, "log_probs", lambda x, y: (np.exp(x), y)),
+    "nan": (errors.NonFinite, "log_probs", lambda x, y: (x * np.float32(np.nan), y)),
+    "draws": (errors.WrongShape, "log_probs", lambda x, y: (x[None], y)),
+    "one class": (errors.WrongShape, "log_probs", lambda x, y: (x[:, :1], y)),
+    "label too high": (errors.WrongLabel, "labels", lambda x, y: (x, y + 2)),
+    "label negative": (errors.WrongLabel, "labels", lambda x, y: (x, y - 1)),
+    "float labels": (errors.WrongLabel, "labels", lambda x, y: (x, y.astype(float))),
+    "one-hot labels": (errors.WrongLabel, "labels", lambda x, y: (x, np.eye(2, dtype=int)[y])),
+    "too few labels": (errors.WrongLabel, "labels", lambda x, y: (x, y[:-1])),
+    "no points": (errors.WrongSize, "labels", lambda x, y: (x[:0], y[:0])),
 }
 
 
@@ -151,7 +151,7 @@ def test_anything_else_is_refused_by_name(metric, bad):  # TRAPS 16, 32
 
 @pytest.mark.parametrize("bins", [0, -1, 2.5, True])
 def test_bins_are_a_positive_int(bins):
-    with pytest.raises(checks.WrongSize, match="`bins`") as caught:
+    with pytest.raises(errors.WrongSize, match="`bins`") as caught:
         oracles.as_users_do(metrics.ece)(binary([0.9]), np.array([0]), bins=bins)
     assert caught.value.argument == "bins"
 
@@ -173,7 +173,7 @@ def test_predictions_without_noise_are_steps():
 
 
 def test_one_prediction_a_label_has_no_joint_beyond_its_own():
-    with pytest.raises(checks.WrongShape, match="`prediction`"):
+    with pytest.raises(errors.WrongShape, match="`prediction`"):
         metrics.joint_nll(
             Gaussian(jnp.zeros(4), jnp.ones(4)), np.zeros(4, np.float32), np.array([[0, 1]])
         )

@@ -12,7 +12,7 @@ import oracles
 import pytest
 from test_metrics import binary
 
-from bayesal import checks, metrics
+from bayesal import errors, metrics
 from bayesal.types import Gaussian, Mixture
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -98,10 +98,10 @@ def test_a_point_without_weight_may_hold_anything():
 @pytest.mark.parametrize(
     ("weights", "error"),
     [
-        (np.array([1.0, -1.0]), checks.OutOfRange),
-        (np.zeros(2), checks.WrongSize),
-        (np.ones(3), checks.WrongShape),
-        (np.array([1.0, np.nan]), checks.NonFinite),
+        (np.array([1.0, -1.0]), errors.OutOfRange),
+        (np.zeros(2), errors.WrongSize),
+        (np.ones(3), errors.WrongShape),
+        (np.array([1.0, np.nan]), errors.NonFinite),
     ],
 )
 def test_weights_that_cannot_be(weights, error):
@@ -284,10 +284,10 @@ def test_dyads_are_of_two_different_points():
 @pytest.mark.parametrize(
     ("groups", "error"),
     [
-        (np.array([0, 1]), checks.WrongShape),
-        (np.array([[0.5]]), checks.WrongShape),
-        (np.array([[6]]), checks.WrongIndex),
-        (np.zeros((0, 2), int), checks.WrongShape),
+        (np.array([0, 1]), errors.WrongShape),
+        (np.array([[0.5]]), errors.WrongShape),
+        (np.array([[6]]), errors.WrongIndex),
+        (np.zeros((0, 2), int), errors.WrongShape),
     ],
 )
 def test_groups_are_rows(groups, error):
@@ -360,21 +360,21 @@ def test_auroc_over_every_pair():
 @pytest.mark.parametrize(
     ("call", "error", "argument"),
     [
-        (lambda: metrics.auroc(np.zeros(3), np.ones(3, bool)), checks.WrongLabel, "positive"),
-        (lambda: metrics.auroc(np.zeros(3), np.array([0, 1, 1])), checks.WrongShape, "positive"),
+        (lambda: metrics.auroc(np.zeros(3), np.ones(3, bool)), errors.WrongLabel, "positive"),
+        (lambda: metrics.auroc(np.zeros(3), np.array([0, 1, 1])), errors.WrongShape, "positive"),
         (
             lambda: metrics.auroc(np.array([0.0, np.nan]), np.array([True, False])),
-            checks.NonFinite,
+            errors.NonFinite,
             "scores",
         ),
-        (lambda: metrics.risk_coverage(np.zeros(3), np.zeros(2)), checks.WrongShape, "loss"),
-        (lambda: metrics.risk_coverage(np.zeros(0), np.zeros(0)), checks.WrongSize, "confidence"),
+        (lambda: metrics.risk_coverage(np.zeros(3), np.zeros(2)), errors.WrongShape, "loss"),
+        (lambda: metrics.risk_coverage(np.zeros(0), np.zeros(0)), errors.WrongSize, "confidence"),
         (
             lambda: metrics.risk_coverage(np.zeros((2, 2)), np.zeros(2)),
-            checks.WrongShape,
+            errors.WrongShape,
             "confidence",
         ),
-        (lambda: metrics.interval_coverage(NORMAL, REAL, 1.0), checks.OutOfRange, "level"),
+        (lambda: metrics.interval_coverage(NORMAL, REAL, 1.0), errors.OutOfRange, "level"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(call, error, argument):

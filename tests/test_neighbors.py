@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, scores, select
+from bayesal import errors, scores, select
 from bayesal.scores import neighbors
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -163,7 +163,7 @@ def test_weighted_against_powers_by_hand_and_a_gate_survives(seed, beta):  # TRA
     rng = np.random.default_rng(seed)
     score, typical = (rng.exponential(size=N).astype(np.float32) for _ in range(2))
     score[:4], typical[:8] = -np.inf, 0.0
-    got = np.asarray(scores.weighted(score, typical, beta))
+    got = np.asarray(scores.information_density(score, typical, beta))
     assert np.all(got[:4] == -np.inf)
     np.testing.assert_allclose(
         got[4:],
@@ -174,7 +174,7 @@ def test_weighted_against_powers_by_hand_and_a_gate_survives(seed, beta):  # TRA
 
 
 def test_under_jit_a_negative_score_is_shown_not_turned_around():  # TRAPS 4
-    got = jax.jit(scores.weighted)(
+    got = jax.jit(scores.information_density)(
         jnp.array([-0.5, 0.5, -jnp.inf, 1.0]), jnp.array([1.0, 2.0, 3.0, -1.0]), 1.0
     )
     assert np.isnan(got[0]) and got[1] == 1.0 and got[2] == -np.inf and np.isnan(got[3])
@@ -191,43 +191,43 @@ BAD_LABELED = np.where(np.arange(M)[:, None] == 8, np.float32(np.nan), LABELED)
     ("error", "argument", "rows", "call"),
     [
         (
-            checks.NonFinite,
+            errors.NonFinite,
             "features",
             [7],
             lambda: scores.neighbor_error(BAD_X, LABELED, LOSSES, bandwidth=1.0),
         ),
         (
-            checks.WrongShape,
+            errors.WrongShape,
             "features",
             [],
             lambda: scores.neighbor_error(X[0], LABELED, LOSSES, bandwidth=1.0),
         ),
         (
-            checks.WrongShape,
+            errors.WrongShape,
             "labeled_features",
             [],
             lambda: scores.neighbor_error(X, LABELED[:, :2], LOSSES, bandwidth=1.0),
         ),
         (
-            checks.NonFinite,
+            errors.NonFinite,
             "labeled_features",
             [8],
             lambda: scores.neighbor_error(X, BAD_LABELED, LOSSES, bandwidth=1.0),
         ),
         (
-            checks.WrongShape,
+            errors.WrongShape,
             "losses",
             [],
             lambda: scores.neighbor_error(X, LABELED, LOSSES[:3], bandwidth=1.0),
         ),
         (
-            checks.NonFinite,
+            errors.NonFinite,
             "losses",
             list(range(M)),
             lambda: scores.neighbor_error(X, LABELED, LOSSES * np.nan, bandwidth=1.0),
         ),
         (
-            checks.WrongShape,
+            errors.WrongShape,
             "valid",
             [],
             lambda: scores.neighbor_error(
@@ -235,7 +235,7 @@ BAD_LABELED = np.where(np.arange(M)[:, None] == 8, np.float32(np.nan), LABELED)
             ),
         ),
         (
-            checks.WrongSize,
+            errors.WrongSize,
             "valid",
             [],
             lambda: scores.neighbor_error(
@@ -243,46 +243,52 @@ BAD_LABELED = np.where(np.arange(M)[:, None] == 8, np.float32(np.nan), LABELED)
             ),
         ),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "bandwidth",
             [],
             lambda: scores.neighbor_error(X, LABELED, LOSSES, bandwidth=0.0),
         ),
         (
-            checks.NonFinite,
+            errors.NonFinite,
             "bandwidth",
             [],
             lambda: scores.neighbor_error(X, LABELED, LOSSES, bandwidth=math.nan),
         ),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "prior",
             [],
             lambda: scores.neighbor_error(X, LABELED, LOSSES, bandwidth=1.0, prior=-1.0),
         ),
-        (checks.NonFinite, "features", [7], lambda: scores.density(BAD_X)),
-        (checks.WrongSize, "neighbors", [], lambda: scores.density(X, neighbors=N)),
-        (checks.WrongSize, "neighbors", [], lambda: scores.density(X, neighbors=0)),
+        (errors.NonFinite, "features", [7], lambda: scores.density(BAD_X)),
+        (errors.WrongSize, "neighbors", [], lambda: scores.density(X, neighbors=N)),
+        (errors.WrongSize, "neighbors", [], lambda: scores.density(X, neighbors=0)),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "score",
             [3],
-            lambda: scores.weighted(np.where(np.arange(N) == 3, np.float32(-1), ONE), ONE),
+            lambda: scores.information_density(
+                np.where(np.arange(N) == 3, np.float32(-1), ONE), ONE
+            ),
         ),
         (
-            checks.NonFinite,
+            errors.NonFinite,
             "score",
             [0],
-            lambda: scores.weighted(np.where(np.arange(N) == 0, np.float32(np.inf), ONE), ONE),
+            lambda: scores.information_density(
+                np.where(np.arange(N) == 0, np.float32(np.inf), ONE), ONE
+            ),
         ),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "density",
             [3],
-            lambda: scores.weighted(ONE, np.where(np.arange(N) == 3, np.float32(-1), ONE)),
+            lambda: scores.information_density(
+                ONE, np.where(np.arange(N) == 3, np.float32(-1), ONE)
+            ),
         ),
-        (checks.WrongShape, "density", [], lambda: scores.weighted(ONE, ONE[:3])),
-        (checks.OutOfRange, "beta", [0], lambda: scores.weighted(ONE, ONE, -1.0)),
+        (errors.WrongShape, "density", [], lambda: scores.information_density(ONE, ONE[:3])),
+        (errors.OutOfRange, "beta", [0], lambda: scores.information_density(ONE, ONE, -1.0)),
     ],
 )
 def test_anything_else_is_refused_by_name(error, argument, rows, call):

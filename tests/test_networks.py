@@ -9,7 +9,7 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
-from bayesal import checks, networks
+from bayesal import errors, networks
 from bayesal.networks.convolution import pool
 from bayesal.networks.reference import CNN, dropout
 
@@ -234,16 +234,16 @@ def test_a_call_that_says_train():
     np.testing.assert_array_equal(
         network.apply(params, X, None, 0.0), network.apply(params, X, None, 0.5)
     )
-    with pytest.raises(checks.WrongType, match="train='train'") as error:
+    with pytest.raises(errors.WrongType, match="train='train'") as error:
         networks.from_linen(LinenTrain())
     assert error.value.argument == "module"
 
 
 def test_running_statistics_are_refused():
-    with pytest.raises(checks.WrongShape, match="GroupNorm") as error:
+    with pytest.raises(errors.WrongShape, match="GroupNorm") as error:
         networks.from_nnx(Normalized)
     assert error.value.argument == "make"
-    with pytest.raises(checks.WrongShape, match=r"batch_stats.*GroupNorm") as error:
+    with pytest.raises(errors.WrongShape, match=r"batch_stats.*GroupNorm") as error:
         networks.from_linen(LinenNormalized()).init(KEYS[0], X)
     assert error.value.argument == "module"
 

@@ -25,13 +25,14 @@ from test_laplace import (
 )
 
 import bayesal
-from bayesal import acquire, checkpoint, checks, gaussian, likelihoods, networks, posteriors, retune
-from bayesal.posteriors.curvature import STRUCTURES
+from bayesal import acquire, checkpoint, errors, likelihoods, networks, posteriors, retune
+from bayesal.posteriors.laplace.curvature import STRUCTURES
+from bayesal.scores import regression
 from bayesal.types import HParams, Labeled
 
 NORMAL = likelihoods.gaussian(noise=NOISE, center=CENTER, scale=SCALE)
 KRON, FULL = (
-    posteriors.laplace(LINEAR, structure=structure, tune=False, likelihood=NORMAL)
+    posteriors.last_layer_laplace(LINEAR, structure=structure, tune=False, likelihood=NORMAL)
     for structure in ("kron", "full")
 )
 CLASSES = networks.from_functions(
@@ -39,7 +40,7 @@ CLASSES = networks.from_functions(
     lambda p, x, key: x @ p["w"] + p["b"],
     embed=lambda p, x: x,
 )
-SOFTMAX = posteriors.laplace(CLASSES, structure="full", tune=False)
+SOFTMAX = posteriors.last_layer_laplace(CLASSES, structure="full", tune=False)
 BATCH = 6
 X, Y = straight(0, 40, 3)
 
@@ -167,7 +168,9 @@ def test_no_new_labels_change_nothing_and_what_is_not_finite_keeps_the_last_good
 
 @pytest.mark.slow
 def test_noise_that_was_learned_stays_and_so_does_the_prior():
-    posterior = posteriors.laplace(networks.shared_noise(LINEAR), likelihood=likelihoods.gaussian())
+    posterior = posteriors.last_layer_laplace(
+        networks.shared_noise(LINEAR), likelihood=likelihoods.gaussian()
+    )
     first = fit(posterior, X[:10], Y[:10], HParams(steps=50, learning_rate=0.1))
     state = add(posterior, first, X, Y, [np.arange(10 + at, 16 + at) for at in range(0, 30, BATCH)])
     noise = float(jax.nn.softplus(first.fixed[0]) + likelihoods.FLOOR) ** 0.5
@@ -241,7 +244,7 @@ def build(posterior=KRON, **options):
     )
 
 
-RANKED = acquire.top(gaussian.bald)
+RANKED = acquire.top(regression.bald)
 POOL, TOLD = straight(3, 60, 3)
 POOL = POOL.astype(np.float32)
 
@@ -292,22 +295,34 @@ def test_the_loop_fits_once_and_then_adds_and_compiles_once(tmp_path):
 
 
 REFUSED = {
-    "no update": (lambda: build(posteriors.mc_dropout(MLP)), "update", "`posteriors.laplace`"),
-    "classes in a product": (lambda: build(posteriors.laplace(MLP)), "update", "structure='full'"),
-    "variances alone": (
-        lambda: build(posteriors.laplace(LINEAR, structure="diag", likelihood=NORMAL)),
+    "no update": (
+        lambda: build(posteriors.mc_dropout(MLP)),
+        "update",
+        "`posteriors.last_layer_laplace`",
+    ),
+    "classes in a product": (
+        lambda: build(posteriors.last_layer_laplace(MLP)),
         "update",
         "structure='full'",
     ),
-    "a retuner": (lambda: build(retune=retune.population(2)), "retune", "retune=None"),
+    "variances alone": (
+        lambda: build(posteriors.last_layer_laplace(LINEAR, structure="diag", likelihood=NORMAL)),
+        "update",
+        "structure='full'",
+    ),
+    "a retuner": (lambda: build(retune=retune.successive_halving(2)), "retune", "retune=None"),
     "a calibrator": (
-        lambda: build(posteriors.laplace(MLP, structure="full"), calibrate=TEMPERATURE),
+        lambda: build(posteriors.last_layer_laplace(MLP, structure="full"), calibrate=TEMPERATURE),
         "calibrate",
         "calibrate=None",
     ),
     "two outputs": (
         lambda: begun(
-            build(posteriors.laplace(networks.mlp(3, 2, (4,)), likelihood=likelihoods.gaussian()))
+            build(
+                posteriors.last_layer_laplace(
+                    networks.mlp(3, 2, (4,)), likelihood=likelihoods.gaussian()
+                )
+            )
         ),
         "update",
         "structure='full'",
@@ -318,10 +333,10 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_go_with_it_is_refused_by_name(name):
     make, argument, cure = REFUSED[name]
-    with pytest.raises(checks.WrongType, match=cure) as caught:
+    with pytest.raises(errors.WrongType, match=cure) as caught:
         make()
     assert caught.value.argument == argument
 
 
 def test_one_output_of_any_likelihood_can():
-    assert posteriors.laplace(LINEAR, likelihood=YES_OR_NO).online is not None
+    assert posteriors.last_layer_laplace(LINEAR, likelihood=YES_OR_NO).online is not None

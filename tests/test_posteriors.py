@@ -26,8 +26,8 @@ from laws import (
     weights,
 )
 
-from bayesal import checks, chunks, likelihoods, networks, posteriors, types
-from bayesal.predictives import Predictive
+from bayesal import _chunks, errors, likelihoods, networks, posteriors, types
+from bayesal.predictive.bound import Predictive
 
 
 @every_posterior
@@ -158,7 +158,7 @@ def test_predicting_changes_no_state(case):
 def test_embeddings_are_one_row_per_point(case):
     model, (x, _) = predictive(case), problem()
     if not case.embeds:
-        with pytest.raises(checks.MissingEmbed):
+        with pytest.raises(errors.MissingEmbed):
             model.embed(x)
         return
     features = model.embed(x)
@@ -251,10 +251,10 @@ def test_it_learns(case):
 
 def test_an_ensemble_has_exactly_its_members():
     case = next(c for c in POSTERIORS if c.name == "ensemble")
-    with pytest.raises(checks.WrongSize, match="6 members") as error:
+    with pytest.raises(errors.WrongSize, match="6 members") as error:
         case.posterior.draw(jax.random.key(0), fitted(case), 5)
     assert error.value.argument == "num_draws"
-    with pytest.raises(checks.WrongSize) as error:
+    with pytest.raises(errors.WrongSize) as error:
         posteriors.ensemble(MLP, members=1)
     assert error.value.argument == "members"
 
@@ -291,9 +291,9 @@ FACTORIES = {
 @pytest.mark.parametrize("traced", [False, True])
 def test_networks_of_other_outputs_are_refused_at_init(factory, traced):
     for apply, error, match in (
-        (softmax_too_many, checks.NotLogProbabilities, "last softmax"),
-        (several_rows, checks.WrongShape, rf"\(2, {CLASSES}\)"),
-        (two_things, checks.WrongShape, rf"\(\({CLASSES},\), \({FEATURES},\)\)"),
+        (softmax_too_many, errors.NotLogProbabilities, "last softmax"),
+        (several_rows, errors.WrongShape, rf"\(2, {CLASSES}\)"),
+        (two_things, errors.WrongShape, rf"\(\({CLASSES},\), \({FEATURES},\)\)"),
     ):
         posterior = factory(
             networks.from_functions(lambda key, x: jnp.ones((x.size, CLASSES)), apply)
@@ -340,7 +340,7 @@ def depths(program: str) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.skipif(not chunks.on_cpu(), reason="the loop over draws is that of the CPU")
+@pytest.mark.skipif(not _chunks.on_cpu(), reason="the loop over draws is that of the CPU")
 def test_what_stands_before_the_first_dropout_is_computed_once():
     """The compiler lifts it out of the loop over draws: two products of the MLP, one of them in no
     loop (or in that over chunks alone).

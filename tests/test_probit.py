@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks
+from bayesal import errors
 from bayesal.scores import probit
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -125,44 +125,44 @@ MEAN, COV, PAIRS = np.zeros(3, np.float32), np.eye(3, dtype=np.float32), np.arra
     ("error", "argument", "rows", "call"),
     [
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "variance",
             [1],
             lambda: probit.bald(MEAN, np.array([1, 0, 1], np.float32)),
         ),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "variance",
             [2],
             lambda: probit.bald(MEAN, np.array([1, 1, -1], np.float32)),
         ),
-        (checks.NonFinite, "mean", [0, 1, 2], lambda: probit.bald(MEAN * np.nan, MEAN + 1)),
-        (checks.WrongShape, "variance", [], lambda: probit.bald(MEAN, MEAN[:1] + 1)),
-        (checks.WrongShape, "mean", [], lambda: probit.bald(0.0, 1.0)),
+        (errors.NonFinite, "mean", [0, 1, 2], lambda: probit.bald(MEAN * np.nan, MEAN + 1)),
+        (errors.WrongShape, "variance", [], lambda: probit.bald(MEAN, MEAN[:1] + 1)),
+        (errors.WrongShape, "mean", [], lambda: probit.bald(0.0, 1.0)),
         (
-            checks.WrongIndex,
+            errors.WrongIndex,
             "pairs",
             [1],
             lambda: probit.preference(MEAN, COV, np.array([[0, 1], [2, 2]])),
         ),
-        (checks.WrongIndex, "pairs", [0], lambda: probit.preference(MEAN, COV, np.array([[0, 3]]))),
+        (errors.WrongIndex, "pairs", [0], lambda: probit.preference(MEAN, COV, np.array([[0, 3]]))),
         (
-            checks.WrongIndex,
+            errors.WrongIndex,
             "pairs",
             [0],
             lambda: probit.preference(MEAN, COV, np.array([[-1, 1]])),
         ),
-        (checks.WrongShape, "pairs", [], lambda: probit.preference(MEAN, COV, PAIRS.astype(float))),
-        (checks.WrongShape, "pairs", [], lambda: probit.preference(MEAN, COV, PAIRS[0])),
-        (checks.WrongShape, "cov", [], lambda: probit.preference(MEAN, COV[:2], PAIRS)),
+        (errors.WrongShape, "pairs", [], lambda: probit.preference(MEAN, COV, PAIRS.astype(float))),
+        (errors.WrongShape, "pairs", [], lambda: probit.preference(MEAN, COV, PAIRS[0])),
+        (errors.WrongShape, "cov", [], lambda: probit.preference(MEAN, COV[:2], PAIRS)),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "cov",
             [0, 2],
             lambda: probit.preference(MEAN, COV + np.eye(3, k=2, dtype=np.float32), PAIRS),
         ),
         (
-            checks.OutOfRange,
+            errors.OutOfRange,
             "cov",
             [0, 1],
             lambda: probit.preference(MEAN, COV + 2 * (1 - COV) * np.eye(3)[[1, 0, 2]], PAIRS),

@@ -14,18 +14,17 @@ import bayesal
 from bayesal import (
     acquire,
     calibrate,
-    checks,
-    folds,
-    gaussian,
+    errors,
     likelihoods,
     metrics,
     networks,
     posteriors,
-    predictions,
     retune,
     scores,
     select,
 )
+from bayesal.loop import folds
+from bayesal.scores import regression
 from bayesal.types import About, Gaussian, HParams, Labeled, Mixture
 
 MIXTURE = Mixture(jnp.log(jnp.array([0.2, 0.8])), jnp.array([-1.0, 2.0]), jnp.array([0.5, 0.1]))
@@ -45,12 +44,12 @@ def density(weights, means, variances, y):
 def test_densities_by_hand():
     for y in (-3.0, 0.0, 1.9):
         assert_allclose(
-            predictions.log_likelihood(MIXTURE, jnp.float32(y)),
+            likelihoods.log_likelihood(MIXTURE, jnp.float32(y)),
             math.log(density([0.2, 0.8], [-1, 2], [0.5, 0.1], y)),
             rtol=1e-5,
         )
         assert_allclose(
-            predictions.log_likelihood(
+            likelihoods.log_likelihood(
                 Gaussian(jnp.float32(1.0), jnp.float32(4.0)), jnp.float32(y)
             ),
             math.log(density([1], [1], [4], y)),
@@ -67,7 +66,7 @@ def test_a_density_integrates_to_one(variance):  # TRAPS 31
     for prediction in (Gaussian(jnp.zeros(()), jnp.float32(variance)), one):
         p = np.exp(
             np.asarray(
-                predictions.log_likelihood(prediction, jnp.asarray(y, jnp.float32)), np.float64
+                likelihoods.log_likelihood(prediction, jnp.asarray(y, jnp.float32)), np.float64
             )
         )
         assert_allclose(np.trapezoid(p, y), 1.0, rtol=1e-4)
@@ -77,42 +76,42 @@ def test_moments_of_a_mixture_are_those_of_its_density():
     y = np.linspace(-12, 12, 20001)
     p = np.array([density([0.2, 0.8], [-1, 2], [0.5, 0.1], v) for v in y])
     mean = np.trapezoid(p * y, y)
-    found = predictions.moments(MIXTURE)
+    found = likelihoods.moments(MIXTURE)
     assert_allclose(
         [found.mean, found.variance], [mean, np.trapezoid(p * (y - mean) ** 2, y)], rtol=1e-5
     )
-    noise, spread = predictions.decompose(MIXTURE)
+    noise, spread = likelihoods.decompose(MIXTURE)
     assert_allclose([noise, spread], [0.2 * 0.5 + 0.8 * 0.1, 0.2 * 0.8 * 9], rtol=1e-6)
 
 
 def test_the_average_over_draws_has_the_mixtures_moments():
     draws = Gaussian(jnp.array([[0.0], [3.0]]), jnp.array([[1.0], [2.0]]))
-    found = predictions.average(draws)
+    found = likelihoods.average(draws)
     assert_allclose([found.mean[0], found.variance[0]], [1.5, 1.5 + 2.25])
     of_mixtures = Mixture(*(jnp.stack([a, a])[:, None] for a in MIXTURE))
     assert_allclose(
-        predictions.average(of_mixtures).variance[0],
-        predictions.moments(MIXTURE).variance,
+        likelihoods.average(of_mixtures).variance[0],
+        likelihoods.moments(MIXTURE).variance,
         rtol=1e-6,
     )
 
 
 def test_tempering_is_a_power_of_the_density():
     y = jnp.linspace(-8.0, 8.0, 2001)
-    sharp = predictions.temper(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), jnp.float32(3.0))
+    sharp = likelihoods.temper(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), jnp.float32(3.0))
     power = np.exp(
-        np.asarray(predictions.log_likelihood(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), y))
+        np.asarray(likelihoods.log_likelihood(Gaussian(jnp.float32(0.5), jnp.float32(2.0)), y))
         / 3.0
     )
     power /= np.trapezoid(power, y)
-    assert_allclose(np.exp(predictions.log_likelihood(sharp, y)), power, atol=2e-3)
+    assert_allclose(np.exp(likelihoods.log_likelihood(sharp, y)), power, atol=2e-3)
 
 
 def test_classes_are_what_they_were():
     log_p = jax.nn.log_softmax(jax.random.normal(jax.random.key(0), (3, 4, 5)))
     y = jnp.array([0, 4, 2, 1])
-    assert_allclose(predictions.log_likelihood(log_p, y), np.asarray(log_p)[:, np.arange(4), y])
-    assert_allclose(np.exp(predictions.temper(log_p, jnp.float32(2.0))).sum(-1), 1.0, rtol=1e-5)
+    assert_allclose(likelihoods.log_likelihood(log_p, y), np.asarray(log_p)[:, np.arange(4), y])
+    assert_allclose(np.exp(likelihoods.temper(log_p, jnp.float32(2.0))).sum(-1), 1.0, rtol=1e-5)
 
 
 # likelihoods
@@ -124,13 +123,13 @@ def test_outputs_of_the_wrong_number_are_refused():
         likelihoods.gaussian(noise=0.1),
         likelihoods.mixture(3),
     ):
-        with pytest.raises(checks.WrongShape, match=f"{likelihood.outputs} outputs") as caught:
+        with pytest.raises(errors.WrongShape, match=f"{likelihood.outputs} outputs") as caught:
             likelihood.predict(jnp.zeros(4))
         assert caught.value.argument == "network"
     for bad in ({"noise": 0.0}, {"scale": -1.0}, {"scale": math.inf}):
-        with pytest.raises(checks.WrongSize):
+        with pytest.raises(errors.WrongSize):
             likelihoods.gaussian(**bad)
-    with pytest.raises(checks.WrongSize, match="`components`"):
+    with pytest.raises(errors.WrongSize, match="`components`"):
         likelihoods.mixture(0)
 
 
@@ -180,12 +179,12 @@ def test_metrics_by_hand_and_what_they_refuse():
     )
     assert_allclose(metrics.density_nll(draws, y), both, rtol=1e-6)
     for wrong, error in (
-        (np.array([1.0, np.nan]), checks.WrongLabel),
-        (np.zeros(3), checks.WrongLabel),
+        (np.array([1.0, np.nan]), errors.WrongLabel),
+        (np.zeros(3), errors.WrongLabel),
     ):
         with pytest.raises(error, match="`y`"):
             metrics.rmse(prediction, wrong)
-    with pytest.raises(checks.WrongType, match="`prediction`"):
+    with pytest.raises(errors.WrongType, match="`prediction`"):
         oracles.as_users_do(metrics.rmse)(jnp.zeros((2, 3)), y)
 
 
@@ -205,12 +204,14 @@ X, Y = wave(200)
 POSTERIOR = posteriors.mc_dropout(networks.mlp(1, 2, (32,)), likelihood=likelihoods.gaussian())
 RETUNED = bayesal.learner(
     POSTERIOR,
-    acquire.top(gaussian.bald_moments),
+    acquire.top(regression.bald_moments),
     size=5,
     capacity=60,
     num_draws=8,
     hparams=HPARAMS,
-    retune=retune.population(2, retune.space(steps=(100, 150)), proposer=retune.nearby()),
+    retune=retune.successive_halving(
+        2, retune.space(steps=(100, 150)), proposer=retune.local_proposer()
+    ),
     calibrate=calibrate.variance(),
 )
 
@@ -228,14 +229,14 @@ def test_the_loop_runs_on_real_labels(state):
     asked = np.asarray(state.ledger.indices)[40:45]
     assert len(set(asked.tolist())) == 5 and asked.min() >= 40
     assert np.isfinite(state.report.candidate_losses).all()
-    prediction = bayesal.predictive(POSTERIOR, state, 20).mean(X)
+    prediction = bayesal.predictive_of(POSTERIOR, state, 20).mean(X)
     assert prediction.mean.shape == prediction.variance.shape == (200,)
     assert metrics.rmse(prediction, Y) < 0.8 * Y.std()
 
 
 def test_a_batch_by_its_determinant_is_that_of_all_predictions_in_any_chunks(state):
     model, free = (
-        bayesal.predictive(POSTERIOR, state, 8),
+        bayesal.predictive_of(POSTERIOR, state, 8),
         jnp.ones(200, bool).at[jnp.arange(40)].set(False),
     )
     every = model(X)
@@ -255,10 +256,10 @@ def test_real_labels_are_calibrated_out_of_fold(state):
         fitted.nll_after
     ) <= float(fitted.nll_before)
     plain = dataclasses.replace(
-        bayesal.predictive(POSTERIOR, state, 8), temperature=jnp.float32(1.0)
+        bayesal.predictive_of(POSTERIOR, state, 8), temperature=jnp.float32(1.0)
     )(X)
     assert_allclose(
-        bayesal.predictive(POSTERIOR, state, 8)(X).variance,
+        bayesal.predictive_of(POSTERIOR, state, 8)(X).variance,
         plain.variance * state.temperature,
         rtol=1e-5,
     )
@@ -271,9 +272,9 @@ def test_labels_that_are_no_numbers_are_refused(state):
         (np.array([0.0, np.inf, 0, 0, 0]), "finite"),
         (np.zeros((5, 1)), "shape"),
     ):
-        with pytest.raises(checks.WrongLabel, match=match):
+        with pytest.raises(errors.WrongLabel, match=match):
             RETUNED.tell(state, X, ask, bad)
-    with pytest.raises(checks.WrongType, match="calibrator") as caught:
+    with pytest.raises(errors.WrongType, match="calibrator") as caught:
         bayesal.learner(
             POSTERIOR, acquire.uniform(), size=1, capacity=5, calibrate=calibrate.temperature()
         )
@@ -282,11 +283,11 @@ def test_labels_that_are_no_numbers_are_refused(state):
 
 def test_scores_of_classes_do_not_take_numbers(state):
     for strategy in (acquire.batch_bald(), acquire.top(scores.entropy)):
-        with pytest.raises(checks.WrongType, match=r"bayesal\.gaussian") as caught:
+        with pytest.raises(errors.WrongType, match=r"bayesal\.gaussian") as caught:
             bayesal.learner(POSTERIOR, strategy, size=5, capacity=60, num_draws=8).ask(state, X)
         assert caught.value.argument == "score"
-    with pytest.raises(checks.WrongType, match=r"bayesal\.scores"):
-        predictions.scored(gaussian.bald, jnp.zeros((2, 3, 2)))
+    with pytest.raises(errors.WrongType, match=r"bayesal\.scores"):
+        likelihoods.scored(regression.bald, jnp.zeros((2, 3, 2)))
 
 
 def test_folds_are_dealt_evenly_along_the_label():
@@ -332,7 +333,7 @@ def fits():
 @pytest.mark.slow
 def test_every_head_learns_the_curve(fits):
     for name, prediction in fits.items():
-        moments = predictions.moments(prediction)
+        moments = likelihoods.moments(prediction)
         assert metrics.rmse(moments, np.sin(2 * X[:, 0])) < 0.12, name
 
 
@@ -340,7 +341,7 @@ def test_every_head_learns_the_curve(fits):
 def test_noise_is_learned_where_it_is(fits):
     quiet = X[:, 0] < -0.3
     loud = X[:, 0] > 0.3
-    std = {name: np.sqrt(np.asarray(predictions.moments(p).variance)) for name, p in fits.items()}
+    std = {name: np.sqrt(np.asarray(likelihoods.moments(p).variance)) for name, p in fits.items()}
     assert_allclose(std["known"], 0.15, rtol=1e-5)
     assert (
         np.ptp(std["shared"]) < 1e-6 and 0.1 < std["shared"][0] < 0.2

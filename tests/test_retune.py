@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import checks, retune
+from bayesal import errors, retune
 from bayesal.retune import proposers, racing, spaces
 from bayesal.retune.history import empty, remember
 from bayesal.types import HParams
@@ -181,7 +181,7 @@ def table_task(losses, rows, count=None, **options):
             )
         mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
         return jnp.where(held[fold], mine, 0.0)[:, None], (
-            {"who": hparams.dropout, "fold": fold, "structure": hparams.structure},
+            {"who": hparams.dropout, "fold": fold, "structure": hparams.architecture},
             fold,
         )
 
@@ -352,15 +352,15 @@ def test_a_space_searches_what_it_is_told():
     ],
 )
 def test_bounds_that_are_none_are_refused_by_name(argument, options):
-    with pytest.raises(checks.WrongSize, match=f"`{argument}`") as caught:
+    with pytest.raises(errors.WrongSize, match=f"`{argument}`") as caught:
         retune.space(**options)
     assert caught.value.argument == argument
 
 
 def test_unknown_fields_and_empty_spaces_are_refused():
-    with pytest.raises(checks.UnknownName, match="momentum"):
+    with pytest.raises(errors.UnknownName, match="momentum"):
         retune.space(momentum=(0.1, 0.9))
-    with pytest.raises(checks.WrongSize, match="nothing to search"):
+    with pytest.raises(errors.WrongSize, match="nothing to search"):
         retune.space(
             **dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps"))
         )
@@ -411,15 +411,15 @@ def test_the_history_is_told_in_order_and_forgets_the_oldest():
 @pytest.mark.parametrize(
     "proposer",
     [
-        retune.nearby(),
-        retune.nearby(1.0),
-        retune.surrogate(),
-        retune.surrogate(0.0),
-        retune.surrogate(1.0),
+        retune.local_proposer(),
+        retune.local_proposer(1.0),
+        retune.gp_proposer(),
+        retune.gp_proposer(0.0),
+        retune.gp_proposer(1.0),
     ],
 )
 def test_proposals_lie_in_the_cube_and_obey_the_key(proposer):
-    space = retune.space(structure=3)
+    space = retune.space(architecture=3)
     history = told(
         told(empty(64, START), [0.0, np.inf, -0.1, 0.3], 0), [0.0, np.nan, 0.2, np.inf], 1
     )
@@ -449,7 +449,7 @@ def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
     the bowl is lowest.
     """
     space = retune.space(**dict.fromkeys(("weight_decay", "prior_scale", "steps")))
-    ask, found = asking(retune.surrogate(0.0), space, 4), []
+    ask, found = asking(retune.gp_proposer(0.0), space, 4), []
     for seed in range(3, 9):
         history = empty(64, START)
         for round, key in enumerate(jax.random.split(jax.random.key(seed), 5)):
@@ -476,14 +476,14 @@ def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
 @pytest.mark.parametrize(
     ("argument", "build"),
     [
-        ("local", lambda: retune.nearby(1.5)),
-        ("width", lambda: retune.nearby(0.5, -1.0)),
-        ("fresh", lambda: retune.surrogate(2.0)),
-        ("fading", lambda: retune.surrogate(0.2, 0.0)),
+        ("local", lambda: retune.local_proposer(1.5)),
+        ("width", lambda: retune.local_proposer(0.5, -1.0)),
+        ("fresh", lambda: retune.gp_proposer(2.0)),
+        ("fading", lambda: retune.gp_proposer(0.2, 0.0)),
     ],
 )
 def test_options_of_proposers_are_checked(argument, build):
-    with pytest.raises(checks.OutOfRange, match=f"`{argument}`"):
+    with pytest.raises(errors.OutOfRange, match=f"`{argument}`"):
         build()
 
 
@@ -513,7 +513,7 @@ def test_what_was_learned_fades():
     near = lambda fading: float(
         jnp.mean(
             jnp.abs(
-                asking(retune.surrogate(0.0, fading), space, 8)(jax.random.key(0), history)[:, 0]
+                asking(retune.gp_proposer(0.0, fading), space, 8)(jax.random.key(0), history)[:, 0]
                 - 0.8
             )
         )
@@ -524,7 +524,7 @@ def test_what_was_learned_fades():
 def test_one_proposal_learns_too():
     space = retune.space(**dict.fromkeys(("weight_decay", "prior_scale", "steps", "learning_rate")))
     history = told(empty(64, START), [0.0, 1.0], 0)
-    ask = asking(retune.surrogate(), space, 1)
+    ask = asking(retune.gp_proposer(), space, 1)
     found, nothing_known = (
         np.asarray(ask(jax.random.key(0), known)) for known in (history, empty(64, START))
     )
@@ -537,7 +537,7 @@ def test_choices_are_not_repeated_while_there_are_others():
         **dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps")),
     )
     for seed in range(5):
-        units = asking(retune.surrogate(0.0), space, 5)(jax.random.key(seed), empty(64, START))[
+        units = asking(retune.gp_proposer(0.0), space, 5)(jax.random.key(seed), empty(64, START))[
             :4
         ]  # the last one is anywhere
         assert sorted(spaces.values(space, units, START).structure.tolist()) == [0, 1, 2, 3]
@@ -586,7 +586,7 @@ def quadratic(seen=None):
 
 
 def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():
-    retuner = retune.population(5)
+    retuner = retune.successive_halving(5)
     run = jax.jit(lambda key, memory: retuner.run(key, quadratic(), START, memory, jnp.int32(0)))
     for key in jax.random.split(jax.random.key(0), 3):
         hparams, tuning, memory = run(key, retuner.init(START))
@@ -612,9 +612,9 @@ def test_candidates_are_within_bounds_and_the_kept_one_comes_with_its_fits():
         assert retune.table(memory)["chosen"].tolist() == [i == picked for i in range(5)]
 
 
-@pytest.mark.parametrize("proposer", [retune.nearby(), retune.surrogate()])
+@pytest.mark.parametrize("proposer", [retune.local_proposer(), retune.gp_proposer()])
 def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
-    retuner, seen = retune.population(8, proposer=proposer), []
+    retuner, seen = retune.successive_halving(8, proposer=proposer), []
     task = quadratic(seen)
     round_ = jax.jit(
         lambda key, hparams, memory, round: retuner.run(key, task, hparams, memory, round)
@@ -630,7 +630,7 @@ def test_rounds_improve_and_compile_once(proposer):  # TRAPS 20
 
 
 def test_a_range_of_one_value_is_that_value():
-    retuner = retune.population(4, retune.space(dropout=(0.25, 0.25), steps=(100, 100)))
+    retuner = retune.successive_halving(4, retune.space(dropout=(0.25, 0.25), steps=(100, 100)))
     tuning = jax.jit(
         lambda memory: retuner.run(jax.random.key(0), quadratic(), START, memory, jnp.int32(0))[1]
     )(retuner.init(START))
@@ -639,7 +639,7 @@ def test_a_range_of_one_value_is_that_value():
 
 
 def test_keep_keeps():
-    hparams, tuning, memory = retune.keep().run(jax.random.key(0), None, START, (), jnp.int32(0))
+    hparams, tuning, memory = retune.fixed().run(jax.random.key(0), None, START, (), jnp.int32(0))
     assert (
         hparams is START
         and int(tuning.chosen) == 0
@@ -655,7 +655,7 @@ def test_a_budget_of_fits_is_kept_and_used(fits, folds, halve):
 
     share = 0.5 if halve else 1.0
     if sum(retune.rungs(2, folds, share)) > fits:
-        with pytest.raises(checks.WrongSize, match="`fits`"):
+        with pytest.raises(errors.WrongSize, match="`fits`"):
             affordable(fits, folds, share)
     else:
         size = affordable(fits, folds, share)
@@ -677,19 +677,19 @@ def test_a_budget_of_fits_is_kept_and_used(fits, folds, halve):
     ],
 )
 def test_sizes_that_are_none_are_refused_by_name(argument, options):
-    with pytest.raises(checks.WrongSize, match=f"`{argument}`") as caught:
-        retune.population(**options)
+    with pytest.raises(errors.WrongSize, match=f"`{argument}`") as caught:
+        retune.successive_halving(**options)
     assert caught.value.argument == argument
 
 
 def test_more_candidates_than_places_are_refused():
-    retuner = retune.population(fits=60, places=5)
-    with pytest.raises(checks.WrongSize, match="`places`"):
+    retuner = retune.successive_halving(fits=60, places=5)
+    with pytest.raises(errors.WrongSize, match="`places`"):
         retuner.run(jax.random.key(0), quadratic(), START, retuner.init(START), jnp.int32(0))
 
 
 def test_a_space_or_a_proposer_that_is_none_is_refused():
-    with pytest.raises(checks.WrongType, match="`proposer`"):
-        oracles.as_users_do(retune.population)(proposer=retune.surrogate)
-    with pytest.raises(checks.WrongType, match="`space`"):
-        retune.population(space=HParams(learning_rate=(1e-3, 1e-2)))
+    with pytest.raises(errors.WrongType, match="`proposer`"):
+        oracles.as_users_do(retune.successive_halving)(proposer=retune.gp_proposer)
+    with pytest.raises(errors.WrongType, match="`space`"):
+        retune.successive_halving(space=HParams(learning_rate=(1e-3, 1e-2)))

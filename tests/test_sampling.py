@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 from numpyro.diagnostics import split_gelman_rubin
 
-from bayesal import acquire, checks, likelihoods, networks, posteriors, scores, training
+from bayesal import acquire, errors, likelihoods, networks, posteriors, scores, training
 from bayesal.posteriors import hmc, sampled
 from bayesal.posteriors.sgmcmc import Collected, Cycles, sghmc
 from bayesal.posteriors.swag import Swag, add, begin, finish, sample
@@ -109,7 +109,7 @@ def test_picks_are_different_evenly_spaced_and_shifted_by_the_key():
     assert rows.min() >= 0 and rows.max() < 50 and set(np.diff(rows).ravel()) <= {7, 8}
     assert len(np.unique(rows)) > 40
     assert_allclose(sampled.pick(jax.random.key(0), samples, 50, "")["b"], samples["b"])
-    with pytest.raises(checks.WrongSize, match=r"50 samples.*more of them") as error:
+    with pytest.raises(errors.WrongSize, match=r"50 samples.*more of them") as error:
         sampled.pick(jax.random.key(0), samples, 51, "more of them")
     assert error.value.argument == "num_draws"
 
@@ -150,7 +150,7 @@ def test_r_hat_is_that_of_numpyro_and_sees_chains_that_disagree():
         posteriors.r_hat(jnp.asarray(values + np.arange(21.0, dtype=np.float32)[:, None] / 5)).min()
         > 1.2
     )  # each still on its way
-    with pytest.raises(checks.WrongSize, match="4 or more"):
+    with pytest.raises(errors.WrongSize, match="4 or more"):
         posteriors.r_hat(jnp.zeros((2, 3)))
 
 
@@ -228,7 +228,7 @@ def test_what_nuts_was_given_beyond_the_count_changes_no_bit(last_layer):
 def test_no_more_draws_than_samples(last_layer):
     posterior, _, _, state, _ = last_layer
     with pytest.raises(
-        checks.WrongSize, match=r"2001 draws of 2000 samples.*`samples` or `chains`"
+        errors.WrongSize, match=r"2001 draws of 2000 samples.*`samples` or `chains`"
     ) as error:
         posterior.draw(jax.random.key(0), state, 2001)
     assert error.value.argument == "num_draws"
@@ -328,13 +328,13 @@ def test_nuts_runs_where_jax_defaults_to_float64():
 
 
 def test_what_nuts_refuses():
-    with pytest.raises(checks.UnknownName, match=r"'all'.*'last'") as error:
+    with pytest.raises(errors.UnknownName, match=r"'all'.*'last'") as error:
         posteriors.nuts(LINEAR, on="first")
     assert error.value.argument == "on"
-    with pytest.raises(checks.MissingEmbed):
+    with pytest.raises(errors.MissingEmbed):
         posteriors.nuts(LOGISTIC, on="last")
     for name in ("warmup", "samples", "chains", "thin", "batch"):
-        with pytest.raises(checks.WrongSize) as error:
+        with pytest.raises(errors.WrongSize) as error:
             posteriors.nuts(LINEAR, **{name: 0})
         assert error.value.argument == name
 
@@ -452,7 +452,7 @@ def test_what_swag_refuses():
         {"start": -0.1},
         {"rate": 0.0},
     ):
-        with pytest.raises(checks.WrongSize) as error:
+        with pytest.raises(errors.WrongSize) as error:
             posteriors.swag(LINEAR, **bad)
         assert error.value.argument in bad
 
@@ -555,7 +555,7 @@ def test_sgmcmc_comes_near_the_closed_form_and_temperature_scales_its_width():
     assert "covariance" in faults(0.7 * narrow + 0.3 * found.mean(0), mean, covariance, worth=150)
     assert "mean" in faults(moved + 0.2 * found.std(0), mean, covariance, worth=150)
     assert_allclose(samples(0.25)[2].std(0) / found.std(0), 0.5, rtol=0.15)
-    with pytest.raises(checks.WrongSize, match="801 draws of 800 samples") as error:
+    with pytest.raises(errors.WrongSize, match="801 draws of 800 samples") as error:
         posterior.draw(jax.random.key(0), state, 801)
     assert error.value.argument == "num_draws"
 
@@ -571,7 +571,7 @@ def test_what_sgmcmc_refuses():
         {"temperature": np.nan},
         {"speed": 0.0},
     ):
-        with pytest.raises(checks.WrongSize) as error:
+        with pytest.raises(errors.WrongSize) as error:
             posteriors.sgmcmc(LINEAR, **bad)
         assert error.value.argument in bad
 
@@ -646,9 +646,9 @@ def test_mcmc_of_numpyro_becomes_draws(mcmc):
     picks = acquire.top(scores.bald)(jax.random.key(0), read, jnp.asarray(x), jnp.ones(9, bool), 3)
     assert len(set(np.asarray(picks.indices).tolist())) == 3
     assert_allclose(read.embed(x), x)
-    with pytest.raises(checks.WrongSize, match="num_samples"):
+    with pytest.raises(errors.WrongSize, match="num_samples"):
         posteriors.from_numpyro(mcmc, lambda sample, x: x, key=jax.random.key(0), num_draws=21)
-    with pytest.raises(checks.WrongType, match="Refit in numpyro"):
+    with pytest.raises(errors.WrongType, match="Refit in numpyro"):
         read.posterior.fit(jax.random.key(0), read.state, None, None)
 
 
@@ -668,7 +668,7 @@ def test_a_guide_of_numpyro_is_drawn_from():
     assert_allclose(
         prediction.variance, np.repeat(np.square(samples["noise"])[:, None], 12, 1), rtol=1e-5
     )
-    with pytest.raises(checks.WrongType, match=r"svi_result\.params"):
+    with pytest.raises(errors.WrongType, match=r"svi_result\.params"):
         posteriors.from_numpyro(guide, lambda sample, x: x, key=key)
 
 
@@ -680,19 +680,19 @@ def test_sites_are_read_and_what_cannot_be_is_refused(mcmc):
         jax.nn.log_softmax(jnp.array([0.0, 0.3])),
         atol=1e-5,
     )
-    with pytest.raises(checks.UnknownName, match=r"'z'.*w, y"):
+    with pytest.raises(errors.UnknownName, match=r"'z'.*w, y"):
         posteriors.numpyro_site(yes_or_no, "z")(sample, x)
-    with pytest.raises(checks.WrongType, match="nothing for u"):
+    with pytest.raises(errors.WrongType, match="nothing for u"):
         posteriors.numpyro_site(with_local)({}, x)
-    with pytest.raises(checks.WrongType, match="Poisson"):
+    with pytest.raises(errors.WrongType, match="Poisson"):
         posteriors.numpyro_site(with_local)({"u": jnp.zeros(1)}, x)
-    with pytest.raises(checks.WrongType, match="AutoGuide, got dict"):
+    with pytest.raises(errors.WrongType, match="AutoGuide, got dict"):
         posteriors.from_numpyro({"w": 1}, lambda sample, x: x, key=jax.random.key(0))
     fresh = numpyro.infer.MCMC(numpyro.infer.NUTS(classes), num_warmup=1, num_samples=1)
-    with pytest.raises(checks.WrongType, match="has not run"):
+    with pytest.raises(errors.WrongType, match="has not run"):
         posteriors.from_numpyro(fresh, lambda sample, x: x, key=jax.random.key(0))
     guide = numpyro.infer.autoguide.AutoNormal(numbers)
-    with pytest.raises(checks.NonFinite, match="'a'"):
+    with pytest.raises(errors.NonFinite, match="'a'"):
         posteriors.from_numpyro(
             guide,
             lambda sample, x: x,

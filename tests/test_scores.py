@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, chunks, scores
+from bayesal import _chunks, errors, scores
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -97,7 +97,9 @@ def test_bits_do_not_depend_on_the_chunk(name):  # TRAPS 10
     whole = np.asarray(SCORES[name](jnp.moveaxis(pool, 0, 1)))
     for chunk in (1, 7, 64, 100):
         parts = jax.jit(
-            lambda x, c=chunk: chunks.over_rows(lambda r: SCORES[name](jnp.moveaxis(r, 0, 1)), x, c)
+            lambda x, c=chunk: _chunks.over_rows(
+                lambda r: SCORES[name](jnp.moveaxis(r, 0, 1)), x, c
+            )
         )(pool)
         assert np.array_equal(parts, whole), chunk
 
@@ -190,23 +192,23 @@ def test_inputs_are_left_alone(name):  # TRAPS 30
 
 
 BAD = {
-    "probabilities": (checks.NotLogProbabilities, lambda x: np.exp(x), "probabilities"),
-    "logits": (checks.NotLogProbabilities, lambda x: x + 1.0, "log_softmax"),
+    "probabilities": (errors.NotLogProbabilities, lambda x: np.exp(x), "probabilities"),
+    "logits": (errors.NotLogProbabilities, lambda x: x + 1.0, "log_softmax"),
     "one row off": (
-        checks.NotLogProbabilities,
+        errors.NotLogProbabilities,
         lambda x: np.concatenate([x[:, :3], x[:, 3:] + np.float32(0.1)], 1),
         "sum to 1",
     ),
-    "integers": (checks.NotLogProbabilities, lambda x: x.astype(np.int32), "int32"),
+    "integers": (errors.NotLogProbabilities, lambda x: x.astype(np.int32), "int32"),
     "nan": (
-        checks.NonFinite,
+        errors.NonFinite,
         lambda x: np.where(np.arange(12)[None, :, None] == 7, np.float32(np.nan), x),
         "NaN",
     ),
-    "no draws": (checks.WrongSize, lambda x: x[:0], "K = 0"),
-    "one class": (checks.WrongShape, lambda x: x[..., :1] * 0, "C = 1"),
-    "one axis": (checks.WrongShape, lambda x: x[0, 0], "axes"),
-    "a list": (checks.WrongShape, lambda x: x.tolist(), "list"),
+    "no draws": (errors.WrongSize, lambda x: x[:0], "K = 0"),
+    "one class": (errors.WrongShape, lambda x: x[..., :1] * 0, "C = 1"),
+    "one axis": (errors.WrongShape, lambda x: x[0, 0], "axes"),
+    "a list": (errors.WrongShape, lambda x: x.tolist(), "list"),
 }
 
 
@@ -264,7 +266,7 @@ def test_the_parts_of_uncertainty_are_the_scores():
     )
 
 
-LARGE = chunks.IN_CACHE // (100 * 10) + 100  # more points than one chunk holds
+LARGE = _chunks.IN_CACHE // (100 * 10) + 100  # more points than one chunk holds
 
 
 @pytest.fixture(scope="module")
@@ -289,18 +291,18 @@ def test_a_pool_from_the_host_is_brought_in_parts(large, at_once, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(parts, whole, strict=True))
     assert np.array_equal(scores.bald(host[:, 0]), whole.epistemic[0])
     host[7, -2] += 0.01
-    with pytest.raises(checks.NotLogProbabilities) as caught:
+    with pytest.raises(errors.NotLogProbabilities) as caught:
         scores.bald(host)
     assert caught.value.rows.tolist() == [host.shape[1] - 2]
 
 
 def test_what_is_off_in_one_row_of_a_large_pool_is_found(large):
     with pytest.raises(
-        checks.NotLogProbabilities, match=f"first, at index \\(7, {LARGE - 2}\\), sums to 1.01"
+        errors.NotLogProbabilities, match=f"first, at index \\(7, {LARGE - 2}\\), sums to 1.01"
     ) as caught:
         scores.bald(large.at[7, -2].add(0.01))
     assert caught.value.rows.tolist() == [LARGE - 2]
-    with pytest.raises(checks.NonFinite) as caught:
+    with pytest.raises(errors.NonFinite) as caught:
         scores.bald(large.at[99, 3, 9].set(jnp.nan))
     assert caught.value.rows.tolist() == [3]
 
@@ -315,5 +317,5 @@ def test_a_pool_may_be_closed_over():
     scaled = jax.jit(lambda by: by * scores.bald(log_p))
     np.testing.assert_allclose(scaled(2.0), 2.0 * scores.bald(log_p), rtol=1e-6)
     logits = log_p + 1.0
-    with pytest.raises(checks.NotLogProbabilities):
+    with pytest.raises(errors.NotLogProbabilities):
         jax.jit(lambda by: by * scores.bald(logits))(2.0)

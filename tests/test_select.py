@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, scores, select
-from bayesal.select import configurations
+from bayesal import errors, scores, select
+from bayesal.select import _configurations
 from bayesal.select.batch_bald import _batch_bald as batch_bald_program
 
 module = importlib.import_module("bayesal.select.batch_bald")
@@ -39,7 +39,7 @@ def test_top_against_a_sort(seed):  # TRAPS 17
 
 def test_top_refuses_what_cannot_be_ranked():  # TRAPS 4
     for value in (np.nan, -np.nan, np.inf):
-        with pytest.raises(checks.NonFinite, match="`scores`") as caught:
+        with pytest.raises(errors.NonFinite, match="`scores`") as caught:
             select.top(np.array([0.0, value, 1.0], np.float32), 1)
         assert caught.value.argument == "scores" and caught.value.rows.tolist() == [1]
 
@@ -51,9 +51,9 @@ def test_top_under_jit_replaces_counts_and_says_so():  # TRAPS 4
 
 
 def test_scores_that_are_all_the_same_are_no_ranking():  # TRAPS 12, global guard 1
-    with pytest.raises(checks.ConstantScores, match="dropout"):
+    with pytest.raises(errors.ConstantScores, match="dropout"):
         select.top(np.zeros(5, np.float32), 2)
-    with pytest.raises(checks.ConstantScores):
+    with pytest.raises(errors.ConstantScores):
         select.top(
             np.array([1.0, 0.0, 0.0], np.float32), 1, available=np.array([False, True, True])
         )
@@ -68,7 +68,7 @@ def test_a_size_that_cannot_be_had(size):
         lambda: select.top(values, size, available=available),
         lambda: select.uniform(jax.random.key(0), 5, 5 if size == 4 else size, available=available),
     ):
-        with pytest.raises(checks.WrongSize, match="`size`") as caught:
+        with pytest.raises(errors.WrongSize, match="`size`") as caught:
             oracles.as_users_do(function)()
         assert caught.value.argument == "size"
 
@@ -140,19 +140,21 @@ def test_a_screening_by_few_configurations_is_an_estimate_with_its_error():
     log_p, _ = oracles.random_log_probs(5, (20, 40, 3), scale=1.5)
     probs, noise = np.exp(log_p).transpose(1, 2, 0), -(np.exp(log_p) * log_p).sum(-1).T
     weights = np.random.default_rng(0).dirichlet(np.full(20, 0.3), 20 * 12).astype(np.float32)
-    state = configurations.Configurations(jnp.asarray(weights), jnp.full(240, 1 / 240, jnp.float32))
-    few = configurations.thinned(state, 20, 4)
+    state = _configurations.Configurations(
+        jnp.asarray(weights), jnp.full(240, 1 / 240, jnp.float32)
+    )
+    few = _configurations.thinned(state, 20, 4)
     assert (
         np.asarray(few.weights) == weights.reshape(20, 12, 20)[:, :4].reshape(80, 20)
     ).all()  # as many of each draw
-    gain, error = configurations.estimate(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32))
+    gain, error = _configurations.estimate(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32))
     mixed = np.einsum("nck,sk->nsc", np.float64(probs), np.float64(few.weights))
     each = -(mixed * np.log(mixed)).sum(-1) - np.float64(noise) @ np.float64(few.weights).T
     np.testing.assert_allclose(gain, each.mean(1), atol=1e-5)
     np.testing.assert_allclose(error, each.std(1) / 80**0.5, atol=1e-5)
     np.testing.assert_allclose(
         gain,
-        configurations.information(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32)),
+        _configurations.information(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32)),
         atol=1e-5,
     )
 
@@ -162,7 +164,7 @@ def test_a_screening_by_few_configurations_is_an_estimate_with_its_error():
     [(100, 1000, 1), (10, 1000, 12), (6, 243, 0), (100, 10_000, 12), (8, 64, 0), (100, 100, 0)],
 )
 def test_a_screening_takes_an_eighth_if_that_is_enough(draws, count, few):
-    assert configurations.screening(draws, count) == few
+    assert _configurations.screening(draws, count) == few
 
 
 @pytest.mark.parametrize(("classes", "size"), [(10, 16), (2, 36)])
@@ -271,7 +273,7 @@ def test_the_end_of_the_pool():  # global guard 3
             jax.random.key(0), log_p, 4, available=available, configurations=243
         ).indices.tolist()
     ) == [0, 1, 2, 3]
-    with pytest.raises(checks.WrongSize, match="`size` = 4, but only 3"):
+    with pytest.raises(errors.WrongSize, match="`size` = 4, but only 3"):
         select.batch_bald(jax.random.key(0), log_p, 4, available=np.arange(12) < 3)
 
 
@@ -286,23 +288,23 @@ def test_inputs_are_left_alone_and_may_be_read_only():  # TRAPS 30
 
 def test_draws_that_agree_everywhere_are_refused():  # TRAPS 12, global guard 1
     log_p, _ = oracles.random_log_probs(0, (1, 12, 3))
-    with pytest.raises(checks.ConstantScores, match="dropout"):
+    with pytest.raises(errors.ConstantScores, match="dropout"):
         select.batch_bald(jax.random.key(0), np.repeat(log_p, 6, axis=0), 4, configurations=243)
 
 
 BAD = {
-    "one draw": (checks.WrongSize, "log_probs", lambda x: (x[:1], 4)),
-    "no draws": (checks.WrongSize, "log_probs", lambda x: (x[:0], 4)),
-    "one class": (checks.WrongShape, "log_probs", lambda x: (x[..., :1], 4)),
-    "one point": (checks.WrongShape, "log_probs", lambda x: (x[:, 0], 4)),
-    "probabilities": (checks.NotLogProbabilities, "log_probs", lambda x: (np.exp(x), 4)),
-    "logits": (checks.NotLogProbabilities, "log_probs", lambda x: (x - 1, 4)),
-    "nan": (checks.NonFinite, "log_probs", lambda x: (x * np.float32(np.nan), 4)),
-    "integers": (checks.NotLogProbabilities, "log_probs", lambda x: (x.astype(int), 4)),
-    "a list": (checks.WrongShape, "log_probs", lambda x: (x.tolist(), 4)),
-    "size too large": (checks.WrongSize, "size", lambda x: (x, 13)),
-    "size zero": (checks.WrongSize, "size", lambda x: (x, 0)),
-    "size a float": (checks.WrongSize, "size", lambda x: (x, 4.0)),
+    "one draw": (errors.WrongSize, "log_probs", lambda x: (x[:1], 4)),
+    "no draws": (errors.WrongSize, "log_probs", lambda x: (x[:0], 4)),
+    "one class": (errors.WrongShape, "log_probs", lambda x: (x[..., :1], 4)),
+    "one point": (errors.WrongShape, "log_probs", lambda x: (x[:, 0], 4)),
+    "probabilities": (errors.NotLogProbabilities, "log_probs", lambda x: (np.exp(x), 4)),
+    "logits": (errors.NotLogProbabilities, "log_probs", lambda x: (x - 1, 4)),
+    "nan": (errors.NonFinite, "log_probs", lambda x: (x * np.float32(np.nan), 4)),
+    "integers": (errors.NotLogProbabilities, "log_probs", lambda x: (x.astype(int), 4)),
+    "a list": (errors.WrongShape, "log_probs", lambda x: (x.tolist(), 4)),
+    "size too large": (errors.WrongSize, "size", lambda x: (x, 13)),
+    "size zero": (errors.WrongSize, "size", lambda x: (x, 0)),
+    "size a float": (errors.WrongSize, "size", lambda x: (x, 4.0)),
 }
 
 
@@ -317,9 +319,9 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
 
 def test_no_configurations_and_a_wrong_mask_are_refused():
     log_p, _ = oracles.random_log_probs(0, (6, 12, 3))
-    with pytest.raises(checks.WrongSize, match="`configurations`"):
+    with pytest.raises(errors.WrongSize, match="`configurations`"):
         select.batch_bald(jax.random.key(0), log_p, 4, configurations=0)
-    with pytest.raises(checks.WrongShape, match="`available`"):
+    with pytest.raises(errors.WrongShape, match="`available`"):
         oracles.as_users_do(select.batch_bald)(
             jax.random.key(0), log_p, 4, available=np.ones(11, bool)
         )
@@ -331,7 +333,7 @@ def test_a_key_is_a_typed_key(key):
         lambda: oracles.as_users_do(select.uniform)(key, 4, 2),
         lambda: oracles.as_users_do(select.batch_bald)(key, np.log(np.full((2, 4, 2), 0.5)), 2),
     ):
-        with pytest.raises(checks.WrongShape, match=r"jax.random.key") as error:
+        with pytest.raises(errors.WrongShape, match=r"jax.random.key") as error:
             call()
         assert error.value.argument == "key"
 
@@ -357,7 +359,7 @@ def test_top_ranks_in_the_callers_own_numbers(values):
 
 def test_equal_scores_are_fine_where_nothing_is_chosen():
     assert select.top(np.zeros(3, np.float32), 3).indices.tolist() == [0, 1, 2]
-    with pytest.raises(checks.ConstantScores):
+    with pytest.raises(errors.ConstantScores):
         select.top(np.zeros(4, np.float32), 3)
 
 

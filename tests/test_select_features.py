@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import checks, select
-from bayesal.select import clusters, edge, spread
+from bayesal import errors, select
+from bayesal.select import _points as edge
+from bayesal.select import _spread as spread
+from bayesal.select import clusters
 
 badge, typical = (
     sys.modules[f"bayesal.select.{name}"] for name in ("badge", "typiclust")
@@ -57,7 +59,7 @@ SELECTORS = {
     "badge": unlabeled(
         lambda key, x, b, available: select.badge(key, opinions(x), x, b, available=available)
     ),
-    "determinant": lambda key, x, b, **masks: select.determinant(x, b, **masks),
+    "determinant": lambda key, x, b, **masks: select.dpp(x, b, **masks),
     "bait": lambda key, x, b, **masks: select.bait(as_factors(x), b, **masks),
 }
 every_selector = pytest.mark.parametrize("name", SELECTORS)
@@ -85,33 +87,33 @@ def rows(*args, **kwargs):
 
 
 BAD = {
-    "a list": (checks.WrongShape, "features", lambda x: {"x": x.tolist()}),
-    "one axis": (checks.WrongShape, "features", lambda x: {"x": x[:, 0]}),
-    "three axes": (checks.WrongShape, "features", lambda x: {"x": x[None]}),
-    "no features": (checks.WrongShape, "features", lambda x: {"x": x[:, :0]}),
-    "complex": (checks.WrongShape, "features", lambda x: {"x": x.astype(np.complex64)}),
-    "booleans": (checks.WrongShape, "features", lambda x: {"x": x > 0}),
+    "a list": (errors.WrongShape, "features", lambda x: {"x": x.tolist()}),
+    "one axis": (errors.WrongShape, "features", lambda x: {"x": x[:, 0]}),
+    "three axes": (errors.WrongShape, "features", lambda x: {"x": x[None]}),
+    "no features": (errors.WrongShape, "features", lambda x: {"x": x[:, :0]}),
+    "complex": (errors.WrongShape, "features", lambda x: {"x": x.astype(np.complex64)}),
+    "booleans": (errors.WrongShape, "features", lambda x: {"x": x > 0}),
     "nan": (
-        checks.NonFinite,
+        errors.NonFinite,
         "features",
         lambda x: {"x": np.where(np.arange(N)[:, None] == 4, np.float32(np.nan), x)},
     ),
     "too large for float32": (
-        checks.NonFinite,
+        errors.NonFinite,
         "features",
         lambda x: {"x": np.where(np.arange(N)[:, None] == 4, 1e39, x.astype(float))},
     ),
     "no points": (
-        checks.WrongSize,
+        errors.WrongSize,
         "size",
         lambda x: {"x": x[:0], "available": ALL[:0], "labeled": NOTHING[:0]},
     ),
-    "size too large": (checks.WrongSize, "size", lambda x: {"size": N + 1}),
-    "too few available": (checks.WrongSize, "size", lambda x: {"available": np.arange(N) < 4}),
-    "too few without a label": (checks.WrongSize, "size", lambda x: {"labeled": np.arange(N) >= 4}),
-    "size a float": (checks.WrongSize, "size", lambda x: {"size": 2.0}),
-    "rows for a mask": (checks.WrongShape, "available", lambda x: {"available": np.arange(N)}),
-    "a short mask": (checks.WrongShape, "labeled", lambda x: {"labeled": NOTHING[1:]}),
+    "size too large": (errors.WrongSize, "size", lambda x: {"size": N + 1}),
+    "too few available": (errors.WrongSize, "size", lambda x: {"available": np.arange(N) < 4}),
+    "too few without a label": (errors.WrongSize, "size", lambda x: {"labeled": np.arange(N) >= 4}),
+    "size a float": (errors.WrongSize, "size", lambda x: {"size": 2.0}),
+    "rows for a mask": (errors.WrongShape, "available", lambda x: {"available": np.arange(N)}),
+    "a short mask": (errors.WrongShape, "labeled", lambda x: {"labeled": NOTHING[1:]}),
 }
 
 
@@ -142,7 +144,7 @@ def test_keys_and_iterations_are_checked():
     }
     for argument, bad in calls.items():
         for call in bad:
-            with pytest.raises(checks.BayesalError) as caught:
+            with pytest.raises(errors.BayesalError) as caught:
                 oracles.as_users_do(call)()
             assert caught.value.argument == argument
 
@@ -527,7 +529,7 @@ def test_badge_wants_both_of_the_same_pool():
     log_p, _ = oracles.random_log_probs(0, (2, N, 3))
     cases = {"features": (log_p[:, 1:], pool()), "log_probs": (np.exp(log_p), pool())}
     for argument, (values, x) in cases.items():
-        with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
+        with pytest.raises(errors.BayesalError, match=f"`{argument}`") as caught:
             oracles.as_users_do(select.badge)(KEY, values, x, B)
         assert caught.value.argument == argument
 
@@ -573,7 +575,7 @@ def test_determinant_is_greedy_information(seed):
     available, labeled = random.random(N) < 0.6, random.random(N) < 0.1
     quality = random.uniform(0.1, 3.0, N).astype(np.float32)
     x = pool(seed)
-    picked = select.determinant(
+    picked = select.dpp(
         x, 9, available=available, labeled=labeled, quality=quality
     )  # more than D = 6
     vectors = relative(x, quality, available & ~labeled)
@@ -594,7 +596,7 @@ def test_determinant_without_noise_to_speak_of_is_the_determinant():
 
 def test_no_variance_turns_negative():
     x = np.tile(np.random.default_rng(0).normal(size=(4, D)).astype(np.float32), (10, 1))
-    picked = select.determinant(
+    picked = select.dpp(
         x, 9, available=ALL, labeled=NOTHING, quality=np.ones(N, np.float32), noise=1e-6
     )
     assert np.all(np.asarray(picked.scores) > 0) and np.all(np.isfinite(picked.joint))
@@ -654,9 +656,9 @@ def test_determinant_and_log_det_gaussian_refuse_by_name():
     broken = means.copy()
     broken[2, 5] = np.inf
     cases = [
-        ("quality", (3, 4), lambda: select.determinant(pool(), 3, quality=spoiled)),
-        ("quality", (), lambda: select.determinant(pool(), 3, quality=noise[1:])),
-        ("noise", (), lambda: select.determinant(pool(), 3, noise=0.0)),
+        ("quality", (3, 4), lambda: select.dpp(pool(), 3, quality=spoiled)),
+        ("quality", (), lambda: select.dpp(pool(), 3, quality=noise[1:])),
+        ("noise", (), lambda: select.dpp(pool(), 3, noise=0.0)),
         ("noise", (3, 4), lambda: select.log_det_gaussian(means, spoiled, 3)),
         ("noise", (), lambda: select.log_det_gaussian(means, 1.0, 3)),
         ("means", (5,), lambda: select.log_det_gaussian(broken, noise, 3)),
@@ -666,6 +668,6 @@ def test_determinant_and_log_det_gaussian_refuse_by_name():
         ("available", (), lambda: select.log_det_gaussian(means, noise, 3, available=ALL[1:])),
     ]
     for argument, at, call in cases:
-        with pytest.raises(checks.BayesalError, match=f"`{argument}`") as caught:
+        with pytest.raises(errors.BayesalError, match=f"`{argument}`") as caught:
             oracles.as_users_do(call)()
         assert caught.value.argument == argument and tuple(caught.value.rows) == at

@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from bayesal import acquire, backend, checks, scores, select, shards, stream
-from bayesal.predictives import Predictive
-from bayesal.select import lazy
+from bayesal import acquire, backend, errors, scores, select, shards, stream
+from bayesal.predictive.bound import Predictive
+from bayesal.scores import combine
+from bayesal.select import _lazy as lazy
 from bayesal.types import About, Posterior, Selection
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -296,7 +297,7 @@ SELECTORS = {
         copies=0.0,
     ),
     "determinant": Selector(
-        lambda s: select.determinant(s.features, s.size, **s.masks), F, knows=LABELED, copies=HALF
+        lambda s: select.dpp(s.features, s.size, **s.masks), F, knows=LABELED, copies=HALF
     ),
     "log_det_gaussian": Selector(
         lambda s: select.log_det_gaussian(s.means, s.noise, s.size, available=s.free),
@@ -321,36 +322,36 @@ SELECTORS = {
         ("features", "scores"),
         copies=WAIT,
     ),
-    "per_cost": Selector(
+    "budgeted": Selector(
         lambda s: first(
             s.size,
-            select.per_cost(s.scores, jnp.ones(s.ids.shape), float(s.size), available=s.free),
+            select.budgeted(s.scores, jnp.ones(s.ids.shape), float(s.size), available=s.free),
         ),
         S,
     ),
     "rank_sum": Selector(
         lambda s: select.top(
-            select.rank_sum(s.scores, s.other, available=s.free), s.size, available=s.free
+            combine.rank_sum(s.scores, s.other, available=s.free), s.size, available=s.free
         ),
         ("scores", "other"),
     ),
     "z_score": Selector(
         lambda s: select.top(
-            select.z_score(s.scores, s.other, available=s.free), s.size, available=s.free
+            combine.z_score(s.scores, s.other, available=s.free), s.size, available=s.free
         ),
         ("scores", "other"),
         slow=True,
     ),
     "product": Selector(
         lambda s: select.top(
-            select.product(s.scores, s.noise, available=s.free), s.size, available=s.free
+            combine.product(s.scores, s.noise, available=s.free), s.size, available=s.free
         ),
         ("scores", "noise"),
         slow=True,
     ),
     "pareto": Selector(
         lambda s: select.top(
-            select.pareto(s.scores, s.other, available=s.free), s.size, available=s.free
+            combine.pareto(s.scores, s.other, available=s.free), s.size, available=s.free
         ),
         ("scores", "other"),
     ),
@@ -377,9 +378,9 @@ SELECTORS = {
         chunks=True,
         slow=True,
     ),
-    "acquire.within": Selector(
+    "acquire.prefilter": Selector(
         lambda s: s.asked(
-            acquire.within(2 * s.size, scores.entropy, acquire.top(scores.bald), chunk=s.chunk)
+            acquire.prefilter(2 * s.size, scores.entropy, acquire.top(scores.bald), chunk=s.chunk)
         ),
         L,
         chunks=True,
@@ -416,8 +417,8 @@ SELECTORS = {
         knows=REST,
         slow=True,
     ),
-    "acquire.determinant": Selector(
-        lambda s: s.asked(acquire.determinant()), F, copies=HALF, knows=REST, slow=True
+    "acquire.dpp": Selector(
+        lambda s: s.asked(acquire.dpp()), F, copies=HALF, knows=REST, slow=True
     ),
     "acquire.badge": Selector(
         lambda s: s.asked(acquire.badge(chunk=s.chunk)),
@@ -587,7 +588,7 @@ def choices(selector: Selector, pool: Pool) -> np.ndarray:
 
 def a_full_batch_of_distinct_available_rows(t: Trial):  # TRAPS 4, 17, 18, global guard 3
     can, rows = choices(t.selector, t.pool), np.asarray(t.picked.indices)
-    if t.name == "per_cost":
+    if t.name == "budgeted":
         can &= t.pool.tables.scores[t.pool.ids] > 0  # what gains nothing is not bought
     size = min(t.pool.size, can.sum())
     assert rows.shape == (t.pool.size,) and (rows[size:] == -1).all()
@@ -764,8 +765,8 @@ def trial(name, given, seed) -> Trial | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             picked = run(name, pool, key)
-    except checks.BayesalError as error:
-        if not selector.host or isinstance(error, checks.WrongSize) != (
+    except errors.BayesalError as error:
+        if not selector.host or isinstance(error, errors.WrongSize) != (
             pool.size > pool.free.sum()
         ):
             raise
@@ -773,8 +774,8 @@ def trial(name, given, seed) -> Trial | None:
         flat = pool.draws in ("agree", "sure") or np.array_equal(
             rows, np.broadcast_to(rows[:, :1], rows.shape)
         )
-        assert isinstance(error, checks.WrongSize) or (
-            isinstance(error, checks.ConstantScores) and flat
+        assert isinstance(error, errors.WrongSize) or (
+            isinstance(error, errors.ConstantScores) and flat
         )
         return None
     return Trial(name, selector, pool, key, picked)

@@ -11,9 +11,9 @@ import oracles
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from bayesal import acquire, checks, scores, shards
+from bayesal import acquire, errors, scores, shards
 from bayesal.posteriors import ensemble
-from bayesal.predictives import Predictive
+from bayesal.predictive.bound import Predictive
 from bayesal.types import Network
 
 N, K, C, F = 203, 8, 3, 4  # 203 is a multiple of no number of devices
@@ -173,34 +173,34 @@ def test_what_cannot_be_had_is_refused_by_name(pools):
     values = shards.scores(linear, pool, scores.bald, chunk=16)
     explicit = jax.make_mesh((8,), ("pool",), axis_types=(AxisType.Explicit,))
     cases = [
-        (checks.WrongShape, "mesh", lambda: shards.spread(X, explicit)),
-        (checks.WrongShape, "mesh", lambda: shards.spread(X, None)),
-        (checks.WrongShape, "x", lambda: shards.spread(X[:0], shards.mesh())),
-        (checks.WrongShape, "x", lambda: shards.spread([1.0], shards.mesh())),
-        (checks.WrongShape, "pool", lambda: shards.scores(linear, X, scores.bald)),
-        (checks.WrongSize, "chunk", lambda: shards.scores(linear, pool, scores.bald, chunk=0)),
-        (checks.WrongShape, "values", lambda: shards.top(np.zeros(4, np.float32), 2)),
-        (checks.WrongSize, "size", lambda: shards.top(values, 0)),
-        (checks.WrongSize, "size", lambda: shards.top(values, N + 1)),
-        (checks.WrongSize, "size", lambda: shards.top(values, 3, available=np.arange(N) < 2)),
+        (errors.WrongShape, "mesh", lambda: shards.spread(X, explicit)),
+        (errors.WrongShape, "mesh", lambda: shards.spread(X, None)),
+        (errors.WrongShape, "x", lambda: shards.spread(X[:0], shards.mesh())),
+        (errors.WrongShape, "x", lambda: shards.spread([1.0], shards.mesh())),
+        (errors.WrongShape, "pool", lambda: shards.scores(linear, X, scores.bald)),
+        (errors.WrongSize, "chunk", lambda: shards.scores(linear, pool, scores.bald, chunk=0)),
+        (errors.WrongShape, "values", lambda: shards.top(np.zeros(4, np.float32), 2)),
+        (errors.WrongSize, "size", lambda: shards.top(values, 0)),
+        (errors.WrongSize, "size", lambda: shards.top(values, N + 1)),
+        (errors.WrongSize, "size", lambda: shards.top(values, 3, available=np.arange(N) < 2)),
         (
-            checks.WrongShape,
+            errors.WrongShape,
             "available",
             lambda: shards.top(values, 3, available=np.ones(N - 9, bool)),
         ),
-        (checks.WrongShape, "available", lambda: shards.top(values, 3, available=np.ones(N, int))),
-        (checks.ConstantScores, "scores", lambda: shards.top(jnp.zeros_like(values), 3)),
+        (errors.WrongShape, "available", lambda: shards.top(values, 3, available=np.ones(N, int))),
+        (errors.ConstantScores, "scores", lambda: shards.top(jnp.zeros_like(values), 3)),
         (
-            checks.WrongSize,
+            errors.WrongSize,
             "candidates",
             lambda: shards.batch_bald(KEY, linear, pool, 3, candidates=0),
         ),
         (
-            checks.WrongSize,
+            errors.WrongSize,
             "configurations",
             lambda: shards.batch_bald(KEY, linear, pool, 3, configurations=0),
         ),
-        (checks.WrongShape, "key", lambda: shards.batch_bald(0, linear, pool, 3, chunk=16)),
+        (errors.WrongShape, "key", lambda: shards.batch_bald(0, linear, pool, 3, chunk=16)),
     ]
     for error, argument, call in cases:
         with pytest.raises(error, match=f"`{argument}`|available points") as caught:

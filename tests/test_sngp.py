@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesal import checks, likelihoods, networks, posteriors
+from bayesal import errors, likelihoods, networks, posteriors
 from bayesal.networks.distance import norm_bound, residual, waves
-from bayesal.predictives import Predictive
+from bayesal.predictive.bound import Predictive
 from bayesal.types import HParams, Labeled
 
 
@@ -139,7 +139,7 @@ def test_the_variance_returns_to_the_prior_far_from_all_labels(data):
     y, noise = np.float32(np.sin(data[:, 0])), 0.1
     found = {}
     for name, network in (("aware", AWARE(1)), ("plain", PLAIN(1))):
-        posterior = posteriors.laplace(
+        posterior = posteriors.last_layer_laplace(
             network, tune=False, likelihood=likelihoods.gaussian(noise=noise)
         )
         state = fitted(posterior, data, y)
@@ -161,7 +161,7 @@ def test_classes_are_equally_probable_far_from_all_labels_and_not_with_a_plain_n
     y = (data[:, 0] > 0).astype(np.int32)
     found = {}
     for name, network in (("aware", AWARE(2)), ("plain", PLAIN(2))):
-        posterior = posteriors.laplace(network, tune=False)
+        posterior = posteriors.last_layer_laplace(network, tune=False)
         state = fitted(posterior, data, y)
         p = np.exp(
             np.asarray(
@@ -197,13 +197,13 @@ def test_classes_are_equally_probable_far_from_all_labels_and_not_with_a_plain_n
     ],
 )
 def test_what_cannot_be_is_refused_by_name(options, argument):
-    with pytest.raises(checks.BayesalError) as caught:
+    with pytest.raises(errors.BayesalError) as caught:
         networks.sngp(2, 1, **options)
     assert caught.value.argument == argument
 
 
 def test_examples_of_another_size_are_refused():
-    with pytest.raises(checks.WrongShape, match="2 numbers"):
+    with pytest.raises(errors.WrongShape, match="2 numbers"):
         AWARE(1).init(jax.random.key(0), jnp.zeros(3)) and AWARE(1).embed(
             AWARE(1).init(jax.random.key(0), jnp.zeros(3)), jnp.zeros(3)
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import acquire, checks, scores, select
+from bayesal import acquire, errors, scores, select
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -132,7 +132,7 @@ def test_under_jit_broken_scores_are_counted_and_never_picked(name):  # TRAPS 4
 
 def test_negative_scores_have_no_power():
     values = np.array([0.5, -0.1, -np.inf], np.float32)
-    with pytest.raises(checks.NegativeScores, match="softrank") as caught:
+    with pytest.raises(errors.NegativeScores, match="softrank") as caught:
         select.power(jax.random.key(0), values, 1)
     assert caught.value.argument == "scores" and caught.value.rows.tolist() == [1]
     traced = jax.jit(lambda v: select.power(jax.random.key(0), v, 3))(jnp.asarray(values))
@@ -147,19 +147,19 @@ def test_large_scores_and_a_large_beta_stay_finite(name):
 
 
 BAD = {
-    "nan": (dict(scores=np.array([np.nan, 1.0], np.float32)), checks.NonFinite, "scores"),
-    "two axes": (dict(scores=np.ones((2, 2), np.float32)), checks.WrongShape, "scores"),
-    "words": (dict(scores="scores"), checks.WrongShape, "scores"),
-    "too many": (dict(size=9), checks.WrongSize, "size"),
-    "an empty pool": (dict(scores=np.ones(0, np.float32)), checks.WrongSize, "size"),
-    "nothing available": (dict(available=np.zeros(5, bool)), checks.WrongSize, "size"),
-    "a short mask": (dict(available=np.ones(3, bool)), checks.WrongShape, "available"),
-    "negative beta": (dict(beta=-1.0), checks.WrongSize, "beta"),
-    "nan beta": (dict(beta=float("nan")), checks.WrongSize, "beta"),
-    "infinite beta": (dict(beta=float("inf")), checks.WrongSize, "beta"),
-    "a vector as beta": (dict(beta=np.ones(2)), checks.WrongShape, "beta"),
-    "a word as beta": (dict(beta="strong"), checks.WrongShape, "beta"),
-    "a number as key": (dict(key=0), checks.WrongShape, "key"),
+    "nan": (dict(scores=np.array([np.nan, 1.0], np.float32)), errors.NonFinite, "scores"),
+    "two axes": (dict(scores=np.ones((2, 2), np.float32)), errors.WrongShape, "scores"),
+    "words": (dict(scores="scores"), errors.WrongShape, "scores"),
+    "too many": (dict(size=9), errors.WrongSize, "size"),
+    "an empty pool": (dict(scores=np.ones(0, np.float32)), errors.WrongSize, "size"),
+    "nothing available": (dict(available=np.zeros(5, bool)), errors.WrongSize, "size"),
+    "a short mask": (dict(available=np.ones(3, bool)), errors.WrongShape, "available"),
+    "negative beta": (dict(beta=-1.0), errors.WrongSize, "beta"),
+    "nan beta": (dict(beta=float("nan")), errors.WrongSize, "beta"),
+    "infinite beta": (dict(beta=float("inf")), errors.WrongSize, "beta"),
+    "a vector as beta": (dict(beta=np.ones(2)), errors.WrongShape, "beta"),
+    "a word as beta": (dict(beta="strong"), errors.WrongShape, "beta"),
+    "a number as key": (dict(key=0), errors.WrongShape, "key"),
 }
 
 
@@ -195,5 +195,5 @@ def test_a_strategy_is_its_selector_on_the_scores_of_the_pool_in_any_chunks(name
     )  # they stream by the same code
     picked = strategy(jax.random.key(4), linear, X, available, 5)
     assert picked.indices.tolist() == want.indices.tolist()
-    with pytest.raises(checks.WrongSize, match="`beta`"):
+    with pytest.raises(errors.WrongSize, match="`beta`"):
         getattr(acquire, name)(beta=-1.0)

@@ -9,7 +9,7 @@ import pytest
 from flax import linen, nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesal import checks, networks, posteriors
+from bayesal import errors, networks, posteriors
 from bayesal.types import HParams, Labeled
 
 X = jnp.linspace(-1.0, 1.0, 6)
@@ -103,7 +103,7 @@ class Sowing(nnx.Module):
 
 def test_state_that_a_call_changes_is_refused_under_any_name():
     network = networks.from_nnx(Counting)
-    with pytest.raises(checks.WrongShape, match="running statistics") as caught:
+    with pytest.raises(errors.WrongShape, match="running statistics") as caught:
         network.apply(network.init(KEYS[0], X), X, None, 0.0)
     assert caught.value.argument == "make"
     network = networks.from_nnx(Sowing)  # what it only shows is no state
@@ -115,7 +115,7 @@ def test_outputs_of_the_wrong_rank_are_refused_by_the_loop():
         lambda key, x: jnp.zeros((6, 3)), lambda params, x, key: (x @ params)[None]
     )
     posterior = posteriors.point(batched)
-    with pytest.raises(checks.WrongShape, match=r"shape \(1, 3\)") as caught:
+    with pytest.raises(errors.WrongShape, match=r"shape \(1, 3\)") as caught:
         posterior.fit(
             KEYS[0],
             posterior.init(KEYS[0], X),
@@ -229,7 +229,7 @@ def test_shared_layers_of_equinox(equinox):
             first, second = self.shared()
             return second(first(x))
 
-    with pytest.raises(checks.WrongType, match=r"eqx\.nn\.Shared") as caught:
+    with pytest.raises(errors.WrongType, match=r"eqx\.nn\.Shared") as caught:
         networks.from_equinox(Copies)
     assert caught.value.argument == "make"
     network = networks.from_equinox(Shares)
@@ -257,10 +257,10 @@ def test_equinox_modules_with_state_are_refused(equinox):
             return self.last(x), state
 
     for make in (Normalized, lambda key: nn.make_with_state(Normalized)(key)):
-        with pytest.raises(checks.WrongShape, match="GroupNorm") as caught:
+        with pytest.raises(errors.WrongShape, match="GroupNorm") as caught:
             networks.from_equinox(make)
         assert caught.value.argument == "make"
-    with pytest.raises(checks.WrongType, match="instance"):
+    with pytest.raises(errors.WrongType, match="instance"):
         networks.from_equinox(stranger(equinox)(KEYS[0]))
-    with pytest.raises(checks.WrongType, match="one equinox module"):
+    with pytest.raises(errors.WrongType, match="one equinox module"):
         networks.from_equinox(lambda key: {"w": X})

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesal import checks, posteriors, predictives, scores, stream
+from bayesal import errors, posteriors, predictive, scores, stream
 from bayesal.types import Network
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -104,7 +104,7 @@ def test_chunks_change_nothing(chunk):  # TRAPS 10
 def test_a_predictive_streams_like_any_function():
     net = Network(lambda key, x: jax.random.normal(key, (F, C)), lambda w, x, key, rate: x @ w)
     posterior = posteriors.ensemble(net, members=K)
-    bound = predictives.Predictive(posterior, (), jnp.asarray(WEIGHTS), jnp.float32(1.0))
+    bound = predictive.Predictive(posterior, (), jnp.asarray(WEIGHTS), jnp.float32(1.0))
     np.testing.assert_allclose(stream.scores(bound, X, scores.bald, chunk=CHUNK), BALD, atol=1e-6)
 
 
@@ -239,7 +239,7 @@ def test_infinite_scores_are_never_picked():
 
 
 def test_what_cannot_be_ranked_or_filled_is_refused():  # TRAPS 12, global guards 1 and 3
-    with pytest.raises(checks.ConstantScores, match="dropout"):
+    with pytest.raises(errors.ConstantScores, match="dropout"):
         stream.top(linear, X, lambda log_probs: jnp.zeros(log_probs.shape[1]), 3, chunk=CHUNK)
     for call in (
         lambda: stream.top(linear, X, scores.bald, 101, chunk=CHUNK),
@@ -247,7 +247,7 @@ def test_what_cannot_be_ranked_or_filled_is_refused():  # TRAPS 12, global guard
         lambda: stream.batch_bald(KEY, linear, X, 3, available=np.arange(N) < 2, chunk=CHUNK),
         lambda: stream.top(linear, X[:0], scores.bald, 1),
     ):
-        with pytest.raises(checks.WrongSize, match="`size`") as error:
+        with pytest.raises(errors.WrongSize, match="`size`") as error:
             call()
         assert error.value.argument == "size"
     assert stream.top(linear, X[:1], scores.bald, 1).indices.tolist() == [0]
@@ -306,9 +306,9 @@ def test_an_uncertain_batch_says_so_and_growing_makes_it_certain():
 
 def test_draws_that_agree_everywhere_are_refused():  # TRAPS 12
     agree = lambda x: jnp.tile(linear(x)[:1], (K, 1, 1))
-    with pytest.raises(checks.ConstantScores):
+    with pytest.raises(errors.ConstantScores):
         stream.batch_bald(KEY, agree, X, 3, candidates=64, configurations=9, chunk=CHUNK)
-    with pytest.raises(checks.WrongSize, match="K = 1"):
+    with pytest.raises(errors.WrongSize, match="K = 1"):
         stream.batch_bald(
             KEY, lambda x: linear(x)[:1], X, 3, candidates=64, configurations=9, chunk=CHUNK
         )
@@ -336,7 +336,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         "strings.npy",
         "several.npz",
     ):
-        with pytest.raises(checks.BadPool, match=name) as error:
+        with pytest.raises(errors.BadPool, match=name) as error:
             stream.scores(linear, tmp_path / name, scores.bald)
         assert error.value.argument == "source"
     with pytest.raises(FileNotFoundError):
@@ -357,14 +357,14 @@ def test_a_file_that_ends_or_changes_while_it_is_read_is_refused(tmp_path, mappe
         return predictive, np.load(path, mmap_mode="r") if mapped else path
 
     cut = lambda: os.truncate(path, 200)
-    with pytest.raises(checks.BadPool, match=r"ends early.*row \d+ is not there"):
+    with pytest.raises(errors.BadPool, match=r"ends early.*row \d+ is not there"):
         stream.scores(*spoilt(cut), scores.bald, chunk=10)
     touched = lambda: os.utime(path, ns=(1, 1))
     for call in (
         lambda p, s: stream.scores(p, s, scores.bald, chunk=10),
         lambda p, s: stream.candidates(p, s, 3, chunk=10),
     ):  # one part is read ahead
-        with pytest.raises(checks.BadPool, match="changed"):
+        with pytest.raises(errors.BadPool, match="changed"):
             call(*spoilt(touched))
 
 
@@ -383,7 +383,7 @@ def test_an_iterator_that_changes_between_passes_is_refused():
             passes.append(1)
             return iter(np.array_split(copies if len(passes) == 1 else change(copies), 7))
 
-        with pytest.raises(checks.BadPool, match=words) as error:
+        with pytest.raises(errors.BadPool, match=words) as error:
             stream.batch_bald(
                 KEY, linear, source, 3, candidates=64, configurations=9, chunk=CHUNK, grow=True
             )
@@ -417,64 +417,64 @@ def late(x):
 
 
 BAD = {
-    "a list": (checks.WrongShape, "source", {"source": X.tolist()}, "lambda"),
-    "a spent iterator": (checks.WrongShape, "source", {"source": iter([X])}, "only once"),
-    "a number": (checks.WrongShape, "source", {"source": np.float32(1)}, "source"),
-    "no rows axis": (checks.WrongShape, "source", {"source": np.array(1.0)}, "first axis"),
-    "strings": (checks.BadPool, "source", {"source": np.array(["a"])}, "numbers"),
+    "a list": (errors.WrongShape, "source", {"source": X.tolist()}, "lambda"),
+    "a spent iterator": (errors.WrongShape, "source", {"source": iter([X])}, "only once"),
+    "a number": (errors.WrongShape, "source", {"source": np.float32(1)}, "source"),
+    "no rows axis": (errors.WrongShape, "source", {"source": np.array(1.0)}, "first axis"),
+    "strings": (errors.BadPool, "source", {"source": np.array(["a"])}, "numbers"),
     "other columns": (
-        checks.WrongShape,
+        errors.WrongShape,
         "source",
         {"source": lambda: iter([X, X[:, :2]])},
         "chunk 1",
     ),
     "another type": (
-        checks.WrongShape,
+        errors.WrongShape,
         "source",
         {"source": lambda: iter([X, X.astype(np.float64)])},
         "float64",
     ),
-    "chunk 0": (checks.WrongSize, "chunk", {"chunk": 0}, "chunk"),
-    "chunk 1.5": (checks.WrongSize, "chunk", {"chunk": 1.5}, "chunk"),
-    "no memory": (checks.WrongSize, "memory", {"memory": 0}, "memory|bytes"),
+    "chunk 0": (errors.WrongSize, "chunk", {"chunk": 0}, "chunk"),
+    "chunk 1.5": (errors.WrongSize, "chunk", {"chunk": 1.5}, "chunk"),
+    "no memory": (errors.WrongSize, "memory", {"memory": 0}, "memory|bytes"),
     "memory below a row": (
-        checks.WrongSize,
+        errors.WrongSize,
         "memory",
         {"memory": 3 * 16 + 16 * K * C - 1},
         "one row takes 432",
     ),
     "logits": (
-        checks.NotLogProbabilities,
+        errors.NotLogProbabilities,
         "predictive",
         {"predictive": lambda x: linear(x) + 1.0},
         "log_softmax",
     ),
     "late rows": (
-        checks.NotLogProbabilities,
+        errors.NotLogProbabilities,
         "predictive",
         {"source": np.concatenate([X, X * 100 + 100]), "predictive": late},
         "rows 100, 101",
     ),
     "integers": (
-        checks.NotLogProbabilities,
+        errors.NotLogProbabilities,
         "predictive",
         {"predictive": lambda x: jnp.zeros((K, len(x), C), jnp.int32)},
         "int32",
     ),
     "no draws": (
-        checks.WrongShape,
+        errors.WrongShape,
         "predictive",
         {"predictive": lambda x: linear(x)[0]},
         "K draws",
     ),
     "points first": (
-        checks.WrongShape,
+        errors.WrongShape,
         "predictive",
         {"predictive": lambda x: jnp.moveaxis(linear(x), 0, 1)},
         "K draws",
     ),
     "a score per draw": (
-        checks.WrongShape,
+        errors.WrongShape,
         "score",
         {"score": lambda log_probs: log_probs[..., 0]},
         "one number per row",
@@ -496,7 +496,7 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
 )
 def test_a_mask_that_does_not_fit_is_refused(mask):
     for source in (X, ragged()):
-        with pytest.raises(checks.WrongShape) as error:
+        with pytest.raises(errors.WrongShape) as error:
             stream.top(linear, source, scores.bald, 3, available=mask, chunk=CHUNK)
         assert error.value.argument == "available"
 
@@ -517,5 +517,5 @@ def test_equal_scores_are_fine_where_nothing_is_chosen():
     flat = np.full((3, 2), 0.5, np.float32)
     predictive = lambda x: jnp.moveaxis(jnp.log(jnp.stack([x, 1 - x], axis=-1)), 0, 1)
     assert stream.top(predictive, flat, scores.bald, 3).indices.tolist() == [0, 1, 2]
-    with pytest.raises(checks.ConstantScores):
+    with pytest.raises(errors.ConstantScores):
         stream.top(predictive, flat, scores.bald, 2)

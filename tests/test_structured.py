@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import acquire, checks, scores
+from bayesal import acquire, errors, scores
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -57,7 +57,7 @@ def test_nothing_to_reduce_and_no_pool(how):
 def test_a_nan_that_counts_is_refused_and_under_jit_shown(how):  # TRAPS 4
     for nan in (np.nan, -np.nan):
         values = np.array([[1.0, nan], [1.0, 2.0]], np.float32)
-        with pytest.raises(checks.NonFinite, match="mask") as caught:
+        with pytest.raises(errors.NonFinite, match="mask") as caught:
             scores.reduce(values, how=how)
         assert caught.value.argument == "values" and caught.value.rows.tolist() == [0]
         got = jax.jit(lambda v: scores.reduce(v, how=how))(values)
@@ -120,25 +120,25 @@ VALUES, LOG_P = np.ones((2, 3), np.float32), oracles.random_log_probs(2, (2, 3, 
 @pytest.mark.parametrize(
     ("error", "argument", "call"),
     [
-        (checks.UnknownName, "how", lambda: scores.reduce(VALUES, how="median")),
-        (checks.UnknownName, "how", lambda: scores.structured(scores.bald, how="median")),
-        (checks.WrongSize, "axes", lambda: scores.reduce(VALUES, axes=0)),
-        (checks.WrongSize, "top", lambda: scores.reduce(VALUES, how="top", top=0)),
-        (checks.WrongShape, "values", lambda: scores.reduce(VALUES, axes=3)),
-        (checks.WrongShape, "values", lambda: scores.reduce(VALUES.astype(int))),
-        (checks.WrongShape, "values", lambda: scores.reduce([[1.0]])),
-        (checks.WrongShape, "mask", lambda: scores.reduce(VALUES, VALUES[0] > 0)),
-        (checks.WrongShape, "mask", lambda: scores.reduce(VALUES, VALUES)),
-        (checks.WrongShape, "mask", lambda: scores.structured(scores.bald)(LOG_P, VALUES > 0)),
-        (checks.WrongShape, "log_probs", lambda: scores.structured(scores.bald, axes=3)(LOG_P)),
-        (checks.WrongShape, "log_probs", lambda: scores.structured(scores.bald)(LOG_P.tolist())),
+        (errors.UnknownName, "how", lambda: scores.reduce(VALUES, how="median")),
+        (errors.UnknownName, "how", lambda: scores.structured(scores.bald, how="median")),
+        (errors.WrongSize, "axes", lambda: scores.reduce(VALUES, axes=0)),
+        (errors.WrongSize, "top", lambda: scores.reduce(VALUES, how="top", top=0)),
+        (errors.WrongShape, "values", lambda: scores.reduce(VALUES, axes=3)),
+        (errors.WrongShape, "values", lambda: scores.reduce(VALUES.astype(int))),
+        (errors.WrongShape, "values", lambda: scores.reduce([[1.0]])),
+        (errors.WrongShape, "mask", lambda: scores.reduce(VALUES, VALUES[0] > 0)),
+        (errors.WrongShape, "mask", lambda: scores.reduce(VALUES, VALUES)),
+        (errors.WrongShape, "mask", lambda: scores.structured(scores.bald)(LOG_P, VALUES > 0)),
+        (errors.WrongShape, "log_probs", lambda: scores.structured(scores.bald, axes=3)(LOG_P)),
+        (errors.WrongShape, "log_probs", lambda: scores.structured(scores.bald)(LOG_P.tolist())),
         (
-            checks.NotLogProbabilities,
+            errors.NotLogProbabilities,
             "log_probs",
             lambda: scores.structured(scores.bald)(np.exp(LOG_P)),
         ),
         (
-            checks.NotLogProbabilities,
+            errors.NotLogProbabilities,
             "log_probs",
             lambda: scores.structured(scores.bald)(LOG_P.astype(np.int32), LOG_P[0, ..., 0] < 9),
         ),

@@ -18,7 +18,7 @@ from numpyro.infer import autoguide, init_to_sample
 from test_variational import divergence, regression
 
 import bayesal
-from bayesal import acquire, checks, likelihoods, posteriors, scores
+from bayesal import acquire, errors, likelihoods, posteriors, scores
 from bayesal.types import HParams, Labeled
 
 X = problem()[0]
@@ -144,7 +144,7 @@ def test_a_lifted_linen_module_runs_in_the_loop():
     picks = np.asarray(ask(state, x).indices)
     assert len(set(picks.tolist())) == 4 and picks.min() >= 20
     state = tell(state, x, picks, y[picks])
-    assert np.mean(np.asarray(bayesal.predictive(LINEN, state).mean(x)).argmax(-1) == y) > 0.9
+    assert np.mean(np.asarray(bayesal.predictive_of(LINEN, state).mean(x)).argmax(-1) == y) > 0.9
 
 
 @pytest.mark.slow
@@ -203,13 +203,13 @@ def test_models_whose_draws_are_no_functions_are_refused():
         (rows, "every row"),
         (lambda x: random_nnx_module("net", module, dist.Normal())(x), "running statistics"),
     ):
-        with pytest.raises(checks.WrongShape, match=match) as caught:
+        with pytest.raises(errors.WrongShape, match=match) as caught:
             jax.jit(posteriors.svi(model, autoguide.AutoNormal).init)(jax.random.key(0), X[0])
         assert caught.value.argument == "model"
 
 
 def test_guides_that_look_at_all_data_are_refused():
     for guide in (autoguide.AutoLaplaceApproximation, autoguide.AutoDAIS):
-        with pytest.raises(checks.WrongType, match="all data") as caught:
+        with pytest.raises(errors.WrongType, match="all data") as caught:
             posteriors.svi(linear, guide)
         assert caught.value.argument == "guide"

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesal import checks, networks, posteriors
+from bayesal import errors, networks, posteriors
 from bayesal.types import HParams, Labeled
 
 KEY = jax.random.key(0)
@@ -70,11 +70,11 @@ def test_blocks_halve_the_image_and_drop_whole_channels(monkeypatch):
 def test_resnets_that_cannot_be_are_refused():
     make = oracles.as_users_do(networks.resnet)
     for options, error, argument in (
-        ({"widths": (12,)}, checks.WrongSize, "widths"),
-        ({"widths": ()}, checks.WrongSize, "widths"),
-        ({"blocks": 0}, checks.WrongSize, "blocks"),
-        ({"shape": (3, 8, 1)}, checks.WrongShape, "shape"),
-        ({"shape": (8, 8)}, checks.WrongShape, "shape"),
+        ({"widths": (12,)}, errors.WrongSize, "widths"),
+        ({"widths": ()}, errors.WrongSize, "widths"),
+        ({"blocks": 0}, errors.WrongSize, "blocks"),
+        ({"shape": (3, 8, 1)}, errors.WrongShape, "shape"),
+        ({"shape": (8, 8)}, errors.WrongShape, "shape"),
     ):
         with pytest.raises(error, match=f"`{argument}`") as caught:
             make(**({"shape": (8, 8, 3), "classes": 3} | options))
@@ -151,12 +151,12 @@ def test_texts_that_are_none_are_refused():
         (["a", 3, None], [1, 2]),
         (["a", b"b"], [1]),
     ):
-        with pytest.raises(checks.WrongType, match="`texts`") as caught:
+        with pytest.raises(errors.WrongType, match="`texts`") as caught:
             make(texts)
         assert caught.value.argument == "texts"
         assert all(str(row) in str(caught.value) for row in rows)
     for options in ({"length": 0}, {"buckets": 1}, {"ngrams": (0,)}):
-        with pytest.raises(checks.WrongSize, match=f"`{next(iter(options))}`"):
+        with pytest.raises(errors.WrongSize, match=f"`{next(iter(options))}`"):
             make(["a"], **options)
 
 

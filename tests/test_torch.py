@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import backend, checks, scores, select
+from bayesal import backend, errors, scores, select
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
@@ -77,7 +77,7 @@ def test_half_precision(dtype):  # TRAPS 5
             assert (
                 len(set(choose(**{kind: half}, size=10, method="bald").indices) & set(exact)) >= 8
             )
-    with pytest.raises(checks.NotProbabilities, match="half precision"):
+    with pytest.raises(errors.NotProbabilities, match="half precision"):
         choose(probs=z.softmax(-1).to(dtype), size=SIZE)
 
 
@@ -141,7 +141,7 @@ def test_dropout_of_a_torch_net():
     per_row = lambda part, key: last(
         torch.nn.functional.dropout(first(part).relu().expand(K, -1, -1))
     ).log_softmax(-1)
-    with pytest.raises(checks.DrawsDiffer):
+    with pytest.raises(errors.DrawsDiffer):
         choose(predict=per_row, x=x, size=SIZE, chunk=8)
 
 
@@ -154,6 +154,6 @@ def test_what_is_no_dense_array_of_floats_is_refused_by_name():
         "two axes": torch.from_numpy(LOG_P[0]),
     }
     for tensor in cases.values():
-        with pytest.raises(checks.WrongShape, match="`logits`") as caught:
+        with pytest.raises(errors.WrongShape, match="`logits`") as caught:
             choose(logits=tensor, size=SIZE)
         assert caught.value.argument == "logits"

@@ -8,12 +8,13 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import acquire, adapters, backend, checks, scores, shards, stream, testing
+from bayesal import acquire, backend, errors, scores, shards, stream, testing
+from bayesal.predictive import from_torch
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 nn = torch.nn
-from_torch = oracles.as_users_do(adapters.from_torch)
+from_torch = oracles.as_users_do(from_torch)
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 IMAGES = np.random.default_rng(1).normal(size=(12, 2, 4, 4)).astype(np.float32)
@@ -165,7 +166,7 @@ def test_features_are_what_goes_into_the_last_layer():
     module = net(nn.ReLU(), nn.Dropout(0.5))
     expected = torch.relu(module[0](torch.from_numpy(X))).detach().numpy()
     np.testing.assert_allclose(from_torch(module, draws=2, embed="3").embed(X), expected, atol=1e-6)
-    with pytest.raises(checks.UnknownName, match="`embed`") as caught:
+    with pytest.raises(errors.UnknownName, match="`embed`") as caught:
         from_torch(module, draws=2, embed="fc")
     assert caught.value.argument == "embed"
 
@@ -180,10 +181,10 @@ def test_an_ensemble_is_its_modules():
     )
     np.testing.assert_allclose(from_torch(modules)(X), expected, atol=1e-5)
     np.testing.assert_allclose(from_torch(nn.ModuleList(modules), draws=3)(X), expected, atol=1e-5)
-    with pytest.raises(checks.WrongSize, match="exactly 3") as caught:
+    with pytest.raises(errors.WrongSize, match="exactly 3") as caught:
         from_torch(modules, draws=5)
     assert caught.value.argument == "draws"
-    with pytest.raises(checks.WrongSize, match="at least two"):
+    with pytest.raises(errors.WrongSize, match="at least two"):
         from_torch(modules[:1])
 
 
@@ -193,9 +194,9 @@ def test_what_the_numbers_are_is_said():
     np.testing.assert_allclose(
         from_torch(probs=soft, draws=3)(X), from_torch(log_probs=log, draws=3)(X), atol=1e-5
     )
-    with pytest.raises(checks.NotLogProbabilities):
+    with pytest.raises(errors.NotLogProbabilities):
         from_torch(log_probs=soft, draws=3)(X)
-    with pytest.raises(checks.NotProbabilities):
+    with pytest.raises(errors.NotProbabilities):
         from_torch(probs=log, draws=3)(X)
 
 
@@ -223,7 +224,7 @@ def test_an_encoder_drops_out_although_torch_would_fuse_it():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples = from_torch(Encoder(), draws=6)
-    with pytest.raises(checks.WrongShape, match="batch_first") as caught:
+    with pytest.raises(errors.WrongShape, match="batch_first") as caught:
         samples(tokens)
     assert caught.value.argument == "logits"
 
@@ -236,16 +237,16 @@ def test_what_cannot_be_drawn_is_refused():
             return nn.functional.dropout(x, self.dropout, self.training)[:, :3]
 
     for module in (Functional(), net(nn.ReLU()), net(nn.Dropout(0.0))):
-        with pytest.raises(checks.ConstantScores, match=r"nn\.Dropout") as caught:
+        with pytest.raises(errors.ConstantScores, match=r"nn\.Dropout") as caught:
             from_torch(module, draws=3)
         assert caught.value.argument == "logits"
     with pytest.warns(UserWarning, match="stays off"):
         from_torch(nn.Sequential(nn.Dropout(0.1), Functional()), draws=3)
-    with pytest.raises(checks.WrongType, match="from_samples"):
+    with pytest.raises(errors.WrongType, match="from_samples"):
         from_torch(lambda x: x, draws=3)
-    with pytest.raises(checks.WrongShape, match="tuple"):
+    with pytest.raises(errors.WrongShape, match="tuple"):
         from_torch(nn.Sequential(nn.Dropout(0.5), nn.GRU(6, 3)), draws=2)(X)
-    with pytest.raises(checks.WrongSize, match="`draws`"):
+    with pytest.raises(errors.WrongSize, match="`draws`"):
         from_torch(net(nn.Dropout(0.5)))
 
     class Unused(nn.Module):
@@ -256,7 +257,7 @@ def test_what_cannot_be_drawn_is_refused():
         def forward(self, x):
             return self.last(x)
 
-    with pytest.raises(checks.ConstantScores, match="not called"):
+    with pytest.raises(errors.ConstantScores, match="not called"):
         from_torch(Unused(), draws=2)(X)
 
 

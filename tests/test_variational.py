@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.datasets import load_digits
 
-from bayesal import checks, likelihoods, networks, posteriors, scores
+from bayesal import errors, likelihoods, networks, posteriors, scores
 from bayesal.posteriors.variational import (
     LowRank,
     MeanField,
@@ -251,5 +251,5 @@ def test_digits_are_learned_and_draws_disagree():
 
 
 def test_ranks_that_cannot_be_are_refused():
-    with pytest.raises(checks.WrongSize, match="`rank`"):
+    with pytest.raises(errors.WrongSize, match="`rank`"):
         posteriors.variational(networks.mlp(4, 3), rank=-1)

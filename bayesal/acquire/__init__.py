@@ -8,7 +8,7 @@ from bayesal.acquire.combined import combined
 from bayesal.acquire.geometry import (
     badge,
     bait,
-    determinant,
+    dpp,
     k_center,
     k_means,
     k_means_pp,
@@ -16,7 +16,7 @@ from bayesal.acquire.geometry import (
 )
 from bayesal.acquire.ranked import pool_scores, top, uniform
 from bayesal.acquire.regression import log_det_gaussian
-from bayesal.acquire.screened import batch_bald, within
+from bayesal.acquire.screened import batch_bald, prefilter
 from bayesal.acquire.stochastic import power, softmax, softrank
 from bayesal.acquire.targeted import batch_epig, epig
 
@@ -26,7 +26,7 @@ __all__ = [
     "batch_bald",
     "batch_epig",
     "combined",
-    "determinant",
+    "dpp",
     "epig",
     "k_center",
     "k_means",
@@ -34,10 +34,10 @@ __all__ = [
     "log_det_gaussian",
     "pool_scores",
     "power",
+    "prefilter",
     "softmax",
     "softrank",
     "top",
     "typiclust",
     "uniform",
-    "within",
 ]

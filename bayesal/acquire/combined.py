@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float
 
-from bayesal import checks, chunks, select
+from bayesal import _chunks, errors, select
 from bayesal.acquire.ranked import CHUNK
+from bayesal.scores import combine
 from bayesal.types import Score, Strategy
 
 
 def combined(
-    *scores: Score, by: Callable[..., Float[Array, " N"]] = select.rank_sum, chunk: int = CHUNK
+    *scores: Score, by: Callable[..., Float[Array, " N"]] = combine.rank_sum, chunk: int = CHUNK
 ) -> Strategy:
     """The points with the highest combination of several scores.
 
@@ -19,17 +20,17 @@ def combined(
 
     Args:
       scores: two or more of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
-      by: `select.rank_sum`, `z_score`, `product` or `pareto`; with weights:
-        `functools.partial(select.z_score, weights=(1.0, 0.5))`.
+      by: `combine.rank_sum`, `z_score`, `product` or `pareto`; with weights:
+        `functools.partial(combine.z_score, weights=(1.0, 0.5))`.
       chunk: rows scored at a time; it bounds the memory and changes nothing else.
     Raises:
       WrongSize: fewer than two scores.
 
     >>> from bayesal import scores
-    >>> strategy = combined(scores.bald, scores.margin, by=select.z_score)
+    >>> strategy = combined(scores.bald, scores.margin, by=combine.z_score)
     """
     if len(scores) < 2:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "scores",
             f"`scores` must be two or more, got {len(scores)}; one score alone is `top(score)`.",
         )
@@ -42,7 +43,7 @@ def combined(
             return [score(log_probs) for score in scores]
 
         return select.top(
-            by(*chunks.over_rows(of, x, chunk), available=available), size, available=available
+            by(*_chunks.over_rows(of, x, chunk), available=available), size, available=available
         )
 
     return strategy

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import chunks, maths, select
+from bayesal import _chunks, _maths, select
 from bayesal.acquire.ranked import CHUNK
 from bayesal.types import Strategy
 
@@ -63,17 +63,15 @@ def typiclust(*, iterations: int = 10) -> Strategy:
     )
 
 
-def determinant(*, noise: float = 1e-3) -> Strategy:
+def dpp(*, noise: float = 1e-3) -> Strategy:
     """Greedy maximum determinant of the features; labeled points (rows not available) are measured
-    already. See `select.determinant`.
+    already. See `select.dpp`.
 
     Args:
-      noise: see `select.determinant`.
+      noise: see `select.dpp`.
     """
     return _of_features(
-        lambda key, features, size, **masks: select.determinant(
-            features, size, noise=noise, **masks
-        )
+        lambda key, features, size, **masks: select.dpp(features, size, noise=noise, **masks)
     )
 
 
@@ -121,6 +119,6 @@ def _of_features(selector: Callable) -> Strategy:
 
 
 def _mean(predictive, x: Array, chunk: int) -> Float[Array, "N C"]:
-    return chunks.over_rows(
-        lambda part: maths.log_mean_exp(jnp.asarray(predictive(part))), x, chunk
+    return _chunks.over_rows(
+        lambda part: _maths.log_mean_exp(jnp.asarray(predictive(part))), x, chunk
     )

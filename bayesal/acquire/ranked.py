@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from bayesal import checks, chunks, predictions, select
+from bayesal import _checks, _chunks, likelihoods, select
 from bayesal.types import Score, Strategy
 
 CHUNK = 1024  # rows of the pool scored at a time
@@ -26,8 +26,8 @@ def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
         `bayesal.gaussian`, `(means, variances) -> [n]`.
       chunk: rows scored at a time; it bounds the memory and changes nothing else.
     """
-    checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
-    checks.at_least(1, chunk, "chunk")
+    _checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
+    _checks.at_least(1, chunk, "chunk")
 
     def strategy(key, predictive, x, available, size):
         del key  # deterministic
@@ -38,4 +38,4 @@ def top(score: Score, *, chunk: int = CHUNK) -> Strategy:
 
 def pool_scores(predictive, x: Array, score: Score, chunk: int = CHUNK) -> Float[Array, " N"]:
     """The score of every pool point, in constant memory beyond the pool and the scores."""
-    return chunks.over_rows(lambda part: predictions.scored(score, predictive(part)), x, chunk)
+    return _chunks.over_rows(lambda part: likelihoods.scored(score, predictive(part)), x, chunk)

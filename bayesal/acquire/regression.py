@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from bayesal import checks, chunks, predictions, select
+from bayesal import _checks, _chunks, likelihoods, select
 from bayesal.acquire.ranked import CHUNK
 from bayesal.types import Strategy
 
@@ -17,19 +17,18 @@ def log_det_gaussian(*, chunk: int = CHUNK) -> Strategy:
     Args:
       chunk: rows predicted at a time; it bounds the memory of predictions and changes nothing else.
 
-    >>> # for learner(posteriors.laplace(network, likelihood=likelihoods.gaussian()), strategy, ...)
     >>> strategy = log_det_gaussian()
     """
-    checks.at_least(1, chunk, "chunk")
+    _checks.at_least(1, chunk, "chunk")
 
     def strategy(key, predictive, x, available, size):
         del key  # deterministic
 
         def some(part):
-            found = predictions.moments(predictive(part))
+            found = likelihoods.moments(predictive(part))
             return found.mean.T, jnp.mean(found.variance, axis=0)
 
-        means, noise = chunks.over_rows(some, x, chunk)
+        means, noise = _chunks.over_rows(some, x, chunk)
         return select.log_det_gaussian(means.T, noise, size, available=available)
 
     return strategy

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks, maths, scores, select
+from bayesal import _checks, _maths, scores, select
 from bayesal.acquire.ranked import CHUNK, pool_scores
+from bayesal.select._lazy import certified, predicted
 from bayesal.select.batch_bald import searched
-from bayesal.select.lazy import certified, predicted
 from bayesal.types import Score, Selection, Strategy
 
 
@@ -30,13 +30,13 @@ class Screened(NamedTuple):
 
 def screen(worth: Float[Array, " N"], available: Bool[Array, " N"], candidates: int) -> Screened:
     """The `candidates` available points that are worth most."""
-    safe, nonfinite, constant = maths.maskable(worth, available, candidates)
+    safe, nonfinite, constant = _maths.maskable(worth, available, candidates)
     kept = min(candidates, worth.shape[0])
     if kept == worth.shape[0]:
         return Screened(
             jnp.arange(kept), safe > -jnp.inf, jnp.float32(-jnp.inf), jnp.bool_(False), nonfinite
         )
-    rows = maths.rank(safe, kept + 1)
+    rows = _maths.rank(safe, kept + 1)
     left_out = safe[rows[kept]]
     return Screened(
         rows[:kept],
@@ -47,7 +47,7 @@ def screen(worth: Float[Array, " N"], available: Bool[Array, " N"], candidates: 
     )
 
 
-def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK) -> Strategy:
+def prefilter(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK) -> Strategy:
     """Another strategy on the `candidates` points with the highest score; its indices become rows
     of the whole pool.
 
@@ -57,11 +57,11 @@ def within(candidates: int, score: Score, then: Strategy, *, chunk: int = CHUNK)
       then: the strategy for the rest.
       chunk: rows scored at a time.
 
-    >>> strategy = within(2_000, scores.entropy, then=batch_bald())
+    >>> strategy = prefilter(2_000, scores.entropy, then=batch_bald())
     """
-    checks.at_least(1, candidates, "candidates"), checks.at_least(1, chunk, "chunk")
-    checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
-    checks.function(then, "then", "a strategy, such as acquire.batch_bald()")
+    _checks.at_least(1, candidates, "candidates"), _checks.at_least(1, chunk, "chunk")
+    _checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
+    _checks.function(then, "then", "a strategy, such as acquire.batch_bald()")
 
     def strategy(key, predictive, x, available, size):
         kept = screen(pool_scores(predictive, x, score, chunk), available, max(candidates, size))
@@ -114,9 +114,9 @@ def batch_bald(
       chunk: rows scored at a time.
     """
     (
-        checks.at_least(1, candidates, "candidates"),
-        checks.at_least(1, chunk, "chunk"),
-        checks.at_least(1, configurations, "configurations"),
+        _checks.at_least(1, candidates, "candidates"),
+        _checks.at_least(1, chunk, "chunk"),
+        _checks.at_least(1, configurations, "configurations"),
     )
 
     def strategy(key, predictive, x, available, size):

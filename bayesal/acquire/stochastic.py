@@ -4,7 +4,7 @@ score.
 
 from typing import Any
 
-from bayesal import checks, scores, select
+from bayesal import _checks, scores, select
 from bayesal.acquire.ranked import CHUNK, pool_scores
 from bayesal.types import Score, Strategy
 
@@ -55,9 +55,9 @@ def softrank(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK)
 
 
 def _sampled(selector, score, beta, chunk) -> Strategy:
-    checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
-    checks.at_least(1, chunk, "chunk")
-    beta = checks.at_least_zero(beta, "beta")
+    _checks.function(score, "score", "a function of log-probabilities, such as scores.bald")
+    _checks.at_least(1, chunk, "chunk")
+    beta = _checks.at_least_zero(beta, "beta")
 
     def strategy(key, predictive, x, available, size):
         return selector(

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import checks, maths, select
+from bayesal import _checks, _maths, select
 from bayesal.acquire.ranked import CHUNK
 from bayesal.acquire.screened import grown, outward, screen
 from bayesal.scores.epig import ceiling, checked_target, spread
+from bayesal.select._lazy import certified, predicted
 from bayesal.select.batch_epig import bounds, highest, searched
-from bayesal.select.lazy import certified, predicted
 from bayesal.types import ArrayLike, Strategy
 
 
@@ -25,8 +25,8 @@ def _targets(key, predictive, x, targets):
 
 
 def _checked(targets, chunk):
-    checks.at_least(1, chunk, "chunk")
-    return checks.at_least(1, targets, "targets") if not hasattr(targets, "shape") else targets
+    _checks.at_least(1, chunk, "chunk")
+    return _checks.at_least(1, targets, "targets") if not hasattr(targets, "shape") else targets
 
 
 def epig(
@@ -53,7 +53,7 @@ def epig(
         target = checked_target(_targets(key, predictive, x, targets), weights, pool.shape[0])
         matrix = spread(*target)
         bound = pool.over(lambda part: ceiling(part, matrix), chunk)
-        safe, nonfinite, constant = maths.maskable(bound, available, size)
+        safe, nonfinite, constant = _maths.maskable(bound, available, size)
         gain, seen = highest(pool, *target, safe, size)
         picked = select.top(jnp.where(seen, gain, -jnp.inf), size, available=available)
         evaluated = jnp.sum(seen, dtype=jnp.float32) / jnp.maximum(
@@ -93,8 +93,8 @@ def batch_epig(
     """
     targets = _checked(targets, chunk)
     (
-        checks.at_least(1, candidates, "candidates"),
-        checks.at_least(1, configurations, "configurations"),
+        _checks.at_least(1, candidates, "candidates"),
+        _checks.at_least(1, configurations, "configurations"),
     )
 
     def strategy(key, predictive, x, available, size):
@@ -114,7 +114,7 @@ def batch_epig(
             available=kept.available,
             configurations=configurations,
         )
-        left = maths.maskable(bald, available, size)[0].at[kept.rows].set(-jnp.inf)
+        left = _maths.maskable(bald, available, size)[0].at[kept.rows].set(-jnp.inf)
         found = certified(outward(inner, kept), jnp.max(left))
         if not grow or kept.rows.shape[0] == x.shape[0]:
             return found

@@ -6,6 +6,6 @@ Your model may be torch, scikit-learn or anything else; what comes in is said by
 """
 
 from bayesal.backend.choose import METHODS, Method, choose
-from bayesal.backend.records import Choice, Ranking
+from bayesal.export import Choice, Ranking
 
 __all__ = ["METHODS", "Choice", "Method", "Ranking", "choose"]

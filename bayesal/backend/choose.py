@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks, maths, scores, select
-from bayesal.backend import arrays, records, sources
-from bayesal.select.lazy import certified
+from bayesal import _checks, _maths, errors, export, scores, select
+from bayesal.backend import sources
+from bayesal.predictive import _arrays
+from bayesal.select._lazy import certified
 from bayesal.types import Key, Score, Selection
 
 
@@ -60,7 +61,7 @@ def choose(
     ids: Sequence[str | int] | None = None,
     chunk: int = 1024,
     candidates: int = 1000,
-) -> records.Choice:
+) -> export.Choice:
     """The `size` points of a pool to label next, from numbers of any library.
 
     Exactly one of `log_probs`, `probs`, `logits` or `predict` says what comes in; nothing is
@@ -101,28 +102,28 @@ def choose(
     """
     rule, key = _rule(method), _key(key)
     chunk, candidates = (
-        checks.at_least(1, chunk, "chunk"),
-        checks.at_least(1, candidates, "candidates"),
+        _checks.at_least(1, chunk, "chunk"),
+        _checks.at_least(1, candidates, "candidates"),
     )
     source, key = _source(
         {"log_probs": log_probs, "probs": probs, "logits": logits, "predict": predict},
         x,
         key,
-        arrays.order(axes),
+        _arrays.order(axes),
     )
     if source.coarse and rule.draws > 1:
-        raise checks.NotProbabilities(
+        raise errors.NotProbabilities(
             "probs",
             "`probs` is stored in half precision, which loses most of how draws differ near "
             "0 and 1, and this method compares draws. Pass "
             "logits= or log_probs= (half precision is enough there), or compute the "
             "probabilities in float32.",
         )
-    mask = checks.available_rows(
-        None if available is None else arrays.read(available, "available"), source.count
+    mask = _checks.available_rows(
+        None if available is None else _arrays.read(available, "available"), source.count
     )
-    size = checks.batch_size(size, mask)
-    names = None if ids is None else records.checked_ids(ids, source.count)
+    size = _checks.batch_size(size, mask)
+    names = None if ids is None else export.checked_ids(ids, source.count)
     worth, facts = _survey(source, rule, chunk)
     worth = np.where(
         mask,
@@ -135,7 +136,7 @@ def choose(
     selection = jax.tree.map(
         np.asarray, selection._replace(indices=np.asarray(selection.indices).astype(np.int64))
     )
-    return records.Choice(
+    return export.Choice(
         selection.indices,
         selection.scores,
         selection,
@@ -152,7 +153,7 @@ def _rule(method: Any) -> Method:
         return Method(
             lambda log_probs: method(log_probs.copy())
         )  # what it keeps may not change with the caller's array
-    raise checks.UnknownName(
+    raise errors.UnknownName(
         "method",
         f"`method` = {method!r} is not known; pass one of {', '.join(METHODS)}, or a "
         "function log_probs [K, n, C] -> scores [n].",
@@ -162,19 +163,19 @@ def _rule(method: Any) -> Method:
 def _key(key: Any) -> Key:
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         if not 0 <= key < 2**32:
-            raise checks.WrongSize(
+            raise errors.WrongSize(
                 "key",
                 f"`key` = {key} must lie in [0, 2^32): larger seeds would be cut, and two of "
                 "them could be the same.",
             )
         return jax.random.key(np.uint32(key))
-    return checks.key(key)
+    return _checks.key(key)
 
 
 def _source(given: dict[str, Any], x: Any, key: Key, letters: str) -> tuple[sources.Source, Key]:
-    kind, numbers = arrays.the_one(given)
+    kind, numbers = _arrays.the_one(given)
     if (x is not None) != (kind == "predict"):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "x", "`x` is the pool that `predict` looks at: pass both, or neither."
         )
     if kind == "predict":
@@ -193,7 +194,7 @@ class _Facts(NamedTuple):
 
 @jax.jit
 def _look(log_probs: Float[Array, "K n C"]) -> _Facts:
-    mean = maths.log_mean_exp(log_probs)
+    mean = _maths.log_mean_exp(log_probs)
     return _Facts(*scores.decompose(log_probs), jnp.exp(mean.max(-1)), jnp.argmax(mean, -1))
 
 
@@ -212,7 +213,7 @@ def _survey(source: sources.Source, rule: Method, chunk: int) -> tuple[np.ndarra
             if source.predicted and rule.joint is not None:
                 sources.must_repeat(source, log_probs)
         if shape != first:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 source.name,
                 f"`{source.name}` gave K, C = {first} for the first rows and {shape} for "
                 f"rows {rows.start} to {rows.stop - 1}.",
@@ -220,12 +221,12 @@ def _survey(source: sources.Source, rule: Method, chunk: int) -> tuple[np.ndarra
         worth[rows] = _scored(rule.score, log_probs)
         for whole, part in zip(facts, _look(log_probs), strict=True):
             whole[rows] = part
-    return np.asarray(checks.scores(worth, "method")[0]), facts
+    return np.asarray(_checks.scores(worth, "method")[0]), facts
 
 
 def _enough(source: sources.Source, rule: Method, draws: int) -> None:
     if draws < rule.draws:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             source.name,
             f"`{source.name}` has K = {draws} draw, and this method compares draws: it needs "
             f"at least {rule.draws}, with one it is 0 for every "
@@ -237,7 +238,7 @@ def _located(source: sources.Source, rows: slice) -> Float[Array, "K n C"]:
     """Read a part; an error about it speaks of rows of the pool."""
     try:
         return source.read(rows)
-    except checks.BayesalError as error:
+    except errors.BayesalError as error:
         if not rows.start:
             raise
         raise type(error)(
@@ -248,9 +249,9 @@ def _located(source: sources.Source, rows: slice) -> Float[Array, "K n C"]:
 
 
 def _scored(score: Score, log_probs: Float[Array, "K n C"]) -> np.ndarray:
-    values = np.asarray(arrays.read(score(log_probs), "method"))
+    values = np.asarray(_arrays.read(score(log_probs), "method"))
     if values.shape != log_probs.shape[1:2]:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "method",
             f"`method` must give one score per point: shape {log_probs.shape[1:2]} for "
             f"log_probs of shape {tuple(log_probs.shape)}; it gave "
@@ -278,12 +279,12 @@ def _pick(key, source, rule, worth, size, chunk, candidates) -> Selection:
     return certified(inner, left_out)._replace(indices=rows[np.asarray(inner.indices)])
 
 
-def _ranking(selection: Selection, worth: np.ndarray, facts: _Facts) -> records.Ranking:
+def _ranking(selection: Selection, worth: np.ndarray, facts: _Facts) -> export.Ranking:
     behind = np.setdiff1d(np.flatnonzero(worth > -np.inf), selection.indices)
     behind = behind[np.argsort(-worth[behind], kind="stable")]
     last = selection.scores[-1]
     below = np.where(worth[behind] > last, np.nextafter(last, np.float32(-np.inf)), worth[behind])
     index = np.concatenate([selection.indices, behind])
-    return records.Ranking(
+    return export.Ranking(
         index, np.concatenate([selection.scores, below]), *(fact[index] for fact in facts)
     )

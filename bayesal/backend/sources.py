@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks, predictions
-from bayesal.backend import arrays
+from bayesal import errors, likelihoods
+from bayesal.predictive import _arrays
 from bayesal.types import Key
 
 
@@ -31,23 +31,23 @@ class Source(NamedTuple):
 
 def of_array(kind: str, values: Any, letters: str) -> Source:
     """An array of the kind the caller said: `log_probs`, `probs` or `logits`."""
-    values = arrays.laid_out(arrays.read(values, kind), letters, kind)
-    coarse = kind == "probs" and str(values.dtype) in arrays.HALF
+    values = _arrays.laid_out(_arrays.read(values, kind), letters, kind)
+    coarse = kind == "probs" and str(values.dtype) in _arrays.HALF
     return Source(
-        lambda rows: arrays.log_probs(kind, values[:, rows]), values.shape[1], kind, coarse
+        lambda rows: _arrays.log_probs(kind, values[:, rows]), values.shape[1], kind, coarse
     )
 
 
 def of_predict(predict: Callable[[Any, Key], Any], x: Any, key: Key, letters: str) -> Source:
     """A function `(x_part, key) -> log-probabilities`, with the same key every time."""
     if not callable(predict):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "predict",
             "`predict` must be a function (x_part, key) -> log_probs, got "
             f"{type(predict).__name__}.",
         )
     if not hasattr(x, "shape") or len(x.shape) < 1 or hasattr(x, "iloc"):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "x",
             "`x` must be the pool that `predict` looks at, an array with one example per "
             "row (NumPy, np.memmap, JAX or torch), got "
@@ -57,15 +57,15 @@ def of_predict(predict: Callable[[Any, Key], Any], x: Any, key: Key, letters: st
 
     def read(rows):
         part = x[rows]
-        values = arrays.laid_out(arrays.read(predict(part, key), "predict"), letters, "predict")
+        values = _arrays.laid_out(_arrays.read(predict(part, key), "predict"), letters, "predict")
         if values.shape[1] != len(part):
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "predict",
                 f"`predict` was given {len(part)} points and answered for {values.shape[1]} "
                 f"(shape {tuple(values.shape)} as [K, N, C]). "
                 "If its axes come in another order, say so by `axes`.",
             )
-        return arrays.log_probs(
+        return _arrays.log_probs(
             "predict", values.copy()
         )  # `predict` may answer in the same buffer every time
 
@@ -94,10 +94,10 @@ def must_repeat(source: Source, first: Float[Array, "K n C"]) -> None:
     The first part is predicted again, with half of its rows twice and in reverse: masks made per
     row, a hidden random state and batch statistics all show.
     """
-    rows = predictions.in_other_company(first.shape[1])
-    apart = predictions.apart(first[:, rows], source.read(rows))
-    if apart > predictions.SAME:
-        raise checks.DrawsDiffer(
+    rows = likelihoods.in_other_company(first.shape[1])
+    apart = likelihoods.apart(first[:, rows], source.read(rows))
+    if apart > likelihoods.SAME:
+        raise errors.DrawsDiffer(
             "predict",
             "`predict` answered differently for the same points and the same key (by "
             f"{apart:.2g} in probability): its draws "

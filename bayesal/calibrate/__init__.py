@@ -3,14 +3,22 @@ give way with 10,000.
 
 `fit_*` take arrays; `temperature`, `vector` and `variance` are what `learner(calibrate=...)` takes,
 and are fitted on out-of-fold predictions. Labels that were chosen actively are no fair sample: see
-`sampled_weights`, `matched_weights`, and `corrected`, which is `learner(audit=...)`.
+`inverse_probability_weights`, `poststratification_weights`, and `corrected`, which is
+`learner(audit=...)`.
 """
 
+from bayesal.calibrate._search import (
+    BOUND,
+    FADE,
+    Calibrator,
+    Temperature,
+    effective_sample_size,
+    unfitted,
+)
 from bayesal.calibrate.audit import corrected
 from bayesal.calibrate.classes import fit_temperature, nll_and_slope, temperature
 from bayesal.calibrate.numbers import density_and_slope, fit_variance, variance
-from bayesal.calibrate.sampling import matched_weights, sampled_weights
-from bayesal.calibrate.search import BOUND, FADE, Calibrator, Temperature, labels_worth, unfitted
+from bayesal.calibrate.sampling import inverse_probability_weights, poststratification_weights
 from bayesal.calibrate.vector import fit_vector, vector
 
 __all__ = [
@@ -20,13 +28,13 @@ __all__ = [
     "Temperature",
     "corrected",
     "density_and_slope",
+    "effective_sample_size",
     "fit_temperature",
     "fit_variance",
     "fit_vector",
-    "labels_worth",
-    "matched_weights",
+    "inverse_probability_weights",
     "nll_and_slope",
-    "sampled_weights",
+    "poststratification_weights",
     "temperature",
     "unfitted",
     "variance",

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bayesal import predictions
+from bayesal import likelihoods
+from bayesal.calibrate._search import BOUND, Temperature
 from bayesal.calibrate.classes import temperature
 from bayesal.calibrate.numbers import variance
-from bayesal.calibrate.search import BOUND, Temperature
 from bayesal.types import Prediction, Scaling
 
 # standard deviation of the logarithm of the factor between the temperature of all labels and that
@@ -61,7 +61,7 @@ def corrected(
     first = calibrator(prediction, labels, weights)
     second = (
         variance(prior_std=2 * prior_std) if real else temperature(prior_std=prior_std, doubt=0.0)
-    )(predictions.temper(prediction, first.temperature), labels, audit)
+    )(likelihoods.temper(prediction, first.temperature), labels, audit)
     most = jnp.exp(jnp.float32(2 * BOUND if real else BOUND))
     bounded = lambda t: jnp.clip(t * second.temperature, 1 / most, most)
     both = (

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks, maths
-from bayesal.calibrate.search import (
+from bayesal import _checks, _maths, errors
+from bayesal.calibrate._search import (
     BOUND,
     CROSS_FITTED,
     Calibrator,
@@ -42,8 +42,8 @@ def fit_temperature(
       log_probs: normalized log-probabilities of K draws at N labeled points.
       labels: their classes.
       weights: how many points of the population each label stands for, for labels that are no fair
-        sample (`sampled_weights`, `matched_weights`); only their ratios matter, and N becomes the
-        number of labels that unequal ones are worth.
+        sample (`inverse_probability_weights`, `poststratification_weights`); only their ratios
+        matter, and N becomes the number of labels that unequal ones are worth.
       prior_std: standard deviation of log T under the prior. In simulations with 10 labels 0.5
         costs less than 1 for true T of 0.5 to 1.5, and more at T = 3; from 50 labels on they are
         level.
@@ -68,16 +68,16 @@ def held_out(log_probs: Any, labels: Any, weights: Any) -> tuple[Array, Array, A
     """Log-probabilities `[K, N, C]`, labels `[N]` and weights `[N]` of at least one label, or an
     error that names what they are not.
     """
-    log_probs = checks.log_probs(log_probs, ndim=3)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
     count = log_probs.shape[1]
     if count == 0:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "labels", "`labels` is empty: a temperature needs at least one held-out label."
         )
     return (
         log_probs,
-        checks.class_labels(labels, log_probs.shape[2], count),
-        checks.weights(weights, count),
+        _checks.class_labels(labels, log_probs.shape[2], count),
+        _checks.weights(weights, count),
     )
 
 
@@ -132,18 +132,18 @@ def nll_and_slope(
     of_label = jnp.take_along_axis(centered, labels[None, :, None], axis=-1)[..., 0]
     by_class = jnp.moveaxis(centered, -1, 0).reshape(log_probs.shape[-1], -1)
     share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
-    average = lambda a: maths.tree_sum(share_of * a, axis=0)
+    average = lambda a: _maths.tree_sum(share_of * a, axis=0)
 
     def look(log_t):
         inverse = jnp.exp(-log_t)
         tempered = lambda a: jnp.exp(a * inverse)
-        total = maths.sum_over(tempered, by_class).reshape(of_label.shape)
-        mean = maths.sum_over(lambda a: tempered(a) * a, by_class).reshape(of_label.shape) / total
+        total = _maths.sum_over(tempered, by_class).reshape(of_label.shape)
+        mean = _maths.sum_over(lambda a: tempered(a) * a, by_class).reshape(of_label.shape) / total
         likely = of_label * inverse - jnp.log(total)
-        averaged = maths.log_mean_exp(likely)
+        averaged = _maths.log_mean_exp(likely)
         share = jnp.exp(likely - averaged[None]) / likely.shape[0]
         return -average(averaged), -average(
-            inverse * maths.sum_over(lambda a: a, share * (mean - of_label))
+            inverse * _maths.sum_over(lambda a: a, share * (mean - of_label))
         )
 
     return look

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks, maths
-from bayesal.calibrate.search import BOUND, Calibrator, Temperature, search, width
+from bayesal import _checks, _maths, errors
+from bayesal.calibrate._search import BOUND, Calibrator, Temperature, search, width
 from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
@@ -48,19 +48,19 @@ def fit_variance(
     if not isinstance(prediction, Gaussian | Mixture) or jnp.ndim(
         prediction.mean
     ) != 2 + isinstance(prediction, Mixture):
-        raise checks.WrongType(
+        raise errors.WrongType(
             "prediction",
             "`prediction` must be a Gaussian [K, N] or a Mixture [K, N, J] of K draws, as a "
             f"Predictive gives; got {type(prediction).__name__}.",
         )
     count = prediction.mean.shape[1]
     if count == 0:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "y", "`y` is empty: a temperature needs at least one held-out label."
         )
-    if checks.concrete(y):
-        y = checks.real_labels(y, count, "y")
-    return _fit(prediction, jnp.asarray(y), checks.weights(weights, count), width(prior_std))
+    if _checks.concrete(y):
+        y = _checks.real_labels(y, count, "y")
+    return _fit(prediction, jnp.asarray(y), _checks.weights(weights, count), width(prior_std))
 
 
 def variance(*, prior_std: float = 1.0) -> Calibrator:
@@ -87,7 +87,7 @@ def density_and_slope(
     square = jnp.where(known[None], jnp.square(y[None] - mean) / variance, 0.0)
     fixed = jnp.where(known[None], log_weight - 0.5 * jnp.log(2 * jnp.pi * variance), 0.0)
     share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
-    average = lambda a: maths.tree_sum(share_of * a, axis=0)
+    average = lambda a: _maths.tree_sum(share_of * a, axis=0)
     draws = prediction.mean.shape[0]
 
     def look(log_t):
@@ -96,7 +96,7 @@ def density_and_slope(
         total = jax.nn.logsumexp(each, axis=0)
         share = jnp.exp(each - total[None])
         return -average(total - jnp.log(float(draws))), -average(
-            0.5 * (maths.tree_sum(share * scaled, axis=0) - 1.0)
+            0.5 * (_maths.tree_sum(share * scaled, axis=0) - 1.0)
         )
 
     return look

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import ArrayLike
 
 
-def sampled_weights(chances: Float[ArrayLike, " M"], pool: int) -> Float[Array, " M"]:
+def inverse_probability_weights(chances: Float[ArrayLike, " M"], pool: int) -> Float[Array, " M"]:
     """Weights that make a weighted mean over labels acquired by chance an unbiased estimate of the
     pool's mean (levelled unbiased risk).
 
@@ -19,33 +19,33 @@ def sampled_weights(chances: Float[ArrayLike, " M"], pool: int) -> Float[Array, 
     Args:
       chances: q_m, the probability with which the m-th label was chosen among the N - m + 1 points
         that were left, in order of acquisition. Strategies that always take the best point have
-        none: for those see `matched_weights`, or audit.
+        none: for those see `poststratification_weights`, or audit.
       pool: N.
     Raises:
       OutOfRange: chances outside (0, 1]. WrongSize: more labels than points.
     References:
       Farquhar et al. 2021, https://arxiv.org/abs/2101.11665
 
-    >>> sampled_weights(np.array([1 / 4, 1 / 3]), 4)
+    >>> inverse_probability_weights(np.array([1 / 4, 1 / 3]), 4)
     Array([1., 1.], dtype=float32)
     """
     q = np.asarray(
-        checks.numbers(chances, "chances", "[M], one per label", ndim=1, above=0.0), np.float64
+        _checks.numbers(chances, "chances", "[M], one per label", ndim=1, above=0.0), np.float64
     )
     if len(bad := np.flatnonzero(q > 1)):
-        raise checks.OutOfRange(
+        raise errors.OutOfRange(
             "chances",
-            f"`chances` must be probabilities, in (0, 1]; labels {checks.listed(bad)} hold "
-            f"{checks.listed(q[bad])}.",
+            f"`chances` must be probabilities, in (0, 1]; labels {_checks.listed(bad)} hold "
+            f"{_checks.listed(q[bad])}.",
             bad,
         )
-    pool = checks.at_least(max(len(q), 1), pool, "pool")
+    pool = _checks.at_least(max(len(q), 1), pool, "pool")
     left = pool - np.arange(len(q))  # N - m + 1
     ahead = np.divide(pool - len(q), left - 1, out=np.zeros(len(q)), where=left > 1)
     return jnp.asarray(np.maximum(1 + ahead * (1 / (left * q) - 1), 0.0), jnp.float32)
 
 
-def matched_weights(
+def poststratification_weights(
     labeled: Float[ArrayLike, " M"], pool: Float[ArrayLike, " N"], *, strata: int = 5
 ) -> Float[Array, " M"]:
     """Weights that give labels the pool's shares of a number known of every point:
@@ -62,19 +62,23 @@ def matched_weights(
       pool: the same for every point of the pool.
       strata: how many; fewer than one per ten labels, or weights follow luck.
 
-    >>> matched_weights(np.array([0.1, 0.2, 0.9]), np.array([0.0, 0.3, 0.8, 1.0]), strata=2)
+    >>> poststratification_weights(
+    ...     np.array([0.1, 0.2, 0.9]), np.array([0.0, 0.3, 0.8, 1.0]), strata=2
+    ... )
     Array([0.75, 0.75, 1.5 ], dtype=float32)
     """
     known, pool = (
-        np.asarray(checks.numbers(a, name, "[points]", ndim=1), np.float64)
+        np.asarray(_checks.numbers(a, name, "[points]", ndim=1), np.float64)
         for a, name in ((labeled, "labeled"), (pool, "pool"))
     )
     for values, name in ((known, "labeled"), (pool, "pool")):
         if len(values) == 0:
-            raise checks.WrongSize(name, f"`{name}` is empty: there is nothing to match.")
+            raise errors.WrongSize(name, f"`{name}` is empty: there is nothing to match.")
     edges = np.unique(
         np.quantile(
-            pool, np.arange(1, checks.at_least(1, strata, "strata")) / strata, method="inverted_cdf"
+            pool,
+            np.arange(1, _checks.at_least(1, strata, "strata")) / strata,
+            method="inverted_cdf",
         )
     )
     which, of_pool = (np.searchsorted(edges, values, side="left") for values in (known, pool))

@@ -8,20 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from bayesal import maths
-from bayesal.calibrate.classes import held_out, nll_and_slope, possible
-from bayesal.calibrate.search import (
+from bayesal import _maths
+from bayesal.calibrate._search import (
     BOUND,
     CROSS_FITTED,
     FADE,
     Calibrator,
     Temperature,
     doubted,
-    labels_worth,
+    effective_sample_size,
     search,
     strength,
     width,
 )
+from bayesal.calibrate.classes import held_out, nll_and_slope, possible
 from bayesal.types import ArrayLike, Scaling
 
 STEPS = 12  # of Newton's method; six are enough for most sets
@@ -67,7 +67,7 @@ def fit_vector(
     >>> halves = jnp.log(jnp.full((1, 900, 2), 0.5))
     >>> # two of three labels are of class 0
     >>> fitted = fit_vector(halves, jnp.arange(900) % 3 // 2).temperature
-    >>> predictions.temper(halves, fitted)[0, 0, 0] > jnp.log(0.65)
+    >>> likelihoods.temper(halves, fitted)[0, 0, 0] > jnp.log(0.65)
     Array(True, dtype=bool)
     """
     log_probs, labels, weights = held_out(log_probs, labels, weights)
@@ -113,8 +113,8 @@ def _step(values, log_probs, labels, share_of, costs):
         prior = sum(
             0.5 * cost * jnp.sum(jnp.square(v)) for cost, v in zip(costs, values, strict=True)
         )
-        return prior - maths.tree_sum(
-            share_of * maths.log_mean_exp(_of_label(_scaled(log_probs, values), labels)), axis=0
+        return prior - _maths.tree_sum(
+            share_of * _maths.log_mean_exp(_of_label(_scaled(log_probs, values), labels)), axis=0
         )
 
     def back(of_logits, direction):
@@ -128,9 +128,9 @@ def _step(values, log_probs, labels, share_of, costs):
 
     logits, pull = jax.vjp(functools.partial(_scaled, log_probs), values)
     probs, likely = jax.nn.softmax(logits), _of_label(logits, labels)
-    share = (jnp.exp(likely - maths.log_mean_exp(likely)[None]) / likely.shape[0] * share_of[None])[
-        ..., None
-    ]
+    share = (
+        jnp.exp(likely - _maths.log_mean_exp(likely)[None]) / likely.shape[0] * share_of[None]
+    )[..., None]
     uphill = back(probs - jax.nn.one_hot(labels, probs.shape[-1])[None], values)
     step, _ = jax.scipy.sparse.linalg.cg(
         curvature, jax.tree.map(jnp.negative, uphill), maxiter=30, tol=1e-4
@@ -143,7 +143,7 @@ def _step(values, log_probs, labels, share_of, costs):
 @jax.jit
 def _fit(log_probs, labels, weights, prior_std, class_std, doubt):
     log_probs, labels, weights, impossible = possible(log_probs, labels, weights)
-    count, classes = labels_worth(weights), log_probs.shape[-1]
+    count, classes = effective_sample_size(weights), log_probs.shape[-1]
     one = search(
         nll_and_slope(log_probs, labels, weights),
         weights,
@@ -164,5 +164,5 @@ def _fit(log_probs, labels, weights, prior_std, class_std, doubt):
     log_t, apart, bias = values
     each = jnp.clip(log_t + apart, -BOUND, BOUND)
     likely = _of_label(_scaled(log_probs, (0.0, each, bias)), labels)
-    after = -maths.tree_sum(share_of * maths.log_mean_exp(likely), axis=0)
+    after = -_maths.tree_sum(share_of * _maths.log_mean_exp(likely), axis=0)
     return one._replace(temperature=Scaling(jnp.exp(each), bias), nll_after=after)

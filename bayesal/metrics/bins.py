@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from bayesal import checks
-from bayesal.metrics import edge
+from bayesal import errors
+from bayesal.metrics import _checked
 from bayesal.types import ArrayLike
 
 
@@ -34,7 +34,7 @@ def numbers_of_bins(confidence: Float[np.ndarray, " N"], bins: int) -> Int[np.nd
     [0, 0, 1, 1]
     """
     if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
-        raise checks.WrongSize("bins", f"`bins` must be a positive int, got {bins!r}.")
+        raise errors.WrongSize("bins", f"`bins` must be a positive int, got {bins!r}.")
     return np.clip(np.ceil(confidence * bins - 1e-5).astype(int) - 1, 0, bins - 1)
 
 
@@ -75,7 +75,7 @@ def reliability(
       weight) to within one, in order of confidence; points of equal
     confidence are kept in one bin. An empty bin has count 0 and confidence and accuracy 0.
     """
-    log_probs, labels, weights = edge.classes(log_probs, labels, weights)
+    log_probs, labels, weights = _checked.classes(log_probs, labels, weights)
     host = np.asarray(log_probs, dtype=np.float64)
     correct = (host.argmax(axis=1) == np.asarray(labels)).astype(np.float64)
     return _table(
@@ -189,7 +189,9 @@ def classwise_ece(
     >>> round(classwise_ece(jnp.log(jnp.array([[0.8, 0.2], [0.8, 0.2]])), jnp.array([0, 1])), 4)
     0.3
     """
-    log_probs, labels, weights = (np.asarray(a) for a in edge.classes(log_probs, labels, weights))
+    log_probs, labels, weights = (
+        np.asarray(a) for a in _checked.classes(log_probs, labels, weights)
+    )
     probs, weight = np.exp(log_probs.astype(np.float64)), weights.astype(np.float64)
     each = [
         _error(_table(p, (labels == c).astype(np.float64), weight, bins, equal_mass), debiased)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bayesal import checks, maths, predictions
-from bayesal.metrics import edge
+from bayesal import _checks, _maths, errors, likelihoods
+from bayesal.metrics import _checked
 from bayesal.metrics.bins import numbers_of_bins
 from bayesal.types import ArrayLike, Gaussian, Key, Mixture
 
@@ -27,8 +27,8 @@ def accuracy(
     >>> accuracy(jnp.log(jnp.array([[0.9, 0.1], [0.4, 0.6]])), jnp.array([0, 0]))
     Array(0.5, dtype=float32)
     """
-    log_probs, labels, weights = edge.classes(log_probs, labels, weights)
-    return edge.mean((jnp.argmax(log_probs, axis=-1) == labels).astype(jnp.float32), weights)
+    log_probs, labels, weights = _checked.classes(log_probs, labels, weights)
+    return _checked.mean((jnp.argmax(log_probs, axis=-1) == labels).astype(jnp.float32), weights)
 
 
 def nll(
@@ -46,8 +46,8 @@ def nll(
     >>> nll(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([0])).round(4)
     Array(0.6931, dtype=float32)
     """
-    log_probs, labels, weights = edge.classes(log_probs, labels, weights)
-    return -edge.mean(jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0], weights)
+    log_probs, labels, weights = _checked.classes(log_probs, labels, weights)
+    return -_checked.mean(jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0], weights)
 
 
 def brier(
@@ -64,14 +64,14 @@ def brier(
     >>> brier(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([0]))
     Array(0.5, dtype=float32)
     """
-    log_probs, labels, weights = edge.classes(log_probs, labels, weights)
-    return edge.mean(_squares(log_probs, labels), weights)
+    log_probs, labels, weights = _checked.classes(log_probs, labels, weights)
+    return _checked.mean(_squares(log_probs, labels), weights)
 
 
 @jax.jit
 def _squares(log_probs, labels):
     error = jnp.exp(log_probs) - jax.nn.one_hot(labels, log_probs.shape[1])
-    return maths.tree_sum(jnp.square(error), axis=1)
+    return _maths.tree_sum(jnp.square(error), axis=1)
 
 
 class BrierParts(NamedTuple):
@@ -119,7 +119,9 @@ def brier_parts(
     >>> [round(part, 4) for part in parts]
     [0.125, 0.0, 0.5, 0.0]
     """
-    log_probs, labels, weights = (np.asarray(a) for a in edge.classes(log_probs, labels, weights))
+    log_probs, labels, weights = (
+        np.asarray(a) for a in _checked.classes(log_probs, labels, weights)
+    )
     forecast, weight = (
         np.exp(log_probs.astype(np.float64)),
         weights.astype(np.float64) / weights.sum(dtype=np.float64),
@@ -166,11 +168,11 @@ def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "g
     2
     """
     count, groups, size = (
-        checks.at_least(2, count, "count"),
-        checks.at_least(1, groups, "groups"),
-        checks.at_least(1, size, "size"),
+        _checks.at_least(2, count, "count"),
+        _checks.at_least(1, groups, "groups"),
+        _checks.at_least(1, size, "size"),
     )
-    first_key, gap_key, which_key = jax.random.split(checks.key(key), 3)
+    first_key, gap_key, which_key = jax.random.split(_checks.key(key), 3)
     first = jax.random.randint(first_key, (groups, 1), 0, count)
     second = (first + jax.random.randint(gap_key, (groups, 1), 1, count)) % count
     return jnp.where(jax.random.bernoulli(which_key, shape=(groups, size)), first, second)
@@ -200,40 +202,40 @@ def joint_nll(
     0.8916
     """
     if isinstance(prediction, Gaussian | Mixture):
-        labels, _ = edge.real(prediction, labels)
+        labels, _ = _checked.real(prediction, labels)
         if prediction.mean.ndim != (2 if isinstance(prediction, Gaussian) else 3):
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "prediction",
                 "`prediction` must be of draws, [K, N]: one prediction for each label has no "
                 "joint beyond its own.",
             )
     else:
-        prediction = checks.log_probs(prediction, "prediction", ndim=3)
-        labels = checks.class_labels(labels, prediction.shape[2], prediction.shape[1])
-    if checks.concrete(groups):
+        prediction = _checks.log_probs(prediction, "prediction", ndim=3)
+        labels = _checks.class_labels(labels, prediction.shape[2], prediction.shape[1])
+    if _checks.concrete(groups):
         groups = _rows(groups, labels.shape[0])
     return _joint(prediction, labels, jnp.asarray(groups))
 
 
 @jax.jit
 def _joint(prediction, labels, groups):
-    each = predictions.log_likelihood(prediction, labels)  # [K, N]
-    joint = maths.log_mean_exp(maths.tree_sum(each[:, groups], axis=-1))
-    return -maths.tree_sum(joint, axis=0) / joint.shape[0]
+    each = likelihoods.log_likelihood(prediction, labels)  # [K, N]
+    joint = _maths.log_mean_exp(_maths.tree_sum(each[:, groups], axis=-1))
+    return -_maths.tree_sum(joint, axis=0) / joint.shape[0]
 
 
 def _rows(groups, count):
     host = np.asarray(groups)
     if host.ndim != 2 or not np.issubdtype(host.dtype, np.integer) or math.prod(host.shape) == 0:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "groups",
             "`groups` must be integers [G groups, t rows], as `metrics.dyads` makes them; "
             f"got shape {host.shape}, dtype {host.dtype}.",
         )
     if ((host < 0) | (host >= count)).any():
-        raise checks.WrongIndex(
+        raise errors.WrongIndex(
             "groups",
             f"`groups` must hold rows in [0, {count}); got "
-            f"{checks.listed(host[(host < 0) | (host >= count)])}.",
+            f"{_checks.listed(host[(host < 0) | (host >= count)])}.",
         )
     return host

@@ -2,26 +2,26 @@
 
 import numpy as np
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import ArrayLike
 
 
 def _curve(counts, values):
     counts, values = np.asarray(counts, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if counts.ndim != 1 or counts.shape != values.shape or len(counts) == 0:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "values",
             f"`counts` and `values` must be two vectors of one length; got {counts.shape} "
             f"and {values.shape}.",
         )
     if np.isnan(values).any():
-        raise checks.NonFinite(
+        raise errors.NonFinite(
             "values",
-            f"`values` is NaN at positions {checks.listed(np.flatnonzero(np.isnan(values)))}.",
+            f"`values` is NaN at positions {_checks.listed(np.flatnonzero(np.isnan(values)))}.",
             np.flatnonzero(np.isnan(values)),
         )
     if (np.diff(counts) <= 0).any():
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "counts", "`counts` must be strictly increasing: the number of labels after each round."
         )
     return counts, values

@@ -5,23 +5,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-from bayesal import checks
-from bayesal.metrics import edge
+from bayesal import _checks, errors
+from bayesal.metrics import _checked
 from bayesal.types import ArrayLike
 
 
 def _vector(values: Any, name: str) -> np.ndarray:
     host = np.asarray(values)
     if host.ndim != 1 or host.dtype.kind not in "biuf":
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             name,
             f"`{name}` must be real numbers [N], one per point; got shape {host.shape}, "
             f"dtype {host.dtype}.",
         )
-    edge.some(host, name)
+    _checked.some(host, name)
     host = host.astype(np.float64)
     if len(bad := np.flatnonzero(np.isnan(host))):
-        raise checks.NonFinite(name, f"`{name}` is NaN at points {checks.listed(bad)}.", bad)
+        raise errors.NonFinite(name, f"`{name}` is NaN at points {_checks.listed(bad)}.", bad)
     return host
 
 
@@ -63,7 +63,7 @@ def risk_coverage(confidence: Real[ArrayLike, " N"], loss: ArrayLike) -> RiskCov
     """
     confidence, loss = _vector(confidence, "confidence"), _vector(loss, "loss")
     if confidence.shape != loss.shape:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "loss", f"`loss` has {len(loss)} points, but `confidence` has {len(confidence)}."
         )
     values, group = np.unique(-confidence, return_inverse=True)
@@ -110,16 +110,16 @@ def auroc(
     scores = _vector(scores, "scores")
     mask = np.asarray(positive)
     if mask.shape != scores.shape or mask.dtype != bool:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "positive",
             f"`positive` must be a boolean mask of shape {scores.shape}; got shape "
             f"{mask.shape}, dtype {mask.dtype}.",
         )
-    weight = np.asarray(checks.weights(weights, len(scores)), np.float64)
+    weight = np.asarray(_checks.weights(weights, len(scores)), np.float64)
     values, group = np.unique(scores, return_inverse=True)
     above, below = (np.bincount(group.ravel()[m], weight[m], len(values)) for m in (mask, ~mask))
     if above.sum() == 0 or below.sum() == 0:
-        raise checks.WrongLabel(
+        raise errors.WrongLabel(
             "positive",
             f"`positive` holds {int(mask.sum())} of {len(mask)} points: without points of "
             "both kinds (and of some weight) there is no pair to compare.",

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks, maths, predictions
-from bayesal.metrics import edge
+from bayesal import _maths, errors, likelihoods
+from bayesal.metrics import _checked
 from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
@@ -21,8 +21,8 @@ def rmse(
     >>> rmse(Gaussian(jnp.array([1.0, 3.0]), jnp.ones(2)), jnp.array([1.0, 1.0])).round(4)
     Array(1.4142, dtype=float32)
     """
-    y, weights = edge.real(prediction, y, weights)
-    return jnp.sqrt(edge.mean(jnp.square(predictions.moments(prediction).mean - y), weights))
+    y, weights = _checked.real(prediction, y, weights)
+    return jnp.sqrt(_checked.mean(jnp.square(likelihoods.moments(prediction).mean - y), weights))
 
 
 def density_nll(
@@ -40,14 +40,14 @@ def density_nll(
     >>> round(float(density_nll(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))), 4)
     0.9189
     """
-    y, weights = edge.real(prediction, y, weights)
-    return -edge.mean(_density(prediction, y), weights)
+    y, weights = _checked.real(prediction, y, weights)
+    return -_checked.mean(_density(prediction, y), weights)
 
 
 @jax.jit
 def _density(prediction, y):
-    log_p = predictions.log_likelihood(prediction, y)
-    return maths.log_mean_exp(log_p) if log_p.ndim > 1 else log_p
+    log_p = likelihoods.log_likelihood(prediction, y)
+    return _maths.log_mean_exp(log_p) if log_p.ndim > 1 else log_p
 
 
 def _components(prediction):
@@ -79,7 +79,7 @@ def pit(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Arra
     >>> pit(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))
     Array([0.5], dtype=float32)
     """
-    y, _ = edge.real(prediction, y)
+    y, _ = _checked.real(prediction, y)
     return _pit(prediction, y)
 
 
@@ -92,7 +92,7 @@ def _pit(prediction, y):
         jax.scipy.special.ndtr(away / jnp.where(wide, std, 1.0)),
         jnp.heaviside(away, jnp.float32(0.5)),
     )
-    return jnp.clip(maths.tree_sum(weight * below, axis=0), 0.0, 1.0)
+    return jnp.clip(_maths.tree_sum(weight * below, axis=0), 0.0, 1.0)
 
 
 def interval_coverage(
@@ -116,11 +116,13 @@ def interval_coverage(
     0.75
     """
     if not 0 < level < 1:
-        raise checks.OutOfRange(
+        raise errors.OutOfRange(
             "level", f"`level` must lie strictly between 0 and 1, got {level!r}."
         )
-    y, weights = edge.real(prediction, y, weights)
-    return edge.mean((jnp.abs(_pit(prediction, y) - 0.5) <= level / 2).astype(jnp.float32), weights)
+    y, weights = _checked.real(prediction, y, weights)
+    return _checked.mean(
+        (jnp.abs(_pit(prediction, y) - 0.5) <= level / 2).astype(jnp.float32), weights
+    )
 
 
 def crps(
@@ -142,18 +144,18 @@ def crps(
     >>> round(float(crps(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))), 4)
     0.2337
     """
-    y, weights = edge.real(prediction, y, weights)
-    return edge.mean(_crps(prediction, y), weights)
+    y, weights = _checked.real(prediction, y, weights)
+    return _checked.mean(_crps(prediction, y), weights)
 
 
 @jax.jit
 def _crps(prediction, y):
     weight, mean, std = _components(prediction)
-    miss = maths.tree_sum(weight * _absolute(y[None] - mean, std), axis=0)
+    miss = _maths.tree_sum(weight * _absolute(y[None] - mean, std), axis=0)
 
     def one(spread, component):
         w, m, s = component
-        return spread + w * maths.tree_sum(
+        return spread + w * _maths.tree_sum(
             weight * _absolute(m[None] - mean, jnp.hypot(std, jnp.broadcast_to(s, std.shape))),
             axis=0,
         ), None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import Network
 
 RUNNING_STATISTICS = (
@@ -63,7 +63,7 @@ def from_nnx(
     >>> network.apply(params, jnp.ones(4), None, 0.0).shape
     (3,)
     """
-    checks.function(
+    _checks.function(
         make,
         "make",
         "a function of rngs that builds the module, such as its class (not an instance)",
@@ -74,7 +74,7 @@ def from_nnx(
         example, *kinds
     )  # a layer's own keys and constants are never trained
     if jax.tree.leaves(moving):
-        raise checks.WrongShape("make", RUNNING_STATISTICS)
+        raise errors.WrongShape("make", RUNNING_STATISTICS)
     if jax.tree.leaves((keys, constants)):
         *_, keys, constants = nnx.split(make(nnx.Rngs(0)), *kinds)
     takes_rngs = _takes(type(example).__call__, "rngs")
@@ -97,7 +97,7 @@ def from_nnx(
         net = module(params, key)
         logits = net(x[None], **options)[0]
         if not _untouched(constants, nnx.split(net, *kinds)[-1]):
-            raise checks.WrongShape("make", RUNNING_STATISTICS)
+            raise errors.WrongShape("make", RUNNING_STATISTICS)
         return logits
 
     return Network(
@@ -166,7 +166,7 @@ def from_linen(
     (3,)
     """
 
-    checks.a(linen.Module, module, "module", "a call of your flax linen class")
+    _checks.a(linen.Module, module, "module", "a call of your flax linen class")
     call = inspect.signature(type(module).__call__).parameters
     left = [
         p.name
@@ -176,7 +176,7 @@ def from_linen(
         and p.name not in (rate, deterministic, train)
     ]
     if left:
-        raise checks.WrongType(
+        raise errors.WrongType(
             "module",
             f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say "
             f"so: train={left[0]!r} (True: dropout on) or "
@@ -191,7 +191,7 @@ def from_linen(
     def init(key, x):
         variables = module.init({"params": key}, x[None], **options(None, 0.0))
         if set(variables) != {"params"}:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "module", f"its variables are {sorted(variables)}: {RUNNING_STATISTICS}"
             )
         return variables["params"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks, maths
+from bayesal import _checks, _maths, errors
 from bayesal.networks.adapters import from_functions
 from bayesal.networks.reference import pixels
 from bayesal.types import Network
@@ -16,7 +16,7 @@ SQUARINGS = 4  # of a Gram matrix: the bound of its norm is then at most `size *
 TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 
 
-@maths.precise
+@_maths.precise
 def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
     """A number that the largest singular value does not exceed, and that exceeds it by a factor of
     `B ** (1 / 64)` at most (7 % for B = 64).
@@ -83,8 +83,8 @@ def sngp(
     frequencies: int = 256,
     length: float | None = None,
 ) -> Network:
-    """A spectral-normalized network whose last layer, under `posteriors.laplace`, is a Gaussian
-    process on distances: far from all labels it knows nothing.
+    """A spectral-normalized network whose last layer, under `posteriors.last_layer_laplace`, is a
+    Gaussian process on distances: far from all labels it knows nothing.
 
     Hidden layers are residual with norms below 1, so that they can neither merge examples that
     differ nor tear apart ones that are alike. `embed` are random waves of what they give, fixed for
@@ -117,21 +117,21 @@ def sngp(
     ... )
     ((3,), (32,))
     """
-    inputs, outputs = checks.at_least(1, inputs, "inputs"), checks.at_least(1, outputs, "outputs")
-    width = checks.at_least(inputs, max(inputs, 32) if width is None else width, "width")
+    inputs, outputs = _checks.at_least(1, inputs, "inputs"), _checks.at_least(1, outputs, "outputs")
+    width = _checks.at_least(inputs, max(inputs, 32) if width is None else width, "width")
     depth, frequencies = (
-        checks.at_least(0, depth, "depth"),
-        checks.at_least(1, frequencies, "frequencies"),
+        _checks.at_least(0, depth, "depth"),
+        _checks.at_least(1, frequencies, "frequencies"),
     )
     length = inputs**0.5 if length is None else length
     if not 0 < bound < 1:
-        raise checks.OutOfRange(
+        raise errors.OutOfRange(
             "bound",
             f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge "
             "examples that differ.",
         )
     if not 0 < length < np.inf:
-        raise checks.OutOfRange("length", f"`length` = {length} must be positive and finite.")
+        raise errors.OutOfRange("length", f"`length` = {length} must be positive and finite.")
     fixed = (np.random.default_rng(0).normal(size=(frequencies, width)) / length).astype(np.float32)
 
     def init(key, x):
@@ -153,7 +153,7 @@ def sngp(
     def embed(params, x):
         flat = pixels(x).ravel()
         if flat.size != inputs:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "x",
                 f"this network takes {inputs} numbers per example (`inputs`), and got shape "
                 f"{x.shape}.",

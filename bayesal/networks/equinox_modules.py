@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from bayesal import checks
+from bayesal import errors
 from bayesal.networks.adapters import RUNNING_STATISTICS
 from bayesal.types import Network
 
@@ -41,7 +41,7 @@ def from_equinox(
     import equinox as eqx
 
     if isinstance(make, eqx.Module) or not callable(make):
-        raise checks.WrongType(
+        raise errors.WrongType(
             "make",
             "`make` must be a function of a key that builds the module, such as its class "
             f"(not an instance); got {type(make).__name__}.",
@@ -49,7 +49,7 @@ def from_equinox(
     example = make(jax.random.key(0))
     _stateless(eqx, example)
     if not isinstance(example, eqx.Module):
-        raise checks.WrongType(
+        raise errors.WrongType(
             "make", f"`make(key)` must give one equinox module, got {type(example).__name__}."
         )
     leaves, structure = jax.tree.flatten(example)
@@ -83,10 +83,10 @@ def from_equinox(
 def _stateless(eqx: Any, module: Any) -> None:
     state = lambda node: isinstance(node, eqx.nn.StateIndex | eqx.nn.State)
     if any(state(node) for node in jax.tree.leaves(module, is_leaf=state)):
-        raise checks.WrongShape("make", RUNNING_STATISTICS)
+        raise errors.WrongShape("make", RUNNING_STATISTICS)
     arrays = [id(leaf) for leaf in jax.tree.leaves(module) if eqx.is_inexact_array(leaf)]
     if len(set(arrays)) < len(arrays):
-        raise checks.WrongType(
+        raise errors.WrongType(
             "make",
             "one array stands in two places of the module, and equinox would train the two "
             "as if they were different. Say what is shared by eqx.nn.Shared.",

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import Network
 
 
@@ -21,7 +21,7 @@ def shared_noise(network: Network) -> Network:
     >>> network.apply(network.init(jax.random.key(0), jnp.ones(4)), jnp.ones(4), None, 0.0).shape
     (2,)
     """
-    checks.a(Network, network, "network", "networks.mlp(inputs, 1)")
+    _checks.a(Network, network, "network", "networks.mlp(inputs, 1)")
 
     def init(key, x):
         return {"net": network.init(key, x), "noise": jnp.zeros(1)}
@@ -29,7 +29,7 @@ def shared_noise(network: Network) -> Network:
     def apply(params, x, key, rate):
         outputs = network.apply(params["net"], x, key, rate)
         if outputs.shape != (1,):
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "network",
                 "`shared_noise` takes a network of one output for one example, and this one "
                 f"gave shape {outputs.shape}.",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import ArrayLike, Network, PyTree
 
 PROBES = 6  # random examples on which a layer must give the outputs
@@ -29,7 +29,7 @@ class LastLayer(NamedTuple):
 
     def features(self, embedded: Float[Array, " d"]) -> Float[Array, " D"]:
         """What the layer multiplies: float32, and a 1 where there is a bias."""
-        embedded = checks.as_float(embedded)
+        embedded = _checks.as_float(embedded)
         return jnp.append(embedded, 1.0) if self.bias else embedded
 
 
@@ -54,7 +54,7 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
     (9, 3)
     """
     if network.embed is None:
-        raise checks.MissingEmbed(
+        raise errors.MissingEmbed(
             "network",
             "the network has no `embed`, so its last layer cannot be told from the rest. "
             "Give it one: `from_nnx(make, embed='method')`, "
@@ -63,7 +63,7 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
     with jax.ensure_compile_time_eval():  # nothing here depends on traced values
         params, outputs, embedded = _probe(network, jax.ShapeDtypeStruct(x.shape, x.dtype))
     if embedded.ndim != 2 or outputs.ndim != 2:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "network",
             "outputs and `embed` of one example must be vectors; got shapes "
             f"{outputs.shape[1:]} and {embedded.shape[1:]}.",
@@ -76,7 +76,7 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
                 lambda params: _read(jax.tree.leaves(params), kernel, turned, bias),  # noqa: B023
                 bias is not None,
             )
-    raise checks.WrongShape(
+    raise errors.WrongShape(
         "network",
         "the network's outputs are not a linear layer on its `embed`: no parameters "
         f"[{embedded.shape[1]}, C] and [C] give outputs == embed(x) @ "
@@ -97,7 +97,7 @@ def fixed_outputs(
     >>> fixed_outputs(network, network.init(jax.random.key(0), jnp.ones(4)), jnp.ones(4), 1)
     Array([0.], dtype=float32)
     """
-    return checks.as_float(network.apply(params, jnp.zeros_like(x), None, 0.0)[outputs:])
+    return _checks.as_float(network.apply(params, jnp.zeros_like(x), None, 0.0)[outputs:])
 
 
 def _probe(network, x):
@@ -150,7 +150,9 @@ def _gives(found, outputs) -> bool:
 
 
 def _read(leaves, kernel, turned, bias):
-    weights = checks.as_float(leaves[kernel].T if turned else leaves[kernel])
+    weights = _checks.as_float(leaves[kernel].T if turned else leaves[kernel])
     return (
-        weights if bias is None else jnp.concatenate([weights, checks.as_float(leaves[bias])[None]])
+        weights
+        if bias is None
+        else jnp.concatenate([weights, _checks.as_float(leaves[bias])[None]])
     )

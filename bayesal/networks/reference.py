@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bayesal import checks
+from bayesal import errors
 from bayesal.networks.adapters import from_nnx
 from bayesal.networks.convolution import conv, pool
 from bayesal.types import Network
@@ -74,7 +74,7 @@ class CNN(nnx.Module):
         height, width, channels = shape
         flat = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2) * 64
         if min(height, width) < 16:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "shape",
                 f"`shape` = {shape}: two 5x5 convolutions and two 2x2 pools need images of "
                 "16x16 or more; for smaller ones use `mlp`.",

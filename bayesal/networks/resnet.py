@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.networks.adapters import from_nnx
 from bayesal.networks.convolution import conv
 from bayesal.networks.reference import dropout, pixels
@@ -103,15 +103,15 @@ def resnet(
     >>> network.apply(params, jnp.zeros((8, 8, 3)), None, 0.0).shape
     (10,)
     """
-    widths, blocks = tuple(widths), checks.at_least(1, blocks, "blocks")
+    widths, blocks = tuple(widths), _checks.at_least(1, blocks, "blocks")
     if not widths or any(width < 1 or (width > 8 and width % 8) for width in widths):
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "widths",
             f"`widths` = {widths}: GroupNorm takes 8 groups, so every width must be a "
             "multiple of 8, or less than 8.",
         )
     if len(shape) != 3 or min(shape[:2]) < 2 ** (len(widths) - 1):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "shape",
             f"`shape` = {tuple(shape)} must be (height, width, channels), with sides of at "
             f"least {2 ** (len(widths) - 1)} for {len(widths)} stages.",

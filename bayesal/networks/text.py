@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Int
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.networks.adapters import from_nnx
 from bayesal.networks.reference import dropout
 from bayesal.types import Network
@@ -47,10 +47,10 @@ def hashed(
             if isinstance(texts, str | bytes)
             else [i for i, text in enumerate(texts) if not isinstance(text, str)]
         )
-        why = f"; rows {checks.listed(bad)} are none" if bad else ", one per example"
-        raise checks.WrongType("texts", f"`texts` must be a list of strings{why}.")
-    length, buckets = checks.at_least(1, length, "length"), checks.at_least(2, buckets, "buckets")
-    sizes = sorted(checks.at_least(1, size, "ngrams") for size in ngrams)
+        why = f"; rows {_checks.listed(bad)} are none" if bad else ", one per example"
+        raise errors.WrongType("texts", f"`texts` must be a list of strings{why}.")
+    length, buckets = _checks.at_least(1, length, "length"), _checks.at_least(2, buckets, "buckets")
+    sizes = sorted(_checks.at_least(1, size, "ngrams") for size in ngrams)
     out = np.full((len(texts), length), PADDING, np.int32)
     for row, text in zip(out, texts, strict=True):
         words = re.findall(r"\w+", text.lower())
@@ -116,7 +116,7 @@ def text(buckets: int, classes: int, *, width: int = 64, hidden: Sequence[int] =
     >>> network.apply(network.init(jax.random.key(0), x[0]), x[0], None, 0.0).shape
     (2,)
     """
-    checks.at_least(2, buckets, "buckets")
+    _checks.at_least(2, buckets, "buckets")
     return from_nnx(
         lambda rngs: Text(buckets, classes, width, tuple(hidden), rngs), embed="embed", rate="rate"
     )

@@ -5,8 +5,7 @@ from bayesal.posteriors.ensemble import ensemble
 from bayesal.posteriors.from_numpyro import from_numpyro, numpyro_site
 from bayesal.posteriors.gp import gp_classification, gp_regression
 from bayesal.posteriors.hmc import nuts, r_hat
-from bayesal.posteriors.laplace import laplace
-from bayesal.posteriors.laplace_all import laplace_all
+from bayesal.posteriors.laplace import last_layer_laplace, linearized_laplace
 from bayesal.posteriors.mc_dropout import mc_dropout
 from bayesal.posteriors.point import point
 from bayesal.posteriors.preference import preference
@@ -21,8 +20,8 @@ __all__ = [
     "from_numpyro",
     "gp_classification",
     "gp_regression",
-    "laplace",
-    "laplace_all",
+    "last_layer_laplace",
+    "linearized_laplace",
     "mc_dropout",
     "numpyro_site",
     "nuts",

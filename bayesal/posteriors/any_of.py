@@ -8,29 +8,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import FitInfo, Posterior, PyTree
 
 
 class AnyOf(NamedTuple):
-    """The states of all structures, and which of them was fitted last: the one that predicts."""
+    """The states of all architectures, and which of them was fitted last: the one that predicts."""
 
     which: Int[Array, ""]
     states: tuple[PyTree, ...]
 
 
 def any_of(*posteriors: Posterior) -> Posterior:
-    """One of several posteriors, as `HParams.structure` says: networks of other widths, depths or
-    kinds as a choice that is data.
+    """One of several posteriors, as `HParams.architecture` says: networks of other widths, depths
+    or kinds as a choice that is data.
 
-    What is asked of it goes to the structure fitted last, and is what that posterior by itself
-    would give for the same keys. A warm fit of that structure goes on from where it ended; any
-    other structure begins afresh.
+    What is asked of it goes to the architecture fitted last, and is what that posterior by itself
+    would give for the same keys. A warm fit of that architecture goes on from where it ended; any
+    other architecture begins afresh.
 
-    The price: every program that fits or predicts is compiled for all structures, once. The state,
-    and every set of draws, hold those of all. Time is spent on all in `init` and `draw`, and on the
-    chosen one alone in fits, predictions and features, as long as `structure` is one
-    number: `vmap` over candidates of several structures fits every one for each candidate, and a
+    The price: every program that fits or predicts is compiled for all architectures, once. The
+    state, and every set of draws, hold those of all. Time is spent on all in `init` and `draw`, and
+    on the chosen one alone in fits, predictions and features, as long as `architecture` is one
+    number: `vmap` over candidates of several architectures fits every one for each candidate, and a
       loop (`jax.lax.map`) does not. With
     `mc_dropout`, what stands before the first dropout is computed for every draw.
 
@@ -40,7 +40,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
         inner product.
     Raises:
       WrongSize: fewer than two; other numbers of members; (`fit`, a learner of it) no such
-        structure. Where that cannot be looked at, under jit, nothing is fitted and
+        architecture. Where that cannot be looked at, under jit, nothing is fitted and
         `FitInfo.failed_at` is 0.
       WrongType: something else than a posterior; real labels beside classes.
       WrongShape: (`init`) predictions, or (`fit`) reports of different shapes.
@@ -50,7 +50,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
     >>> labeled = Labeled(jnp.ones((5, 2)), jnp.arange(5) % 3, jnp.int32(5))
     >>> state = posterior.init(jax.random.key(0), labeled.x[0])
     >>> state, info = posterior.fit(
-    ...     jax.random.key(1), state, labeled, HParams(structure=1, steps=2)
+    ...     jax.random.key(1), state, labeled, HParams(architecture=1, steps=2)
     ... )
     >>> int(state.which), posterior.embed(state, labeled.x[0]).shape
     (1, (8,))
@@ -58,7 +58,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
     _alike(posteriors)
 
     def init(key, x):
-        # one key for all: each structure is then what it is by itself, and no two are ever asked
+        # one key for all: each architecture is then what it is by itself, and no two are ever asked
         # together
         states = tuple(p.init(key, x) for p in posteriors)
         of = lambda p, s, x: p.apply(
@@ -80,7 +80,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
         widest = max(
             jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True)
         )
-        features = checks.as_float(posteriors[i].embed(states[i], x))
+        features = _checks.as_float(posteriors[i].embed(states[i], x))
         return jnp.pad(features, (0, widest - features.size))
 
     def trunk(i, states, x):
@@ -113,14 +113,14 @@ def any_of(*posteriors: Posterior) -> Posterior:
                 jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i]))
             ),
         ),
-        structures=len(posteriors),
+        architectures=len(posteriors),
     )
 
 
 def _asked(
     posteriors: Sequence[Posterior], verb: str, one: Callable, *more: Callable
 ) -> Callable | None:
-    """`(AnyOf, ...) -> one(i, states, ...)`, a branch for each i; None where not all structures
+    """`(AnyOf, ...) -> one(i, states, ...)`, a branch for each i; None where not all architectures
     know the verb.
 
     The branches are made once: an eager switch over new functions would compile each time.
@@ -134,7 +134,7 @@ def _asked(
 
 
 def _fitting(posteriors: Sequence[Posterior]) -> Callable:
-    """The fit of the structure that the hyperparameters name."""
+    """The fit of the architecture that the hyperparameters name."""
     fits = [jax.jit(p.fit) for p in posteriors]  # traced once, for its shapes and for its branch
 
     def unfitted(states, *args):
@@ -161,7 +161,7 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
     asked = _asked(posteriors, "fit", one, none)
 
     def fit(key, state, labeled, hparams):
-        which = _known(hparams.structure, len(posteriors))
+        which = _known(hparams.architecture, len(posteriors))
         states, info = asked(AnyOf(which, state.states), key, labeled, hparams)
         return AnyOf(jnp.where(which < len(posteriors), which, state.which), states), info
 
@@ -171,26 +171,26 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
 def _alike(posteriors: Sequence[Posterior]) -> None:
     """Refuses posteriors that cannot stand for one another."""
     for posterior in posteriors:
-        checks.a(
+        _checks.a(
             Posterior,
             posterior,
             "posteriors",
             "one after another: any_of(posterior, another), or any_of(*posteriors)",
         )
     if len(posteriors) < 2:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "posteriors",
             f"`posteriors` must be two or more to choose from, got {len(posteriors)}: "
             "any_of(posterior, another).",
         )
     if len({p.real for p in posteriors}) > 1:
-        raise checks.WrongType(
+        raise errors.WrongType(
             "posteriors",
             "`posteriors` are for real labels and for classes: pass them all the same kind "
             "of `likelihood`.",
         )
     if len(members := {p.members for p in posteriors}) > 1:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "posteriors",
             "`posteriors` have different numbers of members "
             f"({', '.join(map(str, members))}; None: any number of draws), and K draws are "
@@ -199,29 +199,31 @@ def _alike(posteriors: Sequence[Posterior]) -> None:
         )
 
 
-def _known(structure: Any, count: int) -> Int[Array, ""]:
-    """The structure's number; `count` if there is none such and that is known under jit only."""
-    which = jnp.asarray(structure, jnp.int32)
+def _known(architecture: Any, count: int) -> Int[Array, ""]:
+    """The architecture's number; `count` if there is none such and that is known under jit only."""
+    which = jnp.asarray(architecture, jnp.int32)
     known = (which >= 0) & (which < count)
-    if checks.concrete(known):
-        checks.structures("hparams", f"`hparams.structure` = {structure}", int(structure), count)
+    if _checks.concrete(known):
+        _checks.architectures(
+            "hparams", f"`hparams.architecture` = {architecture}", int(architecture), count
+        )
     return jnp.where(known, which, count)
 
 
 def _same_shapes(what: str, each: list[PyTree]) -> None:
     shapes = [jax.tree.map(lambda o: o.shape, one) for one in each]
     if any(shape != shapes[0] for shape in shapes):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "posteriors",
-            f"the {what} of the structures have shapes {', '.join(map(str, shapes))}, and "
+            f"the {what} of the architectures have shapes {', '.join(map(str, shapes))}, and "
             "one program must do for all: give the networks the "
             "same outputs, and the posteriors the same numbers of chains.",
         )
 
 
 def _with_room(leaf: Array, found: jax.ShapeDtypeStruct) -> Array:
-    """What stays of a structure that is not fitted: all, or zeros where a fit makes room for every
-    label (Gaussian processes).
+    """What stays of a architecture that is not fitted: all, or zeros where a fit makes room for
+    every label (Gaussian processes).
     """
     return leaf if leaf.shape == found.shape else jax.lax.full(found.shape, 0, found.dtype)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float
 
-from bayesal import checks, chunks, likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal import _chunks, errors, likelihoods, training
+from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
 
@@ -80,7 +80,7 @@ def ensemble(
       https://arxiv.org/abs/1806.03335
     """
     if members < 2:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "members",
             f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.",
         )
@@ -91,7 +91,7 @@ def ensemble(
     def init(key, x):
         usable(network, x, likelihood)
         # a loop: under vmap the initializers' random numbers take seconds to compile
-        return chunks.across(lambda keys: jax.lax.map(lambda k: net.init(k, x), keys), mesh)(
+        return _chunks.across(lambda keys: jax.lax.map(lambda k: net.init(k, x), keys), mesh)(
             jax.random.split(key, members)
         )
 
@@ -107,14 +107,14 @@ def ensemble(
             params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
             return member._replace(params=params), info
 
-        return chunks.over_fits(
+        return _chunks.over_fits(
             beside_its_prior if priors else plain, jax.random.split(key, members), state, mesh=mesh
         )
 
     def draw(key, state, num):
         del key
         if num != members:
-            raise checks.WrongSize(
+            raise errors.WrongSize(
                 "num_draws",
                 f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
                 "ensemble has exactly its "
@@ -146,11 +146,11 @@ def ensemble(
 
 def _divides(members: int, mesh: Mesh) -> None:
     if not isinstance(mesh, Mesh) or set(mesh.axis_types) != {AxisType.Auto}:
-        raise checks.WrongType(
+        raise errors.WrongType(
             "mesh", f"`mesh` must have Auto axes, as bayesal.shards.mesh() makes; got {mesh!r}."
         )
     if members % mesh.size:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "members",
             f"`members` = {members} cannot be dealt evenly to {mesh.size} devices: choose a "
             f"multiple of {mesh.size}, or a smaller mesh.",

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.posteriors.sampled import pick
-from bayesal.predictives import Predictive
+from bayesal.predictive.bound import Predictive
 from bayesal.types import Gaussian, Key, Mixture, Posterior, Prediction, PyTree
 
 
@@ -48,12 +48,14 @@ def from_numpyro(
     from numpyro.infer import MCMC
     from numpyro.infer.autoguide import AutoGuide
 
-    checks.key(key)
-    checks.function(apply, "apply", "a function (sample, x) -> logits, such as numpyro_site(model)")
-    num_draws = checks.at_least(1, num_draws, "num_draws")
+    _checks.key(key)
+    _checks.function(
+        apply, "apply", "a function (sample, x) -> logits, such as numpyro_site(model)"
+    )
+    num_draws = _checks.at_least(1, num_draws, "num_draws")
     if isinstance(source, MCMC):
         if source.last_state is None:
-            raise checks.WrongType(
+            raise errors.WrongType(
                 "source", "this MCMC has not run yet: call mcmc.run(key, ...) first."
             )
         state, draw = (
@@ -62,7 +64,7 @@ def from_numpyro(
         )
     elif isinstance(source, AutoGuide):
         if params is None:
-            raise checks.WrongType(
+            raise errors.WrongType(
                 "params",
                 "a guide needs the parameters that were found for it: pass "
                 "params=svi_result.params.",
@@ -72,7 +74,7 @@ def from_numpyro(
             lambda key, state, num: source.sample_posterior(key, state, sample_shape=(num,)),
         )
     else:
-        raise checks.WrongType(
+        raise errors.WrongType(
             "source",
             "it must be a numpyro MCMC that has run or an AutoGuide, got "
             f"{type(source).__name__}. Samples of anything else: draw them, and run "
@@ -114,14 +116,14 @@ def numpyro_site(model: Callable, site: str = "y") -> Callable[[PyTree, Any], Pr
             if at["type"] == "sample" and not at["is_observed"]
         }
         if site not in random or site in sample:
-            raise checks.UnknownName(
+            raise errors.UnknownName(
                 "site",
                 f"`site` = {site!r} is no observed site of this model; its sites are: "
                 f"{', '.join(random)}.",
             )
         missing = [name for name in random if name not in sample and name != site]
         if missing:
-            raise checks.WrongType(
+            raise errors.WrongType(
                 "model",
                 f"the samples hold nothing for {', '.join(missing)}: sites of single "
                 "examples cannot be carried over to new ones.",
@@ -143,7 +145,7 @@ def _of_distribution(distribution: Any, site: str) -> Prediction:
         return jnp.stack([jnp.zeros_like(distribution.logits), distribution.logits], axis=-1)
     if isinstance(distribution, dist.CategoricalLogits | dist.CategoricalProbs):
         return distribution.logits
-    raise checks.WrongType(
+    raise errors.WrongType(
         "site",
         f"site {site!r} is {type(distribution).__name__}; known are categorical, Bernoulli "
         "and normal. Write `apply(sample, x)` yourself.",
@@ -161,7 +163,7 @@ def _finite(tree: PyTree) -> None:
         if not np.isfinite(np.asarray(leaf)).all()
     ]
     if bad:
-        raise checks.NonFinite(
+        raise errors.NonFinite(
             "source",
             f"its samples (or parameters) at {', '.join(bad)} hold NaN or inf: look at the "
             "inference before using it.",
@@ -169,7 +171,7 @@ def _finite(tree: PyTree) -> None:
 
 
 def _refuse(*args: Any) -> Any:
-    raise checks.WrongType(
+    raise errors.WrongType(
         "posterior",
         "this posterior is a finished numpyro inference: it can be drawn from, not "
         "initialized or fitted. Refit in numpyro.",

@@ -12,9 +12,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks, chunks, likelihoods, networks, training
-from bayesal.posteriors.edge import usable
-from bayesal.posteriors.laplace import prior_unit
+from bayesal import _checks, _chunks, errors, likelihoods, networks, training
+from bayesal.posteriors._usable import usable
+from bayesal.posteriors.laplace.last_layer import prior_unit
 from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
 from bayesal.types import FitInfo, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
@@ -223,19 +223,19 @@ def nuts(
       Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021,
       https://arxiv.org/abs/2104.14421 (of nets).
     """
-    checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
+    _checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
     if on not in ("all", "last"):
-        raise checks.UnknownName(
+        raise errors.UnknownName(
             "on", f"`on` = {on!r} is not known: sample 'all' weights, or the 'last' layer."
         )
     sizes = Sizes(
         *(
-            checks.at_least(1, value, name)
+            _checks.at_least(1, value, name)
             for name, value in zip(Sizes._fields, (warmup, samples, chains, thin), strict=True)
         )
     )
     build = _of_all if on == "all" else _of_last
-    return build(network, sizes, checks.at_least(1, batch, "batch"), likelihood)
+    return build(network, sizes, _checks.at_least(1, batch, "batch"), likelihood)
 
 
 def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
@@ -261,7 +261,7 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
             )
             return _chain(key, mode, energy, sizes), info.failed_at
 
-        chains, failed_at = chunks.over_chains(
+        chains, failed_at = _chunks.over_chains(
             one, jax.random.split(key, sizes.chains), _last(state.params, sizes)
         )
         return _joined((), chains, labeled, failed_at, hparams.steps)
@@ -271,7 +271,7 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
 
 def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
     if network.embed is None:
-        raise checks.MissingEmbed(
+        raise errors.MissingEmbed(
             "network",
             "on='last' samples a layer on the network's features, and this network has no "
             "`embed`: give it one, or use on='all'.",
@@ -318,7 +318,7 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
             batch,
         )
         one = lambda key, start: _chain(key, start, energy, sizes)
-        chains = chunks.over_chains(
+        chains = _chunks.over_chains(
             one, jax.random.split(key, sizes.chains), _last(state.params, sizes)
         )
         return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
@@ -367,7 +367,7 @@ def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
     """
     half = values.shape[1] // 2
     if half < 2:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "values",
             f"`values` has {values.shape[1]} samples of each chain (shape {values.shape}): "
             "split R-hat needs 4 or more.",

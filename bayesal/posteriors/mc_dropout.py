@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import checks, likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal import _checks, errors, likelihoods, training
+from bayesal.posteriors._usable import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
 
@@ -49,13 +49,13 @@ def mc_dropout(
       section 4.
     """
 
-    checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
+    _checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
 
     def init(key, x):
         usable(network, x, likelihood)
         params = network.init(key, x)
         if not _uses_its_key(network, params, x):
-            raise checks.ConstantScores(
+            raise errors.ConstantScores(
                 "network",
                 "the network's logits do not depend on the key: it has no dropout, so all "
                 "draws would agree and every score would "

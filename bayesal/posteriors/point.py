@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from bayesal import likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array
 
-from bayesal.posteriors.gp import Process, Sites
-from bayesal.posteriors.kernels import RBF, Kernel
+from bayesal.posteriors.gp.kernels import RBF, Kernel
+from bayesal.posteriors.gp.process import Process, Sites
 from bayesal.types import Posterior
 
 # steps; the posterior has one mode, and the last step moves it by less than float32 can tell

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks, likelihoods
+from bayesal import errors, likelihoods
 from bayesal.posteriors.variational import nll, prior_std
 from bayesal.training import LossFn
 from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
@@ -70,7 +70,7 @@ def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
     """
     held = jax.tree.leaves(samples)[0].shape[0]
     if num > held:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "num_draws",
             f"`draw` was asked for {num} draws of {held} samples. A posterior of samples has "
             "no more functions than those: pass "

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal import _checks, errors, likelihoods, training
+from bayesal.posteriors._usable import usable
 from bayesal.posteriors.sampled import copies, energy_per_label, of_samples
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
@@ -142,7 +142,7 @@ def sgmcmc(
       Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020,
       https://arxiv.org/abs/2002.02405.
     """
-    cycles, samples = checks.at_least(1, cycles, "cycles"), checks.at_least(1, samples, "samples")
+    cycles, samples = _checks.at_least(1, cycles, "cycles"), _checks.at_least(1, samples, "samples")
     for name, value, good in (
         ("explore", explore, 0 <= explore < 1),
         ("friction", friction, 0 < friction <= 1),
@@ -150,7 +150,7 @@ def sgmcmc(
         ("speed", speed, 0 < speed < float("inf")),
     ):
         if not good:
-            raise checks.WrongSize(
+            raise errors.WrongSize(
                 name,
                 f"`{name}` = {value} is out of range: 0 <= explore < 1, 0 < friction <= 1, "
                 "temperature >= 0, speed > 0.",

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bayesal import checks, likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal import _checks, errors, likelihoods, training
+from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
 
@@ -88,12 +88,12 @@ def svi(
     (10, 4, 3)
     """
     network = as_network(
-        checks.function(model, "model", "a function of x that samples and gives outputs")
+        _checks.function(model, "model", "a function of x that samples and gives outputs")
     )
     joint = _joint(model, likelihood, kl_weight)
     blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
     _of_minibatches(
-        checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(
+        _checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(
             joint
         )
     )
@@ -115,7 +115,7 @@ def svi(
         _global(model, x)
         engine, state = prepared(key, x)
         if state.mutable_state is not None:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "model",
                 "the model keeps state beside its parameters (running statistics of "
                 "BatchNorm, or a Dropout layer's own keys), which changes "
@@ -212,7 +212,7 @@ def _global(model, x) -> None:
     ]
     moved = sorted(name for name in shapes[0] if shapes[0][name].shape != shapes[1][name].shape)
     if moved:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "model",
             f"the model samples {', '.join(moved)} anew for every row of x: a draw would not "
             "be one function of x. Sample only what all rows share.",
@@ -223,7 +223,7 @@ def _of_minibatches(guide: Callable) -> None:
     from numpyro.infer import autoguide
 
     if isinstance(guide, autoguide.AutoLaplaceApproximation | autoguide.AutoDAIS):
-        raise checks.WrongType(
+        raise errors.WrongType(
             "guide",
             f"{type(guide).__name__} looks at all data at once, and here it would see blank "
             "data. Take a guide with parameters of its own, such "

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
-from bayesal import checks, likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal import _checks, errors, likelihoods, training
+from bayesal.posteriors._usable import usable
 from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 
@@ -134,16 +134,16 @@ def swag(
       Maddox et al. 2019, https://arxiv.org/abs/1902.02476 (with SGD; here the steps are Adam's, as
       everywhere in this package).
     """
-    snapshots, rank = checks.at_least(2, snapshots, "snapshots"), checks.at_least(2, rank, "rank")
+    snapshots, rank = _checks.at_least(2, snapshots, "snapshots"), _checks.at_least(2, rank, "rank")
     if rank > snapshots:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "rank",
             f"`rank` = {rank}, but there are only `snapshots` = {snapshots} deviations to span it.",
         )
     if not 0 <= start < 1:
-        raise checks.WrongSize("start", f"`start` = {start} must lie in [0, 1).")
+        raise errors.WrongSize("start", f"`start` = {start} must lie in [0, 1).")
     if not 0 < rate < float("inf"):
-        raise checks.WrongSize("rate", f"`rate` = {rate} must be positive and finite.")
+        raise errors.WrongSize("rate", f"`rate` = {rate} must be positive and finite.")
 
     def init(key, x):
         usable(network, x, likelihood)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from bayesal import checks, likelihoods, training
-from bayesal.posteriors.edge import usable
+from bayesal import _checks, likelihoods, training
+from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
@@ -187,7 +187,7 @@ def variational(
       https://arxiv.org/abs/2202.11670 (wide mean-field networks can ignore the data).
     """
 
-    rank = checks.at_least(0, rank, "rank")
+    rank = _checks.at_least(0, rank, "rank")
 
     def init(key, x):
         usable(network, x, likelihood)

@@ -7,9 +7,9 @@ by more than the standard error.
 """
 
 from bayesal.retune.history import History, table
-from bayesal.retune.proposers import Proposer, nearby, surrogate
+from bayesal.retune.proposers import Proposer, gp_proposer, local_proposer
 from bayesal.retune.racing import Task, race, rungs
-from bayesal.retune.retuners import Retuner, Tuning, keep, population
+from bayesal.retune.retuners import Retuner, Tuning, fixed, successive_halving
 from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
 
 __all__ = [
@@ -20,14 +20,14 @@ __all__ = [
     "Task",
     "Tuning",
     "choice",
-    "keep",
+    "fixed",
+    "gp_proposer",
+    "local_proposer",
     "log_uniform",
-    "nearby",
-    "population",
     "race",
     "rungs",
     "space",
-    "surrogate",
+    "successive_halving",
     "table",
     "uniform",
 ]

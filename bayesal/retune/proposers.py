@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import checks
+from bayesal import errors
 from bayesal.retune import spaces
 from bayesal.retune.history import History, remember
 from bayesal.types import HParams, Key
@@ -36,7 +36,7 @@ class Proposer(NamedTuple):
     tell: Callable[[History, History], History] = remember
 
 
-def nearby(local: float = 0.5, width: float = 0.2) -> Proposer:
+def local_proposer(local: float = 0.5, width: float = 0.2) -> Proposer:
     """Neighbors of the incumbent and points of the whole space; what earlier rounds learned is only
     who the incumbent is.
 
@@ -49,7 +49,7 @@ def nearby(local: float = 0.5, width: float = 0.2) -> Proposer:
     """
     for name, value in (("local", local), ("width", width)):
         if not 0 <= value <= 1:
-            raise checks.OutOfRange(name, f"`{name}` = {value} must lie in [0, 1].")
+            raise errors.OutOfRange(name, f"`{name}` = {value} must lie in [0, 1].")
 
     def ask(key, history, space, incumbent, size):
         del history
@@ -62,7 +62,7 @@ def nearby(local: float = 0.5, width: float = 0.2) -> Proposer:
     return Proposer(ask)
 
 
-def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
+def gp_proposer(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
     """Points that a Gaussian process, fitted to all recent rounds, holds to be best: Thompson
     sampling.
 
@@ -85,9 +85,9 @@ def surrogate(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
       (related tasks); Kandasamy et al. 2018 (Thompson sampling in parallel).
     """
     if not 0 <= fresh <= 1:
-        raise checks.OutOfRange("fresh", f"`fresh` = {fresh} must lie in [0, 1].")
+        raise errors.OutOfRange("fresh", f"`fresh` = {fresh} must lie in [0, 1].")
     if not fading > 0:
-        raise checks.OutOfRange("fading", f"`fading` = {fading} must be > 0 rounds.")
+        raise errors.OutOfRange("fading", f"`fading` = {fading} must be > 0 rounds.")
 
     def ask(key, history, space, incumbent, size):
         anew = min(size, max(int(size > 1), round(fresh * size)))

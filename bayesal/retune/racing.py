@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import chunks
+from bayesal import _chunks
 from bayesal.types import HParams, PyTree
 
 
@@ -65,12 +65,12 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
     """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the
     worse of them out on the way; the winner on all labels.
 
-    One compiled fit of `together` candidates is run again and again: those of one structure that
+    One compiled fit of `together` candidates is run again and again: those of one architecture that
     take about as many steps, on the same fold. A fit that is left out, or is not needed to fill up
     the last run, has no steps.
     """
     size, folds = candidates.steps.shape[0], task.rows.shape[0]
-    together = min(size, together or chunks.fits_together() or size)
+    together = min(size, together or _chunks.fits_together() or size)
     shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[
         1
     ]
@@ -89,14 +89,14 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
 
     def wave(carry):
         found, pending, fold = carry
-        order = jnp.lexsort((candidates.steps, candidates.structure, ~pending))[:together]
-        structure = candidates.structure[order[0]]
-        runs = pending[order] & (candidates.structure[order] == structure)
+        order = jnp.lexsort((candidates.steps, candidates.architecture, ~pending))[:together]
+        architecture = candidates.architecture[order[0]]
+        runs = pending[order] & (candidates.architecture[order] == architecture)
         lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(
             steps=jnp.where(runs, candidates.steps[order], 0)
         )
-        losses, fitted = chunks.over_fits(
-            lambda lane: task.fit(lane._replace(structure=structure), fold), lanes
+        losses, fitted = _chunks.over_fits(
+            lambda lane: task.fit(lane._replace(architecture=architecture), fold), lanes
         )
         where = jnp.where(runs, order, size)
         found = found._replace(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.retune import history as histories
 from bayesal.retune import proposers, spaces
 from bayesal.retune.racing import Task, race, rungs, standing
@@ -40,7 +40,7 @@ class Retuner(NamedTuple):
     searches: whether anything is tried: then labels have to be held out.
     seconds: how long a round may search, run after run; None: one run.
     tempered: whether candidates are judged each at its own temperature, where a learner calibrates.
-    structures: how many structures candidates may have (see `HParams.structure`).
+    architectures: how many architectures candidates may have (see `HParams.architecture`).
     """
 
     init: Callable[[HParams], PyTree]
@@ -48,10 +48,10 @@ class Retuner(NamedTuple):
     searches: bool = True
     seconds: float | None = None
     tempered: bool = False
-    structures: int = 1
+    architectures: int = 1
 
 
-def keep() -> Retuner:
+def fixed() -> Retuner:
     """The same hyperparameters every round; nothing is tried."""
 
     def run(key, task, hparams, memory, round):
@@ -73,7 +73,7 @@ def keep() -> Retuner:
     return Retuner(lambda hparams: (), run, searches=False)
 
 
-def population(
+def successive_halving(
     size: int | None = None,
     space: HParams | None = None,
     *,
@@ -98,9 +98,9 @@ def population(
         is given. A round costs `sum(rungs(size, folds))` fits, 18 for 8 candidates and 5 folds, and
         the one on all labels that every round makes.
       space: what is searched; default `space()`.
-      proposer: default `surrogate()`, which learns from all rounds; `nearby()` looks around the
-        incumbent. With few labels they are level with points at random, with hundreds slightly
-        ahead (`experiments/proposers.py`).
+      proposer: default `gp_proposer()`, which learns from all rounds; `local_proposer()` looks
+        around the incumbent. With few labels they are level with points at random, with hundreds
+        slightly ahead (`experiments/proposers.py`).
       halve: False fits every candidate for every fold.
       fits: the most fits a round's search may cost, in place of `size`.
       seconds: the round goes on with more candidates, on other folds, until so many seconds are
@@ -119,23 +119,26 @@ def population(
     if not isinstance(space, HParams) or not all(
         found is None or isinstance(found, spaces.Distribution) for found in space
     ):
-        raise checks.WrongType(
+        raise errors.WrongType(
             "space", f"`space` must be what `retune.space(...)` gives, got {space!r}."
         )
     if size is not None and fits is not None:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "fits", "`size` and `fits` both say how much is tried; pass one of them."
         )
     if fits is None:
-        size = checks.at_least(2, 8 if size is None else size, "size")
+        size = _checks.at_least(2, 8 if size is None else size, "size")
     else:
-        fits = checks.at_least(4, fits, "fits")
+        fits = _checks.at_least(4, fits, "fits")
     if seconds is not None and not seconds > 0:
-        raise checks.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
-    places = checks.at_least(size or 2, places, "places")
+        raise errors.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
+    places = _checks.at_least(size or 2, places, "places")
     proposer, share = (
-        checks.a(
-            proposers.Proposer, proposer or proposers.surrogate(), "proposer", "retune.nearby()"
+        _checks.a(
+            proposers.Proposer,
+            proposer or proposers.gp_proposer(),
+            "proposer",
+            "retune.local_proposer()",
         ),
         0.5 if halve else 1.0,
     )
@@ -143,7 +146,7 @@ def population(
     def run(key, task, hparams, memory, round):
         number = size or affordable(fits, task.rows.shape[0], share)
         if number > places:
-            raise checks.WrongSize(
+            raise errors.WrongSize(
                 "places",
                 f"`places` = {places}, and {number} candidates are tried at once: make room "
                 "for several rounds of them.",
@@ -185,7 +188,7 @@ def population(
         run,
         seconds=seconds,
         tempered=tempered,
-        structures=spaces.structures(space),
+        architectures=spaces.architectures(space),
     )
 
 
@@ -196,7 +199,7 @@ def affordable(fits: int, folds: int, share: float) -> int:
     (13, 8)
     """
     if (least := sum(rungs(2, folds, share))) > fits:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "fits",
             f"`fits` = {fits}, but the incumbent and one candidate cost {least} for {folds} "
             f"folds. Allow {least} or more, or take fewer folds.",

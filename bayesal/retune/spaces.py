@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.types import HParams
 
 
@@ -53,13 +53,13 @@ def log_uniform(low: float | int, high: float | int, *, whole: bool = False) -> 
 
 
 def choice(number: int) -> Distribution:
-    """One of `number` things without an order, such as the structures of `posteriors.any_of`: 0 to
-    number - 1.
+    """One of `number` things without an order, such as the architectures of `posteriors.any_of`: 0
+    to number - 1.
 
     >>> [int(choice(3).quantile(u)) for u in (0.1, 0.5, 0.9, 1.0)]
     [0, 1, 2, 2]
     """
-    number = checks.at_least(1, number, "number")
+    number = _checks.at_least(1, number, "number")
     quantile = lambda unit: jnp.minimum(jnp.floor(jnp.asarray(unit) * number), number - 1).astype(
         jnp.int32
     )
@@ -72,7 +72,7 @@ def choice(number: int) -> Distribution:
 
 def _bounds(low: float | int, high: float | int, above: Any) -> None:
     if not (above < low <= high < jnp.inf):
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "low",
             f"({low}, {high}) must be bounds with {'0 < ' if above == 0 else ''}low <= high, "
             "both finite.",
@@ -122,8 +122,9 @@ def space(**fields: Any) -> HParams:
     Args:
       fields: by name, a `Distribution`; or (low, high), on the field's own scale (uniform for
         warmup, final_rate and label_smoothing, log-uniform for the others); or None, not to be
-        searched; for `structure` the number of structures. The usual ones, if nothing is said:
-        learning_rate (5e-4, 2e-2), weight_decay (1e-5, 1e-1), dropout (0.05, 0.6), prior_scale
+        searched; for `architecture` the number of architectures. The usual ones, if nothing is
+        said: learning_rate (5e-4, 2e-2), weight_decay (1e-5, 1e-1), dropout (0.05, 0.6),
+          prior_scale
         (0.1, 3), steps (50, 400); the others are not searched.
     Raises:
       UnknownName: `HParams` has no such field. WrongSize: bounds that are none, or that the field
@@ -133,7 +134,7 @@ def space(**fields: Any) -> HParams:
     Array(100, dtype=int32)
     """
     if unknown := sorted(set(fields) - set(HParams._fields)):
-        raise checks.UnknownName(
+        raise errors.UnknownName(
             "space",
             f"`HParams` has no field {', '.join(unknown)}; the fields are "
             f"{', '.join(HParams._fields)}.",
@@ -142,8 +143,8 @@ def space(**fields: Any) -> HParams:
         *(_distribution(name, fields.get(name, USUAL.get(name))) for name in HParams._fields)
     )
     if not searched(found):
-        raise checks.WrongSize(
-            "space", "every field is None, so there is nothing to search; use `keep()`."
+        raise errors.WrongSize(
+            "space", "every field is None, so there is nothing to search; use `fixed()`."
         )
     return found
 
@@ -156,10 +157,10 @@ def _distribution(name: str, given: Any) -> Distribution | None:
             scale, whole = SCALES.get(name, (None, False))
             given = choice(given) if scale is None else scale(*given, whole=whole)
         for unit in (0.0, 1.0):
-            checks.hparams(HParams()._replace(**{name: given.quantile(jnp.float32(unit))}))
-    except (checks.BayesalError, TypeError) as error:
-        example = f"{name}=3" if name == "structure" else f"{name}={USUAL.get(name, (0.0, 0.2))}"
-        raise checks.WrongSize(
+            _checks.hparams(HParams()._replace(**{name: given.quantile(jnp.float32(unit))}))
+    except (errors.BayesalError, TypeError) as error:
+        example = f"{name}=3" if name == "architecture" else f"{name}={USUAL.get(name, (0.0, 0.2))}"
+        raise errors.WrongSize(
             name,
             f"`{name}` = {given!r} cannot be searched: {error} Pass bounds such as "
             f"{example}, a Distribution, or None.",
@@ -174,13 +175,15 @@ def searched(space: HParams) -> tuple[str, ...]:
     )
 
 
-def structures(space: HParams) -> int:
-    """How many structures a search may come to.
+def architectures(space: HParams) -> int:
+    """How many architectures a search may come to.
 
-    >>> structures(space()), structures(space(structure=3))
+    >>> architectures(space()), architectures(space(architecture=3))
     (1, 3)
     """
-    return 1 if space.structure is None else int(space.structure.quantile(jnp.float32(1.0))) + 1
+    return (
+        1 if space.architecture is None else int(space.architecture.quantile(jnp.float32(1.0))) + 1
+    )
 
 
 def ranks(space: HParams, hparams: HParams) -> Float[Array, "*B D"]:

@@ -2,7 +2,7 @@
 out; higher = more worth labeling.
 """
 
-from bayesal.scores import bernoulli, probit
+from bayesal.scores import combine, multilabel, probit, regression
 from bayesal.scores.classification import (
     Uncertainty,
     bald,
@@ -16,13 +16,13 @@ from bayesal.scores.classification import (
 )
 from bayesal.scores.committee import consensus_kl, expected_model_change, vote_entropy
 from bayesal.scores.epig import epig, target_weights
-from bayesal.scores.neighbors import density, neighbor_error, weighted
+from bayesal.scores.neighbors import density, information_density, neighbor_error
 from bayesal.scores.structured import reduce, structured
 
 __all__ = [
     "Uncertainty",
     "bald",
-    "bernoulli",
+    "combine",
     "consensus_kl",
     "decompose",
     "density",
@@ -30,15 +30,17 @@ __all__ = [
     "epig",
     "expected_entropy",
     "expected_model_change",
+    "information_density",
     "least_confidence",
     "margin",
     "mean_std",
+    "multilabel",
     "neighbor_error",
     "probit",
     "reduce",
+    "regression",
     "structured",
     "target_weights",
     "variation_ratio",
     "vote_entropy",
-    "weighted",
 ]

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import maths
-from bayesal.scores.edge import scored
+from bayesal import _maths
+from bayesal.scores._compiled import scored
 from bayesal.types import ArrayLike
 
 
@@ -35,7 +35,7 @@ def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> entropy(opposite).round(4)
     Array([0.6931], dtype=float32)
     """
-    return _entropy(maths.averaged(log_probs)[1], log_probs.shape[1:])
+    return _entropy(_maths.averaged(log_probs)[1], log_probs.shape[1:])
 
 
 @scored
@@ -53,8 +53,10 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     >>> expected_entropy(jnp.log(jnp.eye(2))[:, None])
     Array([0.], dtype=float32)
     """
-    terms = maths.pairwise(maths.surprise(maths.flattened(log_probs))).reshape(log_probs.shape[1:])
-    return maths.pairwise(terms, axis=-1) / log_probs.shape[0]
+    terms = _maths.pairwise(_maths.surprise(_maths.flattened(log_probs))).reshape(
+        log_probs.shape[1:]
+    )
+    return _maths.pairwise(terms, axis=-1) / log_probs.shape[0]
 
 
 @scored
@@ -74,7 +76,7 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
     """
     mean, others = _others(log_probs)
     return _known(
-        maths.pairwise(others, axis=-1), mean
+        _maths.pairwise(others, axis=-1), mean
     )  # summing the others keeps values far below 1e-7 apart
 
 
@@ -138,13 +140,13 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> mean_std(jnp.log(jnp.eye(2))[:, None])
     Array([0.5], dtype=float32)
     """
-    probs, mean = maths.averaged(log_probs)
-    variance = maths.pairwise(jnp.maximum(jnp.square(probs - mean[None]), 0.0)) / probs.shape[0]
+    probs, mean = _maths.averaged(log_probs)
+    variance = _maths.pairwise(jnp.maximum(jnp.square(probs - mean[None]), 0.0)) / probs.shape[0]
     none = variance == 0  # the square root has no finite slope at 0
     std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance))).reshape(
         log_probs.shape[1:]
     )
-    return maths.pairwise(std, axis=-1) / log_probs.shape[-1]
+    return _maths.pairwise(std, axis=-1) / log_probs.shape[-1]
 
 
 @scored
@@ -169,7 +171,7 @@ def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     >>> bald(two_sure_draws_that_disagree).round(4)
     Array([0.6931], dtype=float32)
     """
-    return _information(log_probs, *maths.averaged(log_probs))
+    return _information(log_probs, *_maths.averaged(log_probs))
 
 
 class Uncertainty(NamedTuple):
@@ -193,14 +195,14 @@ def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
     >>> decompose(jnp.log(jnp.eye(2))[:, None]).aleatoric
     Array([0.], dtype=float32)
     """
-    probs, mean = maths.averaged(log_probs)
+    probs, mean = _maths.averaged(log_probs)
     total, epistemic = _entropy(mean, log_probs.shape[1:]), _information(log_probs, probs, mean)
     return Uncertainty(total, jnp.maximum(total - epistemic, 0.0), epistemic)
 
 
 def _others(log_probs: Array) -> tuple[Array, Array]:
     """The averaged prediction `[*B, C]`, and again with 0 for its most probable class."""
-    mean = maths.averaged(log_probs)[1].reshape(log_probs.shape[1:])
+    mean = _maths.averaged(log_probs)[1].reshape(log_probs.shape[1:])
     top = jnp.argmax(mean, axis=-1, keepdims=True)
     return mean, jnp.where(
         jax.lax.broadcasted_iota(top.dtype, mean.shape, mean.ndim - 1) == top, 0.0, mean
@@ -211,28 +213,28 @@ def _entropy(mean: Array, shape: tuple[int, ...]) -> Array:
     """-sum_c q_c log q_c of flat probabilities; the log of one near 1 comes from the others, which
     keep its digits.
     """
-    none = mean < maths.TINY
+    none = mean < _maths.TINY
     terms = jnp.where(none, 0.0, -mean * jnp.log(jnp.where(none, 1.0, mean))).reshape(shape)
     mean = mean.reshape(shape)
     most = mean > 0.5
-    others = maths.pairwise(jnp.where(most, 0.0, mean), axis=-1)
-    return maths.pairwise(jnp.where(most, -mean * jnp.log1p(-others)[..., None], terms), axis=-1)
+    others = _maths.pairwise(jnp.where(most, 0.0, mean), axis=-1)
+    return _maths.pairwise(jnp.where(most, -mean * jnp.log1p(-others)[..., None], terms), axis=-1)
 
 
 def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
     """mean_k KL(p_k || q), with q the mean."""
-    draws, none = probs.shape[0], mean < maths.TINY
+    draws, none = probs.shape[0], mean < _maths.TINY
     mass = jnp.where(none, 1.0, mean)
     log_mean = jnp.log(mass)
-    gap = maths.flattened(log_probs) - log_mean[None]
-    total = maths.pairwise(
+    gap = _maths.flattened(log_probs) - log_mean[None]
+    total = _maths.pairwise(
         _divergence(jnp.where(gap < -100.0, -100.0, gap), probs * (1.0 / mass)[None])
     )
     rounding = (
         0.5 * draws * jnp.square(5e-7 + 1e-7 * jnp.abs(log_mean))
     )  # twice what comes out of draws that agree
     terms = jnp.where(none | (total < rounding), 0.0, mean * total)
-    return maths.pairwise(terms.reshape(log_probs.shape[1:]), axis=-1) / draws
+    return _maths.pairwise(terms.reshape(log_probs.shape[1:]), axis=-1) / draws
 
 
 def _known(score: Array, mean: Array) -> Array:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import checks, maths
+from bayesal import _checks, _maths, errors
+from bayesal.scores._compiled import scored
 from bayesal.scores.classification import bald
-from bayesal.scores.edge import scored
 from bayesal.types import ArrayLike
 
 
@@ -34,7 +34,7 @@ def vote_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     Array([0.6931], dtype=float32)
     """
     votes = jax.nn.one_hot(jnp.argmax(log_probs, axis=-1), log_probs.shape[-1], dtype=jnp.int32)
-    return maths.entropy(jnp.log(jnp.sum(votes, axis=0).astype(jnp.float32) / log_probs.shape[0]))
+    return _maths.entropy(jnp.log(jnp.sum(votes, axis=0).astype(jnp.float32) / log_probs.shape[0]))
 
 
 @scored
@@ -88,11 +88,11 @@ def expected_model_change(
     >>> expected_model_change(even, jnp.array([[3.0, 4.0, 24**0.5]])).round(3)
     Array([5.], dtype=float32)
     """
-    log_probs = checks.log_probs(log_probs)
+    log_probs = _checks.log_probs(log_probs)
     points = log_probs.shape[1:-1]
-    features = checks.numbers(features, "features", "[*B, D features]", ndim=len(points) + 1)
+    features = _checks.numbers(features, "features", "[*B, D features]", ndim=len(points) + 1)
     if features.shape[:-1] != points:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "features",
             "`features` must have one row per point of `log_probs`, shape "
             f"[{', '.join(map(str, points))}, D]; got "
@@ -112,16 +112,16 @@ def _model_change(
     # 1 - p, and the squares of all other classes, are summed over the others at the most probable
     # class, the only one where
     # a difference from the total could lose its digits.
-    others = maths.tree_sum(jnp.where(top, 0.0, probs), axis=-1)[..., None]
-    squares = maths.tree_sum(jnp.where(top, 0.0, jnp.square(probs)), axis=-1)[..., None]
+    others = _maths.tree_sum(jnp.where(top, 0.0, probs), axis=-1)[..., None]
+    squares = _maths.tree_sum(jnp.where(top, 0.0, jnp.square(probs)), axis=-1)[..., None]
     peak = jnp.max(jnp.square(probs), axis=-1, keepdims=True)
     lengths = jnp.square(jnp.where(top, others, 1.0 - probs)) + jnp.where(
         top, squares, jnp.maximum(squares - jnp.square(probs), 0.0) + peak
     )
-    change = maths.tree_sum(_root(lengths), axis=0) / probs.shape[0]
-    mean = maths.tree_sum(probs, axis=0) / probs.shape[0]
-    return maths.tree_sum(mean * change, axis=-1) * jnp.sqrt(
-        1.0 + maths.tree_sum(jnp.square(features), axis=-1)
+    change = _maths.tree_sum(_root(lengths), axis=0) / probs.shape[0]
+    mean = _maths.tree_sum(probs, axis=0) / probs.shape[0]
+    return _maths.tree_sum(mean * change, axis=-1) * jnp.sqrt(
+        1.0 + _maths.tree_sum(jnp.square(features), axis=-1)
     )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bayesal import checks, chunks, maths
+from bayesal import _checks, _chunks, _maths, errors
 from bayesal.types import ArrayLike
 
 TABLE = 2**19  # joint label probabilities looked at together
@@ -46,7 +46,7 @@ def epig(
     >>> epig(draws, draws[:, :1]).round(4)
     Array([0.2218, 0.    ], dtype=float32)
     """
-    log_probs = checks.log_probs(log_probs, ndim=3)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
     return unchecked(log_probs, *checked_target(target_log_probs, weights, log_probs.shape[0]))
 
 
@@ -54,9 +54,9 @@ def checked_target(
     target: Float[ArrayLike, "K T L"], weights: Float[ArrayLike, " T"] | None, draws: int
 ) -> tuple[Float[Array, "K T L"], Float[Array, " T"]]:
     """Predictions at targets by the pool's draws, and weights that sum to 1."""
-    target = checks.log_probs(target, "target_log_probs", ndim=3)
+    target = _checks.log_probs(target, "target_log_probs", ndim=3)
     if target.shape[0] != draws:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "target_log_probs",
             f"`target_log_probs` has K = {target.shape[0]} draws, and `log_probs` has "
             f"{draws}. Both must come from the "
@@ -67,7 +67,7 @@ def checked_target(
 
 def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Float[Array, " T"]:
     if targets == 0:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "target_log_probs", "`target_log_probs` has T = 0 targets; pass at least one."
         )
     if weights is None:
@@ -77,12 +77,12 @@ def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Fl
 
 
 def _not_negative(values, name, count, layout):
-    values = checks.numbers(values, name, layout, shape=(count,))
-    if checks.concrete(values):
+    values = _checks.numbers(values, name, layout, shape=(count,))
+    if _checks.concrete(values):
         with jax.ensure_compile_time_eval():  # a strategy may close over them
             host = np.asarray(values)
         if (host < 0).any() or not (host > 0).any():
-            raise checks.OutOfRange(
+            raise errors.OutOfRange(
                 name,
                 f"`{name}` must be 0 or more, and more than 0 somewhere; got values from "
                 f"{host.min():g} to {host.max():g}.",
@@ -107,9 +107,9 @@ def target_weights(
     ... ).round(2)
     Array([0.28, 0.28, 0.44], dtype=float32)
     """
-    target = checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
+    target = _checks.log_probs(target_log_probs, "target_log_probs", ndim=3)
     prior = _not_negative(prior, "prior", target.shape[2], "[C classes]")
-    mean = jnp.exp(maths.log_mean_exp(target))
+    mean = jnp.exp(_maths.log_mean_exp(target))
     total = mean.sum(axis=0, keepdims=True)
     return jnp.sum(prior[None] * mean / jnp.where(total > 0, total, 1.0), axis=1)
 
@@ -119,7 +119,7 @@ def shifts(target: Float[Array, "K T L"]) -> tuple[Float[Array, "T*L K"], Float[
     y_t) - 1/K` and `p(y_t)`.
     """
     draws = target.shape[0]
-    log_mean = jnp.maximum(maths.log_mean_exp(target), -80.0)
+    log_mean = jnp.maximum(_maths.log_mean_exp(target), -80.0)
     moved = jnp.expm1(target - log_mean[None]) / draws
     return moved.reshape(draws, -1).T, jnp.exp(log_mean).reshape(-1)
 
@@ -144,12 +144,14 @@ def unchecked(
     )  # of what is padded: 0
 
     def some(part):
-        probs, mean = maths.averaged(part)
+        probs, mean = _maths.averaged(part)
         add = lambda total, block: (total + _information(probs, mean, *block), None)
         terms = jax.lax.scan(add, jnp.zeros(mean.shape), (blocks, shares))[0]
         return jnp.sum((mean * terms).reshape(-1, classes), axis=-1)
 
-    information = chunks.over_rows(some, maths.flattened(log_probs), points, axis=1, width=classes)
+    information = _chunks.over_rows(
+        some, _maths.flattened(log_probs), points, axis=1, width=classes
+    )
     return jnp.minimum(information, math.log(min(classes, outcomes, draws)))
 
 
@@ -188,7 +190,7 @@ def ceiling(log_probs: Float[Array, "K n C"], spread: Float[Array, "K K"]) -> Fl
 def _information(probs, mean, moved, share):
     """sum_s share_s KL(p(y | s) || p(y)) of each class of each point, per unit of p(y)."""
     shift = jnp.matmul(moved, probs, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
-    some = mean > maths.TINY
+    some = mean > _maths.TINY
     inverse = jnp.where(some, 1.0 / jnp.where(some, mean, 1.0), 0.0)
     return jnp.matmul(share, divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, chunks, maths
+from bayesal import _checks, _chunks, _maths, errors
 from bayesal.types import ArrayLike
 
 BUDGET = 2**22  # distances held at a time
@@ -61,30 +61,30 @@ def neighbor_error(
     >>> round(float(near), 4), round(float(far), 4)
     (2.5, 2.0)
     """
-    features = checks.numbers(features, "features", "[N points, D features]", ndim=2)
+    features = _checks.numbers(features, "features", "[N points, D features]", ndim=2)
     rows = np.shape(labeled_features)[:1]
     if valid is not None and (np.shape(valid) != rows or getattr(valid, "dtype", None) != np.bool_):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "valid",
             f"`valid` must be boolean of shape {rows}, one entry per labeled row; got shape "
             f"{np.shape(valid)}.",
         )
     valid = jnp.ones(rows, bool) if valid is None else jnp.asarray(valid)
-    labeled = checks.numbers(
+    labeled = _checks.numbers(
         _padded(labeled_features, valid),
         "labeled_features",
         "[M labeled points, D features]",
         ndim=2,
     )
-    losses = checks.numbers(_padded(losses, valid), "losses", "one per labeled point", shape=rows)
+    losses = _checks.numbers(_padded(losses, valid), "losses", "one per labeled point", shape=rows)
     if labeled.shape[1] != features.shape[1]:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "labeled_features",
             f"`labeled_features` must have the {features.shape[1]} features of `features`; "
             f"got shape {labeled.shape}.",
         )
-    if checks.concrete(valid) and not np.asarray(valid).any():
-        raise checks.WrongSize(
+    if _checks.concrete(valid) and not np.asarray(valid).any():
+        raise errors.WrongSize(
             "valid",
             "`valid` leaves no labeled row: without a held-out loss there is nothing to go by.",
         )
@@ -106,7 +106,7 @@ def _padded(values: ArrayLike, valid: Bool[Array, " M"]) -> ArrayLike:
 
 
 def _positive(value: float | ArrayLike, name: str) -> Array:
-    return checks.numbers(
+    return _checks.numbers(
         jnp.asarray(value, jnp.float32), name, "a positive number", shape=(), above=0.0
     )
 
@@ -114,8 +114,8 @@ def _positive(value: float | ArrayLike, name: str) -> Array:
 @jax.jit
 def _neighbor_error(features, labeled, losses, valid, bandwidth, prior) -> Float[Array, " N"]:
     count = jnp.maximum(jnp.sum(valid), 1).astype(jnp.float32)
-    mean = maths.tree_sum(losses, axis=0) / count
-    center = maths.tree_sum(labeled, axis=0) / count
+    mean = _maths.tree_sum(losses, axis=0) / count
+    center = _maths.tree_sum(labeled, axis=0) / count
     apart = jnp.where(valid, losses - mean, 0.0)
 
     def part(rows):
@@ -124,11 +124,11 @@ def _neighbor_error(features, labeled, losses, valid, bandwidth, prior) -> Float
             jnp.where(valid[:, None], labeled - center[None], 0.0) / bandwidth,
         )
         weights = jnp.where(valid[None], jnp.exp(-0.5 * squares), 0.0)
-        return mean + maths.tree_sum(weights * apart[None], axis=1) / (
-            prior + maths.tree_sum(weights, axis=1)
+        return mean + _maths.tree_sum(weights * apart[None], axis=1) / (
+            prior + _maths.tree_sum(weights, axis=1)
         )
 
-    value = chunks.over_rows(part, features, _chunk(labeled.shape[0]))
+    value = _chunks.over_rows(part, features, _chunk(labeled.shape[0]))
     low, high = (f(jnp.where(valid, losses, mean)) for f in (jnp.min, jnp.max))
     return jnp.clip(value, low, high)
 
@@ -146,7 +146,7 @@ def _squared_distances(a: Float[Array, "n D"], b: Float[Array, "m D"]) -> Float[
 
 
 def _squares(x: Float[Array, "*B D"]) -> Float[Array, "*B"]:
-    return maths.tree_sum(jnp.square(x), axis=-1)
+    return _maths.tree_sum(jnp.square(x), axis=-1)
 
 
 def density(features: Float[ArrayLike, "N D"], *, neighbors: int = 20) -> Float[Array, " N"]:
@@ -165,7 +165,8 @@ def density(features: Float[ArrayLike, "N D"], *, neighbors: int = 20) -> Float[
         something.
       neighbors: how many neighbors are asked, from 1 to N - 1.
     Returns:
-      Higher is more typical. Meant for `weighted`, or to rank points before anything is labeled.
+      Higher is more typical. Meant for `information_density`, or to rank points before anything is
+      labeled.
     Raises:
       NonFinite, WrongShape: the argument by name. WrongSize: not that many neighbors.
     References:
@@ -174,9 +175,9 @@ def density(features: Float[ArrayLike, "N D"], *, neighbors: int = 20) -> Float[
     >>> density(jnp.array([[0.0], [1.0], [2.0], [10.0]]), neighbors=1)
     Array([1.   , 1.   , 1.   , 0.125], dtype=float32)
     """
-    features = checks.numbers(features, "features", "[N points, D features]", ndim=2)
+    features = _checks.numbers(features, "features", "[N points, D features]", ndim=2)
     if not 1 <= neighbors < max(features.shape[0], 2):
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "neighbors",
             f"`neighbors` must lie in 1 .. N - 1 = {features.shape[0] - 1}, got {neighbors}.",
         )
@@ -189,8 +190,8 @@ def _density(features: Float[Array, "N D"], neighbors: int) -> Float[Array, " N"
     if rows < 2:
         return jnp.ones(rows)
     centered = features - features[:1]
-    centered = centered - (maths.tree_sum(centered, axis=0) / rows)[None]
-    radius = jnp.sqrt(maths.tree_sum(_squares(centered), axis=0) / rows)
+    centered = centered - (_maths.tree_sum(centered, axis=0) / rows)[None]
+    radius = jnp.sqrt(_maths.tree_sum(_squares(centered), axis=0) / rows)
 
     def part(ids):
         here = centered[ids]
@@ -200,13 +201,13 @@ def _density(features: Float[Array, "N D"], neighbors: int) -> Float[Array, " N"
             1
         ]  # who they are; how far, without the rounding error of the product:
         distances = jax.lax.map(lambda j: jnp.sqrt(_squares(here - centered[j])), near.T)
-        return maths.tree_sum(distances, axis=0) / neighbors
+        return _maths.tree_sum(distances, axis=0) / neighbors
 
-    mean = chunks.over_rows(part, jnp.arange(rows), _chunk(rows))
+    mean = _chunks.over_rows(part, jnp.arange(rows), _chunk(rows))
     return 1.0 / jnp.maximum(mean, 1e-6 * jnp.where(radius > 0, radius, 1.0))
 
 
-def weighted(
+def information_density(
     score: Float[ArrayLike, " N"], density: Float[ArrayLike, " N"], beta: float | ArrayLike = 1.0
 ) -> Float[Array, " N"]:
     """Information density: a score in which typical points count more.
@@ -227,18 +228,18 @@ def weighted(
     References:
       Settles & Craven 2008, https://aclanthology.org/D08-1112
 
-    >>> weighted(jnp.array([0.5, 0.2, -jnp.inf]), jnp.array([1.0, 4.0, 9.0]))
+    >>> information_density(jnp.array([0.5, 0.2, -jnp.inf]), jnp.array([1.0, 4.0, 9.0]))
     Array([ 0.5,  0.8, -inf], dtype=float32)
     """
-    score = checks.scores(score, "score")[0]
-    density = checks.numbers(density, "density", "one per score", shape=score.shape)
-    beta = checks.numbers(jnp.asarray(beta, jnp.float32), "beta", "a number", shape=())
+    score = _checks.scores(score, "score")[0]
+    density = _checks.numbers(density, "density", "one per score", shape=score.shape)
+    beta = _checks.numbers(jnp.asarray(beta, jnp.float32), "beta", "a number", shape=())
     for values, name in ((score, "score"), (density, "density"), (beta, "beta")):
-        if checks.concrete(values):
+        if _checks.concrete(values):
             host = np.atleast_1d(np.asarray(values))
             bad = np.flatnonzero((host < 0) & (host > -np.inf))
             if len(bad):
-                raise checks.OutOfRange(
+                raise errors.OutOfRange(
                     name,
                     f"`{name}` must not be negative, but is at {len(bad)} places, first "
                     f"{host[bad[0]]:g} at {bad[0]}.",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bayesal import checks, maths
+from bayesal import _checks, _maths, errors
 from bayesal.types import ArrayLike
 
 SPREAD = (
@@ -44,9 +44,9 @@ def bald(mean: Float[ArrayLike, "*B"], variance: Float[ArrayLike, "*B"]) -> Floa
     >>> round(float(nothing_to_learn), 3), round(float(much_to_learn), 3)
     (0.0, 0.692)
     """
-    mean = checks.numbers(mean, "mean", "[...]")
+    mean = _checks.numbers(mean, "mean", "[...]")
     return _bald(
-        mean, checks.numbers(variance, "variance", "as `mean`", shape=mean.shape, above=0.0)
+        mean, _checks.numbers(variance, "variance", "as `mean`", shape=mean.shape, above=0.0)
     )
 
 
@@ -59,7 +59,7 @@ def _bald(mean: Float[Array, "*B"], variance: Float[Array, "*B"]) -> Float[Array
         * jnp.sqrt(SPREAD / (variance + SPREAD))
         * jnp.exp(-0.5 * jnp.square(mean) / (variance + SPREAD))
     )
-    return jnp.clip(maths.entropy(label) - known, 0.0, math.log(2))
+    return jnp.clip(_maths.entropy(label) - known, 0.0, math.log(2))
 
 
 def preference(
@@ -87,33 +87,33 @@ def preference(
     >>> preference(jnp.zeros(3), worth, jnp.array([[0, 1], [0, 2]])).round(2)
     Array([0.28, 0.48], dtype=float32)
     """
-    mean = checks.numbers(mean, "mean", "[N items]", ndim=1)
+    mean = _checks.numbers(mean, "mean", "[N items]", ndim=1)
     items = mean.shape[0]
-    cov = checks.numbers(cov, "cov", "[N items, N items]", shape=(items, items))
+    cov = _checks.numbers(cov, "cov", "[N items, N items]", shape=(items, items))
     if (
         not hasattr(pairs, "dtype")
         or not jnp.issubdtype(pairs.dtype, jnp.integer)
         or pairs.ndim != 2
         or pairs.shape[1] != 2
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "pairs",
             f"`pairs` must be integers of shape [P, 2]; got {type(pairs).__name__} of shape "
             f"{np.shape(pairs)}.",
         )
-    if checks.concrete(pairs):
+    if _checks.concrete(pairs):
         host = np.asarray(pairs)
         bad = np.flatnonzero(
             (host[:, 0] == host[:, 1]) | (host < 0).any(1) | (host >= items).any(1)
         )
         if len(bad):
-            raise checks.WrongIndex(
+            raise errors.WrongIndex(
                 "pairs",
                 f"`pairs` must hold two different items of the {items} in each row; rows "
-                f"{checks.listed(bad)} do not.",
+                f"{_checks.listed(bad)} do not.",
                 bad,
             )
-    if checks.concrete(cov, pairs):
+    if _checks.concrete(cov, pairs):
         _refuse_covariance(np.asarray(cov), np.asarray(pairs))
     return _preference(mean, cov, jnp.asarray(pairs))
 
@@ -122,7 +122,7 @@ def _refuse_covariance(cov: np.ndarray, pairs: np.ndarray) -> None:
     tolerance = 1e-4 * max(np.max(np.abs(cov), initial=0.0), 1e-30)
     bad = np.argwhere(np.abs(cov - cov.T) > tolerance)
     if len(bad):
-        raise checks.OutOfRange(
+        raise errors.OutOfRange(
             "cov",
             "`cov` must be symmetric, but differs from its transpose at "
             f"{tuple(int(i) for i in bad[0])} and {len(bad) - 1} more places.",
@@ -131,7 +131,7 @@ def _refuse_covariance(cov: np.ndarray, pairs: np.ndarray) -> None:
     i, j = pairs.T
     bad = np.flatnonzero(cov[i, i] + cov[j, j] - 2 * cov[i, j] < -tolerance)
     if len(bad):
-        raise checks.OutOfRange(
+        raise errors.OutOfRange(
             "cov",
             f"`cov` gives the difference of items {pairs[bad[0]].tolist()} a negative "
             "variance, as no covariance does.",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, maths
+from bayesal import _checks, _maths, errors
 from bayesal.types import ArrayLike
 
 HOW = ("mean", "sum", "max", "top")
@@ -54,25 +54,25 @@ def reduce(
         or not jnp.issubdtype(values.dtype, jnp.floating)
         or values.ndim < axes
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "values",
             f"`values` must be a floating-point array with at least the {axes} trailing axes "
             f"of `axes`; got shape {np.shape(values)}, "
             f"dtype {getattr(values, 'dtype', type(values).__name__)}.",
         )
     mask = _mask(mask, tuple(values.shape))
-    if checks.concrete(values, mask):
-        host = np.asarray(checks.as_float(values))
+    if _checks.concrete(values, mask):
+        host = np.asarray(_checks.as_float(values))
         bad = np.argwhere((np.isnan(host) | np.isposinf(host)) & np.asarray(mask))
         if len(bad):
-            raise checks.NonFinite(
+            raise errors.NonFinite(
                 "values",
                 f"`values` is NaN or +inf at {len(bad)} parts that count, first at index "
                 f"{tuple(int(i) for i in bad[0])}; leave parts "
                 "that do not exist out by `mask`.",
                 np.unique(bad[:, 0]),
             )
-    return _reduce(checks.as_float(values), mask, how, axes, top)
+    return _reduce(_checks.as_float(values), mask, how, axes, top)
 
 
 def structured(
@@ -114,7 +114,7 @@ def structured(
     ) -> Float[Array, "*B"]:
         shape = np.shape(log_probs)
         if not hasattr(log_probs, "dtype") or len(shape) < axes + 2:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "log_probs",
                 f"`log_probs` must be an array [K draws, N points, {axes} axes of parts, C "
                 f"classes]; got shape {shape}.",
@@ -131,20 +131,20 @@ def structured(
 
 def _refuse_options(how: str, axes: int, top: int) -> None:
     if how not in HOW:
-        raise checks.UnknownName(
+        raise errors.UnknownName(
             "how", f"`how` must be one of {', '.join(map(repr, HOW))}; got {how!r}."
         )
     if axes < 1:
-        raise checks.WrongSize("axes", f"`axes` must be at least 1, got {axes}.")
+        raise errors.WrongSize("axes", f"`axes` must be at least 1, got {axes}.")
     if top < 1:
-        raise checks.WrongSize("top", f"`top` must be at least 1, got {top}.")
+        raise errors.WrongSize("top", f"`top` must be at least 1, got {top}.")
 
 
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     if mask is None:
         return jnp.ones(shape, bool)
     if np.shape(mask) != shape or getattr(mask, "dtype", None) != np.bool_:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "mask",
             f"`mask` must be boolean, one entry per part, shape {shape}; got shape "
             f"{np.shape(mask)}, dtype {getattr(mask, 'dtype', None)}.",
@@ -167,7 +167,7 @@ def _reduce(
         )[0]
         count = jnp.minimum(count, values.shape[-1])
         mask = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1) < count[..., None]
-    total = maths.tree_sum(jnp.where(mask, values, 0.0), axis=-1)
+    total = _maths.tree_sum(jnp.where(mask, values, 0.0), axis=-1)
     share = 1.0 if how == "sum" else jnp.maximum(count, 1).astype(jnp.float32)
     return jnp.where(
         broken, jnp.nan, jnp.where(count > 0, total / share, -jnp.inf)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
-from bayesal import checks, maths
-from bayesal.select.edge import Points, points, scaled, summed
-from bayesal.select.spread import Distances, sampled, spread
+from bayesal import _checks, _maths, errors
+from bayesal.select._points import Points, points, scaled, summed
+from bayesal.select._spread import Distances, sampled, spread
 from bayesal.types import ArrayLike, Key, Selection
 
 
@@ -51,15 +51,15 @@ def badge(
     >>> badge(jax.random.key(0), jnp.stack([sure, unsure, sure])[None], jnp.eye(3), 1).indices
     Array([1], dtype=int32)
     """
-    log_probs = checks.log_probs(log_probs, ndim=3)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
     pool, size = points(features, size, available)
     if log_probs.shape[1] != pool.available.shape[0]:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "features",
             f"`features` has {pool.available.shape[0]} points, but `log_probs` has N = "
             f"{log_probs.shape[1]}; pass both of the same pool.",
         )
-    return _badge(checks.key(key), log_probs, pool, size)
+    return _badge(_checks.key(key), log_probs, pool, size)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -79,11 +79,11 @@ def _errors(log_probs) -> Float[Array, "C N"]:
     """`p - e_y`; the entry of y itself as minus the sum of the others, which keeps values far below
     1e-7 apart.
     """
-    log_mean = maths.log_mean_exp(log_probs).T
+    log_mean = _maths.log_mean_exp(log_probs).T
     label = jnp.argmax(log_mean, axis=0)
     own = jnp.arange(log_mean.shape[0])[:, None] == label[None]
     others = jnp.where(own, 0.0, jnp.exp(log_mean))
-    return jnp.where(own, -maths.tree_sum(others, axis=0)[None], others)
+    return jnp.where(own, -_maths.tree_sum(others, axis=0)[None], others)
 
 
 def _squared_length(columns: Float[Array, "D N"]) -> Float[Array, " N"]:

@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Real
 
-from bayesal import checks, chunks, maths
-from bayesal.select.edge import scaled
+from bayesal import _checks, _chunks, _maths, errors
+from bayesal.select._points import scaled
 from bayesal.types import ArrayLike, Selection
 
 CHUNK = 1024  # points whose gains are computed at a time
@@ -18,7 +18,7 @@ OVERSHOOT = 2  # times the batch is picked before half of it is taken back, as p
 
 @jax.jit
 def _fisher_factors(log_probs, features):
-    probs = jnp.exp(maths.log_mean_exp(log_probs))  # [N, C]
+    probs = jnp.exp(_maths.log_mean_exp(log_probs))  # [N, C]
     rows = jnp.sqrt(probs)[:, :, None] * (jnp.eye(probs.shape[1])[None] - probs[:, None, :])
     return (rows[..., None] * features[:, None, None, :]).reshape(*probs.shape, -1)
 
@@ -45,9 +45,9 @@ def fisher_factors(
     >>> fisher_factors(jnp.log(jnp.full((1, 5, 2), 0.5)), jnp.ones((5, 3))).shape
     (5, 2, 6)
     """
-    log_probs, features = checks.log_probs(log_probs, ndim=3), checks.features(features)
+    log_probs, features = _checks.log_probs(log_probs, ndim=3), _checks.features(features)
     if log_probs.shape[1] != features.shape[0]:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "features",
             f"`features` has {features.shape[0]} points, but `log_probs` has N = "
             f"{log_probs.shape[1]}; pass both of the same pool.",
@@ -105,35 +105,35 @@ def bait(
         or 0 in np.shape(factors)[1:]
         or not jnp.issubdtype(factors.dtype, jnp.floating)
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "factors",
             "`factors` must be floating-point numbers [N points, R rows, P parameters]; got "
             f"{type(factors).__name__} of shape "
             f"{np.shape(factors)}. Use fisher_factors(log_probs, features), or features[:, "
             "None, :] for regression.",
         )
-    if checks.concrete(factors) and len(
+    if _checks.concrete(factors) and len(
         bad := np.flatnonzero(~np.isfinite(np.asarray(factors).astype(np.float32)).all(axis=(1, 2)))
     ):
-        raise checks.NonFinite(
+        raise errors.NonFinite(
             "factors",
-            f"`factors` has NaN or inf at {len(bad)} points: {checks.listed(bad)}. The usual "
+            f"`factors` has NaN or inf at {len(bad)} points: {_checks.listed(bad)}. The usual "
             "cause is a diverged fit.",
             bad,
         )
-    if checks.concrete(ridge) and not 0 < float(ridge) < np.inf:
-        raise checks.WrongSize(
+    if _checks.concrete(ridge) and not 0 < float(ridge) < np.inf:
+        raise errors.WrongSize(
             "ridge", f"`ridge` must be a positive, finite number, got {ridge!r}."
         )
     rows = factors.shape[0]
     labeled = (
         jnp.zeros(rows, bool)
         if labeled is None
-        else checks.available_rows(labeled, rows, "labeled")
+        else _checks.available_rows(labeled, rows, "labeled")
     )
-    available = checks.available_rows(available, rows) & ~labeled
+    available = _checks.available_rows(available, rows) & ~labeled
     return _bait(
-        checks.as_float(factors), available, labeled, ridge, checks.batch_size(size, available)
+        _checks.as_float(factors), available, labeled, ridge, _checks.batch_size(size, available)
     )
 
 
@@ -166,7 +166,7 @@ def _forward(factors, available, pool, inverse, many):
 
     def pick(step, carry):
         inverse, left, picks = carry
-        gains = chunks.over_rows(lambda part: _change(part, inverse, pool, 1.0), factors, CHUNK)
+        gains = _chunks.over_rows(lambda part: _change(part, inverse, pool, 1.0), factors, CHUNK)
         row = jnp.argmax(jnp.where(left, gains, -jnp.inf)).astype(jnp.int32)
         some = left[row]
         inverse = jnp.where(some, _updated(inverse, factors[row]), inverse)

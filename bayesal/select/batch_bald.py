@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, maths
+from bayesal import _checks, _maths, errors
 from bayesal import scores as score_functions
-from bayesal.select import configurations as labels
-from bayesal.select.lazy import BLOCK, SURE, TIE_BREAK, Pool, best_first, block_size, held, share
+from bayesal.select import _configurations as labels
+from bayesal.select._lazy import BLOCK, SURE, TIE_BREAK, Pool, best_first, block_size, held, share
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
@@ -67,18 +67,18 @@ def batch_bald(
     ... ).indices
     Array([0, 1], dtype=int32)
     """
-    log_probs = checks.log_probs(log_probs, ndim=3)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
     if log_probs.shape[0] < 2:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "log_probs",
             "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every "
             "point. Pass at least 2 draws.",
         )
-    configurations = checks.at_least(1, configurations, "configurations")
-    available = checks.available_rows(available, log_probs.shape[1])
-    size = checks.batch_size(size, available)
-    selection = _batch_bald(checks.key(key), log_probs, available, size, configurations)
-    checks.not_constant(selection)
+    configurations = _checks.at_least(1, configurations, "configurations")
+    available = _checks.available_rows(available, log_probs.shape[1])
+    size = _checks.batch_size(size, available)
+    selection = _batch_bald(_checks.key(key), log_probs, available, size, configurations)
+    _checks.not_constant(selection)
     return selection
 
 
@@ -100,7 +100,7 @@ def searched(
     """`batch_bald` in a pool that is held, or predicted where it is looked at, whose BALD scores
     are known.
     """
-    bald, nonfinite, constant = maths.maskable(bald, available, size)
+    bald, nonfinite, constant = _maths.maskable(bald, available, size)
     picked, evaluated = greedy(
         key, pool, bald, size, configurations, functools.partial(_best_here, pool)
     )
@@ -150,7 +150,7 @@ def greedy(
         part = pool.at(
             at
         )  # most points are never looked at, so nothing is laid out anew for all of them
-        return jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
+        return jnp.exp(part).transpose(1, 2, 0), _maths.entropy(part).T
 
     def screen(state, bound, at):
         gain, error = labels.estimate(labels.thinned(state, draws, each), *laid_out(at))

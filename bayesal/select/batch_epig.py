@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from bayesal import checks, maths, scores
+from bayesal import _checks, _maths, errors, scores
 from bayesal.scores.epig import ceiling, checked_target, spread, unchecked
-from bayesal.select import configurations as labels
-from bayesal.select import targets
-from bayesal.select.lazy import SURE, TABLE, TIE_BREAK, Pool, best_first, block_size, held
+from bayesal.select import _configurations as labels
+from bayesal.select import _targets
+from bayesal.select._lazy import SURE, TABLE, TIE_BREAK, Pool, best_first, block_size, held
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 
@@ -68,27 +68,27 @@ def batch_epig(
     >>> batch_epig(jax.random.key(0), draws, draws[:, :1], 1).indices
     Array([0], dtype=int32)
     """
-    log_probs = checks.log_probs(log_probs, ndim=3)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
     draws, rows, _ = log_probs.shape
     if draws < 2:
-        raise checks.WrongSize(
+        raise errors.WrongSize(
             "log_probs",
             "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every "
             "point. Pass at least 2 draws.",
         )
     target, weights = checked_target(target_log_probs, weights, draws)
-    available = checks.available_rows(available, rows)
-    size = checks.batch_size(size, available)
+    available = _checks.available_rows(available, rows)
+    size = _checks.batch_size(size, available)
     selection = _batch_epig(
-        checks.key(key),
+        _checks.key(key),
         log_probs,
         target,
         weights,
         available,
         size,
-        checks.at_least(1, configurations, "configurations"),
+        _checks.at_least(1, configurations, "configurations"),
     )
-    checks.not_constant(selection)
+    _checks.not_constant(selection)
     return selection
 
 
@@ -116,20 +116,20 @@ def searched(
     points = max(1, min(rows, chunk, TABLE // (classes * max(draws, pairs // step))))
     block = block_size(2 * pairs * classes, rows)
     bound, bald = bounds(pool, target, weights, points)
-    bound, nonfinite, constant = maths.maskable(bound, available, size)
+    bound, nonfinite, constant = _maths.maskable(bound, available, size)
     gain, seen = highest(pool, target, weights, bound, 1)
 
     def pick(b, carry):
         state, taken, last, indices, gains, joint, computed = carry
         config_key, label_key = jax.random.split(jax.random.fold_in(key, b))
         state = labels.observe_sampled(config_key, state, last, indices[b - 1] >= 0)
-        told = targets.sampled(label_key, state, target, weights)
+        told = _targets.sampled(label_key, state, target, weights)
         open_ = jnp.where(taken, -jnp.inf, bald)
         limit = jnp.minimum(open_, screened(pool, told, step, points)) if step > 1 else open_
         tie = jnp.where(joint[b - 1] > USED_UP * most, TIE_BREAK, 0.0) * jnp.maximum(bound, 0.0)
 
         def gains_of(at):
-            gain = jnp.clip(jnp.mean(targets.revealed(told, pool.at(at)), axis=0), 0.0, bald[at])
+            gain = jnp.clip(jnp.mean(_targets.revealed(told, pool.at(at)), axis=0), 0.0, bald[at])
             return gain, gain
 
         gain, _, seen = best_first(limit, tie, 0.0, block, gains_of)
@@ -210,15 +210,15 @@ def highest(
     return gain, seen
 
 
-def screened(pool: Pool, pairs: targets.Pairs, step: int, points: int) -> Float[Array, " N"]:
+def screened(pool: Pool, pairs: _targets.Pairs, step: int, points: int) -> Float[Array, " N"]:
     """What a gain is taken not to exceed: its mean over one pair in `step`, plus standard errors
     against the mean over all.
     """
-    few, count = targets.every(pairs, step), pairs.worth.shape[0]
+    few, count = _targets.every(pairs, step), pairs.worth.shape[0]
     error = SURE * math.sqrt(1 / few.worth.shape[0] - 1 / count)
 
     def most(part):
-        values = targets.revealed(few, part)
+        values = _targets.revealed(few, part)
         return jnp.mean(values, axis=0) + error * jnp.std(values, axis=0)
 
     return pool.over(most, points)

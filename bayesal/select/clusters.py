@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from bayesal import checks
-from bayesal.select.edge import Points, points
-from bayesal.select.spread import pairwise, sampled, spread, squared
+from bayesal import _checks
+from bayesal.select._points import Points, points
+from bayesal.select._spread import pairwise, sampled, spread, squared
 from bayesal.types import ArrayLike, Key, Selection
 
 TILE = 256  # points, and centers, that are compared at a time
@@ -55,7 +55,7 @@ def k_means_pp(
     True
     """
     pool, size = points(features, size, available, labeled)
-    return _k_means_pp(checks.key(key), pool, size)
+    return _k_means_pp(_checks.key(key), pool, size)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -101,7 +101,7 @@ def k_means(
     Array([5, 1], dtype=int32)
     """
     pool, size = points(features, size, available)
-    return _k_means(checks.key(key), pool, size, checks.at_least(0, iterations, "iterations"))
+    return _k_means(_checks.key(key), pool, size, _checks.at_least(0, iterations, "iterations"))
 
 
 @functools.partial(jax.jit, static_argnames="size")

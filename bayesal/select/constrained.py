@@ -11,8 +11,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Bool, Float, Int
 
-from bayesal import checks, maths
-from bayesal.select.edge import scaled
+from bayesal import _checks, _maths, errors
+from bayesal.select._points import scaled
 from bayesal.types import ArrayLike, Selection
 
 
@@ -40,27 +40,27 @@ def class_balanced(
     >>> class_balanced(jnp.array([0, 0, 0, 1]), jnp.array([0.9, 0.8, 0.7, 0.1]), 3).indices
     Array([0, 3, 1], dtype=int32)
     """
-    scores, _ = checks.scores(scores)
-    available = checks.available_rows(available, scores.shape[0])
+    scores, _ = _checks.scores(scores)
+    available = _checks.available_rows(available, scores.shape[0])
     if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(
         predictions.dtype, jnp.integer
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "predictions",
             f"`predictions` must be integers of shape {scores.shape}, the predicted class of "
             f"every point; got shape {np.shape(predictions)}, dtype "
             f"{getattr(predictions, 'dtype', None)}. From log-probabilities [N, C]: "
             "log_probs.argmax(-1).",
         )
-    size = checks.batch_size(size, available & (scores > -jnp.inf))
+    size = _checks.batch_size(size, available & (scores > -jnp.inf))
     selection = _class_balanced(jnp.asarray(predictions), scores, available, size)
-    checks.not_constant(selection)
+    _checks.not_constant(selection)
     return selection
 
 
 @functools.partial(jax.jit, static_argnames="size")
 def _class_balanced(predictions, scores, available, size):
-    safe, nonfinite, constant = maths.maskable(scores, available, size)
+    safe, nonfinite, constant = _maths.maskable(scores, available, size)
     rows = jnp.arange(safe.shape[0])
     grouped = jnp.lexsort((-safe, predictions))  # stable: ties stay in the order of rows
     first = jnp.searchsorted(predictions[grouped], predictions[grouped], side="left")
@@ -102,21 +102,21 @@ def suppress_duplicates(
     ... ).indices
     Array([0, 2], dtype=int32)
     """
-    scores, _ = checks.scores(scores)
-    available = checks.available_rows(available, scores.shape[0])
+    scores, _ = _checks.scores(scores)
+    available = _checks.available_rows(available, scores.shape[0])
     features = _features(features, scores.shape[0])
-    size = checks.batch_size(size, available & (scores > -jnp.inf))
+    size = _checks.batch_size(size, available & (scores > -jnp.inf))
     selection = _suppress_duplicates(
-        features, scores, available, checks.at_least_zero(radius, "radius"), size
+        features, scores, available, _checks.at_least_zero(radius, "radius"), size
     )
-    checks.not_constant(selection)
+    _checks.not_constant(selection)
     return selection
 
 
 def _features(features, count):
-    features = checks.features(features)
+    features = _checks.features(features)
     if features.shape[0] != count:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "features",
             f"`features` has {features.shape[0]} rows and `scores` has {count}: pass one "
             "vector per point.",
@@ -126,7 +126,7 @@ def _features(features, count):
 
 @functools.partial(jax.jit, static_argnames="size")
 def _suppress_duplicates(features, scores, available, radius, size):
-    safe, nonfinite, constant = maths.maskable(scores, available, size)
+    safe, nonfinite, constant = _maths.maskable(scores, available, size)
     features, unit = scaled(
         jnp.where((safe > -jnp.inf)[:, None] & jnp.isfinite(features), features, 0.0)
     )  # no square overflows or vanishes
@@ -150,7 +150,7 @@ def _suppress_duplicates(features, scores, available, radius, size):
     )
 
 
-def per_cost(
+def budgeted(
     gains: Float[ArrayLike, " N"],
     prices: Float[ArrayLike, " N"],
     budget: Any,
@@ -181,20 +181,20 @@ def per_cost(
       Leskovec et al. 2007, https://doi.org/10.1145/1281192.1281239
 
     >>> # 0.3 + 0.2 for a price of 2, or 0.9 for 10
-    >>> per_cost(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices
+    >>> budgeted(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices
     Array([1], dtype=int32)
     """
-    gains, _ = checks.scores(gains, "gains")
-    checks.not_negative(gains, "gains")
+    gains, _ = _checks.scores(gains, "gains")
+    _checks.not_negative(gains, "gains")
     prices = _prices(prices, gains.shape[0])
-    available = checks.available_rows(available, gains.shape[0])
+    available = _checks.available_rows(available, gains.shape[0])
     budget = _budget(budget)
     selection = _per_cost(gains, prices, budget, available)
-    if not checks.concrete(selection):
+    if not _checks.concrete(selection):
         return selection
     bought = int(np.sum(np.asarray(selection.indices) >= 0))
     if not bought:
-        raise checks.WrongPrice(
+        raise errors.WrongPrice(
             "budget",
             f"`budget` = {float(budget):g} buys no available point with a gain above 0; the "
             f"cheapest of them costs {_cheapest(gains, prices, available)}.",
@@ -208,27 +208,27 @@ def _prices(prices, count):
         or tuple(prices.shape) != (count,)
         or not jnp.issubdtype(prices.dtype, jnp.number)
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "prices",
             f"`prices` must be numbers of shape ({count},), one per point; got shape "
             f"{np.shape(prices)}, dtype {getattr(prices, 'dtype', None)}.",
         )
-    if checks.concrete(prices) and len(
+    if _checks.concrete(prices) and len(
         bad := np.flatnonzero(~((host := np.asarray(prices)) > 0) | ~np.isfinite(host))
     ):
-        raise checks.WrongPrice(
+        raise errors.WrongPrice(
             "prices",
-            f"`prices` must be finite and above 0; rows {checks.listed(bad)} hold "
-            f"{checks.listed(host[bad])}. What costs nothing needs no budget: label it.",
+            f"`prices` must be finite and above 0; rows {_checks.listed(bad)} hold "
+            f"{_checks.listed(host[bad])}. What costs nothing needs no budget: label it.",
             bad,
         )
-    return checks.as_float(prices)
+    return _checks.as_float(prices)
 
 
 def _budget(budget):
-    number = checks.at_least_zero(budget, "budget")
-    if checks.concrete(number) and not number > 0:
-        raise checks.WrongPrice("budget", f"`budget` must be above 0, got {budget!r}.")
+    number = _checks.at_least_zero(budget, "budget")
+    if _checks.concrete(number) and not number > 0:
+        raise errors.WrongPrice("budget", f"`budget` must be above 0, got {budget!r}.")
     return number
 
 
@@ -239,7 +239,7 @@ def _cheapest(gains, prices, available) -> str:
 
 @jax.jit
 def _per_cost(gains, prices, budget, available):
-    safe, nonfinite, _ = maths.maskable(gains, available, 0)
+    safe, nonfinite, _ = _maths.maskable(gains, available, 0)
     safe = jnp.where(safe >= 0, safe, -jnp.inf)
     slack = 1e-6 * budget  # ten times 0.1 is a price of 1
 

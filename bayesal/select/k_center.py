@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Real
 
-from bayesal import checks
-from bayesal.select.edge import Points, points
-from bayesal.select.spread import farthest, spread, squared
+from bayesal import _checks
+from bayesal.select._points import Points, points
+from bayesal.select._spread import farthest, spread, squared
 from bayesal.types import ArrayLike, Key, Selection
 
 
@@ -50,7 +50,7 @@ def k_center(
     Array([3, 4, 1], dtype=int32)
     """
     pool, size = points(features, size, available, labeled)
-    return _k_center(pool, None if key is None else checks.key(key), size)
+    return _k_center(pool, None if key is None else _checks.key(key), size)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from bayesal import maths, scores
+from bayesal import _maths, scores
+from bayesal.select._lazy import held, share
 from bayesal.select.batch_bald import greedy
-from bayesal.select.lazy import held, share
 from bayesal.types import Key, Selection
 
 
@@ -39,7 +39,7 @@ def batch_bald_shard(
       axis: the name of the mesh axis.
       configurations: see `select.batch_bald`.
     """
-    bald, nonfinite = maths.rankable(scores.bald(log_probs), available)
+    bald, nonfinite = _maths.rankable(scores.bald(log_probs), available)
     picked, evaluated = greedy(
         key,
         held(log_probs),

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from bayesal import checks, maths
+from bayesal import _checks, _maths
 from bayesal.types import ArrayLike, Key, Selection
 
 
@@ -49,8 +49,8 @@ def power(
     >>> sorted(power(jax.random.key(0), jnp.array([0.3, 0.0, 0.2]), 2).indices.tolist())
     [0, 2]
     """
-    scores, _ = checks.scores(scores)
-    checks.not_negative(scores)
+    scores, _ = _checks.scores(scores)
+    _checks.not_negative(scores)
     traced_negative = (scores < 0) & (scores > -jnp.inf)
     return _select(jnp.log, key, jnp.where(traced_negative, jnp.nan, scores), size, beta, available)
 
@@ -84,7 +84,7 @@ def softmax(
     >>> softmax(jax.random.key(0), jnp.array([-100.0, 0.0, -50.0]), 2).indices
     Array([1, 2], dtype=int32)
     """
-    return _select(_itself, key, checks.scores(scores)[0], size, beta, available)
+    return _select(_itself, key, _checks.scores(scores)[0], size, beta, available)
 
 
 def softrank(
@@ -115,7 +115,7 @@ def softrank(
     >>> softrank(jax.random.key(0), jnp.array([0.1, 0.9, 0.5]), 1, beta=100.0).indices
     Array([1], dtype=int32)
     """
-    return _select(_softrank, key, checks.scores(scores)[0], size, beta, available)
+    return _select(_softrank, key, _checks.scores(scores)[0], size, beta, available)
 
 
 def _itself(scores):
@@ -132,16 +132,16 @@ def _softrank(scores):
 
 
 def _select(log_weight, key, scores, size, beta, available) -> Selection:
-    available = checks.available_rows(available, scores.shape[0])
-    size = checks.batch_size(size, available & (scores > -jnp.inf))
+    available = _checks.available_rows(available, scores.shape[0])
+    size = _checks.batch_size(size, available & (scores > -jnp.inf))
     return _drawn(
-        log_weight, checks.key(key), scores, available, checks.at_least_zero(beta, "beta"), size
+        log_weight, _checks.key(key), scores, available, _checks.at_least_zero(beta, "beta"), size
     )
 
 
 @functools.partial(jax.jit, static_argnames=("log_weight", "size"))
 def _drawn(log_weight, key, scores, available, beta, size):
-    safe, nonfinite, _ = maths.maskable(scores, available, size)
+    safe, nonfinite, _ = _maths.maskable(scores, available, size)
     weight = log_weight(safe)
     # weight 0 is a tier of its own: no finite number is surely below every noisy log-weight
     tier = jnp.where(safe == -jnp.inf, 2, jnp.where(weight == -jnp.inf, 1, 0))

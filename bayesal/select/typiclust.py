@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from bayesal import checks
+from bayesal import _checks
+from bayesal.select._points import Points, points
+from bayesal.select._spread import pairwise, squared, to_labeled
 from bayesal.select.clusters import clusters
-from bayesal.select.edge import Points, points
-from bayesal.select.spread import pairwise, squared, to_labeled
 from bayesal.types import ArrayLike, Key, Selection
 
 NEIGHBORS = 20  # over which the distance is averaged, as published
@@ -62,7 +62,7 @@ def typiclust(
     Array([1], dtype=int32)
     """
     pool, size = points(features, size, available, labeled)
-    return _typiclust(checks.key(key), pool, size, checks.at_least(0, iterations, "iterations"))
+    return _typiclust(_checks.key(key), pool, size, _checks.at_least(0, iterations, "iterations"))
 
 
 @functools.partial(jax.jit, static_argnames="size")

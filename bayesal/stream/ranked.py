@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import checks
+from bayesal import _checks, errors
 from bayesal.scores import bald
 from bayesal.stream.sources import Source, opened
 from bayesal.types import ArrayLike, Score, Selection
@@ -119,7 +119,7 @@ def candidates(
     >>> best.rows.tolist(), best.x.tolist(), round(best.left_out, 3)
     ([1], [[0.10000000149011612, 0.8999999761581421]], 0.02)
     """
-    checks.at_least(1, count, "count")
+    _checks.at_least(1, count, "count")
     pool = opened(source)
     mask = checked_mask(available, pool)
     return best(
@@ -159,7 +159,7 @@ def top(
     ... ).indices.tolist()
     [1, 2]
     """
-    checks.at_least(1, size, "size")
+    _checks.at_least(1, size, "size")
     kept = candidates(
         predictive,
         source,
@@ -170,14 +170,14 @@ def top(
         memory=memory,
         progress=progress,
     )
-    checks.batch_size(size, np.ones(kept.available, bool))
+    _checks.batch_size(size, np.ones(kept.available, bool))
     selection = Selection(
         kept.rows,
         kept.scores,
         constant=jnp.asarray(kept.constant),
         nonfinite=jnp.asarray(kept.nonfinite),
     )
-    checks.not_constant(selection)
+    _checks.not_constant(selection)
     return selection
 
 
@@ -186,7 +186,7 @@ def checked_mask(available: ArrayLike | None, pool: Source) -> np.ndarray | None
     if available is None:
         return None
     rows = pool.rows if pool.rows is not None else (*np.shape(available), 0)[0]
-    return np.asarray(checks.available_rows(available, rows))
+    return np.asarray(_checks.available_rows(available, rows))
 
 
 def best(
@@ -216,7 +216,7 @@ def best(
             left_out = max(left_out, float(merged[2][order[count:]].max(initial=-np.inf)))
             kept = tuple(array[order[:count]] for array in merged)
     if mask is not None:
-        checks.available_rows(mask, seen)
+        _checks.available_rows(mask, seen)
     rows, x, values = kept or (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.float32))
     return Candidates(
         rows, x, values, left_out, nonfinite, choices, choices > count and low == float(values[0])
@@ -235,10 +235,10 @@ def measured(
     for part, x in _ahead(source.read(chunk), chunk):
         values, off = _measure(log_probs_of(predictive, x), score)
         if (bad := np.flatnonzero(np.asarray(off)[: len(part)])).size:
-            raise checks.NotLogProbabilities(
+            raise errors.NotLogProbabilities(
                 "predictive",
                 "`predictive(x)` must give normalized log-probabilities [K, n, C], but rows "
-                f"{checks.listed(start + bad)} of the pool do "
+                f"{_checks.listed(start + bad)} of the pool do "
                 "not sum to 1 over the last axis. Logits become log-probabilities by "
                 "jax.nn.log_softmax(logits, axis=-1).",
                 start + bad,
@@ -258,13 +258,13 @@ def log_probs_of(predictive: Callable[[Any], Any], x: jax.Array) -> Any:
         or log_probs.shape[0] < 1
         or log_probs.shape[2] < 2
     ):
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "predictive",
             "`predictive(x)` must give [K draws, n rows, C classes] for x of shape "
             f"{x.shape}; got shape {np.shape(log_probs)}.",
         )
     if not jnp.issubdtype(log_probs.dtype, jnp.floating):
-        raise checks.NotLogProbabilities(
+        raise errors.NotLogProbabilities(
             "predictive",
             f"`predictive(x)` must give floating-point log-probabilities, got {log_probs.dtype}.",
         )
@@ -277,13 +277,13 @@ def rows_at_a_time(
     """Rows of a chunk. In `memory` go three copies of them (being read, waiting, in use) and four
     of their log-probabilities.
     """
-    chunk = min(checks.at_least(1, chunk, "chunk"), source.rows or chunk)
+    chunk = min(_checks.at_least(1, chunk, "chunk"), source.rows or chunk)
     if memory is None or (first := next(source.read(1), None)) is None:
         return chunk
     draws, _, classes = log_probs_of(predictive, jnp.asarray(first)).shape
     each = 3 * first.nbytes + 4 * 4 * draws * classes
-    if each > checks.at_least(1, memory, "memory"):
-        raise checks.WrongSize(
+    if each > _checks.at_least(1, memory, "memory"):
+        raise errors.WrongSize(
             "memory",
             f"`memory` = {memory} bytes, but one row takes {each}: 3 copies of its "
             f"{first.nbytes} bytes and 4 of K * C = {draws} * {classes} float32 "
@@ -326,12 +326,12 @@ def _measure(log_probs, score):
     storage = str(log_probs.dtype)
     log_probs = log_probs.astype(jnp.float32)
     nan = jnp.isnan(log_probs).any(axis=(0, 2))
-    off = (jnp.abs(jax.nn.logsumexp(log_probs, axis=-1)) > checks.TOLERANCE.get(storage, 1e-3)).any(
-        axis=0
-    )
+    off = (
+        jnp.abs(jax.nn.logsumexp(log_probs, axis=-1)) > _checks.TOLERANCE.get(storage, 1e-3)
+    ).any(axis=0)
     values = score(log_probs)
     if values.shape != nan.shape:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "score",
             f"`score` must give one number per row, [n] from [K, n, C]; got {values.shape} "
             f"from {log_probs.shape}.",

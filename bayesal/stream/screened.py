@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import checks, select
+from bayesal import _checks, select
 from bayesal.scores import bald
-from bayesal.select.lazy import certified
+from bayesal.select._lazy import certified
 from bayesal.stream.ranked import (
     CHUNK,
     Candidates,
@@ -68,15 +68,15 @@ def batch_bald(
     >>> picked.indices.tolist(), bool(picked.certified)
     ([1, 3], True)
     """
-    checks.at_least(1, size, "size")
-    checks.at_least(1, candidates, "candidates")
+    _checks.at_least(1, size, "size")
+    _checks.at_least(1, candidates, "candidates")
     pool, every = opened(source), []
     mask = checked_mask(available, pool)
     chunk = rows_at_a_time(predictive, pool, chunk, memory)
     parts = measured(predictive, pool, bald, chunk, progress)
     shape = max(candidates, size)
     kept = best(_recorded(parts, every) if grow else parts, shape, mask)
-    checks.batch_size(size, np.ones(kept.available, bool))
+    _checks.batch_size(size, np.ones(kept.available, bool))
     while True:
         log_probs = _log_probs(predictive, kept.x, chunk, shape)
         inner = select.batch_bald(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import checks
+from bayesal import errors
 
 
 class Source(NamedTuple):
@@ -45,7 +45,7 @@ def opened(source: Any) -> Source:
         if isinstance(source, Iterator)
         else "Of a list of chunks: lambda: iter(chunks)."
     )
-    raise checks.WrongShape(
+    raise errors.WrongShape(
         "source",
         "`source` must be an array or np.memmap [N, ...], the path of a .npy file, or a "
         "function without arguments that returns an "
@@ -55,11 +55,11 @@ def opened(source: Any) -> Source:
 
 def _rows_of_numbers(shape: tuple[int, ...], dtype: Any, what: str) -> None:
     if len(shape) == 0:
-        raise checks.WrongShape(
+        raise errors.WrongShape(
             "source", f"{what} must have the pool's rows as its first axis; got a single number."
         )
     if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
-        raise checks.BadPool(
+        raise errors.BadPool(
             "source", f"{what} must hold numbers, got dtype {dtype}. Encode it first."
         )
 
@@ -90,14 +90,14 @@ def _from_npy(path: Path) -> Source:
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise checks.BadPool(
+        raise errors.BadPool(
             "source",
             f"`source` = {path} cannot be read as a .npy file of numbers: {error}. The usual "
             "causes: a file that ends early, an array of Python "
             "objects, or another format. Write it with np.save.",
         ) from error
     if not isinstance(x, np.memmap):
-        raise checks.BadPool(
+        raise errors.BadPool(
             "source", f"`source` = {path} holds several arrays: save the pool alone, by np.save."
         )
     return _from_file(path, x) if x.ndim and x.flags.c_contiguous else _from_array(x)
@@ -115,7 +115,7 @@ def _from_file(path: Path, x: np.memmap) -> Source:
     def part(start, count):
         got = np.fromfile(path, dtype, count * each, offset=offset + start * each * dtype.itemsize)
         if len(got) < count * each:
-            raise checks.BadPool(
+            raise errors.BadPool(
                 "source",
                 f"`source` = {path} ends early: {rows} rows were promised, and row "
                 f"{start + len(got) // max(each, 1)} is not there.",
@@ -124,7 +124,7 @@ def _from_file(path: Path, x: np.memmap) -> Source:
 
     def unchanged():
         if _stamp(path) != stamp:
-            raise checks.BadPool(
+            raise errors.BadPool(
                 "source",
                 f"`source` = {path} was changed while it was read, so its rows are not one "
                 "pool. Run it again on a finished file.",
@@ -169,7 +169,7 @@ def _from_iterator(make: Callable[[], Iterable[Any]]) -> Source:
                 if seen[0] != first[0]
                 else "the same number of rows, but other ones"
             )
-            raise checks.BadPool(
+            raise errors.BadPool(
                 "source",
                 f"`source()` is not the same pool in every pass: it gave {what}. Rows are "
                 "known by their number, so the order must be "
@@ -202,7 +202,7 @@ def _alike(parts: Iterable[Any]) -> Iterator[np.ndarray]:
         _rows_of_numbers(part.shape, part.dtype, f"chunk {number} of `source()`")
         first = part[:0] if first is None else first
         if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
-            raise checks.WrongShape(
+            raise errors.WrongShape(
                 "source",
                 f"chunk {number} of `source()` has rows of shape {part.shape[1:]} and dtype "
                 f"{part.dtype}, the first chunk {first.shape[1:]} and "

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import checks, chunks, predictions
-from bayesal.predictives import Predictive
+from bayesal import _checks, _chunks, likelihoods
+from bayesal.predictive.bound import Predictive
 from bayesal.testing.predictive import agreeing, differs, predicting, proper
 from bayesal.testing.report import Report, tried
 from bayesal.types import (
@@ -62,13 +62,13 @@ def check_posterior(
     ...
     FAILED  the draws are different functions: all 20 draws agree at every row ...
     """
-    checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
+    _checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
     x, y = jnp.asarray(x), np.asarray(y)
-    checks.at_least(6, len(x), "len(x)")
+    _checks.at_least(6, len(x), "len(x)")
     y = (
-        checks.real_labels(y, len(x), "y")
+        _checks.real_labels(y, len(x), "y")
         if posterior.real
-        else checks.labels(y, int(y.max()) + 1, len(x), "y")
+        else _checks.labels(y, int(y.max()) + 1, len(x), "y")
     )
     name = getattr(posterior.fit, "__qualname__", "").split(".")[0] or "posterior"
     try:
@@ -116,7 +116,7 @@ def _fitted(
 ) -> _Model:
     run = jax.jit(posterior.fit)
     pad = lambda a, value: jnp.asarray(np.concatenate([a, np.full_like(a, value)]))
-    hparams = checks.as_traced(hparams)
+    hparams = _checks.as_traced(hparams)
 
     def fit(garbage):
         return run(
@@ -158,7 +158,7 @@ def _predictor(
 
     @jax.jit
     def run(state, draws, x):
-        return chunks.over_draws(
+        return _chunks.over_draws(
             lambda draw: jax.vmap(lambda xi: posterior.apply(state, draw, xi))(x), draws
         )
 
@@ -314,7 +314,7 @@ def _trunk(model):
     joined = Predictive(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
     return differs(
         joined,
-        predictions.temper(model.predict(model.x), jnp.float32(1.0)),
+        likelihoods.temper(model.predict(model.x), jnp.float32(1.0)),
         "`head(state, draw, trunk(state, x))` and `apply(state, draw, x)`",
         "they are one function",
     )

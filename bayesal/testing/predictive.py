@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import checks, predictions
+from bayesal import _checks, likelihoods
 from bayesal.testing.report import Report, tried
 from bayesal.types import ArrayLike, Gaussian, Mixture, Prediction
 
@@ -37,13 +37,11 @@ def check_predictive(
       batch: how many points will be asked for at a time: K draws can tell log K nats at most.
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
 
-    >>> from bayesal import adapters
+    >>> from bayesal.predictive import from_samples
     >>> w = jax.random.normal(jax.random.key(0), (50, 2, 3))
     >>> x = jax.random.normal(jax.random.key(1), (30, 2))
     >>> check_predictive(
-    ...     adapters.from_samples(
-    ...         lambda x: jax.nn.log_softmax(jnp.einsum("nd,kdc->knc", x, w)), 50
-    ...     ),
+    ...     from_samples(lambda x: jax.nn.log_softmax(jnp.einsum("nd,kdc->knc", x, w)), 50),
     ...     x,
     ...     batch=3,
     ... ).passed
@@ -55,7 +53,7 @@ def check_predictive(
     FAILED  equal rows are predicted equally: ...
     """
     x = jnp.asarray(x)
-    checks.at_least(6, len(x), "len(x)")
+    _checks.at_least(6, len(x), "len(x)")
     asked = lambda rows: jax.tree.map(jnp.asarray, predictive(rows))
     return tried(
         asked,
@@ -94,7 +92,7 @@ def proper(prediction: Prediction, x: jax.Array) -> str | None:
     """Whether it is one normalized prediction for every draw and row."""
     rows = x.shape[0]
     if isinstance(prediction, Gaussian | Mixture):
-        moments = _leaves(predictions.moments(prediction))
+        moments = _leaves(likelihoods.moments(prediction))
         if any(m.ndim != 2 or m.shape[1] != rows for m in moments):
             return (
                 f"{rows} rows gave means and variances of shapes {[m.shape for m in moments]}, "
@@ -138,7 +136,7 @@ def _first(bad: np.ndarray) -> tuple[int, ...]:
 def _scaled(prediction: Prediction) -> np.ndarray:
     """Probabilities [K, n, C], or means in standard deviations [K, n, 1]."""
     if isinstance(prediction, Gaussian | Mixture):
-        mean, variance = _leaves(predictions.moments(prediction))
+        mean, variance = _leaves(likelihoods.moments(prediction))
         with np.errstate(divide="ignore", invalid="ignore"):
             return (mean / np.sqrt(variance.mean(0)))[..., None]
     return np.exp(np.asarray(prediction, np.float64))
@@ -158,8 +156,8 @@ def agreeing(prediction: Prediction) -> str | None:
 
 def differs(first: Any, second: Any, what: str, advice: str) -> str | None:
     """Whether two predictions that must be equal are."""
-    apart = predictions.apart(first, second)
-    return f"{what} differ by up to {apart:.2g}: {advice}" if apart > predictions.SAME else None
+    apart = likelihoods.apart(first, second)
+    return f"{what} differ by up to {apart:.2g}: {advice}" if apart > likelihoods.SAME else None
 
 
 def _part(prediction: Prediction, rows: Any) -> Any:
@@ -167,7 +165,7 @@ def _part(prediction: Prediction, rows: Any) -> Any:
 
 
 def _equal_rows(predict, x):
-    again = predict(x[predictions.in_other_company(x.shape[0])])
+    again = predict(x[likelihoods.in_other_company(x.shape[0])])
     pairs = np.arange(x.shape[0] % 2, x.shape[0] - 1, 2)
     return differs(
         _part(again, pairs),
@@ -182,7 +180,7 @@ def _company(predict, x):
         predict(x),
         "statistics of the batch (BatchNorm in training mode), or masks drawn for the whole call",
     )
-    rows = predictions.in_other_company(x.shape[0])
+    rows = likelihoods.in_other_company(x.shape[0])
     few = np.arange(max(1, x.shape[0] // 3))
     return differs(
         _part(whole, rows), predict(x[rows]), "a row alone and among others", advice

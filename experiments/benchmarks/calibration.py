@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import calibrate, scores
-from bayesal.calibrate.search import GRID, HALVINGS
+from bayesal.calibrate._search import GRID, HALVINGS
 from experiments.benchmarks.scores import show, timed
 
 DRAWS, CLASSES = 64, 10

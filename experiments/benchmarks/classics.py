@@ -24,8 +24,8 @@ from numpyro.contrib.module import random_nnx_module
 from numpyro.infer import autoguide, init_to_sample
 from sklearn.datasets import load_digits
 
-from bayesal import chunks, metrics, networks, posteriors, shards, training
-from bayesal.predictives import Predictive
+from bayesal import _chunks, metrics, networks, posteriors, shards, training
+from bayesal.predictive.bound import Predictive
 from bayesal.types import HParams, Labeled
 from experiments.benchmarks._memory import watched
 from experiments.benchmarks.copies import interleaved, loops
@@ -221,7 +221,7 @@ def members(kind, over):
         key, params, training.nll(net, RATE), labeled, HParams(steps=jnp.int32(STEPS[kind]))
     )[0]
     run = jax.jit(lambda keys, params: over(one, keys, params))
-    return lambda: run(keys, params), loops(chunks.over_fits, keys, params)
+    return lambda: run(keys, params), loops(_chunks.over_fits, keys, params)
 
 
 def vmapped(function, *args):
@@ -279,7 +279,7 @@ def side_by_side():
     for kind in STEPS:
         ways = {
             f"{mesh.size} devices, {name}": members(
-                kind, lambda f, *a, over=over: chunks.across(partial(over, f), mesh)(*a)
+                kind, lambda f, *a, over=over: _chunks.across(partial(over, f), mesh)(*a)
             )[0]
             for name, over in (("vmap", vmapped), ("loop", looped))
         }

@@ -1,5 +1,5 @@
-"""Are the choices of `bayesal/chunks.py` and `networks.conv` still the faster ones here? `python -m
-experiments.benchmarks.copies`
+"""Are the choices of `bayesal/_chunks.py` and `networks.conv` still the faster ones here? `python
+-m experiments.benchmarks.copies`
 
 Each on the reference nets: a training step inside a compiled loop, with XLA's convolution or with
 ours (and called from Python, one jitted step at a time); MC-dropout passes over draws; fits of a
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bayesal import chunks, networks, posteriors, training
+from bayesal import _chunks, networks, posteriors, training
 from bayesal.networks import reference
 from bayesal.types import HParams, Labeled
 
@@ -126,7 +126,7 @@ def passes(name, network, x, draws):
     show(
         f"{draws} dropout passes of {name}, {x.shape[0]} rows",
         ways,
-        "lax.map" if loops(chunks.over_draws, keys) else "vmap",
+        "lax.map" if loops(_chunks.over_draws, keys) else "vmap",
     )
 
 
@@ -151,7 +151,7 @@ def fits(name, network, x, number, steps):
     show(
         f"{number} fits of {name}, {steps} steps",
         ways,
-        "lax.map" if loops(chunks.over_fits, keys, states) else "vmap",
+        "lax.map" if loops(_chunks.over_fits, keys, states) else "vmap",
     )
 
 
@@ -162,7 +162,7 @@ def chains(name, network, x, number):
 
     def program(over):
         def fit(key, state, labeled):
-            with mock.patch.object(chunks, "over_chains", over):
+            with mock.patch.object(_chunks, "over_chains", over):
                 return posterior.fit(key, state, labeled, HParams(steps=jnp.int32(50)))[0]
 
         return jax.jit(fit)  # a new function: compiled anew
@@ -175,7 +175,7 @@ def chains(name, network, x, number):
         "lax.map": lambda f, *a: jax.lax.map(lambda each: f(*each), a),
         "vmap": lambda f, *a: jax.vmap(f)(*a),
     }
-    chosen = "lax.map" if loops(chunks.over_chains, jnp.zeros(2)) else "vmap"
+    chosen = "lax.map" if loops(_chunks.over_chains, jnp.zeros(2)) else "vmap"
     compiling = {
         way: lambda over=over: (
             program(over).lower(jax.random.key(1), state, labeled).compile() and 0

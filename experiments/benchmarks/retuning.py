@@ -2,10 +2,11 @@
 experiments.benchmarks.retuning`
 
 scikit-learn digits, 100 labels, mc_dropout(mlp(64, 10)), and the reference cnn. One round of
-`retune.population` (its race, proposals and judging, in one program) beside the same candidates and
-folds as plain fits one after another, each a call of one compiled `posterior.fit`, without any
+`retune.successive_halving` (its race, proposals and judging, in one program) beside the same
+candidates and folds as plain fits one after another, each a call of one compiled `posterior.fit`,
+without any
 judging: the ratio is what a candidate and fold cost in plain fits. Then the number of fits run
-together (`chunks.fits_together` says which one is chosen), and 50 rounds of a whole learner with
+together (`_chunks.fits_together` says which one is chosen), and 50 rounds of a whole learner with
 their compilations counted by JAX's own events.
 """
 
@@ -17,9 +18,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, chunks, folds, networks, posteriors, retune
-from bayesal import rounds as programs
-from bayesal.checks import as_traced
+from bayesal import _chunks, acquire, calibrate, networks, posteriors, retune
+from bayesal._checks import as_traced
+from bayesal.loop import folds
+from bayesal.loop import programs as programs
 from bayesal.retune import racing
 from bayesal.types import HParams, Labeled
 from experiments.benchmarks.copies import interleaved
@@ -84,7 +86,7 @@ def search(title, posterior, x, y, space, start, repeats):
         )[0]
     )
     for halve in (True, False):
-        retuner = retune.population(8, space, halve=halve)
+        retuner = retune.successive_halving(8, space, halve=halve)
         run = jax.jit(
             lambda key, retuner=retuner: retuner.run(
                 key, task(), start, retuner.init(start), jnp.int32(0)
@@ -111,7 +113,7 @@ def search(title, posterior, x, y, space, start, repeats):
             flush=True,
         )
     many = tuning.candidates
-    chosen = chunks.fits_together() or 8
+    chosen = _chunks.fits_together() or 8
     ways = {
         n: jax.jit(lambda many, n=n: racing.race(task(), many, 0.5, n).losses) for n in (1, 2, 4, 8)
     }
@@ -142,7 +144,7 @@ def rounds():
         size=10,
         capacity=20 + 10 * ROUNDS,
         num_draws=20,
-        retune=retune.population(8, retune.space(steps=(20, 100))),
+        retune=retune.successive_halving(8, retune.space(steps=(20, 100))),
         calibrate=calibrate.temperature(),
     )
     state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(20), y[:20])

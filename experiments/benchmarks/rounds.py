@@ -25,9 +25,13 @@ def make(kind):
     from bayesal import acquire, calibrate, learner, networks, posteriors, retune
 
     extras = (
-        {"retune": retune.population(), "calibrate": calibrate.temperature(), "num_folds": 3}
+        {
+            "retune": retune.successive_halving(),
+            "calibrate": calibrate.temperature(),
+            "num_folds": 3,
+        }
         if kind == "tuned"
-        else {"retune": retune.keep()}
+        else {"retune": retune.fixed()}
     )
     return learner(
         posteriors.mc_dropout(networks.mlp(64, 10)),

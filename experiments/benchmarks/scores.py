@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import maths, scores
+from bayesal import _maths, scores
 from experiments.benchmarks.acquisition import CLASSES, DRAWS, predictions
 
 TARGETS = 500
@@ -66,7 +66,7 @@ def ceilings():
         lambda x: jax.lax.fori_loop(
             0,
             100,
-            lambda _, total: -1e-3 * maths.pairwise(step(x + jnp.abs(total)[None])),
+            lambda _, total: -1e-3 * _maths.pairwise(step(x + jnp.abs(total)[None])),
             jnp.zeros(1024),
         )
     )

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import bayesal
-from bayesal import acquire, chunks, maths, networks, posteriors, scores, select
+from bayesal import _chunks, _maths, acquire, networks, posteriors, scores, select
 from bayesal.select import configurations
 from experiments import certification
 from experiments.benchmarks.acquisition import predictions
@@ -45,7 +45,7 @@ def pools(names, folder):
             )
             order = np.random.default_rng(0).permutation(len(x))
             state = tell(init(jax.random.key(0), x), x, order[:60], y[order[:60]])
-            log_probs = bayesal.predictive(posterior, state, 100)(x[order[60:]])
+            log_probs = bayesal.predictive_of(posterior, state, 100)(x[order[60:]])
             yield name, log_probs, log_probs[:, :TARGETS]
 
 
@@ -91,12 +91,12 @@ def all_gains(state, told, log_probs):
     given = state._replace(weights=given / given.sum(axis=1, keepdims=True))
 
     def some(part):
-        probs, noise = jnp.exp(part).transpose(1, 2, 0), maths.entropy(part).T
+        probs, noise = jnp.exp(part).transpose(1, 2, 0), _maths.entropy(part).T
         return configurations.information(state, probs, noise) - configurations.information(
             given, probs, noise
         )
 
-    return chunks.over_rows(some, log_probs, 100, axis=1)
+    return _chunks.over_rows(some, log_probs, 100, axis=1)
 
 
 def full_sweep(key, log_probs, target, size=SIZE):

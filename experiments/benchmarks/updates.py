@@ -29,7 +29,7 @@ def main():
     random = np.random.default_rng(0)
     x = random.normal(size=(5_000, 8)).astype(np.float32)
     y = np.sin(x).sum(1).astype(np.float32)
-    posterior = posteriors.laplace(
+    posterior = posteriors.last_layer_laplace(
         networks.mlp(8, 1, (64,)), likelihood=likelihoods.gaussian(noise=0.1)
     )
     learners = {

@@ -1,0 +1,80 @@
+"""Every user-facing error. Called at the edge, on concrete values; under jit, where values cannot
+be looked at, only shapes are checked.
+
+Each error names the argument, says what it got (and which rows offend, in `.rows`), and what to
+pass instead.
+"""
+
+from bayesal._checks.arrays import (
+    TOLERANCE,
+    at_least_zero,
+    available_rows,
+    batch_size,
+    features,
+    layout,
+    log_probs,
+    not_constant,
+    not_negative,
+    numbers,
+    positive,
+    scores,
+    unnormalized,
+    weights,
+)
+from bayesal._checks.rounds import (
+    architectures,
+    as_traced,
+    class_labels,
+    enough_groups,
+    groups,
+    groups_of,
+    hparams,
+    indices,
+    labels,
+    new_labels,
+    parameters,
+    pool,
+    real_labels,
+    same_pool,
+    were_asked,
+)
+from bayesal._checks.values import a, as_float, at_least, concrete, function, key, listed
+
+__all__ = [
+    "TOLERANCE",
+    "a",
+    "architectures",
+    "as_float",
+    "as_traced",
+    "at_least",
+    "at_least_zero",
+    "available_rows",
+    "batch_size",
+    "class_labels",
+    "concrete",
+    "enough_groups",
+    "features",
+    "function",
+    "groups",
+    "groups_of",
+    "hparams",
+    "indices",
+    "key",
+    "labels",
+    "layout",
+    "listed",
+    "log_probs",
+    "new_labels",
+    "not_constant",
+    "not_negative",
+    "numbers",
+    "parameters",
+    "pool",
+    "positive",
+    "real_labels",
+    "same_pool",
+    "scores",
+    "unnormalized",
+    "weights",
+    "were_asked",
+]

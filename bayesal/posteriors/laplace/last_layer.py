@@ -1,0 +1,230 @@
+"""Laplace's approximation on the last layer: features as trained, and a normal over the weights
+that read them.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from bayesal import errors, likelihoods, networks, training
+from bayesal.posteriors.laplace.curvature import (
+    STRUCTURES,
+    Structure,
+    Task,
+    nothing,
+    settle,
+    task_of,
+)
+from bayesal.posteriors.laplace.fisher import has_mean, last_good, mean_and_slope
+from bayesal.posteriors.laplace.recursive import learn
+from bayesal.types import FitInfo, Gaussian, HParams, Likelihood, Network, Posterior, PyTree
+
+
+class Laplace(NamedTuple):
+    """A trained network, and a normal over its last layer.
+
+    params:      the network's parameters, as trained.
+    mean:        the layer's most probable weights given its features; a bias is the last row.
+    factor:      of the covariance, the weights of each row being in units of `unit`.
+    unit:        the prior's standard deviations at scale 1.
+    fixed:       outputs beside the layer's, the same for every x.
+    prior_scale: of the prior, as in `HParams`.
+    evidence:    log marginal likelihood of the labels given the features, in nats, as Laplace
+      approximates it.
+    determined:  whether the labels alone determined `prior_scale`; where not, it is that of
+      `HParams`.
+    """
+
+    params: PyTree
+    mean: Float[Array, "D C"]
+    factor: Any
+    unit: Float[Array, " D"]
+    fixed: Float[Array, " R"]
+    prior_scale: Float[Array, ""]
+    evidence: Float[Array, ""]
+    determined: Bool[Array, ""]
+
+
+def last_layer_laplace(
+    network: Network,
+    *,
+    structure: str = "kron",
+    tune: bool = True,
+    batch: int = 32,
+    likelihood: Likelihood = likelihoods.CATEGORICAL,
+) -> Posterior:
+    """Laplace's approximation on the last layer. A draw is that layer's weights `[D, C]`; all draws
+    share the features.
+
+    The network is trained as `point` trains it. Then its last layer is put at its most probable
+    weights given the features, and becomes a normal whose precision is the curvature there plus the
+    prior's. The prior of a weight is normal with mean 0 and standard deviation `prior_scale /
+    sqrt(D)`, of the bias `prior_scale`; that scale is found by the labels' marginal likelihood
+    (`curvature.settle`), and where they do not determine it (`state.determined`) it is that of
+    `HParams`.
+
+    Where the net explains every one of few labels, the posterior is skewed and the normal far too
+    wide. With 200 MNIST labels its mean confidence was .17 below its accuracy; that of
+    `nuts(on="last")` with the same features and prior .09, of the most probable weights alone .07
+    (two seeds). A temperature mends it.
+
+    With a linear network and normal noise everything is exact: Bayesian linear regression. For real
+    labels `posterior.marginal` is the mean and variance over all draws in closed form.
+
+    `posterior.online` takes up more labels with the features, the prior and any learned noise of
+    the last fit (see `recursive.learn`): exactly for one mean whose normal noise is known or
+    shared, and else approximately. It needs one output, or structure="full".
+
+    Args:
+      network: its outputs are a linear layer on its `embed`.
+      structure: "kron", a covariance of the features times one of the outputs (see
+        `curvature.Curvature`); "full", (D C)^2 numbers and (D C)^3 operations, the same as "kron"
+        for one output and for two classes; "diag", variances alone.
+      tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
+      batch: rows of one minibatch.
+      likelihood: what the outputs mean; default classes.
+    Raises:
+      UnknownName: no such structure. MissingEmbed: the network has no `embed`.
+      WrongShape (`init`): the outputs are not a linear layer on `embed(x)`.
+    References:
+      MacKay 1992, A practical Bayesian framework for backpropagation networks; Ritter et al. 2018,
+      https://openreview.net/forum?id=Skdvd2xAZ (Kronecker); Daxberger et al. 2021,
+      https://arxiv.org/abs/2106.14806; Immer et al. 2021, https://arxiv.org/abs/2008.08400
+      (linearized).
+
+    >>> posterior = laplace(networks.mlp(4, 3, (8,)))
+    >>> state = posterior.init(jax.random.key(0), jnp.ones(4))
+    >>> # eight features and the bias, three classes
+    >>> posterior.draw(jax.random.key(1), state, 5).shape
+    (5, 9, 3)
+    """
+    kept = _structure(structure)
+
+    @functools.cache
+    def layer(shape, dtype):
+        return networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
+
+    def init(key, x):
+        params, last = network.init(key, x), layer(x.shape, x.dtype)
+        mean, one = last.weights(params), jnp.float32(1.0)
+        fixed = networks.fixed_outputs(network, params, x, mean.shape[1])
+        return Laplace(
+            params,
+            mean,
+            kept.factor(nothing(mean), one),
+            prior_unit(mean.shape[0], last.bias),
+            fixed,
+            one,
+            jnp.float32(0.0),
+            jnp.bool_(False),
+        )
+
+    def fit(key, state, labeled, hparams):
+        params, info = training.sgd(
+            key,
+            state.params,
+            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
+            labeled,
+            hparams,
+            batch=batch,
+        )
+        trained = state._replace(
+            params=params,
+            fixed=networks.fixed_outputs(network, params, labeled.x[0], state.mean.shape[1]),
+        )
+        features = jax.vmap(lambda xi: trunk(trained, xi))(labeled.x) * state.unit
+        task = task_of(likelihood, features, labeled, trained.fixed)
+        found = _approximate(
+            trained, task, kept, jnp.asarray(hparams.prior_scale, jnp.float32), tune
+        )
+        return last_good(found, state, info, hparams)
+
+    def online(state, labeled):
+        features = jax.vmap(lambda xi: trunk(state, xi))(labeled.x) * state.unit
+        return _added(state, task_of(likelihood, features, labeled, state.fixed), kept)
+
+    def draw(key, state, num):
+        noise = jax.random.normal(key, (num, *state.mean.shape), jnp.float32)
+        return state.mean + state.unit[:, None] * jax.vmap(lambda z: kept.root(state.factor, z))(
+            noise
+        )
+
+    def trunk(state, x):
+        return layer(x.shape, x.dtype).features(network.embed(state.params, x))
+
+    def head(state, draw, features):
+        return likelihood.predict(jnp.concatenate([features @ draw, state.fixed]))
+
+    def marginal(state, x):
+        features = trunk(state, x)
+        normal, slope = mean_and_slope(
+            likelihood, jnp.concatenate([features @ state.mean, state.fixed])
+        )
+        moves = jnp.outer(
+            features * state.unit, slope[: state.mean.shape[1]]
+        )  # the predicted mean, per weight in units
+        rooted = jax.vjp(lambda z: kept.root(state.factor, z), jnp.zeros_like(moves))[1](moves)[0]
+        return Gaussian(normal.mean, normal.variance + jnp.sum(jnp.square(rooted)))
+
+    return Posterior(
+        init,
+        fit,
+        draw,
+        lambda state, draw, x: head(state, draw, trunk(state, x)),
+        lambda state, x: network.embed(state.params, x),
+        trunk=trunk,
+        head=head,
+        real=likelihood.real,
+        marginal=marginal if has_mean(likelihood) else None,
+        warm=lambda old, fresh: fresh._replace(
+            params=training.shrink_and_perturb(old.params, fresh.params)
+        ),
+        online=online if structure == "full" or (kept.turn and likelihood.outputs) else None,
+    )
+
+
+def _structure(name: str) -> Structure:
+    if name not in STRUCTURES:
+        raise errors.UnknownName(
+            "structure",
+            f"`structure` = {name!r} is not known; there are {', '.join(map(repr, STRUCTURES))}.",
+        )
+    return STRUCTURES[name]
+
+
+def prior_unit(rows: int, bias: bool) -> Float[Array, " D"]:
+    """A last layer's prior at scale 1: the standard deviations of its rows, 1/sqrt(fan-in), and 1
+    for the bias, whose only input is 1.
+    """
+    unit = jnp.full(rows, (rows - bias) ** -0.5, jnp.float32)
+    return unit.at[-1].set(1.0) if bias else unit
+
+
+def _approximate(
+    state: Laplace, task: Task, kept: Structure, prior_scale: Float[Array, ""], tune: bool
+) -> Laplace:
+    """The state with everything but its parameters fitted to the labels."""
+    weights, delta, determined, curvature = settle(task, state.mean.shape[1], prior_scale**-2, tune)
+    factor = kept.factor(curvature, delta)
+    energy = delta * jnp.sum(jnp.square(weights)) - weights.size * jnp.log(delta)
+    evidence = -task.nll(weights) - 0.5 * (energy + kept.log_det(factor))
+    return state._replace(
+        mean=state.unit[:, None] * weights,
+        factor=factor,
+        prior_scale=delta**-0.5,
+        evidence=evidence,
+        determined=determined,
+    )
+
+
+def _added(state: Laplace, task: Task, kept: Structure) -> tuple[Laplace, FitInfo]:
+    """The state after more labels, its parameters and its prior as they were."""
+    weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
+    loss = task.nll(weights) / jnp.maximum(task.valid.sum(), 1)
+    found = state._replace(
+        mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain
+    )
+    return last_good(found, state, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))

@@ -1,0 +1,12 @@
+"""Predictives: K functions of x bound to a temperature, ours or made from models of others.
+
+`Predictive` binds a posterior of bayesal. `from_samples` takes any function, `from_committee`
+fitted scikit-learn models, `from_torch` torch modules.
+"""
+
+from bayesal.predictive.bound import Predictive
+from bayesal.predictive.committee import from_committee
+from bayesal.predictive.samples import Samples, from_samples
+from bayesal.predictive.torch_modules import from_torch
+
+__all__ = ["Predictive", "Samples", "from_committee", "from_samples", "from_torch"]

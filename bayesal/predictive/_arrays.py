@@ -1,0 +1,226 @@
+"""Arrays of any library, read where they lie; axes in any order; three kinds of numbers made into
+one.
+"""
+
+import contextlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bayesal import _checks, errors
+
+LETTERS = "KNC"
+HALF = ("bfloat16", "float16")
+UNREAD = (
+    BufferError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # what a library raises that cannot hand its numbers over
+
+
+def read(values: Any, name: str) -> np.ndarray | jax.Array:
+    """A NumPy or JAX array of what was passed: NumPy, JAX, anything with DLPack (torch: detached,
+    CPU or GPU, bfloat16 too), lists.
+
+    Nothing is written to and nothing is kept after the call, so memory is shared where it can be.
+    """
+    if isinstance(values, jax.Array) and not _checks.concrete(values):
+        raise errors.WrongShape(
+            name,
+            f"`{name}` is being traced by jit or vmap, and this door answers with numbers on "
+            "the host. Inside jit use `bayesal.select` "
+            "and `bayesal.scores`.",
+        )
+    if isinstance(values, jax.Array | np.ndarray):
+        return values
+    if hasattr(values, "detach"):
+        values = values.detach()
+    if hasattr(values, "__dlpack__"):
+        return _from_dlpack(values, name)
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise errors.WrongShape(
+            name,
+            f"`{name}` is no regular array ({error}). Every row needs the same length: stack "
+            "it into one array.",
+        ) from error
+
+
+def _from_dlpack(values: Any, name: str) -> np.ndarray | jax.Array:
+    try:
+        if hasattr(values, "cpu") and jax.default_backend() == "cpu":
+            values = values.cpu()
+        if hasattr(values, "contiguous"):
+            values = values.contiguous()
+        with contextlib.suppress(*UNREAD):  # bfloat16, or not on the host
+            return np.from_dlpack(values)  # first, because it keeps float64
+        return jax.dlpack.from_dlpack(values)
+    except UNREAD as error:
+        raise errors.WrongShape(
+            name,
+            f"`{name}` of type {type(values).__name__} cannot be read over DLPack ({error}). "
+            "Pass a dense array.",
+        ) from error
+
+
+def the_one(given: dict[str, Any]) -> tuple[str, Any]:
+    """The one argument that was passed, and its name: what the numbers are is said by name."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        *names, last = (f"`{name}`" for name in given)
+        raise errors.WrongShape(
+            named[1] if named else next(iter(given)),
+            f"exactly one of {', '.join(names)} or {last} must be passed; got "
+            f"{' and '.join(named) or 'none'}.",
+        )
+    return named[0], given[named[0]]
+
+
+def order(axes: Any) -> str:
+    """`axes` as the letters in the order they have in the caller's array, for example "NCK"."""
+    letters = "".join(axes.split()) if isinstance(axes, str) else ""
+    if sorted(letters) not in (sorted("KNC"), sorted("NC")):
+        raise errors.WrongShape(
+            "axes",
+            f"`axes` = {axes!r} must name each axis of the array once, in its order: K "
+            "draws, N points, C classes, for example 'K N C', "
+            "'N K C' or 'N C K'; 'N C' where there is one prediction per point.",
+        )
+    return letters
+
+
+def laid_out(values: np.ndarray | jax.Array, letters: str, name: str) -> np.ndarray | jax.Array:
+    """The same numbers as `[K, N, C]`, without a copy in NumPy."""
+    if values.ndim != len(letters):
+        raise errors.WrongShape(
+            name,
+            f"`{name}` has shape {tuple(values.shape)}, but axes={' '.join(letters)!r} names "
+            f"{len(letters)} axes. Say which axis is which, for "
+            "example axes='N C K', or axes='N C' for one prediction per point.",
+        )
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise errors.WrongShape(
+            name,
+            f"`{name}` must be floating-point numbers, got dtype {values.dtype}; pass "
+            "values.astype(float).",
+        )
+    return (
+        values.transpose([letters.index(a) for a in LETTERS])
+        if len(letters) == 3
+        else values.transpose([letters.index(a) for a in "NC"])[None]
+    )
+
+
+def log_probs(kind: str, part: np.ndarray | jax.Array) -> Float[Array, "K n C"]:
+    """Checked, normalized float32 log-probabilities from `part [K, n, C]`, which is of the kind the
+    caller said.
+    """
+    if kind in _MADE:
+        return _checks.log_probs(_MADE[kind](part, kind), kind)
+    try:
+        checked = _checks.log_probs(part, kind)
+    except errors.NotLogProbabilities as error:
+        hint = (
+            "If they are log-probabilities: is `axes` right? Read as [K, N, C] this part has "
+            f"shape {tuple(part.shape)}."
+        )
+        raise errors.NotLogProbabilities(kind, f"{error} {hint}", error.rows) from error
+    return (
+        jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked
+    )  # half precision sums to 1 roughly
+
+
+def on_host(kind: str, part: np.ndarray) -> np.ndarray:
+    """What `log_probs` gives, without a call of JAX: inside a callback of a running JAX program one
+    may wait for ever.
+    """
+    if kind in _MADE:
+        return _MADE[kind](part, kind).astype(np.float32)
+    _refuse(
+        np.isnan(part).any(-1),
+        errors.NonFinite,
+        kind,
+        "hold NaN. The usual cause is a diverged fit",
+    )
+    with np.errstate(over="ignore"):
+        off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > _checks.TOLERANCE.get(
+            str(part.dtype), 1e-3
+        )
+    _refuse(
+        off,
+        errors.NotLogProbabilities,
+        kind,
+        "do not sum to 1 over the classes. Is `axes` right? If these are logits or "
+        "probabilities, pass logits= or probs=",
+    )
+    return _of_logits(part, kind).astype(np.float32)
+
+
+def _working(part):
+    """NumPy stays on the host, where float64 keeps its digits through the logarithm; nothing is
+    narrower than float32.
+    """
+    xp = jnp if isinstance(part, jax.Array) else np
+    return xp, part.astype(xp.promote_types(part.dtype, np.float32))
+
+
+def _of_probs(part, name):
+    xp, p = _working(part)
+    _refuse(
+        xp.isnan(p).any(-1), errors.NonFinite, name, "hold NaN. The usual cause is a diverged fit"
+    )
+    _refuse(
+        (p < 0).any(-1),
+        errors.NotProbabilities,
+        name,
+        "hold negative numbers, which are no probabilities. If these are logits, pass logits=",
+    )
+    total = p.sum(-1, keepdims=True)
+    _refuse(
+        ~(abs(total[..., 0] - 1) <= _checks.TOLERANCE.get(str(part.dtype), 1e-3)),
+        errors.NotProbabilities,
+        name,
+        "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are "
+        "counts or weights",
+    )
+    with np.errstate(divide="ignore"):
+        return xp.log(p / total)
+
+
+def _of_logits(part, name):
+    xp, z = _working(part)
+    _refuse(
+        (xp.isnan(z) | (z == xp.inf)).any(-1),
+        errors.NonFinite,
+        name,
+        "hold NaN or +inf. The usual cause is a diverged fit",
+    )
+    top = z.max(-1, keepdims=True)
+    _refuse(
+        top[..., 0] == -xp.inf,
+        errors.NonFinite,
+        name,
+        "are -inf for every class; at least one class must be possible",
+    )
+    z = z - top
+    return z - xp.log(xp.exp(z).sum(-1, keepdims=True))
+
+
+_MADE = {"probs": _of_probs, "logits": _of_logits}
+
+
+def _refuse(bad, error, name, why):
+    bad = np.asarray(bad)
+    if bad.any():
+        where = np.argwhere(bad)
+        raise error(
+            name,
+            f"{len(where)} rows of `{name}` {why}; the first is draw {where[0][0]} of point "
+            f"{where[0][1]}.",
+            np.unique(where[:, 1]),
+        )

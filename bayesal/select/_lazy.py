@@ -1,0 +1,136 @@
+"""Greedy steps that look only at candidates which could still be the best, in a pool that is held
+or predicted when it is looked at.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import _checks, _chunks
+from bayesal.types import PyTree, Selection
+
+SURE = 3.0  # standard errors above a screened gain that the gain is taken not to exceed
+BLOCK = 128  # candidates whose gains are computed at a time, at most
+TABLE = 2**21  # numbers that the gains of a block are computed from, at most
+# weight of a point's own score beside its gain once a batch is saturated: gains near 0 must not
+# decide by row number
+TIE_BREAK = 0.01
+
+
+class Pool(NamedTuple):
+    """Log-probabilities of a pool.
+
+    at:    `rows [n] -> [K, n, C]`.
+    over:  `(function, n) -> results [N, ...]` of `function(log_probs [K, n, C])` for all rows, n at
+      a time.
+    shape: K, N, C.
+    """
+
+    at: Callable[[Int[Array, " n"]], Float[Array, "K n C"]]
+    over: Callable[[Callable[[Float[Array, "K n C"]], PyTree], int], PyTree]
+    shape: tuple[int, int, int]
+
+
+def held(log_probs: Float[Array, "K N C"]) -> Pool:
+    """A pool whose predictions are there."""
+    return Pool(
+        lambda rows: log_probs[:, rows],
+        lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
+        log_probs.shape,
+    )
+
+
+def predicted(predictive: Callable[[Array], Float[Array, "K n C"]], x: Array) -> Pool:
+    """A pool whose rows are predicted whenever they are looked at: nothing of size K * N * C is
+    held.
+    """
+    x = jnp.asarray(x)
+    of = lambda part: _checks.log_probs(predictive(part), ndim=3)
+    draws, _, classes = jax.eval_shape(of, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)).shape
+    over = lambda function, points: _chunks.over_rows(lambda part: function(of(part)), x, points)
+    return Pool(lambda rows: of(x[rows]), over, (draws, x.shape[0], classes))
+
+
+def block_size(per_candidate: int, rows: int, most: int = BLOCK) -> int:
+    """How many candidates to look at together, if one takes a table of so many numbers."""
+    return max(1, min(most, rows, TABLE // per_candidate))
+
+
+def share(
+    evaluated: Float[Array, ""] | Int[Array, ""], candidates: Int[Array, ""], size: int
+) -> Float[Array, ""]:
+    """Which share of the candidates' gains, over all picks after the first, was computed."""
+    return evaluated.astype(jnp.float32) / jnp.maximum(candidates * max(size - 1, 1), 1).astype(
+        jnp.float32
+    )
+
+
+def best_first(
+    bound: Float[Array, " N"],
+    tie: Float[Array, " N"],
+    slack: Any,
+    block: int,
+    gains_of: Callable[[Array], tuple[Array, Array]],
+    size: int = 1,
+) -> tuple[Float[Array, " N"], Float[Array, " N"], Bool[Array, " N"]]:
+    """Gains of all candidates that could be the best: in blocks, highest bound first, until no
+    bound beats the best found.
+
+    Args:
+      bound: what a gain cannot exceed; -inf for what may not be picked.
+      tie: added to bounds and gains alike for the order.
+      slack: share of the best gain by which a bound may be too low, because it was sampled.
+      block: candidates looked at together.
+      gains_of: `rows [block] -> (gains, bounds for the steps to come)`.
+      size: how many best ones are wanted.
+    Returns:
+      Gains, bounds (the old ones where nothing was computed), and where gains were computed.
+    """
+
+    def more(carry):
+        waiting, *_, best = carry
+        ahead = jnp.max(waiting)
+        return (ahead > -jnp.inf) & (ahead + slack * jnp.maximum(best[-1], 0.0) + 1e-5 >= best[-1])
+
+    def some(carry):
+        waiting, gains, bounds, seen, best = carry
+        ahead, rows = lax.top_k(waiting, block)
+        real = ahead > -jnp.inf
+        gain, later = (values.astype(bound.dtype) for values in gains_of(rows))
+        best = lax.top_k(
+            jnp.concatenate([best, jnp.where(real, gain + tie[rows], -jnp.inf)]), size
+        )[0]
+        return (
+            waiting.at[rows].set(-jnp.inf),
+            gains.at[rows].set(gain),
+            bounds.at[rows].set(jnp.where(real, later, bounds[rows])),
+            seen.at[rows].set(seen[rows] | real),
+            best,
+        )
+
+    start = (
+        jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf),
+        jnp.zeros_like(bound),
+        bound,
+        jnp.zeros(bound.shape, bool),
+        jnp.full(size, -jnp.inf, jnp.result_type(bound, tie)),
+    )
+    _, gains, bounds, seen, _ = lax.while_loop(more, some, start)
+    return gains, bounds, seen
+
+
+def certified(selection: Selection, left_out: Any) -> Selection:
+    """A greedy selection that says whether, and by how much, a point left out could have gained
+    more than a pick.
+
+    Args:
+      selection: what was found among candidates.
+      left_out: what no gain of another point can exceed; -inf if there is none.
+    """
+    least = jnp.min(selection.scores)
+    safe = least >= left_out
+    return selection._replace(certified=safe, gap=jnp.where(safe, 0.0, left_out - least))
