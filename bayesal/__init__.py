@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesal import (
         acquire,
-        backend,
         calibrate,
         errors,
         explain,
         likelihoods,
         metrics,
         networks,
+        pools,
         posteriors,
         predictive,
         retune,
         scores,
         select,
-        shards,
-        stream,
         tasks,
         testing,
         types,
     )
+    from bayesal._choose import choose
     from bayesal.loop import (
         Learner,
         LearnerState,
@@ -47,12 +46,15 @@ if TYPE_CHECKING:
         Likelihood,
         Mixture,
         Network,
+        Pool,
         Posterior,
         Selection,
+        Strategy,
     )
 
 # Where each public name lives; nothing is imported before it is asked for.
 _PLACES = {
+    "choose": "_choose",
     "learner": "loop",
     "Learner": "loop",
     "LearnerState": "loop",
@@ -68,12 +70,13 @@ _PLACES = {
     "Likelihood": "types",
     "Mixture": "types",
     "Network": "types",
+    "Pool": "types",
     "Posterior": "types",
     "Selection": "types",
+    "Strategy": "types",
 }
 _MODULES = {
     "acquire": "acquire",
-    "backend": "backend",
     "calibrate": "calibrate",
     "checkpoint": "loop.checkpoint",
     "errors": "errors",
@@ -81,13 +84,12 @@ _MODULES = {
     "likelihoods": "likelihoods",
     "metrics": "metrics",
     "networks": "networks",
+    "pools": "pools",
     "posteriors": "posteriors",
     "predictive": "predictive",
     "retune": "retune",
     "scores": "scores",
     "select": "select",
-    "shards": "shards",
-    "stream": "stream",
     "tasks": "tasks",
     "testing": "testing",
     "types": "types",

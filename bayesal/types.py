@@ -285,6 +285,41 @@ class Selection(NamedTuple):
 
 
 Score = Callable[[Float[Array, "K *B C"]], Float[Array, "*B"]]
-# (key, predictive, x, available [N], size) -> Selection; built by the factories of
-# `bayesal.acquire`.
-Strategy = Callable[[Key, Any, Array, Bool[Array, " N"], int], Selection]
+
+
+class Pool(NamedTuple):
+    """Where the rows are: an array, a file, a mesh of devices, a person's own predictions.
+
+    Built by `bayesal.pools`. Chunks are cut here and nowhere else.
+
+    rows:  number of rows N; None for a stream whose length only a whole pass tells.
+    map:   `(predictive, fn) -> leaves [N, ...]`, where `fn(predictive, x [n, ...])` gives leaves
+           `[n, ...]` of one chunk.
+    take:  `(rows [n]) -> x [n, ...]`, for rows that are looked at twice.
+    x:     the examples `[N, ...]`, where a compiled program can take them as one argument.
+    predictive: the pool's own predictive, where rows are predictions already.
+    """
+
+    rows: int | None
+    map: Callable[[Any, Callable[[Any, Any], PyTree]], PyTree]
+    take: Callable[[Any], Any]
+    x: Array | None = None
+    predictive: Any = None
+
+
+class Strategy(NamedTuple):
+    """What to ask next, as a pair of functions that run on every pool. Built by `bayesal.acquire`.
+
+    measure: `(aux, predictive, x [n, ...]) -> leaves [n, ...]` of one chunk; what is kept of each
+             row. None: nothing has to be measured.
+    pick:    `(key, aux, measured [N, ...], again, available [N], size) -> Selection`; `again(rows)`
+             predicts some rows once more, `[K, n, C]`.
+    prepare: `(key, predictive, pool) -> aux`, what a measurement needs of the whole pool, such as
+             the target points of EPIG. None: `aux` is None.
+    memory:  `(init, observe)`, what a strategy carries from round to round, or None.
+    """
+
+    measure: Callable[[PyTree, Any, Any], PyTree] | None
+    pick: Callable[..., Selection]
+    prepare: Callable[[Key, Any, Pool], PyTree] | None = None
+    memory: tuple[Callable[..., PyTree], Callable[..., PyTree]] | None = None

@@ -38,7 +38,7 @@ from bayesal._checks.rounds import (
     same_pool,
     were_asked,
 )
-from bayesal._checks.values import a, as_float, at_least, concrete, function, key, listed
+from bayesal._checks.values import a, as_float, at_least, concrete, function, key, listed, unseen
 
 __all__ = [
     "TOLERANCE",
@@ -75,6 +75,7 @@ __all__ = [
     "same_pool",
     "scores",
     "unnormalized",
+    "unseen",
     "weights",
     "were_asked",
 ]

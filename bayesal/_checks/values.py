@@ -1,5 +1,8 @@
 """Checks of single values: keys, functions, records, counts."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -8,9 +11,27 @@ import numpy as np
 
 from bayesal.errors import BayesalError, WrongShape, WrongSize, WrongType
 
+_UNSEEN: ContextVar[bool] = ContextVar("unseen", default=False)
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """Treat values as under jit: what cannot be looked at there is not looked at here either.
+
+    A pool that is walked on the host then answers as a compiled program does: NaN is counted and
+    left out, not refused.
+    """
+    token = _UNSEEN.set(True)
+    try:
+        yield
+    finally:
+        _UNSEEN.reset(token)
+
 
 def concrete(*arrays: Any) -> bool:
     """Whether all values can be looked at: none is being traced by jit or vmap."""
+    if _UNSEEN.get():
+        return False
     try:
         for array in jax.tree.leaves(arrays):
             if isinstance(array, jax.Array):

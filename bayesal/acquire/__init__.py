@@ -1,24 +1,15 @@
-"""Strategies: bind a predictive, stream the pool, select. `strategy(key, predictive, x, available,
-size) -> Selection`.
+"""Strategies: what to ask next. Each is a pair, `measure` a chunk and `pick` from what was
+measured.
 
-Pure functions for use under jit (the learner does); indices are rows of the pool `x`.
+A strategy runs on every pool of `bayesal.pools`, through `bayesal.choose` and in a learner.
 """
 
-from bayesal.acquire.combined import combined
-from bayesal.acquire.geometry import (
-    badge,
-    bait,
-    dpp,
-    k_center,
-    k_means,
-    k_means_pp,
-    typiclust,
-)
-from bayesal.acquire.ranked import pool_scores, top, uniform
-from bayesal.acquire.regression import log_det_gaussian
-from bayesal.acquire.screened import batch_bald, prefilter
-from bayesal.acquire.stochastic import power, softmax, softrank
-from bayesal.acquire.targeted import batch_epig, epig
+from bayesal.acquire.epig import batch_epig, epig
+from bayesal.acquire.features import badge, bait, dpp, k_center, k_means, k_means_pp, typiclust
+from bayesal.acquire.joint import batch_bald, log_det_gaussian
+from bayesal.acquire.prefilter import prefilter
+from bayesal.acquire.ranking import combined, top, uniform
+from bayesal.acquire.sampling import power, softmax, softrank
 
 __all__ = [
     "badge",
@@ -32,7 +23,6 @@ __all__ = [
     "k_means",
     "k_means_pp",
     "log_det_gaussian",
-    "pool_scores",
     "power",
     "prefilter",
     "softmax",

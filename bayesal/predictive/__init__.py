@@ -4,9 +4,9 @@
 fitted scikit-learn models, `from_torch` torch modules.
 """
 
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive.bound import Predictive, bind
 from bayesal.predictive.committee import from_committee
-from bayesal.predictive.samples import Samples, from_samples
+from bayesal.predictive.samples import from_samples
 from bayesal.predictive.torch_modules import from_torch
 
-__all__ = ["Predictive", "Samples", "from_committee", "from_samples", "from_torch"]
+__all__ = ["Predictive", "bind", "from_committee", "from_samples", "from_torch"]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bayesal import errors
-from bayesal.predictive.samples import Samples, from_samples
+from bayesal.predictive.bound import Predictive
+from bayesal.predictive.samples import from_samples
 
 ONE_HOT = 0.95  # share of a forest's training points in pure leaves from which it is warned about
 
@@ -20,7 +21,7 @@ def from_committee(
     classes: Sequence[Any] | np.ndarray | None = None,
     variance: float | None = None,
     embed: Callable[[Any], Any] | None = None,
-) -> Samples:
+) -> Predictive:
     """A committee as a predictive: one draw per member.
 
     The models are asked as they are, on the host, and are not changed. A class that a member never
@@ -57,10 +58,10 @@ def from_committee(
         columns, width = _columns(members, names, classes)
         _warn_if_one_hot(members)
         asked = lambda x: _probabilities(members, parts, columns, width, x)
-        return from_samples(probs=asked, draws=len(members), host=True, embed=embed)
+        return from_samples(probs=asked, num_draws=len(members), host=True, embed=embed)
     _predict_numbers(members, variance)
     asked = lambda x: _means(members, parts, float(variance), x)
-    return from_samples(moments=asked, draws=len(members), host=True, embed=embed)
+    return from_samples(moments=asked, num_draws=len(members), host=True, embed=embed)
 
 
 def _members(models: Any) -> tuple[list[Any], list[Any], np.ndarray | None]:

@@ -1,6 +1,4 @@
-"""Any function of x as what strategies, streams, shards and the backend take in place of a
-`Predictive`.
-"""
+"""Any function of x as a `Predictive`: models that somebody else trained."""
 
 import dataclasses
 import functools
@@ -15,12 +13,11 @@ from jaxtyping import Array, Float
 
 from bayesal import _checks, _chunks, errors, likelihoods
 from bayesal.predictive import _arrays
-from bayesal.predictive.bound import with_its_numbers
+from bayesal.predictive.bound import ROWS, Predictive, with_its_numbers
 from bayesal.types import Gaussian, Prediction, PyTree
 
-_ONE_AT_A_TIME = (
-    threading.RLock()
-)  # devices call back from threads of their own, and most models are not made for that
+# devices call back from threads of their own, and most models are not made for that
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class Told(NamedTuple):
@@ -61,90 +58,56 @@ class Outside:
             return self.function(x)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jax.jit(samples) works
-class Samples:
-    """`samples(x) -> [K, n, C]`: K functions that somebody else trained, with the verbs of a
-    `Predictive`. Built by `from_samples`, `from_committee` and `from_torch`;
-    `dataclasses.replace(samples, temperature=T)` tempers every draw.
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity
+class _Foreign:
+    """K functions that somebody else trained, as the model of a `Predictive`.
 
-    Real labels: `Gaussian(mean [K, n], variance [K, n])`. Outside jit every number is checked.
-    Under jit, where values cannot be looked at, rows that are not what was said become NaN, which
-    selectors count and never pick.
+    Outside jit every number is checked. Under jit, where values cannot be looked at, rows that are
+    not what was said become NaN, which selectors count and never pick.
     """
 
     function: Callable[..., Any]
     features: Callable[..., Any] | None
-    temperature: Float[Array, ""]
     told: Told
 
-    def __call__(self, x: Any, key: Any = None) -> Prediction:
-        """Predictions of the rows of x. `key` is not used, for the draws are fixed: it lets
-        `backend.choose(predict=samples, x=pool)` call.
-        """
-        del key
+    def predict(self, x: Any, temperature: Any) -> Prediction:
         x = _pool(x)
         if isinstance(self.function, Outside):
-            return likelihoods.temper(self.function(x), self.temperature)
+            return likelihoods.temper(self.function(x), temperature)
         raw = _laid_out(_traced(self.function, x), self.told, x.shape[0])
-        return likelihoods.temper(_prediction(raw, self.told), self.temperature)
+        return likelihoods.temper(_prediction(raw, self.told), temperature)
 
-    def mean(self, x: Any) -> Float[Array, "n C"] | Gaussian:
-        """Averaged prediction, streamed over chunks of 1,024 rows: `log mean_k p_k`, `[n, C]`; of
-        real labels mean and variance, `[n]`.
-        """
-        return _chunks.over_rows(lambda part: likelihoods.average(self(part)), _pool(x), 1024)
+    def mean(self, x: Any, temperature: Any) -> Float[Array, "n C"] | Gaussian:
+        average = lambda part: likelihoods.average(self.predict(part, temperature))
+        return _chunks.over_rows(average, _pool(x), ROWS)
 
     def embed(self, x: Any) -> Float[Array, "n D"]:
-        """Features `[n, D]`."""
         if self.features is None:
             raise errors.MissingEmbed(
                 "embed",
-                "the strategy needs features, and none were given: pass `embed=`, a function "
-                "of x [n, ...] to [n, D].",
+                "the strategy needs features, and none were given: pass `embed=`, a function of "
+                "x [n, ...] to [n, D].",
             )
         x = _pool(x)
-        values = (
-            self.features(x) if isinstance(self.features, Outside) else _traced(self.features, x)
-        )
+        outside = isinstance(self.features, Outside)
+        values = self.features(x) if outside else _traced(self.features, x)
         if jnp.ndim(values) != 2 or values.shape[0] != x.shape[0]:
             raise errors.WrongShape(
                 "embed",
-                f"`embed` must give [n rows, D features] for x of shape {x.shape}; it gave "
-                f"shape {jnp.shape(values)}.",
+                f"`embed` must give [n rows, D features] for x of shape {x.shape}; it gave shape "
+                f"{jnp.shape(values)}.",
             )
         return _checks.features(values, "embed")
 
-    def checked(self, x: Any) -> "Samples":
-        """Itself, once the rows x have been predicted twice: the second time in reverse, half of
-        them twice and half not at all.
-
-        Raises:
-          DrawsDiffer: a draw is not one function of x: its dropout masks differ per row or call, or
-            it normalizes by its batch.
-        """
-        x = _pool(x)
-        rows = likelihoods.in_other_company(x.shape[0])
-        apart = likelihoods.apart(jax.tree.map(lambda a: a[:, rows], self(x)), self(x[rows]))
-        if apart > likelihoods.SAME:
-            raise errors.DrawsDiffer(
-                self.told.kind,
-                f"`{self.told.kind}` answered differently for the same points (by {apart:.2g} in "
-                f"{'standard deviations' if self.told.kind == 'moments' else 'probability'}): "
-                "its draws are not the same functions in every call, so joint scores "
-                "would mean nothing. Fix the draws beforehand: one dropout mask per draw, "
-                "and not one per row or call; batch statistics frozen.",
-            )
-        return self
-
 
 jax.tree_util.register_dataclass(
-    Samples, data_fields=["function", "features", "temperature"], meta_fields=["told"]
+    _Foreign, data_fields=["function", "features"], meta_fields=["told"]
 )
 
 
 def from_samples(
     log_probs: Callable[[Any], Any] | None = None,
-    draws: int | None = None,
+    num_draws: int | None = None,
     *,
     probs: Callable[[Any], Any] | None = None,
     logits: Callable[[Any], Any] | None = None,
@@ -152,9 +115,8 @@ def from_samples(
     axes: str = "K N C",
     embed: Callable[[Any], Any] | None = None,
     host: bool = False,
-) -> Samples:
-    """Any function of x as a predictive: for every strategy, `stream`, `shards`, and
-    `backend.choose(predict=...)`.
+) -> Predictive:
+    """Any function of x as a predictive, for every strategy and every pool.
 
     Exactly one of `log_probs`, `probs`, `logits` and `moments` says what the function gives;
     nothing is guessed. It must be the *same* K functions in every call (one dropout mask per draw,
@@ -162,7 +124,7 @@ def from_samples(
 
     Args:
       log_probs: `x [n, ...] -> [K, n, C]`, normalized log-probabilities.
-      draws: K.
+      num_draws: K.
       probs, logits: the same in probabilities or logits.
       moments: `x [n, ...] -> (means [K, n], variances [K, n])` of real labels.
       axes: the order of the axes of what the function gives, such as "N K C", or "N C" for one
@@ -178,7 +140,7 @@ def from_samples(
         the function gives, by its name.
 
     >>> # two draws that swap the classes
-    >>> samples = from_samples(probs=lambda x: jnp.stack([x, 1 - x]), draws=2)
+    >>> samples = from_samples(probs=lambda x: jnp.stack([x, 1 - x]), num_draws=2)
     >>> samples.mean(jnp.array([[0.2, 0.8]])).round(3)
     Array([[-0.693, -0.693]], dtype=float32)
     """
@@ -188,13 +150,13 @@ def from_samples(
     _checks.function(function, kind, "a function of x [n, ...]")
     if embed is not None:
         _checks.function(embed, "embed", "a function of x [n, ...] to [n, D]")
-    told = Told(kind, _arrays.order(axes), _checks.at_least(1, draws, "draws"))
+    told = Told(kind, _arrays.order(axes), _checks.at_least(1, num_draws, "num_draws"))
     if host:
         function = Outside(functools.partial(_answer, function, told), axis=1)
         embed = embed and Outside(functools.partial(_features, embed), axis=0)
     else:
         function, embed = with_its_numbers(function), embed and with_its_numbers(embed)
-    return Samples(function, embed, jnp.float32(1.0), told)
+    return Predictive(_Foreign(function, embed, told), jnp.float32(1.0))
 
 
 def _answer(
@@ -244,7 +206,7 @@ def _laid_out(raw: Any, told: Told, rows: int) -> Any:
             kind,
             f"`{kind}` must give K = {draws} draws of n = {rows} rows and at least two "
             f"classes, [K, n, C]; it gave {tuple(part.shape)}. If its axes come "
-            "in another order, say so by `axes`; if K is another number, by `draws`.",
+            "in another order, say so by `axes`; if K is another number, by `num_draws`.",
         )
     return part
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from bayesal import _checks, errors
 from bayesal.predictive import _arrays
-from bayesal.predictive.samples import Samples, from_samples
+from bayesal.predictive.bound import Predictive
+from bayesal.predictive.samples import from_samples
 
 ALPHA = -1.7580993408473766  # what SELU tends to for low inputs: minus its scale times its alpha
 
@@ -24,11 +25,11 @@ def from_torch(
     *,
     probs: Any = None,
     log_probs: Any = None,
-    draws: int | None = None,
+    num_draws: int | None = None,
     seed: int = 0,
     embed: str | None = None,
     copy: bool = True,
-) -> Samples:
+) -> Predictive:
     """A torch module with dropout, or a list of modules, as a predictive.
 
     Of a module with dropout, K passes: a draw's masks are made from the seed, the draw and the
@@ -39,7 +40,7 @@ def from_torch(
     Args:
       logits, probs, log_probs: exactly one, a module `x [n, ...] -> [n, C]` that gives these, or a
         list of such modules.
-      draws: K, for a module with dropout.
+      num_draws: K, for a module with dropout.
       seed: fixes all masks.
       embed: the dotted name of the last layer, such as "fc": what goes into it, without dropout,
         are the features (of the first module of a list).
@@ -57,23 +58,24 @@ def from_torch(
     >>> net = torch.nn.Sequential(
     ...     torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(32, 3)
     ... )  # doctest: +SKIP
-    >>> from_torch(net, draws=50)(np.zeros((7, 4), np.float32)).shape  # doctest: +SKIP
+    >>> from_torch(net, num_draws=50)(np.zeros((7, 4), np.float32)).shape  # doctest: +SKIP
     (50, 7, 3)
     """
     kind, given = _arrays.the_one({"logits": logits, "probs": probs, "log_probs": log_probs})
     modules = _modules(given, kind, copy)
     if _is_list(given):
-        if draws not in (None, len(modules)):
+        if num_draws not in (None, len(modules)):
             raise errors.WrongSize(
-                "draws",
-                f"`draws` = {draws}, but this ensemble has exactly {len(modules)} modules: "
+                "num_draws",
+                f"`num_draws` = {num_draws}, but this ensemble has exactly {len(modules)} modules: "
                 "leave it out.",
             )
         passes = [(module, None) for module in modules]
     else:
         _can_drop(modules[0], kind)
         passes = [
-            (modules[0], Masks(kind, seed, k)) for k in range(_checks.at_least(1, draws, "draws"))
+            (modules[0], Masks(kind, seed, k))
+            for k in range(_checks.at_least(1, num_draws, "num_draws"))
         ]
     features = (
         None
@@ -82,7 +84,7 @@ def from_torch(
     )
     return from_samples(
         **{kind: functools.partial(_predictions, passes, kind)},
-        draws=len(passes),
+        num_draws=len(passes),
         host=True,
         embed=features,
     )

@@ -28,11 +28,21 @@ class Pool(NamedTuple):
     over:  `(function, n) -> results [N, ...]` of `function(log_probs [K, n, C])` for all rows, n at
       a time.
     shape: K, N, C.
+    loop:  `(more, step, carry) -> carry`, how a search repeats its steps: inside one program, or by
+           `on_host`, where rows cannot be predicted inside one.
     """
 
     at: Callable[[Int[Array, " n"]], Float[Array, "K n C"]]
     over: Callable[[Callable[[Float[Array, "K n C"]], PyTree], int], PyTree]
     shape: tuple[int, int, int]
+    loop: Callable[..., Any] = lax.while_loop
+
+
+def on_host(more: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) -> Any:
+    """A loop of Python in place of `lax.while_loop`."""
+    while bool(more(carry)):
+        carry = step(carry)
+    return carry
 
 
 def held(log_probs: Float[Array, "K N C"]) -> Pool:
@@ -76,6 +86,7 @@ def best_first(
     block: int,
     gains_of: Callable[[Array], tuple[Array, Array]],
     size: int = 1,
+    loop: Callable[..., Any] = lax.while_loop,
 ) -> tuple[Float[Array, " N"], Float[Array, " N"], Bool[Array, " N"]]:
     """Gains of all candidates that could be the best: in blocks, highest bound first, until no
     bound beats the best found.
@@ -87,6 +98,7 @@ def best_first(
       block: candidates looked at together.
       gains_of: `rows [block] -> (gains, bounds for the steps to come)`.
       size: how many best ones are wanted.
+      loop: see `Pool`.
     Returns:
       Gains, bounds (the old ones where nothing was computed), and where gains were computed.
     """
@@ -119,7 +131,7 @@ def best_first(
         jnp.zeros(bound.shape, bool),
         jnp.full(size, -jnp.inf, jnp.result_type(bound, tie)),
     )
-    _, gains, bounds, seen, _ = lax.while_loop(more, some, start)
+    _, gains, bounds, seen, _ = loop(more, some, start)
     return gains, bounds, seen
 
 

@@ -205,7 +205,13 @@ def highest(
         return gain, gain
 
     gain, _, seen = best_first(
-        bound, jnp.zeros(bound.shape, jnp.float32), 0.0, block_size(1, bound.shape[0]), exact, size
+        bound,
+        jnp.zeros(bound.shape, jnp.float32),
+        0.0,
+        block_size(1, bound.shape[0]),
+        exact,
+        size,
+        pool.loop,
     )
     return gain, seen
 

@@ -1,6 +1,4 @@
-"""Where a streamed pool comes from: one record for arrays, files and iterators, with the checks
-that each of them needs.
-"""
+"""Where a pool is read from: one record for arrays, files and iterators, with their checks."""
 
 import mmap
 import os
@@ -38,6 +36,8 @@ def opened(source: Any) -> Source:
         return _from_file(Path(source.filename), source)
     if isinstance(source, np.ndarray | jax.Array):
         return _from_array(np.asarray(source))
+    if hasattr(source, "tocsr"):
+        return _from_sparse(source.tocsr())
     if callable(source):
         return _from_iterator(source)
     advice = (
@@ -72,6 +72,17 @@ def _from_array(x: np.ndarray) -> Source:
             yield np.asarray(x[start : start + chunk])
 
     return Source(len(x), read, lambda rows: np.asarray(x[rows]))
+
+
+def _from_sparse(x: Any) -> Source:
+    """A SciPy sparse matrix whose rows become dense when they are read."""
+    _rows_of_numbers(x.shape, x.dtype, "`source`")
+
+    def read(chunk):
+        for start in range(0, x.shape[0], chunk):
+            yield x[start : start + chunk].toarray()
+
+    return Source(x.shape[0], read, lambda rows: x[rows].toarray())
 
 
 def _is_its_file(x: np.memmap) -> bool:

@@ -1,0 +1,310 @@
+"""`choose`: any strategy on any pool. The one way from predictions to a batch."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from bayesal import _checks, errors, pools
+from bayesal.pools import _walk
+from bayesal.predictive import Predictive
+from bayesal.predictive.bound import with_its_numbers
+from bayesal.types import ArrayLike, Gaussian, Key, Mixture, Pool, PyTree, Selection, Strategy
+
+
+class Again(NamedTuple):
+    """A pool once more, for what `Strategy.pick` looks at after everything was measured."""
+
+    predictive: Any
+    pool: Pool
+
+    def __call__(self, rows: Array) -> Any:
+        """Predictions of some rows, `[K, n, C]`."""
+        return _walk.part(_prediction, self.predictive, self.pool.take(rows))
+
+    def measured(self, strategy: Strategy, aux: PyTree) -> PyTree:
+        """What a strategy measures of every row, leaves `[N, ...]`."""
+        if strategy.measure is None:
+            return None
+        return self.pool.map(self.predictive, jax.tree_util.Partial(strategy.measure, aux))
+
+    def among(self, rows: Array) -> "Again":
+        """The same, of some rows only, numbered from 0."""
+        return Again(predictive=self.predictive, pool=_walk.subset(self.pool, rows))
+
+
+def _prediction(predictive, x):
+    return predictive(x)
+
+
+def choose(
+    key: int | Key,
+    predictive: Callable[[Any], Any] | None,
+    pool: Any,
+    size: int,
+    strategy: Strategy,
+    *,
+    available: Bool[ArrayLike, " N"] | None = None,
+) -> Selection:
+    """The `size` rows of a pool to label next: any strategy, any model, any pool.
+
+    An array is measured and picked from in one compiled program. A file is read chunk by chunk, a
+    mesh measures its rows where they are, and a pool of numbers needs no model. The batch is the
+    same everywhere.
+
+    Args:
+      key: a typed JAX key, or an int in [0, 2^32). It fixes every random choice.
+      predictive: K functions of x: a `Predictive`, or any function `x [n, ...] -> log-probabilities
+        [K, n, C]` of the same K draws in every call. A function that JAX cannot trace gets NumPy
+        arrays. None for a pool of numbers.
+      pool: anything that `pools.of` takes: an array, a path, a `Pool`.
+      size: points to pick.
+      strategy: one of `bayesal.acquire`.
+      available: mask `[N]` of the rows that may be picked; all if None.
+    Returns:
+      Rows of the pool, best first, with their scores and what certifies them. Rows with NaN
+      predictions are counted in `nonfinite`, warned about, and never picked.
+    Raises:
+      WrongSize: fewer than `size` rows can be picked. ConstantScores: all have the same score.
+      NotLogProbabilities: `predictive` gives something else. MissingEmbed: the strategy needs
+      features, and there are none. WrongType, WrongShape: naming the argument.
+
+    >>> from bayesal import acquire, scores
+    >>> votes = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.7, 0.3]]])  # 2 points, 2 draws
+    >>> pool = pools.numbers(probs=votes, axes="N K C")
+    >>> choose(0, None, pool, 1, acquire.top(scores.entropy)).indices.tolist()
+    [1]
+    """
+    key, pool = _key(key), pools.of(pool)
+    strategy_of(strategy)
+    _checks.at_least(1, size, "size")
+    predictive, pool = _predictive(predictive, pool)
+    pool = pool if pool.rows is not None else pool._replace(rows=_counted(pool))
+    mask = _checks.available_rows(available, pool.rows)
+    size = _checks.batch_size(size, mask)
+    selection, off = picked(key, predictive, pool, mask, size, strategy)
+    _normalized(off)
+    return told(selection, size)
+
+
+def picked(
+    key: Key,
+    predictive: Any,
+    pool: Pool,
+    available: Bool[Array, " N"],
+    size: int,
+    strategy: Strategy,
+) -> tuple[Selection, Any]:
+    """The selection, unchecked, and which rows of a plain function are not normalized, or None.
+
+    Where the pool is one array, all of it is one compiled program.
+    """
+    if pool.x is not None and not isinstance(predictive, _walk.OnHost):
+        bound = with_its_numbers(predictive)
+        return _compiled(key, bound, pool.x, available, size, strategy)
+    with _checks.unseen():
+        return walked(key, predictive, pool, available, size, strategy)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "strategy"))
+def _compiled(key, predictive, x, available, size, strategy):
+    return walked(key, predictive, _walk.held(x), available, size, strategy)
+
+
+def walked(
+    key: Key,
+    predictive: Any,
+    pool: Pool,
+    available: Bool[Array, " N"],
+    size: int,
+    strategy: Strategy,
+) -> tuple[Selection, Any]:
+    """Prepare, measure, pick: inside a program, or on the host."""
+    aux = None if strategy.prepare is None else strategy.prepare(key, predictive, pool)
+    again = Again(predictive=predictive, pool=pool)
+    off = None
+    if strategy.measure is None:
+        measured = None
+    elif isinstance(predictive, _Plain):
+        fn = jax.tree_util.Partial(_watched, jax.tree_util.Partial(strategy.measure, aux))
+        measured, off = pool.map(predictive, fn)
+    else:
+        measured = again.measured(strategy, aux)
+    return strategy.pick(key, aux, measured, again, available, size), off
+
+
+def told(selection: Selection, room: int, where: str = "", hint: str = "") -> Selection:
+    """A selection as people get it: cut to what can be picked, refused or warned about.
+
+    Args:
+      selection: what a strategy picked; -1 fills up what the pool could not.
+      room: the most that may be picked.
+      where: how messages begin, such as "round 3: ".
+      hint: what to add where all scores are the same.
+    """
+    _checks.not_constant(selection, hint)
+    kept = min(room, int(np.sum(np.asarray(selection.indices) >= 0)))
+    broken = 0 if selection.nonfinite is None else int(selection.nonfinite)
+    if kept == 0:
+        raise errors.NonFinite(
+            "x",
+            f"{where}no point can be picked; {broken} available points have NaN or +inf scores. "
+            "The usual cause is NaN in the pool.",
+        )
+    if broken:
+        warnings.warn(
+            f"{where}{broken} available points have NaN or +inf scores and were not considered.",
+            stacklevel=3,
+        )
+    cut = lambda a: None if a is None else a[:kept]
+    selection = selection._replace(
+        indices=cut(selection.indices),
+        scores=cut(selection.scores),
+        joint=cut(selection.joint),
+        saturated=cut(selection.saturated),
+        audit=cut(selection.audit),
+    )
+    if note := selection.note():
+        warnings.warn(f"{where}{note}", stacklevel=3)
+    return selection
+
+
+def strategy_of(value: Any) -> Strategy:
+    """A strategy, or an error that says how to make one."""
+    if isinstance(value, Strategy):
+        return value
+    raise errors.WrongType(
+        "strategy",
+        "`strategy` must be a Strategy, as the factories of bayesal.acquire make; got "
+        f"{getattr(value, '__name__', type(value).__name__)!r}. A factory has to be called: "
+        "acquire.batch_bald(); a score is wrapped: acquire.top(scores.bald).",
+    )
+
+
+class _Plain(NamedTuple):
+    """A function that somebody wrote, traced; whether its rows are normalized is looked
+    at later.
+    """
+
+    function: Any
+
+    def __call__(self, x: Array) -> Any:
+        said = self.function(x)
+        return said if isinstance(said, Gaussian | Mixture) else _laid_out(said, x)
+
+    def embed(self, x: Array) -> Array:
+        if (embed := getattr(self.function, "embed", None)) is None:
+            raise errors.MissingEmbed(
+                "predictive",
+                "the strategy needs features, and this function has no `embed`: pass "
+                "predictive.from_samples(..., embed=...).",
+            )
+        return embed(x)
+
+
+def _laid_out(said: Any, x: Array) -> Any:
+    _checks.layout(said, "predictive", ndim=3)
+    if said.shape[1] != x.shape[0]:
+        raise errors.WrongShape(
+            "predictive",
+            f"`predictive(x)` must give [K draws, n rows, C classes] for x of shape {x.shape}; got "
+            f"shape {said.shape}.",
+        )
+    return said
+
+
+def _watched(fn, predictive, x):
+    """What `fn` measures, and which rows the predictive gave no log-probabilities for."""
+    seen = []
+
+    class Watch:
+        embed = predictive.embed
+
+        def __call__(self, x):
+            seen.append(predictive(x))
+            return seen[-1]
+
+    measured = fn(Watch(), x)
+    off = jnp.zeros(x.shape[0], bool)
+    for said in seen:
+        if not isinstance(said, Gaussian | Mixture):
+            total = jax.nn.logsumexp(said.astype(jnp.float32), axis=-1)
+            off |= (jnp.abs(total) > _checks.TOLERANCE.get(str(said.dtype), 1e-3)).any(axis=0)
+    return measured, off
+
+
+def _normalized(off: Any) -> None:
+    if off is None or not len(bad := np.flatnonzero(np.asarray(off))):
+        return
+    raise errors.NotLogProbabilities(
+        "predictive",
+        f"`predictive(x)` must give normalized log-probabilities [K, n, C], but {len(bad)} rows "
+        f"({_checks.listed(bad)}) do not sum to 1 over the last axis. Logits become "
+        "log-probabilities by jax.nn.log_softmax(logits, axis=-1).",
+        bad,
+    )
+
+
+def _predictive(predictive: Any, pool: Pool) -> tuple[Any, Pool]:
+    """What is asked, as a program or the host takes it, and the pool in a form that goes
+    with it.
+    """
+    if pool.predictive is not None:
+        if predictive is not None:
+            raise errors.WrongType(
+                "predictive",
+                "`pool` holds predictions already, so `predictive` must be None. To predict with "
+                "your model pass the examples themselves, as an array or a file.",
+            )
+        return pool.predictive, pool
+    if isinstance(predictive, Predictive):
+        return predictive, pool
+    _checks.function(predictive, "predictive", "a Predictive, or a function of x [n, ...]")
+    if _is_traceable(predictive, pool):
+        return _Plain(with_its_numbers(predictive)), pool
+    host = _walk.OnHost(predictive)
+    return host, pool if pool.x is None else pools.file(np.asarray(pool.x))
+
+
+def _is_traceable(function: Any, pool: Pool) -> bool:
+    """Whether JAX can trace a function; what is wrong with it otherwise shows when it runs."""
+    one = pool.take(np.zeros(1, np.int32))
+    try:
+        jax.eval_shape(function, jax.ShapeDtypeStruct(one.shape, one.dtype))
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        return False
+    except Exception:  # anything: a model of another library handed a tracer
+        return not _answers(function, np.asarray(one))
+    return True
+
+
+def _answers(function: Any, x: np.ndarray) -> bool:
+    """Whether a function works on a NumPy array, which says that only the tracer was wrong."""
+    try:
+        function(x)
+    except Exception:
+        return False
+    return True
+
+
+def _counted(pool: Pool) -> int:
+    """Rows of a pool that only a whole pass can tell."""
+    fn = lambda predictive, x: jnp.zeros(x.shape[0], bool)
+    return pool.map(_walk.Answers(prediction=None, features=None), fn).shape[0]
+
+
+def _key(key: Any) -> Key:
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        if not 0 <= key < 2**32:
+            raise errors.WrongSize(
+                "key",
+                f"`key` = {key} must lie in [0, 2^32): larger seeds would be cut, and two of them "
+                "could be the same.",
+            )
+        return jax.random.key(np.uint32(key))
+    return _checks.key(key)

@@ -1,0 +1,65 @@
+"""Strategies that sample points in proportion to a power, an exponential or a rank of a score."""
+
+from typing import Any
+
+from bayesal import _checks, likelihoods, scores, select
+from bayesal.acquire.ranking import score_of
+from bayesal.types import Score, Strategy
+
+
+def power(score: Score = scores.bald, *, beta: Any = 1.0) -> Strategy:
+    """Points sampled in proportion to `score^beta`, without replacement: PowerBALD.
+
+    In the authors' own runs on repeated MNIST, beta = 8 matched or beat BatchBALD at the cost of
+    BALD alone.
+
+    Args:
+      score: one of `bayesal.scores` that is never negative.
+      beta: exponent; published at 1 and 8. See `select.power`.
+    References:
+      Kirsch et al. 2023, https://arxiv.org/abs/2106.12059
+
+    >>> gentle, strong = power(beta=1.0), power(scores.bald, beta=8.0)
+    """
+    return _sampled(select.power, score, beta)
+
+
+def softmax(score: Score = scores.bald, *, beta: Any = 1.0) -> Strategy:
+    """Points sampled in proportion to `exp(beta * score)`, without replacement: SoftmaxBALD.
+
+    Args:
+      score: one of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
+      beta: inverse temperature; published at 8. See `select.softmax`.
+    References:
+      Kirsch et al. 2023, https://arxiv.org/abs/2106.12059
+
+    >>> strategy = softmax(scores.margin, beta=8.0)
+    """
+    return _sampled(select.softmax, score, beta)
+
+
+def softrank(score: Score = scores.bald, *, beta: Any = 1.0) -> Strategy:
+    """Points sampled in proportion to `rank^-beta`, without replacement.
+
+    Args:
+      score: see `softmax`.
+      beta: exponent of the rank. See `select.softrank`.
+
+    >>> strategy = softrank(scores.entropy)
+    """
+    return _sampled(select.softrank, score, beta)
+
+
+def _sampled(selector, score, beta) -> Strategy:
+    score_of(score)
+    beta = _checks.at_least_zero(beta, "beta")
+
+    def measure(aux, predictive, x):
+        del aux
+        return likelihoods.scored(score, predictive(x))
+
+    def pick(key, aux, measured, again, available, size):
+        del aux, again
+        return selector(key, measured, size, beta=beta, available=available)
+
+    return Strategy(measure=measure, pick=pick)

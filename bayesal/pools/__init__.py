@@ -1,0 +1,17 @@
+"""Pools: where the rows to choose from are. Every strategy runs on every pool.
+
+    pools.array(x)                      # in memory
+    pools.file("pool.npy")              # on disk, a memory map, or an iterator of chunks
+    pools.sharded(x, pools.mesh())      # over devices and processes
+    pools.numbers(log_probs=..., axes="K N C")    # a person's own predictions
+
+A pool cuts its own chunks. `bayesal.choose` and a learner take anything that `pools.of` takes.
+"""
+
+from bayesal.pools.arrays import array
+from bayesal.pools.files import file
+from bayesal.pools.given import numbers
+from bayesal.pools.meshes import load, mesh, sharded
+from bayesal.pools.opened import of
+
+__all__ = ["array", "file", "load", "mesh", "numbers", "of", "sharded"]

@@ -1,0 +1,113 @@
+"""How many rows a pool looks at together, and one chunk of work as one compiled program."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from bayesal import _checks, _chunks, errors
+from bayesal.predictive.bound import with_its_numbers
+from bayesal.types import Gaussian, Mixture, Pool, Prediction, PyTree
+
+ON_DEVICE = 1024  # rows of a chunk that is on a device already
+ON_HOST = 8192  # rows of a chunk that is read from elsewhere
+NUMBERS = 2**24  # log-probabilities of one chunk of a person's own predictions, at most
+
+
+class Answers(NamedTuple):
+    """Predictions and features that are there already, in place of a predictive."""
+
+    prediction: Prediction
+    features: Array | None
+
+    def __call__(self, x: Any) -> Prediction:
+        del x
+        return self.prediction
+
+    def embed(self, x: Any) -> Array:
+        del x
+        if self.features is None:
+            raise errors.MissingEmbed(
+                "features",
+                "the strategy needs a feature vector for every point, and none were given: pass "
+                "`features=` [N, D] to pools.numbers, or a predictive with `embed`.",
+            )
+        return self.features
+
+
+@jax.tree_util.register_static
+class OnHost:
+    """A function of NumPy arrays that JAX cannot trace; hashed by identity."""
+
+    def __init__(self, function: Callable[[np.ndarray], Any]):
+        self.function = function
+
+    def answers(self, x: Any, features: bool) -> Answers:
+        """What the function says of a chunk, checked."""
+        x = np.asarray(x)
+        said = self.function(x)
+        if not isinstance(said, Gaussian | Mixture):
+            said = _checks.log_probs(np.asarray(said), "predictive", ndim=3)
+            if said.shape[1] != len(x):
+                raise errors.WrongShape(
+                    "predictive",
+                    f"`predictive(x)` must give [K, n, C] with n = {len(x)} rows for x of shape "
+                    f"{x.shape}; it gave {said.shape}.",
+                )
+        embed = getattr(self.function, "embed", None)
+        found = jnp.asarray(np.asarray(embed(x))) if features and embed is not None else None
+        return Answers(prediction=said, features=found)
+
+
+@jax.jit
+def _part(fn: Callable[[Any, Any], PyTree], predictive: Any, x: Any) -> PyTree:
+    return fn(predictive, x)
+
+
+def part(fn: Callable[[Any, Any], PyTree], predictive: Any, x: Any) -> PyTree:
+    """`fn(predictive, x)` as one compiled program, of which both functions' arrays
+    are arguments.
+    """
+    fn = with_its_numbers(fn)
+    if not isinstance(predictive, OnHost):
+        return _part(fn, with_its_numbers(predictive), x)
+    try:
+        return _part(fn, predictive.answers(x, features=False), x)
+    except errors.MissingEmbed:  # found while tracing; only then are features worth their price
+        return _part(fn, predictive.answers(x, features=True), x)
+
+
+@contextlib.contextmanager
+def located(start: int) -> Iterator[None]:
+    """Errors about rows of a chunk speak of rows of the pool."""
+    try:
+        yield
+    except errors.BayesalError as error:
+        if not start or not len(error.rows):
+            raise
+        where = f"rows are counted from {start}, where this chunk begins: {error}"
+        raise type(error)(error.argument, where, error.rows + start) from error
+
+
+def held(x: jax.Array) -> Pool:
+    """The pool of an array that is there, or that is being traced; nothing is checked."""
+
+    def map(predictive, fn):
+        return _chunks.over_rows(lambda rows: fn(predictive, rows), x, ON_DEVICE)
+
+    return Pool(rows=x.shape[0], map=map, take=lambda rows: x[rows], x=x)
+
+
+def subset(pool: Pool, rows: jax.Array) -> Pool:
+    """Some rows of a pool as a pool of their own, numbered from 0."""
+    if pool.x is not None:
+        return held(pool.x[rows])
+
+    def map(predictive, fn):
+        return part(fn, predictive, pool.take(rows))
+
+    return Pool(rows=rows.shape[0], map=map, take=lambda some: pool.take(rows[jnp.asarray(some)]))

@@ -1,0 +1,27 @@
+"""Pools in memory."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from bayesal import _checks
+from bayesal.pools import _walk
+from bayesal.types import Pool
+
+
+def array(x: Any) -> Pool:
+    """A pool in memory: an array `[N, ...]` with one example per row.
+
+    Measured in chunks of 1,024 rows inside one compiled program, so memory beyond the pool and the
+    measurements is that of one chunk.
+
+    Args:
+      x: numbers, one example per row.
+    Raises:
+      WrongShape: not an array of numbers with a row per example. WrongSize: no rows.
+
+    >>> array(np.zeros((5, 3), np.float32)).rows
+    5
+    """
+    _checks.pool(x)
+    return _walk.held(jnp.asarray(x))

@@ -1,0 +1,49 @@
+"""`of`: the pool of whatever a person passes."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from bayesal import errors
+from bayesal.pools.arrays import array
+from bayesal.pools.files import file
+from bayesal.pools.meshes import mesh, sharded
+from bayesal.types import Pool
+
+
+def of(x: Any) -> Pool:
+    """The pool of what was passed; `choose`, `ask` and `tell` call it for you.
+
+    A `Pool` is itself. A path, a memory map, a sparse matrix or a function that returns an iterator
+    is `pools.file`. A JAX array that is split over several devices is `pools.sharded`, over the
+    same devices. Any other array, a data frame or a list of equal rows is `pools.array`.
+
+    Args:
+      x: examples, one per row.
+    Raises:
+      WrongShape: none of these.
+
+    >>> of([[1.0, 2.0], [3.0, 4.0]]).rows
+    2
+    """
+    if isinstance(x, Pool):
+        return x
+    if isinstance(x, str | os.PathLike | np.memmap) or hasattr(x, "tocsr") or callable(x):
+        return file(x)
+    if isinstance(x, jax.Array) and isinstance(getattr(x, "sharding", None), NamedSharding):
+        if len(devices := x.sharding.mesh.devices.ravel().tolist()) > 1:
+            return sharded(x, mesh(devices))
+        return array(x)
+    if hasattr(x, "to_numpy"):
+        x = x.to_numpy()
+    elif isinstance(x, list | tuple):
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise errors.WrongShape(
+                "x", f"`x` is no regular array ({error}). Every row needs the same shape."
+            ) from error
+    return array(x)
