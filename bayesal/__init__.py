@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         acquire,
         calibrate,
         errors,
-        explain,
+        export,
         likelihoods,
         metrics,
         networks,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         types,
     )
     from bayesal._choose import choose
+    from bayesal._explain import explain
     from bayesal.loop import (
         Learner,
         LearnerState,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 # Where each public name lives; nothing is imported before it is asked for.
 _PLACES = {
     "choose": "_choose",
+    "explain": "_explain",
     "learner": "loop",
     "Learner": "loop",
     "LearnerState": "loop",
@@ -80,7 +82,7 @@ _MODULES = {
     "calibrate": "calibrate",
     "checkpoint": "loop.checkpoint",
     "errors": "errors",
-    "explain": "explain",
+    "export": "export",
     "likelihoods": "likelihoods",
     "metrics": "metrics",
     "networks": "networks",

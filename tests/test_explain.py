@@ -8,8 +8,9 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import errors, scores, select
-from bayesal.explain import Explanation, explain
+import bayesal
+from bayesal import errors, pools, scores, select
+from bayesal._explain import Explanation
 from bayesal.scores.epig import ceiling, spread
 from bayesal.types import About
 
@@ -17,6 +18,12 @@ K, N, C, SIZE = 6, 12, 3, 4
 LOG_P, P = oracles.random_log_probs(3, (K, N, C), scale=1.0)
 GREEDY = select.batch_bald(jax.random.key(0), LOG_P, SIZE, configurations=243)
 RANKED = select.top(scores.bald(LOG_P), SIZE)
+
+
+def explain(log_probs, selection, **options):
+    return bayesal.explain(
+        selection, None, pools.numbers(log_probs=log_probs, axes="K N C"), **options
+    )
 
 
 def by_enumeration(batch):
@@ -290,7 +297,7 @@ BAD = {
         "selection",
     ),
     "features alone": (dict(features=np.ones((N, 2))), errors.WrongShape, "labeled"),
-    "labels alone": (dict(labeled=np.array([1])), errors.WrongShape, "features"),
+    "labels alone": (dict(labeled=np.array([1])), errors.MissingEmbed, "features"),
     "short features": (
         dict(features=np.ones((N - 1, 2)), labeled=np.array([1])),
         errors.WrongShape,

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
 from bayesal.predictive.bound import with_its_numbers
-from bayesal.types import Gaussian, Mixture, Pool, Prediction, PyTree
+from bayesal.types import ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
 ON_DEVICE = 1024  # rows of a chunk that is on a device already
 ON_HOST = 8192  # rows of a chunk that is read from elsewhere
@@ -102,7 +102,7 @@ def held(x: jax.Array) -> Pool:
     return Pool(rows=x.shape[0], map=map, take=lambda rows: x[rows], x=x)
 
 
-def subset(pool: Pool, rows: jax.Array) -> Pool:
+def subset(pool: Pool, rows: ArrayLike) -> Pool:
     """Some rows of a pool as a pool of their own, numbered from 0."""
     if pool.x is not None:
         return held(pool.x[rows])

@@ -1,7 +1,6 @@
 """`Predictive`: K functions of x bound to a temperature, and the binding of a posterior's draws."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -135,7 +134,7 @@ def bind(posterior: Posterior, state: PyTree, draws: PyTree, temperature: Any = 
     )
 
 
-def with_its_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_its_numbers(function: Any) -> Any:
     """The function as a pytree, so that JAX can take it as an argument.
 
     A pytree (a `Predictive`, a module, `jax.tree_util.Partial(f, params)`) is one with its arrays.
