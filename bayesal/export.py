@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from bayesal import _checks, errors
+from bayesal import _checks, _files, errors
 from bayesal.types import Selection
 
 FORMATS = ("csv", "jsonl")
@@ -32,7 +32,7 @@ class Ranking(NamedTuple):
     prediction: the predicted class.
     """
 
-    index: Int[np.ndarray, " R"]
+    index: Int[np.ndarray, " R"]  # type: ignore[assignment]  # a field named as a method of tuple
     score: Float[np.ndarray, " R"]
     total: Float[np.ndarray, " R"]
     aleatoric: Float[np.ndarray, " R"]
@@ -56,7 +56,7 @@ class Choice(NamedTuple):
     scores: Float[np.ndarray, " B"]
     selection: Selection
     ranking: Ranking
-    count: int
+    count: int  # type: ignore[assignment]  # a field named as a method of tuple
     ids: tuple[str | int, ...] | None = None
 
     def to_records(
@@ -78,6 +78,7 @@ class Choice(NamedTuple):
           format: "csv" or "jsonl"; by the ending of `path` if None.
         Raises:
           WrongShape: ids that do not fit the pool or repeat, a format or ending that is neither.
+          BadPath: a folder, a device or an impossible name.
         """
         named = self.ids if ids is None else checked_ids(ids, self.count)
         records = [
@@ -94,7 +95,8 @@ class Choice(NamedTuple):
             for rank, i in enumerate(self.ranking.index)
         ]
         if path is not None:
-            _write(Path(path), {"csv": _csv, "jsonl": _jsonl}[_format(path, format)](records))
+            text = {"csv": _csv, "jsonl": _jsonl}[_format(path, format)](records).encode()
+            _files.write(path, lambda file: file.write(text))
         return records
 
 
@@ -123,8 +125,8 @@ def checked_ids(ids: Any, count: int) -> tuple[str | int, ...]:
             odd,
         )
     if len(set(listed)) < len(listed):
-        seen: set[str | int] = set()
-        twice = [row for row, i in enumerate(listed) if i in seen or seen.add(i)]
+        first = {i: row for row, i in reversed(list(enumerate(listed)))}
+        twice = [row for row, i in enumerate(listed) if first[i] < row]
         raise errors.WrongShape(
             "ids",
             f"`ids` must be distinct; rows {_checks.listed(twice)} repeat earlier ones, first "
@@ -158,13 +160,3 @@ def _jsonl(records: list[dict[str, Any]]) -> str:
     return "".join(
         json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
