@@ -88,5 +88,9 @@ class BadCheckpoint(BayesalError):
     """A file that is not the state it should be."""
 
 
+class BadPath(BayesalError, OSError):
+    """A path that cannot be a file: a folder, a device, or in a folder that does not exist."""
+
+
 class BadPool(BayesalError):
     """A streamed pool that cannot be read, ends early, or is not the same in every pass."""

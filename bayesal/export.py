@@ -25,9 +25,9 @@ class Ranking(NamedTuple):
     """Every row that may be picked, best first: the batch in its order, then the others by score.
 
     rows:       rows of the pool `[R]`.
-    score:      never increases. Of a pick, what `Selection.scores` says; of a row behind the batch its
-                own score, lowered to just below the last pick's where it is higher (for BatchBALD
-                and BALD this still bounds what the row would add to the batch).
+    score:      never increases. Of a pick, what `Selection.scores` says; of a row behind the batch
+                its own score, lowered to just below the last pick's where it is higher (for
+                BatchBALD and BALD this still bounds what the row would add to the batch).
     total:      entropy of the averaged prediction, in nats; `total = aleatoric + epistemic`.
     aleatoric:  mean entropy of the draws, in nats.
     epistemic:  BALD, in nats.
@@ -56,8 +56,8 @@ class Ranking(NamedTuple):
           path: where to write them as well; the file is replaced as a whole or not at all.
           format: "csv" or "jsonl"; by the ending of `path` if None.
         Raises:
-          WrongShape: a format or ending that is neither. BadPath: a folder, a device or an impossible
-            name.
+          WrongShape: a format or ending that is neither. BadPath: a folder, a device or an
+            impossible name.
         """
         facts = ("total", "aleatoric", "epistemic", "confidence")
         records = [
@@ -104,7 +104,8 @@ def ranking(
       available: the mask the batch was chosen with; all rows if None.
       ids: a name for each of the N rows, strings or ints; row numbers if None.
     Raises:
-      WrongShape: a mask or ids that do not fit the pool or repeat. WrongIndex: another pool's batch.
+      WrongShape: a mask or ids that do not fit the pool or repeat. WrongIndex: another pool's
+        batch.
 
     >>> from bayesal import acquire, choose, pools
     >>> votes = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.7, 0.3]]])  # 2 points, 2 draws

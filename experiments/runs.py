@@ -63,7 +63,7 @@ class Data(NamedTuple):
 
 class Folder:
     """`results.jsonl` of one experiment: the configuration and versions first, then a line per
-    record, flushed at once.
+    record, on disk at once.
     """
 
     def __init__(self, path: Path, config: Any):
@@ -77,6 +77,8 @@ class Folder:
         """Append one record."""
         with open(self.file, "a") as file:
             file.write(json.dumps(plain(record), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def plain(value: Any) -> Any:
