@@ -322,6 +322,6 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_anything_else_is_refused_by_name(bad):
     call, error, argument = BAD[bad]
-    with pytest.raises(error, match=f"`{argument}`") as caught:
+    with pytest.raises(error, match=f"`{argument}") as caught:
         oracles.as_users_do(explain)(**{"log_probs": LOG_P, "selection": RANKED, **call})
     assert caught.value.argument == argument
