@@ -171,8 +171,8 @@ def told(selection: Selection, room: int, where: str = "", hint: str = "") -> Se
         )
     cut = lambda a: None if a is None else a[:kept]
     selection = selection._replace(
-        indices=cut(selection.indices),
-        scores=cut(selection.scores),
+        indices=selection.indices[:kept],
+        scores=selection.scores[:kept],
         joint=cut(selection.joint),
         saturated=cut(selection.saturated),
         audit=cut(selection.audit),

@@ -26,7 +26,7 @@ class Explanation(NamedTuple):
     """One entry per pick, in the order of the batch; information in nats. Printed, and shown by a
     notebook, it is a table.
 
-    index:      row of the pool.
+    row:        row of the pool.
     total:      entropy of the averaged prediction; `total = aleatoric + epistemic`.
     aleatoric:  mean entropy of the draws: noise that no label can take away.
     epistemic:  BALD of the pick alone.
@@ -55,7 +55,7 @@ class Explanation(NamedTuple):
       BALD about targets, else NaN.
     """
 
-    index: Int[np.ndarray, " B"]
+    row: Int[np.ndarray, " B"]
     total: Float[np.ndarray, " B"]
     aleatoric: Float[np.ndarray, " B"]
     epistemic: Float[np.ndarray, " B"]
@@ -204,7 +204,7 @@ def explain(
     nearest, distance = _nearest(picks, labeled, features, again, count)
     displaced = _displaced(picks, bald, mask & ~np.isnan(bald))
     return Explanation(
-        index=picks,
+        row=picks,
         total=np.asarray(parts.total),
         aleatoric=np.asarray(parts.aleatoric),
         epistemic=bald[picks],

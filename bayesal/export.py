@@ -90,7 +90,7 @@ def ranking(
     predictive: Callable[[Any], Any] | None,
     pool: Any,
     *,
-    score: Score = scores.bald,
+    score: Score | None = None,
     available: Bool[ArrayLike, " N"] | None = None,
     ids: Sequence[str | int] | None = None,
 ) -> Ranking:
@@ -99,8 +99,8 @@ def ranking(
     Args:
       selection: the batch, as `bayesal.choose` or a learner's `ask` gives it.
       predictive, pool: what it was chosen with; see `bayesal.choose`.
-      score: what orders the rows behind the batch. BALD is 0 for a single draw: pass
-        `scores.entropy` there.
+      score: what orders the rows behind the batch; BALD if None, which is 0 for a single draw:
+        pass `scores.entropy` there.
       available: the mask the batch was chosen with; all rows if None.
       ids: a name for each of the N rows, strings or ints; row numbers if None.
     Raises:
@@ -115,12 +115,14 @@ def ranking(
     ['b', 'a']
     """
 
+    rank_by = scores.bald if score is None else score
+
     def look(predictive, x):
         log_probs = predictive(x)
         mean = _maths.log_mean_exp(log_probs)
         parts = scores.decompose(log_probs)
         return _Facts(
-            score=score(log_probs),
+            score=rank_by(log_probs),
             total=parts.total,
             aleatoric=parts.aleatoric,
             epistemic=parts.epistemic,

@@ -53,7 +53,7 @@ class Labeled(NamedTuple):
 
     x: Array
     y: PyTree
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # a field named as a method of tuple
     weight: Float[Array, " M"] | None = None
 
 
@@ -264,17 +264,13 @@ class Selection(NamedTuple):
             or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any()
         ):
             return ""
-        most, cure = {
-            About.DRAWS: (
-                f"log K = {float(self.ceiling):.2f} nats, the most that K draws can tell apart",
-                "More draws (`num_draws`) are the cure.",
-            ),
-            About.TARGETS: (
-                f"{float(self.ceiling):.2f} nats, the most that any labels tell about the "
-                "targets by these draws",
-                "A smaller batch, other targets or more draws are the cure.",
-            ),
+        ceiling = float(np.asarray(self.ceiling))
+        most = {
+            About.DRAWS: f"log K = {ceiling:.2f} nats, the most that K draws can tell apart",
+            About.TARGETS: f"{ceiling:.2f} nats, the most that any labels tell about the targets "
+            "by these draws",
         }[self.about]
+        cure = "Ask for fewer points at a time, or use acquire.power."
         return (
             f"the first {int(np.argmax(late))} of "
             f"{int(np.sum(np.asarray(self.indices) >= 0))} picks use up {100 * USED_UP:.0f} "

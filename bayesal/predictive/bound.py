@@ -151,10 +151,9 @@ def with_its_numbers(function: Any) -> Any:
 @jax.jit
 def _predict(bound: _Bound, x: Array, temperature: Any) -> Prediction:
     posterior, state = bound.posterior, bound.state
-    if posterior.trunk is None:
-        shared, one = x, posterior.apply
-    else:
-        shared, one = jax.vmap(lambda xi: posterior.trunk(state, xi))(x), posterior.head
+    shared, one = x, posterior.apply
+    if (trunk := posterior.trunk) is not None and posterior.head is not None:
+        shared, one = jax.vmap(lambda xi: trunk(state, xi))(x), posterior.head
 
     def one_draw(draw):
         return jax.vmap(lambda h: one(state, draw, h))(shared)
@@ -170,5 +169,7 @@ def _mean(bound: _Bound, x: Array, temperature: Any) -> Float[Array, "n C"] | Ga
 
 @jax.jit
 def _embed(bound: _Bound, x: Array) -> Float[Array, "n D"]:
-    features = jax.vmap(lambda xi: bound.posterior.embed(bound.state, xi))
+    embed = bound.posterior.embed
+    assert embed is not None  # refused in `_Bound.embed`
+    features = jax.vmap(lambda xi: embed(bound.state, xi))
     return _chunks.over_rows(features, x, ROWS)
