@@ -28,6 +28,7 @@ def prediction(
     *,
     axes: tuple[int, ...] = (),
     real: bool = False,
+    draws: bool = False,
     nan: bool = False,
 ) -> Any:
     """A prediction in float32: log-probabilities, or a `Gaussian` or `Mixture` whose fields have
@@ -40,10 +41,11 @@ def prediction(
       axes: how many axes it may have, without classes or components: 1 is [N], 2 is [K, N]. Any
         number if empty.
       real: whether log-probabilities are refused.
+      draws: whether the first axis is of draws, at least one.
       nan: whether NaN passes, for arithmetic in which a NaN stays NaN.
     """
     if isinstance(value, Gaussian | Mixture):
-        return _real(value, name, axes, nan)
+        return _real(value, name, axes, draws, nan)
     if real:
         raise WrongType(
             name,
@@ -55,14 +57,14 @@ def prediction(
             name,
             f"`{name}` must be log-probabilities{_axes(axes, ', C')}; got shape {np.shape(value)}.",
         )
-    return log_probs(value, name, draws=False, nan=nan)
+    return log_probs(value, name, draws=draws, nan=nan)
 
 
 def _axes(axes: tuple[int, ...], last: str = "") -> str:
     return " or".join(f" [{', '.join('KN'[2 - n :])}{last}]" for n in axes)
 
 
-def _real(value: Any, name: str, axes: tuple[int, ...], nan: bool) -> Any:
+def _real(value: Any, name: str, axes: tuple[int, ...], draws: bool, nan: bool) -> Any:
     value = type(value)(*(plain(leaf, name) for leaf in value))
     for field, leaf in zip(value._fields, value, strict=True):
         dtype = getattr(leaf, "dtype", None)
@@ -88,6 +90,10 @@ def _real(value: Any, name: str, axes: tuple[int, ...], nan: bool) -> Any:
             name,
             f"`{name}` must be a {type(value).__name__}{_axes(axes, ', J' if mixed else '')}; got "
             f"fields of shape {shapes['mean']}.",
+        )
+    if draws and (len(shapes["mean"]) == mixed or shapes["mean"][0] == 0):
+        raise WrongSize(
+            name, f"`{name}` needs at least one draw on axis 0; got shape {shapes['mean']}."
         )
     if mixed and shapes["mean"][-1] == 0:
         raise WrongShape(name, f"`{name}` has J = 0 components (shape {shapes['mean']}).")
