@@ -182,7 +182,7 @@ def test_metrics_by_hand_and_what_they_refuse():
         (np.array([1.0, np.nan]), errors.WrongLabel),
         (np.zeros(3), errors.WrongLabel),
     ):
-        with pytest.raises(error, match="`y`"):
+        with pytest.raises(error, match="`labels`"):
             metrics.rmse(prediction, wrong)
     with pytest.raises(errors.WrongType, match="`prediction`"):
         oracles.as_users_do(metrics.rmse)(jnp.zeros((2, 3)), y)

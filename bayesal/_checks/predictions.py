@@ -91,7 +91,8 @@ def _real(value: Any, name: str, axes: tuple[int, ...], draws: bool, nan: bool) 
             f"`{name}` must be a {type(value).__name__}{_axes(axes, ', J' if mixed else '')}; got "
             f"fields of shape {shapes['mean']}.",
         )
-    if draws and (len(shapes["mean"]) == mixed or shapes["mean"][0] == 0):
+    several = draws or (2 in axes and len(shapes["mean"]) - mixed == 2)
+    if several and (len(shapes["mean"]) == mixed or shapes["mean"][0] == 0):
         raise WrongSize(
             name, f"`{name}` needs at least one draw on axis 0; got shape {shapes['mean']}."
         )
