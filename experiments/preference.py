@@ -84,7 +84,7 @@ def judge(
     """Kendall's tau over these test wines, and the share of the test pairs whose winner has the
     higher mean worth.
     """
-    worth = np.asarray(preference.worth(state.posterior, data["item_x"]).mean)
+    worth = np.asarray(preference.utility(state.posterior, data["item_x"]).mean)
     pairs = data["test_pairs"]
     right = (worth[pairs[:, 0]] > worth[pairs[:, 1]]) == data["test_first_wins"]
     return {

@@ -29,7 +29,7 @@ def test_storage_types_have_their_own_tolerance():
 
 @pytest.mark.parametrize("shape", [(3, 40, 5), (40, 5), (3, 8, 5, 5)])
 def test_one_row_in_many_is_found_wherever_it_is(shape, monkeypatch):
-    monkeypatch.setattr(_checks.arrays.chunks, "IN_CACHE", 2**5)  # several chunks
+    monkeypatch.setattr(_checks.predictions._chunks, "IN_CACHE", 2**5)  # several chunks
     jax.clear_caches()
     log_p, _ = oracles.random_log_probs(1, shape)
     _checks.log_probs(log_p, draws=len(shape) > 2)
@@ -169,7 +169,7 @@ def test_labels_that_may_not_be_told():  # TRAPS 17
         ("warmup", (-0.1, 1.0)),
         ("final_rate", (-0.1, 1.01)),
         ("label_smoothing", (-0.1, 1.0, np.nan)),
-        ("structure", (-1, 0.5)),
+        ("architecture", (-1, 0.5)),
     ],
 )
 def test_hyperparameters_out_of_range(field, values):
@@ -181,8 +181,8 @@ def test_hyperparameters_out_of_range(field, values):
 
 def test_hyperparameters_at_the_ends_of_their_ranges():
     _checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
-    _checks.hparams(HParams(final_rate=1.0, warmup=0.999, structure=jnp.int32(7)))
-    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, structure=1))
+    _checks.hparams(HParams(final_rate=1.0, warmup=0.999, architecture=jnp.int32(7)))
+    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, architecture=1))
     assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + [
         "int32"
     ]

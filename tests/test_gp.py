@@ -286,7 +286,7 @@ def compared():
 def test_worth_is_learned_from_comparisons(compared):
     *_, picks, state = compared
     assert len(set(picks.tolist())) == 5 and picks.min() >= 30
-    assert stats.kendalltau(preference.worth(state.posterior, ITEMS).mean, WORTH).statistic > 0.6
+    assert stats.kendalltau(preference.utility(state.posterior, ITEMS).mean, WORTH).statistic > 0.6
 
 
 def test_swapping_a_pair_swaps_its_answers(compared):
@@ -320,6 +320,10 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(errors.WrongLabel, match="`winners`") as caught:
         preference.answers(np.array([[0, 1], [2, 3]]), np.array([1, 0]))
     assert caught.value.rows.tolist() == [1]
+    for rows in ([[0, 1], [2, 2]], [[0, 1], [-1, 2]]):  # an item against itself
+        with pytest.raises(errors.WrongIndex, match="`rows`") as caught:
+            preference.answers(np.array(rows), np.array([1, 2]))
+        assert caught.value.rows.tolist() == [1]
     with pytest.raises(errors.WrongSize, match="`items`"):
         preference.pool(jax.random.key(0), ITEMS[:1], 5)
     with pytest.raises(errors.WrongSize, match="`classes`"):

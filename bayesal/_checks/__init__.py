@@ -1,26 +1,21 @@
-"""Every user-facing error. Called at the edge, on concrete values; under jit, where values cannot
-be looked at, only shapes are checked.
+"""Argument checks, called at the edge. Under jit values are unknown: only shapes are checked.
 
-Each error names the argument, says what it got (and which rows offend, in `.rows`), and what to
-pass instead.
+Each error names the argument, what came, the offending rows (`.rows`) and what to pass instead.
 """
 
 from bayesal._checks.arrays import (
-    TOLERANCE,
     at_least_zero,
     available_rows,
     batch_size,
     features,
-    layout,
-    log_probs,
     not_constant,
     not_negative,
     numbers,
     positive,
     scores,
-    unnormalized,
     weights,
 )
+from bayesal._checks.predictions import TOLERANCE, layout, log_probs, prediction, unnormalized
 from bayesal._checks.rounds import (
     architectures,
     as_traced,
@@ -38,7 +33,17 @@ from bayesal._checks.rounds import (
     same_pool,
     were_asked,
 )
-from bayesal._checks.values import a, as_float, at_least, concrete, function, key, listed, unseen
+from bayesal._checks.values import (
+    a,
+    as_float,
+    at_least,
+    concrete,
+    function,
+    key,
+    listed,
+    plain,
+    unseen,
+)
 
 __all__ = [
     "TOLERANCE",
@@ -69,8 +74,10 @@ __all__ = [
     "not_negative",
     "numbers",
     "parameters",
+    "plain",
     "pool",
     "positive",
+    "prediction",
     "real_labels",
     "same_pool",
     "scores",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal._checks.values import a, concrete, listed
+from bayesal._checks.values import a, concrete, listed, plain
 from bayesal.errors import (
     NonFinite,
     OutOfRange,
@@ -23,7 +23,7 @@ from bayesal.types import HParams
 
 def labels(values: Any, classes: int, count: int | None = None, name: str = "labels") -> np.ndarray:
     """Integer labels `[n]` in `[0, C)`, as int32."""
-    host = np.asarray(values)
+    host = np.asarray(plain(values, name))
     if host.ndim != 1 or (count is not None and len(host) != count):
         wanted = f"({count},)" if count is not None else "[n]"
         raise WrongLabel(
@@ -59,7 +59,7 @@ def class_labels(values: Any, classes: int, count: int) -> jax.Array:
 
 def real_labels(values: Any, count: int | None = None, name: str = "labels") -> np.ndarray:
     """Finite real labels `[n]`, as float32."""
-    host = np.asarray(values)
+    host = np.asarray(plain(values, name))
     if host.ndim != 1 or (count is not None and len(host) != count):
         wanted = f"({count},)" if count is not None else "[n]"
         raise WrongLabel(
@@ -86,7 +86,7 @@ def real_labels(values: Any, count: int | None = None, name: str = "labels") -> 
 
 def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
     """Distinct rows of a pool of `rows` points, as int32."""
-    host = np.asarray(values)
+    host = np.asarray(plain(values, name))
     if host.ndim != 1 or not np.issubdtype(host.dtype, np.integer):
         raise WrongIndex(
             name,
@@ -125,6 +125,12 @@ def pool(x: Any, name: str = "x") -> None:
         raise WrongShape(
             name,
             f"`{name}` must be numbers, got dtype {x.dtype}; encode text and categories first.",
+        )
+    if plain(x, name) is not x:  # callers keep x itself
+        raise WrongType(
+            name,
+            f"`{name}` must be a plain array in native byte order, got {type(x).__name__} of dtype "
+            f"{x.dtype}. Pass np.asarray(x, dtype=x.dtype.newbyteorder('=')).",
         )
     if x.shape[0] == 0:
         raise WrongSize(
@@ -182,7 +188,7 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
 
 def groups(values: Any) -> jax.Array:
     """Whole numbers `[N]`, one for each row of a pool: rows of one number belong together."""
-    array = np.asarray(values)
+    array = np.asarray(plain(values, "groups"))
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise WrongType(
             "groups",

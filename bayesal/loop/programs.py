@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import _checks, errors
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
+from bayesal.calibrate._search import unfitted
 from bayesal.loop import audit, folds, updates
 from bayesal.predictive.bound import Predictive
 from bayesal.types import (
@@ -282,9 +283,9 @@ def first_state(
         ),
         report,
     )
-    unfitted = calibration.unfitted(report.calibration.temperature)
+    blank_fit = unfitted(report.calibration.temperature)
     return state._replace(
-        temperature=unfitted.temperature, report=blank._replace(calibration=unfitted)
+        temperature=blank_fit.temperature, report=blank._replace(calibration=blank_fit)
     )
 
 
@@ -392,7 +393,7 @@ def refit(
     """
     posterior, now = parts.posterior, _round(state, x, groups, round_key(state, 3), parts)
     hparams, tuning, memory = _search(state, x, now, True, parts)
-    states, last, calibrated = tuning.states, tuning.final, calibration.unfitted()
+    states, last, calibrated = tuning.states, tuning.final, unfitted()
     if parts.calibrate is not None:
         if states is None:
             starts = folds.beginnings(now.keys, posterior, x[0], now.begin)

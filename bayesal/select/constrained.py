@@ -42,6 +42,7 @@ def class_balanced(
     """
     scores, _ = _checks.scores(scores)
     available = _checks.available_rows(available, scores.shape[0])
+    predictions = _checks.plain(predictions, "predictions")
     if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(
         predictions.dtype, jnp.integer
     ):
@@ -186,7 +187,7 @@ def budgeted(
     """
     gains, _ = _checks.scores(gains, "gains")
     _checks.not_negative(gains, "gains")
-    prices = _prices(prices, gains.shape[0])
+    prices = _checks.positive(prices, gains.shape[0], "prices", errors.WrongPrice)
     available = _checks.available_rows(available, gains.shape[0])
     budget = _budget(budget)
     selection = _per_cost(gains, prices, budget, available)
@@ -200,29 +201,6 @@ def budgeted(
             f"cheapest of them costs {_cheapest(gains, prices, available)}.",
         )
     return selection._replace(indices=selection.indices[:bought], scores=selection.scores[:bought])
-
-
-def _prices(prices, count):
-    if (
-        not hasattr(prices, "dtype")
-        or tuple(prices.shape) != (count,)
-        or not jnp.issubdtype(prices.dtype, jnp.number)
-    ):
-        raise errors.WrongShape(
-            "prices",
-            f"`prices` must be numbers of shape ({count},), one per point; got shape "
-            f"{np.shape(prices)}, dtype {getattr(prices, 'dtype', None)}.",
-        )
-    if _checks.concrete(prices) and len(
-        bad := np.flatnonzero(~((host := np.asarray(prices)) > 0) | ~np.isfinite(host))
-    ):
-        raise errors.WrongPrice(
-            "prices",
-            f"`prices` must be finite and above 0; rows {_checks.listed(bad)} hold "
-            f"{_checks.listed(host[bad])}. What costs nothing needs no budget: label it.",
-            bad,
-        )
-    return _checks.as_float(prices)
 
 
 def _budget(budget):
