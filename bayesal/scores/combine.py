@@ -217,7 +217,9 @@ def _z_score(scores, weights, counts):
 def _product(scores, weights, counts):
     del counts  # each point for itself
     share = (weights / weights.sum())[:, None]
-    logs = jnp.where(share > 0, share * jnp.log(scores), 0.0)
+    none = scores == 0  # log 0 has no finite slope
+    log = jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1.0, scores)))
+    logs = jnp.where(share > 0, jnp.where(share > 0, share, 1.0) * log, 0.0)
     return jnp.exp(_maths.tree_sum(logs, 0))
 
 

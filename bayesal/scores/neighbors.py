@@ -191,7 +191,7 @@ def _density(features: Float[Array, "N D"], neighbors: int) -> Float[Array, " N"
         return jnp.ones(rows)
     centered = features - features[:1]
     centered = centered - (_maths.tree_sum(centered, axis=0) / rows)[None]
-    radius = jnp.sqrt(_maths.tree_sum(_squares(centered), axis=0) / rows)
+    radius = _maths.root(_maths.tree_sum(_squares(centered), axis=0) / rows)
 
     def part(ids):
         here = centered[ids]
@@ -200,7 +200,7 @@ def _density(features: Float[Array, "N D"], neighbors: int) -> Float[Array, " N"
         near = jax.lax.top_k(-others, neighbors)[
             1
         ]  # who they are; how far, without the rounding error of the product:
-        distances = jax.lax.map(lambda j: jnp.sqrt(_squares(here - centered[j])), near.T)
+        distances = jax.lax.map(lambda j: _maths.root(_squares(here - centered[j])), near.T)
         return _maths.tree_sum(distances, axis=0) / neighbors
 
     mean = _chunks.over_rows(part, jnp.arange(rows), _chunk(rows))
@@ -253,7 +253,10 @@ def _weighted(
     score: Float[Array, " N"], density: Float[Array, " N"], beta: Float[Array, ""]
 ) -> Float[Array, " N"]:
     gated = score == -jnp.inf
-    safe = jnp.where((score < 0) | (density < 0), jnp.nan, score) * jnp.power(
-        jnp.maximum(density, 0.0), beta
-    )
-    return jnp.where(gated, -jnp.inf, safe)
+    # Kept out of the gradient: ruled-out points, and 0^beta with beta < 1 (no finite slope).
+    open_ = jnp.where(gated, 0.0, score)
+    steep = (density == 0) & (beta < 1)
+    typical = jnp.power(jnp.where(steep, 1.0, jnp.where(density < 0, 0.0, density)), beta)
+    typical = jnp.where(steep & (beta > 0), 0.0, typical)
+    worth = jnp.where((open_ < 0) | (density < 0), jnp.nan, open_) * typical
+    return jnp.where(gated, -jnp.inf, worth)

@@ -375,7 +375,7 @@ def joint_information(
 def _joint_information(means: Float[Array, "K B"], noise: Float[Array, " B"]) -> Float[Array, ""]:
     unit, signal, share = _standard(means, noise)
     rows = jnp.concatenate(
-        [unit * jnp.sqrt(signal)[None], jnp.diag(jnp.sqrt(share))]
+        [unit * _maths.root(signal)[None], jnp.diag(jnp.sqrt(share))]
     )  # columns of length 1
     lengths = jnp.abs(jnp.diag(jnp.linalg.qr(rows, mode="r")))
     kept = jnp.maximum(
