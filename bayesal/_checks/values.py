@@ -28,7 +28,12 @@ def listed(rows: Any, most: int = 5) -> str:
 
 
 def as_float(values: Any) -> jax.Array:
-    """Arithmetic is in float32, whatever the storage."""
+    """Numbers in float32, as all arithmetic is. NumPy arrays are copied: a result may be computed
+    after the caller has used the memory again.
+    """
+    if isinstance(values, np.ndarray):
+        with np.errstate(over="ignore"):  # what float32 cannot hold is inf, which checks refuse
+            values = np.array(values, dtype=np.float32)
     return jnp.asarray(values, dtype=jnp.float32)
 
 
