@@ -84,7 +84,7 @@ def available_rows(available: Any, count: int, name: str = "available") -> jax.A
             f"got shape {shape}, dtype {dtype}."
             " From row numbers: mask = np.zeros(N, bool); mask[rows] = True.",
         )
-    return jnp.asarray(available)
+    return jnp.array(available)  # a copy: the caller may use the memory again
 
 
 def features(values: Any, name: str = "features") -> jax.Array:

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
+from bayesal._checks import precision
 from bayesal.select._points import scaled
 from bayesal.types import ArrayLike, Selection
 
@@ -40,7 +41,7 @@ def class_balanced(
     >>> class_balanced(jnp.array([0, 0, 0, 1]), jnp.array([0.9, 0.8, 0.7, 0.1]), 3).indices
     Array([0, 3, 1], dtype=int32)
     """
-    scores, _ = _checks.scores(scores)
+    scores, ranks = precision.ranked(scores)
     available = _checks.available_rows(available, scores.shape[0])
     predictions = _checks.plain(predictions, "predictions")
     if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(
@@ -54,9 +55,9 @@ def class_balanced(
             "log_probs.argmax(-1).",
         )
     size = _checks.batch_size(size, available & (scores > -jnp.inf))
-    selection = _class_balanced(jnp.asarray(predictions), scores, available, size)
+    selection = _class_balanced(jnp.array(predictions), ranks, available, size)
     _checks.not_constant(selection)
-    return selection
+    return precision.in_caller_units(selection, scores, ranks)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -103,26 +104,26 @@ def suppress_duplicates(
     ... ).indices
     Array([0, 2], dtype=int32)
     """
-    scores, _ = _checks.scores(scores)
+    scores, ranks = precision.ranked(scores)
     available = _checks.available_rows(available, scores.shape[0])
-    features = _features(features, scores.shape[0])
+    features = _features(features, scores.shape[0], available)
     size = _checks.batch_size(size, available & (scores > -jnp.inf))
     selection = _suppress_duplicates(
-        features, scores, available, _checks.at_least_zero(radius, "radius"), size
+        features, ranks, available, _checks.at_least_zero(radius, "radius"), size
     )
     _checks.not_constant(selection)
-    return selection
+    return precision.in_caller_units(selection, scores, ranks)
 
 
-def _features(features, count):
-    features = _checks.features(features)
-    if features.shape[0] != count:
+def _features(features, count, available):
+    checked = _checks.features(features)
+    if checked.shape[0] != count:
         raise errors.WrongShape(
             "features",
-            f"`features` has {features.shape[0]} rows and `scores` has {count}: pass one "
+            f"`features` has {checked.shape[0]} rows and `scores` has {count}: pass one "
             "vector per point.",
         )
-    return features
+    return precision.centered(features, used=available)[0] if precision.wide(features) else checked
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -185,7 +186,7 @@ def budgeted(
     >>> budgeted(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices
     Array([1], dtype=int32)
     """
-    gains, _ = _checks.scores(gains, "gains")
+    gains = precision.held(gains, "gains")
     _checks.not_negative(gains, "gains")
     prices = _checks.positive(prices, gains.shape[0], "prices", errors.WrongPrice)
     available = _checks.available_rows(available, gains.shape[0])
