@@ -14,9 +14,11 @@ from scipy import stats
 
 import bayesal
 from bayesal import acquire, calibrate, errors, posteriors
-from bayesal.posteriors.gp import inducing
+from bayesal.posteriors.gp import _inducing
+from bayesal.posteriors.gp._exact import evidence, latent
+from bayesal.posteriors.gp._process import Process
 from bayesal.posteriors.gp.kernels import MATERN52, RBF, basis, covariance
-from bayesal.posteriors.gp.process import FIRST_NOISE, Process, evidence, latent
+from bayesal.posteriors.gp.regression import FIRST_NOISE
 from bayesal.posteriors.preference import probit_sites
 from bayesal.tasks import preference
 from bayesal.types import HParams, Labeled
@@ -172,7 +174,7 @@ def test_with_every_label_inducing_the_process_is_exact(points):
     mean, cov, _ = by_hand()
     assert np.abs((np.asarray(values).mean(0) - 5) / 2 - mean).max() < 0.03
     of = Process(RBF, None, 1, 64, None, None)
-    found = inducing.latent(of, state, jnp.asarray(AT)[:, None])
+    found = _inducing.latent(of, state, jnp.asarray(AT)[:, None])
     assert_allclose(found.mean[0], mean, atol=5e-3)
     assert_allclose(found.variance[0], np.diag(cov), atol=5e-3)
     label = jax.vmap(sparse.marginal, (None, 0))(state, jnp.asarray(AT))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array
 
+from bayesal.posteriors.gp import _exact
+from bayesal.posteriors.gp._process import Process, Sites
 from bayesal.posteriors.gp.kernels import RBF, Kernel
-from bayesal.posteriors.gp.process import Process, Sites
 from bayesal.types import Posterior
 
 # steps; the posterior has one mode, and the last step moves it by less than float32 can tell
@@ -49,7 +50,17 @@ def preference(
         del state
         return jnp.concatenate([log_ndtr(-latent), log_ndtr(latent)])
 
-    return Process(kernel, features, 1, waves, probit_sites, predict, SIGNS).posterior()
+    return _exact.posterior(
+        Process(
+            kernel=kernel,
+            features=features,
+            outputs=1,
+            waves=waves,
+            sites=probit_sites,
+            predict=predict,
+            signs=SIGNS,
+        )
+    )
 
 
 def probit_sites(params, labeled, valid, prior) -> Sites:
