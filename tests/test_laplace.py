@@ -14,8 +14,9 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from bayesal import errors, likelihoods, networks, posteriors
-from bayesal.posteriors.laplace.curvature import STRUCTURES, Task, curvature, frame
-from bayesal.posteriors.laplace.fisher import fisher_root
+from bayesal.posteriors.laplace._curvature import Task, curvature, frame
+from bayesal.posteriors.laplace._fisher import fisher_root
+from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.posteriors.laplace.linearized import _curvature, maximize
 from bayesal.predictive.bound import Predictive
 from bayesal.types import HParams, Labeled, Likelihood

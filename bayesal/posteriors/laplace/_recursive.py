@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesal import _maths, likelihoods
-from bayesal.posteriors.laplace.curvature import NEWTON, Structure, Task, shortened
-from bayesal.posteriors.laplace.fisher import fisher_root
+from bayesal.posteriors.laplace._curvature import Task
+from bayesal.posteriors.laplace._evidence import NEWTON, shortened
+from bayesal.posteriors.laplace._fisher import fisher_root
+from bayesal.posteriors.laplace._structures import Structure
 
 LEAST = 1e-20  # information below which a label tells nothing
 # a step that gains less (in nats, and relative to all) was the last: the next would gain the square
