@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from bayesal import _chunks, errors, likelihoods, training
 from bayesal.posteriors._usable import usable
-from bayesal.types import Likelihood, Network, Posterior, PyTree
+from bayesal.training import LossFn
+from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
 
 class Member(NamedTuple):
@@ -79,14 +80,9 @@ def ensemble(
       Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474; priors: Osband et al. 2018,
       https://arxiv.org/abs/1806.03335
     """
-    if members < 2:
-        raise errors.WrongSize(
-            "members",
-            f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.",
-        )
-    if mesh is not None:
-        _divides(members, mesh)
+    _possible(members, mesh)
     net = with_prior(network) if priors else network
+    train = _beside_its_prior if priors else training.sgd
 
     def init(key, x):
         usable(network, x, likelihood)
@@ -97,29 +93,12 @@ def ensemble(
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(net, hparams.dropout, likelihood, hparams.label_smoothing)
-
-        def plain(key, params):
-            return training.sgd(key, params, loss, labeled, hparams, batch=batch)
-
-        def beside_its_prior(key, member):
-            member = member._replace(scale=jnp.asarray(hparams.prior_scale, jnp.float32))
-            moving = lambda params, *rest: loss(member._replace(params=params), *rest)
-            params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
-            return member._replace(params=params), info
-
-        return _chunks.over_fits(
-            beside_its_prior if priors else plain, jax.random.split(key, members), state, mesh=mesh
-        )
+        one = lambda key, start: train(key, start, loss, labeled, hparams, batch=batch)
+        return _chunks.over_fits(one, jax.random.split(key, members), state, mesh=mesh)
 
     def draw(key, state, num):
         del key
-        if num != members:
-            raise errors.WrongSize(
-                "num_draws",
-                f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
-                "ensemble has exactly its "
-                f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.",
-            )
+        _all_of_them(num, members)
         return state
 
     def apply(state, draw, x):
@@ -144,7 +123,34 @@ def ensemble(
     )
 
 
-def _divides(members: int, mesh: Mesh) -> None:
+def _beside_its_prior(
+    key: Key, member: Member, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int
+) -> tuple[Member, FitInfo]:
+    """`training.sgd` of the net alone; the prior beside it stays."""
+    member = member._replace(scale=jnp.asarray(hparams.prior_scale, jnp.float32))
+    moving = lambda params, *rest: loss(member._replace(params=params), *rest)
+    params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
+    return member._replace(params=params), info
+
+
+def _all_of_them(num: int, members: int) -> None:
+    if num != members:
+        raise errors.WrongSize(
+            "num_draws",
+            f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
+            "ensemble has exactly its "
+            f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.",
+        )
+
+
+def _possible(members: int, mesh: Mesh | None) -> None:
+    if members < 2:
+        raise errors.WrongSize(
+            "members",
+            f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.",
+        )
+    if mesh is None:
+        return
     if not isinstance(mesh, Mesh) or set(mesh.axis_types) != {AxisType.Auto}:
         raise errors.WrongType(
             "mesh", f"`mesh` must have Auto axes, as bayesal.shards.mesh() makes; got {mesh!r}."

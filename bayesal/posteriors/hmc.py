@@ -16,7 +16,7 @@ from bayesal import _checks, _chunks, errors, likelihoods, networks, training
 from bayesal.posteriors._usable import usable
 from bayesal.posteriors.laplace.last_layer import prior_unit
 from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
-from bayesal.types import FitInfo, Key, Labeled, Likelihood, Network, Posterior, PyTree
+from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
 MORE = "build `nuts` with more `samples` or `chains`"
 
@@ -279,67 +279,75 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
     layer = functools.cache(
         lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
     )
+    of = _Last(network, likelihood, sizes, batch, lambda x: layer(x.shape, x.dtype))
 
-    def trained(params, x, outputs):
-        return Trunk(params, networks.fixed_outputs(network, params, x, outputs))
-
-    def init(key, x):
-        usable(network, x, likelihood)
-        net_key, key = jax.random.split(key)
-        params, last = network.init(net_key, x), layer(x.shape, x.dtype)
-        rows, outputs = last.weights(params).shape
-        starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(
-            key, (sizes.chains, rows, outputs)
-        )  # the prior at scale 1: well apart
-        return _fresh(trained(params, x, outputs), starts, sizes)
-
-    def fit(key, state, labeled, hparams):
-        net_key, key = jax.random.split(key)
-        params, info = training.sgd(
-            net_key,
-            state.trunk.params,
-            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
-            labeled,
-            hparams,
-            batch=batch,
-        )
-        x, (_, rows, outputs) = labeled.x[0], state.params.shape
-        trunk, last = trained(params, x, outputs), layer(x.shape, x.dtype)
-        std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
-        prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
-        features = labeled._replace(
-            x=_features(lambda xi: last.features(network.embed(params, xi)), labeled.x, batch)
-        )
-        energy = potential(
-            lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed]),
-            features,
-            prior,
-            likelihood,
-            batch,
-        )
-        one = lambda key, start: _chain(key, start, energy, sizes)
-        chains = _chunks.over_chains(
-            one, jax.random.split(key, sizes.chains), _last(state.params, sizes)
-        )
-        return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
-
-    def trunk(state, x):
-        return layer(x.shape, x.dtype).features(network.embed(state.trunk.params, x))
-
-    def head(state, draw, features):
-        return likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
+    def apply(state, draw, x):
+        return _head(of, state, draw, _trunk(of, state, x))
 
     return Posterior(
-        init,
-        fit,
-        lambda key, state, num: pick(key, state.params, num, MORE),
-        lambda state, draw, x: head(state, draw, trunk(state, x)),
-        lambda state, x: network.embed(state.trunk.params, x),
-        trunk=trunk,
-        head=head,
+        init=functools.partial(_init_last, of),
+        fit=functools.partial(_fit_last, of),
+        draw=lambda key, state, num: pick(key, state.params, num, MORE),
+        apply=apply,
+        embed=lambda state, x: network.embed(state.trunk.params, x),
+        trunk=functools.partial(_trunk, of),
+        head=functools.partial(_head, of),
         real=likelihood.real,
         warm=_warm,
     )
+
+
+class _Last(NamedTuple):
+    """What a factory was given, and `layer(x)`, the network's last layer for examples such as x."""
+
+    network: Network
+    likelihood: Likelihood
+    sizes: Sizes
+    batch: int
+    layer: Callable[[Array], networks.LastLayer]
+
+
+def _init_last(of: _Last, key: Key, x: Array) -> Chains:
+    usable(of.network, x, of.likelihood)
+    net_key, key = jax.random.split(key)
+    params, last = of.network.init(net_key, x), of.layer(x)
+    rows, outputs = last.weights(params).shape
+    # the prior at scale 1: well apart
+    starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(
+        key, (of.sizes.chains, rows, outputs)
+    )
+    fixed = networks.fixed_outputs(of.network, params, x, outputs)
+    return _fresh(Trunk(params, fixed), starts, of.sizes)
+
+
+def _fit_last(
+    of: _Last, key: Key, state: Chains, labeled: Labeled, hparams: HParams
+) -> tuple[Chains, FitInfo]:
+    net_key, key = jax.random.split(key)
+    loss = training.nll(of.network, hparams.dropout, of.likelihood, hparams.label_smoothing)
+    params, info = training.sgd(net_key, state.trunk.params, loss, labeled, hparams, batch=of.batch)
+    x, (_, rows, outputs) = labeled.x[0], state.params.shape
+    trunk = Trunk(params, networks.fixed_outputs(of.network, params, x, outputs))
+    last = of.layer(x)
+    std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
+    prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
+    # the trunk stands still from here on: its features take the place of the examples
+    embed = lambda xi: last.features(of.network.embed(params, xi))
+    features = labeled._replace(x=_features(embed, labeled.x, of.batch))
+    outputs_of = lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed])
+    energy = potential(outputs_of, features, prior, of.likelihood, of.batch)
+    one = lambda key, start: _chain(key, start, energy, of.sizes)
+    keys = jax.random.split(key, of.sizes.chains)
+    chains = _chunks.over_chains(one, keys, _last(state.params, of.sizes))
+    return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
+
+
+def _trunk(of: _Last, state: Chains, x: Array) -> Float[Array, " D"]:
+    return of.layer(x).features(of.network.embed(state.trunk.params, x))
+
+
+def _head(of: _Last, state: Chains, draw: Float[Array, "D C"], features: Array) -> Any:
+    return of.likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
 
 
 def _features(of_one: Callable[[Array], Array], x: Array, batch: int) -> Float[Array, "M D"]:

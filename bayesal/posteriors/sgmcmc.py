@@ -143,6 +143,38 @@ def sgmcmc(
       https://arxiv.org/abs/2002.02405.
     """
     cycles, samples = _checks.at_least(1, cycles, "cycles"), _checks.at_least(1, samples, "samples")
+    _possible(explore, friction, temperature, speed)
+
+    def init(key, x):
+        usable(network, x, likelihood)
+        return Snapshots(copies(network.init(key, x), cycles * samples))
+
+    def fit(key, state, labeled, hparams):
+        count = jnp.maximum(labeled.count, 1)
+        steps = jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1)
+        where = Cycles(cycles, samples, explore, steps)
+        rate = lambda i: (
+            speed * hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * where.position(i)))
+        )
+        warmth = lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0)
+        _, seen, info = training.walk(
+            key,
+            jax.tree.map(lambda a: a[-1], state.params),
+            energy_per_label(network, hparams.prior_scale, likelihood, temperature),
+            labeled,
+            hparams.steps,
+            sghmc(rate, friction, warmth, count),
+            batch=batch,
+            observe=lambda seen, i, params: seen.put(where.slot(i), params),
+            seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),
+        )
+        return Snapshots(seen.filled()), info
+
+    more = "build `sgmcmc` with more `cycles` or `samples`"
+    return of_samples(network, init, fit, more, likelihood, training.shrink_and_perturb)
+
+
+def _possible(explore: float, friction: float, temperature: float, speed: float) -> None:
     for name, value, good in (
         ("explore", explore, 0 <= explore < 1),
         ("friction", friction, 0 < friction <= 1),
@@ -155,44 +187,3 @@ def sgmcmc(
                 f"`{name}` = {value} is out of range: 0 <= explore < 1, 0 < friction <= 1, "
                 "temperature >= 0, speed > 0.",
             )
-
-    def init(key, x):
-        usable(network, x, likelihood)
-        return Snapshots(copies(network.init(key, x), cycles * samples))
-
-    def fit(key, state, labeled, hparams):
-        count = jnp.maximum(labeled.count, 1)
-        where = Cycles(
-            cycles, samples, explore, jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1)
-        )
-        rate = lambda i: (
-            speed * hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * where.position(i)))
-        )
-        rule = sghmc(
-            rate,
-            friction,
-            lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0),
-            count,
-        )
-        start = jax.tree.map(lambda a: a[-1], state.params)
-        _, seen, info = training.walk(
-            key,
-            start,
-            energy_per_label(network, hparams.prior_scale, likelihood, temperature),
-            labeled,
-            hparams.steps,
-            rule,
-            batch=batch,
-            observe=lambda seen, i, params: seen.put(where.slot(i), params),
-            seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),
-        )
-        return Snapshots(seen.filled()), info
-
-    return of_samples(
-        network,
-        init,
-        fit,
-        "build `sgmcmc` with more `cycles` or `samples`",
-        likelihood,
-        training.shrink_and_perturb,
-    )

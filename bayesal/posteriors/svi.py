@@ -1,5 +1,6 @@
 """Stochastic variational inference for any numpyro model with any of its guides, in our loop."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,40 +91,18 @@ def svi(
     network = as_network(
         _checks.function(model, "model", "a function of x that samples and gives outputs")
     )
+    _checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")
     joint = _joint(model, likelihood, kl_weight)
+    _of_minibatches(guide(joint))
     blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
-    _of_minibatches(
-        _checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(
-            joint
-        )
-    )
-
-    def prepared(key, x):
-        """An engine whose guide knows the shapes, and its beginning. A new guide every time: a
-        guide keeps what it was traced with.
-        """
-        from numpyro.infer import SVI, Trace_ELBO
-        from numpyro.optim import SGD
-
-        engine = SVI(
-            joint, guide(joint), SGD(0.0), Trace_ELBO(particles)
-        )  # the steps are those of `training.sgd`
-        return engine, engine.init(key, x[None], *blank)
+    prepared = functools.partial(_prepared, joint, guide, particles, blank)
 
     def init(key, x):
         usable(network, x, likelihood)
         _global(model, x)
         engine, state = prepared(key, x)
-        if state.mutable_state is not None:
-            raise errors.WrongShape(
-                "model",
-                "the model keeps state beside its parameters (running statistics of "
-                "BatchNorm, or a Dropout layer's own keys), which changes "
-                "while predicting: a draw would not be one function of x. Use GroupNorm or "
-                "LayerNorm, and no dropout.",
-            )
-        params = engine.optim.get_params(state.optim_state)
-        return _guided(engine, network, params, x)
+        _stateless(state)
+        return _guided(engine, network, engine.optim.get_params(state.optim_state), x)
 
     def fit(key, state, labeled, hparams):
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
@@ -141,23 +120,37 @@ def svi(
 
     def draw(key, state, num):
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
-
-        def one(key):
-            return _sites(
-                engine.guide,
-                key,
-                state.example[None],
-                ("sample",),
-                *blank,
-                values=engine.constrain_fn(state.params),
-            )
-
+        values, x = engine.constrain_fn(state.params), state.example[None]
+        one = lambda key: _sites(engine.guide, key, x, ("sample",), *blank, values=values)
         return jax.lax.map(one, jax.random.split(key, num))
 
     def apply(state, draw, x):
         return likelihood.predict(network.apply({**state.fixed, **draw}, x, None, 0.0))
 
     return Posterior(init, fit, draw, apply, real=likelihood.real)
+
+
+def _prepared(joint, guide, particles, blank, key, x):
+    """An engine whose guide knows the shapes, and its beginning. A new guide every time: a guide
+    keeps what it was traced with.
+    """
+    from numpyro.infer import SVI, Trace_ELBO
+    from numpyro.optim import SGD
+
+    # the steps are those of `training.sgd`
+    engine = SVI(joint, guide(joint), SGD(0.0), Trace_ELBO(particles))
+    return engine, engine.init(key, x[None], *blank)
+
+
+def _stateless(state) -> None:
+    if state.mutable_state is not None:
+        raise errors.WrongShape(
+            "model",
+            "the model keeps state beside its parameters (running statistics of "
+            "BatchNorm, or a Dropout layer's own keys), which changes "
+            "while predicting: a draw would not be one function of x. Use GroupNorm or "
+            "LayerNorm, and no dropout.",
+        )
 
 
 def _joint(model, likelihood, kl_weight):

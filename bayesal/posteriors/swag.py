@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from bayesal import _checks, errors, likelihoods, training
 from bayesal.posteriors._usable import usable
-from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
+from bayesal.types import FitInfo, Key, Likelihood, Network, Posterior, PyTree
 
 
 class Swag(NamedTuple):
@@ -135,15 +135,7 @@ def swag(
       everywhere in this package).
     """
     snapshots, rank = _checks.at_least(2, snapshots, "snapshots"), _checks.at_least(2, rank, "rank")
-    if rank > snapshots:
-        raise errors.WrongSize(
-            "rank",
-            f"`rank` = {rank}, but there are only `snapshots` = {snapshots} deviations to span it.",
-        )
-    if not 0 <= start < 1:
-        raise errors.WrongSize("start", f"`start` = {start} must lie in [0, 1).")
-    if not 0 < rate < float("inf"):
-        raise errors.WrongSize("rate", f"`rate` = {rate} must be positive and finite.")
+    _possible(snapshots, rank, start, rate)
 
     def init(key, x):
         usable(network, x, likelihood)
@@ -152,9 +144,8 @@ def swag(
     def fit(key, state, labeled, hparams):
         steps = jnp.asarray(hparams.steps, jnp.int32)
         first = jnp.floor(start * steps).astype(jnp.int32)
-        number = lambda i: (
-            (i - first) * snapshots // jnp.maximum(steps - first, 1)
-        )  # of snapshots that step i has behind it
+        # of snapshots that step i has behind it
+        number = lambda i: (i - first) * snapshots // jnp.maximum(steps - first, 1)
 
         def observe(path, i, params):
             return add(path, params, (i >= first) & (number(i + 1) > number(i)))
@@ -164,27 +155,11 @@ def swag(
             lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay
         )
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
+        nothing = begin(state.mean, rank)
         _, path, info = training.walk(
-            key,
-            state.mean,
-            loss,
-            labeled,
-            steps,
-            rule,
-            batch=batch,
-            observe=observe,
-            seen=begin(state.mean, rank),
+            key, state.mean, loss, labeled, steps, rule, batch=batch, observe=observe, seen=nothing
         )
-        found = finish(path)
-        finite = jax.tree.reduce(
-            lambda ok, a: ok & jnp.isfinite(a).all(), found, True
-        )  # squares overflow before weights do
-        found = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), found, begin(state.mean, rank).moments
-        )
-        return found, info._replace(
-            failed_at=jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at)
-        )
+        return _finite(finish(path), nothing.moments, info, steps)
 
     def draw(key, state, num):
         return jax.vmap(lambda k: sample(k, state))(jax.random.split(key, num))
@@ -198,3 +173,25 @@ def swag(
         mean=training.shrink_and_perturb(old.mean, fresh.mean)
     )  # widths begin anew
     return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+
+
+def _possible(snapshots: int, rank: int, start: float, rate: float) -> None:
+    if rank > snapshots:
+        raise errors.WrongSize(
+            "rank",
+            f"`rank` = {rank}, but there are only `snapshots` = {snapshots} deviations to span it.",
+        )
+    if not 0 <= start < 1:
+        raise errors.WrongSize("start", f"`start` = {start} must lie in [0, 1).")
+    if not 0 < rate < float("inf"):
+        raise errors.WrongSize("rate", f"`rate` = {rate} must be positive and finite.")
+
+
+def _finite(found: Swag, nothing: Swag, info: FitInfo, steps: Array) -> tuple[Swag, FitInfo]:
+    """What was found, if it is finite: squares overflow before weights do. Else `nothing`, and a
+    failure after the last step.
+    """
+    finite = jax.tree.reduce(lambda ok, a: ok & jnp.isfinite(a).all(), found, True)
+    found = jax.tree.map(lambda new, old: jnp.where(finite, new, old), found, nothing)
+    failed_at = jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at)
+    return found, info._replace(failed_at=failed_at)
