@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 START = HParams(
     *(
-        jnp.int32(v) if name in ("steps", "structure") else jnp.float32(v)
+        jnp.int32(v) if name in ("steps", "architecture") else jnp.float32(v)
         for name, v in zip(HParams._fields, HParams(), strict=True)
     )
 )
@@ -181,19 +181,21 @@ def table_task(losses, rows, count=None, **options):
             )
         mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
         return jnp.where(held[fold], mine, 0.0)[:, None], (
-            {"who": hparams.dropout, "fold": fold, "structure": hparams.architecture},
+            {"who": hparams.dropout, "fold": fold, "architecture": hparams.architecture},
             fold,
         )
 
     return judging(fit, rows, **options)
 
 
-def numbered(size, steps=None, structures=None):
+def numbered(size, steps=None, architectures=None):
     many = jax.tree.map(lambda value: jnp.broadcast_to(value, (size,)), START)
     return many._replace(
         dropout=jnp.arange(size, dtype=jnp.float32),
         steps=jnp.asarray(np.full(size, 5) if steps is None else steps, jnp.int32),
-        structure=jnp.asarray(np.zeros(size) if structures is None else structures, jnp.int32),
+        architecture=jnp.asarray(
+            np.zeros(size) if architectures is None else architectures, jnp.int32
+        ),
     )
 
 
@@ -219,13 +221,13 @@ def halved(losses, rows, keep):
 def test_the_race_is_successive_halving(seed, size, keep):
     rng = np.random.default_rng(seed)
     losses = rng.normal(size=(size, 20)).astype(np.float32)
-    steps, structures = rng.integers(1, 9, size), rng.integers(0, 3, size)
+    steps, architectures = rng.integers(1, 9, size), rng.integers(0, 3, size)
     expected = halved(losses, ALL, keep)
     for together, final, kept in ((1, True, True), (3, False, True), (None, True, False)):
         count = []
         found = racing.race(
             table_task(losses, ALL, count, final=final, kept=kept),
-            numbered(size, steps, structures),
+            numbered(size, steps, architectures),
             keep,
             together,
         )
@@ -246,14 +248,14 @@ def test_the_race_is_successive_halving(seed, size, keep):
         if final:
             assert (
                 int(found.final[0]["who"]),
-                int(found.final[0]["structure"]),
+                int(found.final[0]["architecture"]),
                 int(found.final[1]),
-            ) == (chosen, structures[chosen], 4)
+            ) == (chosen, architectures[chosen], 4)
         assert kept or found.states["who"].size == 0
         for name, truth in (
             ("who", np.arange(size)[:, None]),
             ("fold", np.arange(4)),
-            ("structure", structures[:, None]),
+            ("architecture", architectures[:, None]),
         ):
             assert not kept or np.array_equal(
                 np.asarray(found.states[name])[done], np.broadcast_to(truth, (size, 4))[done]
@@ -314,7 +316,7 @@ def test_choices_are_alike_and_whole():
 
 def test_a_space_searches_what_it_is_told():
     space = retune.space(
-        dropout=None, warmup=(0.0, 0.3), structure=3, steps=retune.uniform(10, 20, whole=True)
+        dropout=None, warmup=(0.0, 0.3), architecture=3, steps=retune.uniform(10, 20, whole=True)
     )
     assert spaces.searched(space) == (
         "learning_rate",
@@ -322,15 +324,15 @@ def test_a_space_searches_what_it_is_told():
         "prior_scale",
         "steps",
         "warmup",
-        "structure",
+        "architecture",
     )
     units = jax.random.uniform(jax.random.key(0), (50, 6))
     found = spaces.values(space, units, START)
     assert (
         np.all(np.asarray(found.dropout) == np.float32(0.3))
-        and found.steps.dtype == found.structure.dtype == jnp.int32
+        and found.steps.dtype == found.architecture.dtype == jnp.int32
     )
-    assert set(np.asarray(found.structure).tolist()) == {0, 1, 2} and np.all(
+    assert set(np.asarray(found.architecture).tolist()) == {0, 1, 2} and np.all(
         (found.steps >= 10) & (found.steps <= 20)
     )
     again = spaces.values(space, spaces.ranks(space, found), START)
@@ -346,7 +348,7 @@ def test_a_space_searches_what_it_is_told():
         ("steps", {"steps": (-1, 5)}),
         ("prior_scale", {"prior_scale": (float("nan"), 1.0)}),
         ("warmup", {"warmup": (0.0, 1.5)}),
-        ("structure", {"structure": 0}),
+        ("architecture", {"architecture": 0}),
         ("steps", {"steps": "many"}),
         ("label_smoothing", {"label_smoothing": (-0.1, 0.1)}),
     ],
@@ -533,14 +535,14 @@ def test_one_proposal_learns_too():
 
 def test_choices_are_not_repeated_while_there_are_others():
     space = retune.space(
-        structure=4,
+        architecture=4,
         **dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps")),
     )
     for seed in range(5):
         units = asking(retune.gp_proposer(0.0), space, 5)(jax.random.key(seed), empty(64, START))[
             :4
         ]  # the last one is anywhere
-        assert sorted(spaces.values(space, units, START).structure.tolist()) == [0, 1, 2, 3]
+        assert sorted(spaces.values(space, units, START).architecture.tolist()) == [0, 1, 2, 3]
 
 
 def test_the_surrogate_s_kernel_is_matern():

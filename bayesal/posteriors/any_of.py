@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from bayesal import _checks, errors
-from bayesal.types import FitInfo, Key, Posterior, PyTree
+from bayesal.types import ArrayLike, FitInfo, Key, Posterior, PyTree
 
 
 class AnyOf(NamedTuple):
@@ -74,7 +74,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
     )
 
 
-def _init(posteriors: Sequence[Posterior], key: Key, x: Array) -> AnyOf:
+def _init(posteriors: Sequence[Posterior], key: Key, x: ArrayLike) -> AnyOf:
     # one key for all: each architecture is then what it is by itself, and no two are ever asked
     # together
     states = tuple(p.init(key, x) for p in posteriors)
@@ -95,7 +95,7 @@ def _draw(posteriors: Sequence[Posterior], key: Key, state: AnyOf, num: int) -> 
     return tuple(p.draw(key, s, num) for p, s in zip(posteriors, state.states, strict=True))
 
 
-def _embed(posteriors: Sequence[Posterior], i: int, states: tuple, x: Array) -> Array:
+def _embed(posteriors: Sequence[Posterior], i: int, states: tuple, x: ArrayLike) -> Array:
     """Features of one architecture, filled up with zeros to the widest."""
     widest = max(
         jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True)
@@ -104,7 +104,7 @@ def _embed(posteriors: Sequence[Posterior], i: int, states: tuple, x: Array) -> 
     return jnp.pad(features, (0, widest - features.size))
 
 
-def _trunk(posteriors: Sequence[Posterior], i: int, states: tuple, x: Array) -> tuple:
+def _trunk(posteriors: Sequence[Posterior], i: int, states: tuple, x: ArrayLike) -> tuple:
     """What one architecture's draws share, beside zeros for the others."""
     shapes = tuple(jax.eval_shape(p.trunk, s, x) for p, s in zip(posteriors, states, strict=True))
     blank = jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), shapes)

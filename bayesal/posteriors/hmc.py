@@ -16,7 +16,17 @@ from bayesal import _checks, _chunks, errors, likelihoods, networks, training
 from bayesal.posteriors._usable import usable
 from bayesal.posteriors.laplace.last_layer import prior_unit
 from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
-from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
+from bayesal.types import (
+    ArrayLike,
+    FitInfo,
+    HParams,
+    Key,
+    Labeled,
+    Likelihood,
+    Network,
+    Posterior,
+    PyTree,
+)
 
 MORE = "build `nuts` with more `samples` or `chains`"
 
@@ -304,10 +314,10 @@ class _Last(NamedTuple):
     likelihood: Likelihood
     sizes: Sizes
     batch: int
-    layer: Callable[[Array], networks.LastLayer]
+    layer: Callable[[ArrayLike], networks.LastLayer]
 
 
-def _init_last(of: _Last, key: Key, x: Array) -> Chains:
+def _init_last(of: _Last, key: Key, x: ArrayLike) -> Chains:
     usable(of.network, x, of.likelihood)
     net_key, key = jax.random.split(key)
     params, last = of.network.init(net_key, x), of.layer(x)
@@ -342,7 +352,7 @@ def _fit_last(
     return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
 
 
-def _trunk(of: _Last, state: Chains, x: Array) -> Float[Array, " D"]:
+def _trunk(of: _Last, state: Chains, x: ArrayLike) -> Float[Array, " D"]:
     return of.layer(x).features(of.network.embed(state.trunk.params, x))
 
 

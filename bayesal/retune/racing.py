@@ -117,8 +117,8 @@ def _run(
     fold: Int[Array, ""],
     together: int,
 ) -> tuple[Race, Bool[Array, " P"]]:
-    """One run of the compiled fit, of up to `together` pending candidates on one fold: the race with
-    what they give, and who is still pending.
+    """One run of the compiled fit, of up to `together` pending candidates on one fold: the race
+    with what they give, and who is still pending.
     """
     size = candidates.steps.shape[0]
     # pending ones first, those of one architecture side by side, short ones beside short ones: all

@@ -17,6 +17,7 @@ from bayesal.posteriors.laplace._fisher import has_mean, last_good, mean_and_slo
 from bayesal.posteriors.laplace._recursive import learn
 from bayesal.posteriors.laplace._structures import STRUCTURES, Structure
 from bayesal.types import (
+    ArrayLike,
     FitInfo,
     Gaussian,
     HParams,
@@ -152,10 +153,10 @@ class _Layer(NamedTuple):
     network: Network
     likelihood: Likelihood
     kept: Structure
-    last: Callable[[Array], networks.LastLayer]
+    last: Callable[[ArrayLike], networks.LastLayer]
 
 
-def _init(of: _Layer, key: Key, x: Array) -> Laplace:
+def _init(of: _Layer, key: Key, x: ArrayLike) -> Laplace:
     params, last = of.network.init(key, x), of.last(x)
     mean, one = last.weights(params), jnp.float32(1.0)
     fixed = networks.fixed_outputs(of.network, params, x, mean.shape[1])
@@ -184,7 +185,7 @@ def _draw(kept: Structure, key: Key, state: Laplace, num: int) -> Float[Array, "
     return state.mean + state.unit[:, None] * jax.vmap(lambda z: kept.root(state.factor, z))(noise)
 
 
-def _trunk(of: _Layer, state: Laplace, x: Array) -> Float[Array, " D"]:
+def _trunk(of: _Layer, state: Laplace, x: ArrayLike) -> Float[Array, " D"]:
     return of.last(x).features(of.network.embed(state.params, x))
 
 
@@ -192,7 +193,7 @@ def _head(of: _Layer, state: Laplace, draw: Float[Array, "D C"], features: Array
     return of.likelihood.predict(jnp.concatenate([features @ draw, state.fixed]))
 
 
-def _marginal(of: _Layer, state: Laplace, x: Array) -> Gaussian:
+def _marginal(of: _Layer, state: Laplace, x: ArrayLike) -> Gaussian:
     features = _trunk(of, state, x)
     outputs = jnp.concatenate([features @ state.mean, state.fixed])
     normal, slope = mean_and_slope(of.likelihood, outputs)
