@@ -393,9 +393,9 @@ def test_structures_are_those_of_the_whole_matrix(rows):
     @jax.jit
     def factors(phi, weights):
         task = Task(
-            likelihoods.CATEGORICAL, phi, jnp.zeros(12, jnp.int32), jnp.ones(12, bool), jnp.zeros(0)
+            likelihoods.CATEGORICAL, phi, jnp.zeros(12, jnp.int32), jnp.ones(12), jnp.zeros(0)
         )
-        here = curvature(task, weights, left := frame(phi)[0], phi @ left)
+        here = curvature(task, weights, left := frame(phi, jnp.ones(12))[0], phi @ left)
         return {
             name: (one := s.factor(here, jnp.float32(0.5)), s.log_det(one))
             for name, s in STRUCTURES.items()

@@ -481,9 +481,8 @@ def test_langevin_and_hamiltonian_steps_have_the_variance_of_their_recursion(
     count, stiffness, chains = 20, 1.5, 2000
     data = Labeled(jnp.zeros((20, 1)), jnp.zeros(20, jnp.int32), jnp.int32(count))
     rule = sghmc(lambda i: rate, friction, lambda i: temperature, count)
-    loss = lambda w, key, x, y, count: (
-        0.5 * stiffness * jnp.sum(w**2)
-    )  # every weight is a chain of its own
+    # every weight is a chain of its own
+    loss = lambda w, key, batch: 0.5 * stiffness * jnp.sum(w**2)
     weights = np.asarray(
         training.walk(jax.random.key(0), jnp.zeros(chains), loss, data, 400, rule)[0]
     )

@@ -77,18 +77,19 @@ def potential(
     """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats,
     up to a constant; `prior` is that of the prior.
 
-    Rows are added `batch` at a time up to the count: the value, and the time it takes, do not
-    depend on the capacity, in any bit. Its gradient is right; there is no second derivative.
+    Each label's log-likelihood counts as often as its weight says. Rows are added `batch` at a time
+    up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
+    Its gradient is right; there is no second derivative.
     """
+    weight = training.row_weights(labeled)
 
     def part(params, block):
         rows = block * batch + jnp.arange(batch)
-        real = rows < labeled.count
-        rows = jnp.where(real, rows, 0)
-        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(
-            labeled.x[rows], labeled.y[rows]
-        )
-        return jnp.sum(jnp.where(real, losses, 0.0))
+        inside = rows < labeled.count
+        rows = jnp.where(inside, rows, 0)  # of the last block: any row that is no padding
+        x, y, each = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, weight))
+        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(x, y)
+        return jnp.sum(jnp.where(inside & (each > 0), each * losses, 0.0))
 
     def energy(params):
         here = jax.lax.stop_gradient(params)
@@ -163,9 +164,9 @@ def _joined(
     """All chains as a state, and what happened; `failed_at` is that of the training before."""
     params = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), chains.params)
     failed_at = jnp.where((failed_at < 0) & ~chains.moved, jnp.asarray(steps, jnp.int32), failed_at)
-    return Chains(trunk, params, chains.divergences, chains.acceptance), FitInfo(
-        chains.energy / jnp.maximum(labeled.count, 1), failed_at
-    )
+    total = training.total_weight(training.row_weights(labeled))
+    state = Chains(trunk, params, chains.divergences, chains.acceptance)
+    return state, FitInfo(chains.energy / total, failed_at)
 
 
 def _fresh(trunk: PyTree, starts: PyTree, sizes: Sizes) -> Chains:

@@ -23,15 +23,15 @@ class Snapshots(NamedTuple):
 
 
 def sghmc(
-    rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], count: Any
+    rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], total: Any
 ) -> training.Rule:
-    """Stochastic-gradient Hamiltonian Monte Carlo on the energy per label of `count` labels; with
-    friction 1 it is Langevin's (SGLD).
+    """Stochastic-gradient Hamiltonian Monte Carlo on the energy per label of labels that weigh
+    `total` in all; with friction 1 it is Langevin's (SGLD).
 
-    v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / count) * noise;
+    v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / total) * noise;
     w <- w + v.
 
-    On an energy per label of `a w^2 / 2` Langevin's steps have variance `temperature / (count a) /
+    On an energy per label of `a w^2 / 2` Langevin's steps have variance `temperature / (total a) /
     (1 - rate a / 2)`: the right one as the rate goes to 0, too wide by the last factor before.
     Noise of the minibatches adds to that.
 
@@ -41,7 +41,7 @@ def sghmc(
 
     def move(key, i, grads, params, memory):
         flat, unravel = ravel_pytree(grads)
-        scale = jnp.sqrt(2 * friction * rate(i) * temperature(i) / count)
+        scale = jnp.sqrt(2 * friction * rate(i) * temperature(i) / total)
         noise = unravel(scale * jax.random.normal(key, flat.shape, flat.dtype))
         memory = jax.tree.map(
             lambda v, g, e: (1 - friction) * v - rate(i) * g + e, memory, grads, noise
@@ -150,7 +150,7 @@ def sgmcmc(
         return Snapshots(copies(network.init(key, x), cycles * samples))
 
     def fit(key, state, labeled, hparams):
-        count = jnp.maximum(labeled.count, 1)
+        total = training.total_weight(training.row_weights(labeled))
         steps = jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1)
         where = Cycles(cycles, samples, explore, steps)
         rate = lambda i: (
@@ -163,7 +163,7 @@ def sgmcmc(
             energy_per_label(network, hparams.prior_scale, likelihood, temperature),
             labeled,
             hparams.steps,
-            sghmc(rate, friction, warmth, count),
+            sghmc(rate, friction, warmth, total),
             batch=batch,
             observe=lambda seen, i, params: seen.put(where.slot(i), params),
             seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),

@@ -107,11 +107,12 @@ def svi(
     def fit(key, state, labeled, hparams):
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
 
-        def loss(params, key, x, y, count):
-            bound = engine.loss.loss(
-                key, engine.constrain_fn(params), joint, engine.guide, x, y, count
-            )
-            return bound * kl_weight / count
+        def loss(params, key, batch):
+            # guides take what they were built for; only the labels' own term knows of weights
+            weighted = _joint(model, likelihood, kl_weight, batch.weight)
+            values, data = engine.constrain_fn(params), (batch.x, batch.y, batch.total)
+            bound = engine.loss.loss(key, values, weighted, engine.guide, *data)
+            return bound * kl_weight / batch.total
 
         params, info = training.sgd(
             key, state.params, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
@@ -153,15 +154,18 @@ def _stateless(state) -> None:
         )
 
 
-def _joint(model, likelihood, kl_weight):
-    """The model together with its labels: what guides and bounds take."""
+def _joint(model, likelihood, kl_weight, weight=None):
+    """The model together with its labels, `(x [b, ...], y [b], total)`: what guides and bounds
+    take. The minibatch stands for labels of this total weight.
+    """
     import numpyro
 
-    def joint(x, y, count):
+    def joint(x, y, total):
         losses = jax.vmap(lambda outputs, label: likelihoods.loss(likelihood, outputs, label))(
             model(x), y
         )
-        numpyro.factor("labels", -losses.mean() * count / kl_weight)
+        mean = losses.mean() if weight is None else training.weighted_mean(losses, weight)
+        numpyro.factor("labels", -mean * total / kl_weight)
 
     return joint
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from bayesal import _checks, likelihoods, training
 from bayesal.posteriors._usable import usable
+from bayesal.training import Minibatch
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
@@ -91,22 +92,23 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
 def nll(
     network: Network,
     params: PyTree,
-    x: Array,
-    y: Array,
+    batch: Minibatch,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Float[Array, ""]:
-    """Mean negative log-likelihood of a minibatch under one set of weights, in nats."""
-    return jax.vmap(
-        lambda xi, yi: likelihoods.loss(likelihood, network.apply(params, xi, None, 0.0), yi)
-    )(x, y).mean()
+    """Weighted mean of a minibatch's negative log-likelihoods under one set of parameters, in
+    nats.
+    """
+    losses = jax.vmap(
+        lambda x, y: likelihoods.loss(likelihood, network.apply(params, x, None, 0.0), y)
+    )(batch.x, batch.y)
+    return training.weighted_mean(losses, batch.weight)
 
 
 def expected_nll(
     network: Network,
     key: Array,
     state: MeanField | LowRank,
-    x: Array,
-    y: Array,
+    batch: Minibatch,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Float[Array, ""]:
     """`nll` averaged over the weights `mean + std * noise` and `mean - std * noise`: what is odd in
@@ -114,7 +116,9 @@ def expected_nll(
     """
     params = sample(key, state)
     mirrored = jax.tree.map(lambda m, p: 2 * m - p, state.mean, params)
-    return 0.5 * (nll(network, params, x, y, likelihood) + nll(network, mirrored, x, y, likelihood))
+    return 0.5 * (
+        nll(network, params, batch, likelihood) + nll(network, mirrored, batch, likelihood)
+    )
 
 
 def spread(mean: PyTree, ratio: float) -> MeanField:
@@ -196,11 +200,11 @@ def variational(
         return with_factors(factor_key, start, rank) if rank else start
 
     def fit(key, state, labeled, hparams):
-        def loss(state, key, x, y, count):
-            expected = jax.vmap(lambda k: expected_nll(network, k, state, x, y, likelihood))(
-                jax.random.split(key, pairs)
-            ).mean()
-            return expected + kl_weight * kl_to_prior(state, hparams.prior_scale) / count
+        def loss(state, key, minibatch):
+            one = lambda k: expected_nll(network, k, state, minibatch, likelihood)
+            expected = jax.vmap(one)(jax.random.split(key, pairs)).mean()
+            kl = kl_to_prior(state, hparams.prior_scale)
+            return expected + kl_weight * kl / minibatch.total
 
         return training.sgd(
             key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch

@@ -127,25 +127,25 @@ def _init(of: Process, key, x) -> GPState:
     )
 
 
-def _conditioned(of: Process, state, params, labeled, valid) -> tuple[GPState, Any]:
+def _conditioned(of: Process, state, params, labeled, weight) -> tuple[GPState, Any]:
     """The state under these parameters, and minus its log evidence per label (with the parameters'
     prior).
     """
     state = state._replace(params=_process.clipped(params))
     prior = matrix(of, state, state.x, state.x)
-    found = of.sites(state.params, labeled, valid, prior)
+    found = of.sites(state.params, labeled, weight, prior)
     state = state._replace(root=found.root, target=found.target, factor=_factors(prior, found.root))
     total = jax.vmap(evidence)(state.factor, state.root, state.target).sum() + found.correction
-    return state, _process.per_label(params, total, labeled)
+    return state, _process.per_label(params, total, weight)
 
 
 def _fit(of: Process, key, state, labeled, hparams) -> tuple[GPState, FitInfo]:
-    valid, x, offset, unit = _process.placed(of, labeled)
-    begun = state._replace(x=x, offset=offset, unit=unit)
+    at = _process.placed(of, labeled)
+    begun = state._replace(x=at.x, offset=at.offset, unit=at.unit)
     # the evidence is of all labels at once: the minibatch is not looked at
-    loss = lambda params, *_: _conditioned(of, begun, params, labeled, valid)[1]
+    loss = lambda params, *_: _conditioned(of, begun, params, labeled, at.weight)[1]
     params, info = training.sgd(key, begun.params, loss, labeled, _process.tuned(hparams), batch=1)
-    return _conditioned(of, begun, params, labeled, valid)[0], info
+    return _conditioned(of, begun, params, labeled, at.weight)[0], info
 
 
 def _draw(of: Process, key, state, num):

@@ -74,22 +74,22 @@ def _init(of, points, key, x) -> InducingState:
 
 
 def _fit(of: Process, key, state, labeled, hparams) -> tuple[InducingState, FitInfo]:
-    valid, x, offset, unit = _process.placed(of, labeled)
-    points = state.x.shape[0]
-    flat = x.reshape(x.shape[0], -1)
-    chosen = select.k_center(flat, min(points, x.shape[0]), available=valid).indices
+    at = _process.placed(of, labeled)
+    points, rows = state.x.shape[0], at.x.shape[0]
+    flat = at.x.reshape(rows, -1)
+    chosen = select.k_center(flat, min(points, rows), available=at.weight > 0).indices
     # fewer labels than points: copies, which jitter bears
     chosen = jnp.pad(
-        jnp.where(chosen >= 0, chosen, chosen[0]), (0, max(points - x.shape[0], 0)), mode="edge"
+        jnp.where(chosen >= 0, chosen, chosen[0]), (0, max(points - rows, 0)), mode="edge"
     )
-    begun = state._replace(offset=offset, unit=unit, x=x[chosen])
+    begun = state._replace(offset=at.offset, unit=at.unit, x=at.x[chosen])
     # the bound is of all labels at once: the minibatch is not looked at
-    loss = lambda params, *_: _conditioned(of, begun, params, labeled, valid, x)[1]
+    loss = lambda params, *_: _conditioned(of, begun, params, labeled, at)[1]
     params, info = training.sgd(key, begun.params, loss, labeled, _process.tuned(hparams), batch=1)
-    return _conditioned(of, begun, params, labeled, valid, x)[0], info
+    return _conditioned(of, begun, params, labeled, at)[0], info
 
 
-def _conditioned(of: Process, state, params, labeled, valid, x) -> tuple[InducingState, Any]:
+def _conditioned(of: Process, state, params, labeled, at) -> tuple[InducingState, Any]:
     """The state under these parameters, and minus Titsias' bound per label (with the parameters'
     prior).
     """
@@ -98,19 +98,16 @@ def _conditioned(of: Process, state, params, labeled, valid, x) -> tuple[Inducin
     own = matrix(of, state, state.x, state.x)
     whiten = jnp.linalg.cholesky(own + JITTER * size * jnp.eye(own.shape[0]))
     # in features psi the process is a linear model with standard normal weights  [Z, M]
-    psi = jax.scipy.linalg.solve_triangular(whiten, matrix(of, state, state.x, x), lower=True)
-    found = of.sites(state.params, labeled, valid, None)
+    psi = jax.scipy.linalg.solve_triangular(whiten, matrix(of, state, state.x, at.x), lower=True)
+    found = of.sites(state.params, labeled, at.weight, None)
     # what the inducing points leave unexplained of each label's prior variance: Titsias' trace
-    left = jnp.where(
-        valid, jnp.maximum(_prior_variance(of, state, x) - jnp.sum(psi * psi, axis=0), 0.0), 0.0
-    )
-
+    left = jnp.maximum(_prior_variance(of, state, at.x) - jnp.sum(psi * psi, axis=0), 0.0)
+    left = jnp.where(at.weight > 0, left, 0.0)
     factor, mean, bound = jax.vmap(lambda root, target: _regressed(psi, root, target, left))(
         found.root, found.target
     )
-    return state._replace(whiten=whiten, mean=mean, factor=factor), _process.per_label(
-        params, bound.sum(), labeled
-    )
+    state = state._replace(whiten=whiten, mean=mean, factor=factor)
+    return state, _process.per_label(params, bound.sum() + found.correction, at.weight)
 
 
 def _regressed(

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from bayesal import _checks
+from bayesal import _checks, training
 from bayesal.posteriors.gp.kernels import Kernel, basis, covariance
 from bayesal.types import ArrayLike, Gaussian, HParams, Key, Labeled, Posterior
 
@@ -32,7 +32,7 @@ class KernelParams(NamedTuple):
 
 class Sites(NamedTuple):
     """What the labels say about the latent outputs, as independent normals; and a correction of
-    their log evidence.
+    their log evidence. Rows of weight 0 have root 0.
     """
 
     root: Float[Array, "C M"]
@@ -43,7 +43,7 @@ class Sites(NamedTuple):
 class Process(NamedTuple):
     """What tells one Gaussian process here from another.
 
-    sites:     `(params, labeled, valid, K) -> Sites`.
+    sites:     `(params, labeled, weight [M], K) -> Sites`.
     predict:   `(state, latent [C]) -> Prediction`.
     signs:     (1,) where an example is one point, (1, -1) where it is a pair and the latent value a
       difference.
@@ -115,26 +115,70 @@ def matrix(
     return variance(of, state) * covariance(of.kernel, scaled(state, a), scaled(state, b), of.signs)
 
 
-def placed(
-    of: Process, labeled: Labeled
-) -> tuple[Bool[Array, " M"], Float[Array, "M P D"], Float[Array, " D"], Float[Array, ""]]:
-    """Which rows have labels, features with padding moved to the middle, their middle, and their
-    typical distance from it.
+class Placed(NamedTuple):
+    """Labeled points as a process sees them.
+
+    x:      features; rows that do not count stand in the middle.
+    weight: of each row, 0 for padding.
+    offset: the middle of the rows, by weight.
+    unit:   their typical distance from it.
     """
-    valid = jnp.arange(labeled.y.shape[0]) < labeled.count
+
+    x: Float[Array, "M P D"]
+    weight: Float[Array, " M"]
+    offset: Float[Array, " D"]
+    unit: Float[Array, ""]
+
+
+def placed(of: Process, labeled: Labeled) -> Placed:
+    """The labeled points, their weights, and the units of their features."""
+    weight = training.row_weights(labeled)
+    there = weight > 0
     # padding may hold NaN, and the user's features must not see it
     x = jax.vmap(lambda xi: parts(of, xi))(
-        jnp.where(valid.reshape(-1, *(1,) * (labeled.x.ndim - 1)), labeled.x, 0)
+        jnp.where(there.reshape(-1, *(1,) * (labeled.x.ndim - 1)), labeled.x, 0)
     )
-    weight = valid[:, None, None] / jnp.maximum(valid.sum() * x.shape[1], 1)
-    offset = jnp.sum(weight * x, axis=(0, 1))
-    spread = jnp.sqrt(jnp.sum(weight * jnp.square(x - offset)))
-    # one distinct point has no spread: any unit will do
-    return (
-        valid,
-        jnp.where(valid[:, None, None], x, offset),
-        offset,
-        jnp.where(spread > 0, spread, 1.0),
+    share = weight[:, None, None] / (training.total_weight(weight) * x.shape[1])
+    offset = jnp.sum(share * x, axis=(0, 1))
+    spread = jnp.sqrt(jnp.sum(share * jnp.square(x - offset)))
+    return Placed(
+        x=jnp.where(there[:, None, None], x, offset),
+        weight=weight,
+        offset=offset,
+        unit=jnp.where(spread > 0, spread, 1.0),  # one distinct point has no spread
+    )
+
+
+def masses(y: Array, classes: int) -> Float[Array, "M C"]:
+    """Labels as distributions over classes: floats `[M, C]` are that already, classes `[M]` have
+    all mass on one.
+
+    >>> masses(jnp.array([1]), 3)
+    Array([[0., 1., 0.]], dtype=float32)
+    """
+    soft = jnp.issubdtype(y.dtype, jnp.floating)
+    return y.astype(jnp.float32) if soft else jax.nn.one_hot(y, classes, dtype=jnp.float32)
+
+
+def weighted(
+    root: Float[Array, "C M"], target: Float[Array, "C M"], weight: Float[Array, " M"]
+) -> Sites:
+    """Normal sites to the power of their weights: precisions times the weight, and what a power of
+    a normal's density has beyond the density of that precision. A site of weight 2 is one that is
+    there twice, in the evidence too; rows of weight 0 are absent.
+
+    >>> weighted(jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([4.0])).root
+    Array([[2.]], dtype=float32)
+    """
+    there = (weight > 0)[None]
+    often = jnp.where(there, weight[None], 1.0)
+    own = jnp.where(there, root, 1.0)
+    # N(t; f, r^-2)^w = N(t; f, (w r^2)^-1) * (r / sqrt(2 pi))^(w - 1) / sqrt(w)
+    beyond = (often - 1.0) * (jnp.log(own) - 0.5 * jnp.log(2 * jnp.pi)) - 0.5 * jnp.log(often)
+    return Sites(
+        root=jnp.where(there, jnp.sqrt(often) * own, 0.0),
+        target=jnp.where(there, target, 0.0),
+        correction=jnp.sum(jnp.where(there, beyond, 0.0)),
     )
 
 
@@ -147,12 +191,13 @@ def clipped(params: KernelParams) -> KernelParams:
 
 
 def per_label(
-    params: KernelParams, evidence: Float[Array, ""], labeled: Labeled
+    params: KernelParams, evidence: Float[Array, ""], weight: Float[Array, " M"]
 ) -> Float[Array, ""]:
-    """The loss of kernel parameters: minus evidence and log prior (standard normal), per label."""
-    return (0.5 * sum(jnp.square(p) for p in params) - evidence) / jnp.maximum(
-        labeled.count, 1
-    ).astype(jnp.float32)
+    """The loss of kernel parameters: minus evidence and log prior (standard normal), per unit of
+    the labels' weight.
+    """
+    energy = 0.5 * sum(jnp.square(p) for p in params)
+    return (energy - evidence) / training.total_weight(weight)
 
 
 def tuned(hparams: HParams) -> HParams:

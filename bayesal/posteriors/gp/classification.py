@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from bayesal import _checks
 from bayesal.posteriors.gp import _exact, _inducing
-from bayesal.posteriors.gp._process import Process, Sites
+from bayesal.posteriors.gp._process import Process, masses, weighted
 from bayesal.posteriors.gp.kernels import RBF, Kernel
 from bayesal.types import Posterior
 
@@ -27,8 +27,9 @@ def gp_classification(
     """Gaussian-process classification by Dirichlet regression: one latent function per class, exact
     given its sites.
 
-    A label is a Dirichlet with concentration 1.01 for its class and 0.01 for the others; its
-    logarithms are matched by normals, which leaves heteroscedastic regression. See `gp_regression`
+    A label is a Dirichlet with concentration 1.01 for its class and 0.01 for the others (a
+    distribution over classes: its shares, and 0.01 more); its logarithms are matched by normals,
+    which leaves heteroscedastic regression. See `gp_regression`
     for what a draw is and how the kernel is chosen.
 
     Args:
@@ -47,21 +48,15 @@ def gp_classification(
     (3,)
     """
     classes = _checks.at_least(2, classes, "classes")
-    alpha = jnp.array([SURE, 1.0 + SURE])
-    variances = jnp.log1p(1.0 / alpha)
-    targets = jnp.log(alpha) - 0.5 * variances
-    targets = (
-        targets - (targets[1] + (classes - 1) * targets[0]) / classes
-    )  # of mean 0 over classes; a common shift changes no probability
 
-    def sites(params, labeled, valid, prior):
+    def sites(params, labeled, weight, prior):
         del params, prior
-        own = (jnp.arange(classes)[:, None] == labeled.y[None]).astype(jnp.int32)
-        return Sites(
-            jnp.where(valid[None], variances[own] ** -0.5, 0.0),
-            jnp.where(valid[None], targets[own], 0.0),
-            jnp.float32(0.0),
-        )
+        alpha = SURE + masses(labeled.y, classes).T
+        variances = jnp.log1p(1.0 / alpha)
+        targets = jnp.log(alpha) - 0.5 * variances
+        # of mean 0 over classes; a common shift changes no probability
+        targets = targets - jnp.mean(targets, axis=0)
+        return weighted(variances**-0.5, targets, weight)
 
     process = Process(
         kernel=kernel,

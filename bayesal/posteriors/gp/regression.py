@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from bayesal import _checks
 from bayesal.posteriors.gp import _exact, _inducing
-from bayesal.posteriors.gp._process import Process, Sites
+from bayesal.posteriors.gp._process import Process, weighted
 from bayesal.posteriors.gp.kernels import RBF, Kernel
 from bayesal.types import Gaussian, Posterior
 
@@ -58,12 +58,11 @@ def gp_regression(
     ()
     """
 
-    def sites(params, labeled, valid, prior):
+    def sites(params, labeled, weight, prior):
         del prior
-        root = jnp.where(valid, jnp.exp(-0.5 * params.noise) * FIRST_NOISE**-0.5, 0.0)
-        return Sites(
-            root[None], jnp.where(valid, (labeled.y - center) / scale, 0.0)[None], jnp.float32(0.0)
-        )
+        root = jnp.exp(-0.5 * params.noise) * FIRST_NOISE**-0.5
+        target = (labeled.y - center) / scale
+        return weighted(jnp.broadcast_to(root, (1, *target.shape)), target[None], weight)
 
     def predict(state, latent):
         noise = FIRST_NOISE * jnp.exp(state.params.noise) * scale**2

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from bayesal import _checks, _maths, likelihoods
+from bayesal import _checks, _maths, likelihoods, training
 from bayesal.posteriors.laplace._fisher import fisher_root
-from bayesal.types import Labeled, Likelihood
+from bayesal.types import Labeled, Likelihood, PyTree
 
 
 class Curvature(NamedTuple):
@@ -23,7 +23,7 @@ class Curvature(NamedTuple):
     share of it, `s_i = <F_i, F> / <F, F>`. Of all products with F it is the nearest to `sum_i f_i
     f_i^T (x) F_i`; the same where all F_i are multiples of one matrix, as with one output or two
     classes. `power` and `right` are F's eigenvalues and eigenvectors; `energy` is the diagonal of
-    the other part in the frame `left`, the eigenvectors of the features with equal shares.
+    the other part in the frame `left`, the eigenvectors of the features by weight alone.
     """
 
     features: Float[Array, "M D"]
@@ -42,14 +42,14 @@ class Curvature(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Labels for a layer to explain: rows that are not valid are padding; `fixed` are outputs
-    beside the layer's.
+    """Labels for a layer to explain: each row's log-likelihood counts as often as its weight says,
+    and rows of weight 0 are absent; `fixed` are outputs beside the layer's.
     """
 
     likelihood: Likelihood
     features: Float[Array, "M D"]
-    y: Array
-    valid: Bool[Array, " M"]
+    y: PyTree
+    weight: Float[Array, " M"]
     fixed: Float[Array, " R"]
 
     def nll(self, weights: Float[Array, "D C"]) -> Float[Array, ""]:
@@ -57,10 +57,11 @@ class Task(NamedTuple):
         one = lambda f, y: likelihoods.loss(
             self.likelihood, jnp.concatenate([f @ weights, self.fixed]), y
         )
-        return jnp.sum(jnp.where(self.valid, jax.vmap(one)(self.features, self.y), 0.0))
+        losses = jax.vmap(one)(self.features, self.y)
+        return jnp.sum(jnp.where(self.weight > 0, self.weight * losses, 0.0))
 
     def fisher(self, weights: Float[Array, "D C"]) -> Float[Array, "M C C"]:
-        """Each row's Fisher information about the layer's outputs."""
+        """Each row's Fisher information about the layer's outputs, times its weight."""
 
         def one(f):
             root = fisher_root(self.likelihood, jnp.concatenate([f @ weights, self.fixed]))[
@@ -68,7 +69,8 @@ class Task(NamedTuple):
             ]
             return root.T @ root
 
-        return jnp.where(self.valid[:, None, None], jax.vmap(one)(self.features), 0.0)
+        weight = self.weight[:, None, None]
+        return jnp.where(weight > 0, weight * jax.vmap(one)(self.features), 0.0)
 
 
 def task_of(
@@ -77,12 +79,11 @@ def task_of(
     labeled: Labeled,
     fixed: Float[Array, " R"],
 ) -> Task:
-    """The rows `< count`; padding may hold anything, so its features and labels become 0."""
-    valid = jnp.arange(labeled.y.shape[0]) < labeled.count
-    y = _checks.as_float(labeled.y) if likelihood.real else labeled.y
-    return Task(
-        likelihood, jnp.where(valid[:, None], features, 0.0), jnp.where(valid, y, 0), valid, fixed
-    )
+    """The rows that count; the others may hold anything, so their features and labels become 0."""
+    weight = training.row_weights(labeled)
+    there = lambda leaf: jnp.where((weight > 0).reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0)
+    y = jax.tree.map(_checks.as_float, labeled.y) if likelihood.real else labeled.y
+    return Task(likelihood, there(features), jax.tree.map(there, y), weight, fixed)
 
 
 def nothing(weights: Float[Array, "D C"]) -> Curvature:
@@ -101,10 +102,13 @@ def nothing(weights: Float[Array, "D C"]) -> Curvature:
     )
 
 
-def frame(features: Float[Array, "M D"]) -> tuple[Float[Array, "D D"], Float[Array, " D"]]:
-    """Eigenvectors and eigenvalues of `features.T @ features`, from the features themselves: the
+def frame(
+    features: Float[Array, "M D"], share: Float[Array, " M"]
+) -> tuple[Float[Array, "D D"], Float[Array, " D"]]:
+    """Eigenvectors and eigenvalues of `sum_i share_i f_i f_i^T`, from the features themselves: the
     small ones keep their digits.
     """
+    features = jnp.sqrt(share)[:, None] * features
     # the singular values are square roots of what is wanted: forming features.T @ features would
     # square the condition number, and float32 has no digits to spare
     triangle = jnp.linalg.qr(features, mode="r")
@@ -135,7 +139,7 @@ def curvature(
 ) -> Curvature:
     """The curvature at these weights; `left` is the features' frame, `seen` the features in it."""
     fisher = task.fisher(weights)
-    mean = fisher.sum(0) / jnp.maximum(task.valid.sum(), 1)
+    mean = fisher.sum(0) / training.total_weight(task.weight)
     power, right = jnp.linalg.eigh(mean)
     parts = shares(fisher, mean)
     return Curvature(

@@ -124,7 +124,7 @@ def settle(
     References:
       MacKay 1992, The evidence framework applied to classification networks
     """
-    left, _ = frame(task.features)
+    left, _ = frame(task.features, task.weight)
     seen = task.features @ left
     none, fallback = jnp.zeros((task.features.shape[1], outputs), jnp.float32), jnp.log(otherwise)
     grid, halvings = (GRID, HALVINGS) if tune else (0, 1)

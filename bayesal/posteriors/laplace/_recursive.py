@@ -50,9 +50,11 @@ def learn(
         z.
         """
         roots, targets = jax.vmap(lambda o, y: _squares(task, o, y))(outputs + moves @ z, task.y)
-        roots = jnp.where(task.valid[:, None, None], roots, 0.0)
+        # squares count as often as their row's weight says; those of absent rows are 0
+        often = jnp.sqrt(task.weight)
+        roots = jnp.where(often[:, None, None] > 0, often[:, None, None] * roots, 0.0)
         rows = jnp.einsum("mec,mcp->mep", roots, moves).reshape(-1, z.size)
-        return rows, jnp.where(task.valid[:, None], targets, 0.0).ravel()
+        return rows, jnp.where(often[:, None] > 0, often[:, None] * targets, 0.0).ravel()
 
     def step(carry):
         number, z, value, _ = carry

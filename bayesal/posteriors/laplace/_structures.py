@@ -44,8 +44,8 @@ class Kron(NamedTuple):
 
 
 def _kron(curvature: Curvature, delta) -> Kron:
-    # the frame of the features as their rows count here, not the one with equal shares
-    left, energy = frame(jnp.sqrt(curvature.shares)[:, None] * curvature.features)
+    # the frame of the features by the rows' shares, not the one by their weights alone
+    left, energy = frame(curvature.features, curvature.shares)
     return Kron(
         left, curvature.right, jax.lax.rsqrt(energy[:, None] * curvature.power[None] + delta)
     )

@@ -242,7 +242,7 @@ def _approximate(
 def _added(state: Laplace, task: Task, kept: Structure) -> tuple[Laplace, FitInfo]:
     """The state after more labels, its parameters and its prior as they were."""
     weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
-    loss = task.nll(weights) / jnp.maximum(task.valid.sum(), 1)
+    loss = task.nll(weights) / training.total_weight(task.weight)
     found = state._replace(
         mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain
     )

@@ -188,11 +188,13 @@ def _curvature(
     loop over the rows `< count`.
     """
 
+    weight = training.row_weights(labeled)
+
     def add(i, total):
-        value, back = jax.vjp(lambda params: outputs(params, labeled.x[i]), params)
-        loss, slope = jax.value_and_grad(lambda o: likelihoods.loss(likelihood, o, labeled.y[i]))(
-            value
-        )
+        x, y = jax.tree.map(lambda leaf: leaf[i], (labeled.x, labeled.y))
+        value, back = jax.vjp(lambda params: outputs(params, x), params)
+        loss, slope = jax.value_and_grad(lambda o: likelihoods.loss(likelihood, o, y))(value)
+        # one pass back for the slope, and one for every row of the information's root
         pulled = jax.vmap(lambda row: back(row)[0])(
             jnp.concatenate([slope[None], fisher_root(likelihood, value)])
         )
@@ -201,7 +203,10 @@ def _curvature(
             jax.tree.map(lambda g: g[0], pulled),
             jax.tree.map(lambda g: jnp.sum(jnp.square(g[1:]), axis=0), pulled),
         )
-        return jax.tree.map(lambda a, b: a + _checks.as_float(b), total, one)
+        often = weight[i]
+        return jax.tree.map(
+            lambda a, b: a + jnp.where(often > 0, often * _checks.as_float(b), 0.0), total, one
+        )
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
     return jax.lax.fori_loop(0, labeled.count, add, (jnp.float32(0.0), zeros, zeros))
