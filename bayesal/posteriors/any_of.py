@@ -114,6 +114,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
             ),
         ),
         architectures=len(posteriors),
+        likelihood=posteriors[0].likelihood,
     )
 
 

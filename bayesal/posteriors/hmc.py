@@ -338,6 +338,7 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
         trunk=trunk,
         head=head,
         real=likelihood.real,
+        likelihood=likelihood,
         warm=_warm,
     )
 

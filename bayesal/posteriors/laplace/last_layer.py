@@ -178,6 +178,7 @@ def last_layer_laplace(
         trunk=trunk,
         head=head,
         real=likelihood.real,
+        likelihood=likelihood,
         marginal=marginal if has_mean(likelihood) else None,
         warm=lambda old, fresh: fresh._replace(
             params=training.shrink_and_perturb(old.params, fresh.params)

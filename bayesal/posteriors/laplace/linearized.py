@@ -168,6 +168,7 @@ def linearized_laplace(
         apply,
         embed,
         real=likelihood.real,
+        likelihood=likelihood,
         marginal=marginal if has_mean(likelihood) else None,
     )
 
