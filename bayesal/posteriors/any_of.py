@@ -71,6 +71,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
         real=posteriors[0].real,
         warm=asked("warm", functools.partial(_warm, posteriors)),
         architectures=len(posteriors),
+        likelihood=posteriors[0].likelihood,
     )
 
 

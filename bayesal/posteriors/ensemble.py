@@ -119,6 +119,7 @@ def ensemble(
         embed if network.embed else None,
         members,
         real=likelihood.real,
+        likelihood=likelihood,
         warm=warm,
     )
 

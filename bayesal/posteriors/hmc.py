@@ -304,6 +304,7 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
         trunk=functools.partial(_trunk, of),
         head=functools.partial(_head, of),
         real=likelihood.real,
+        likelihood=likelihood,
         warm=_warm,
     )
 

@@ -81,4 +81,6 @@ def mc_dropout(
     warm = lambda old, fresh: fresh._replace(
         params=training.shrink_and_perturb(old.params, fresh.params)
     )
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+    return Posterior(
+        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+    )

@@ -48,5 +48,6 @@ def point(
         apply,
         network.embed,
         real=likelihood.real,
+        likelihood=likelihood,
         warm=training.shrink_and_perturb,
     )

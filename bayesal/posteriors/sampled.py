@@ -96,5 +96,12 @@ def of_samples(
         return network.embed(jax.tree.map(lambda a: a[-1], state.params), x)
 
     return Posterior(
-        init, fit, draw, apply, embed if network.embed else None, real=likelihood.real, warm=warm
+        init,
+        fit,
+        draw,
+        apply,
+        embed if network.embed else None,
+        real=likelihood.real,
+        warm=warm,
+        likelihood=likelihood,
     )

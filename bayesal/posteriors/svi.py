@@ -128,7 +128,7 @@ def svi(
     def apply(state, draw, x):
         return likelihood.predict(network.apply({**state.fixed, **draw}, x, None, 0.0))
 
-    return Posterior(init, fit, draw, apply, real=likelihood.real)
+    return Posterior(init, fit, draw, apply, real=likelihood.real, likelihood=likelihood)
 
 
 def _prepared(joint, guide, particles, blank, key, x):

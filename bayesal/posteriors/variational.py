@@ -221,4 +221,6 @@ def variational(
     warm = lambda old, fresh: fresh._replace(
         mean=training.shrink_and_perturb(old.mean, fresh.mean)
     )  # widths begin anew
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+    return Posterior(
+        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+    )

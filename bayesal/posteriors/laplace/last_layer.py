@@ -141,6 +141,7 @@ def last_layer_laplace(
         trunk=functools.partial(_trunk, of),
         head=functools.partial(_head, of),
         real=likelihood.real,
+        likelihood=likelihood,
         marginal=functools.partial(_marginal, of) if has_mean(likelihood) else None,
         warm=warm,
         online=online if structure == "full" or (kept.turn and likelihood.outputs) else None,

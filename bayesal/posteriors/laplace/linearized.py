@@ -142,6 +142,7 @@ def linearized_laplace(
         apply=apply,
         embed=(lambda state, x: network.embed(state.params, x)) if network.embed else None,
         real=likelihood.real,
+        likelihood=likelihood,
         marginal=marginal if has_mean(likelihood) else None,
     )
 
