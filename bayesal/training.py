@@ -13,6 +13,22 @@ from jaxtyping import Array, Float
 from bayesal import likelihoods
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, PyTree
 
+__all__ = [
+    "LossFn",
+    "Minibatch",
+    "ObserveFn",
+    "Rule",
+    "adam",
+    "cosine",
+    "nll",
+    "row_weights",
+    "sgd",
+    "shrink_and_perturb",
+    "total_weight",
+    "walk",
+    "weighted_mean",
+]
+
 
 class Minibatch(NamedTuple):
     """What a loss sees in one step.
@@ -143,7 +159,7 @@ def walk(
     rule: Rule,
     *,
     batch: int = 32,
-    observe: ObserveFn = lambda seen, i, params: seen,
+    observe: ObserveFn | None = None,
     seen: PyTree = (),
 ) -> tuple[PyTree, PyTree, FitInfo]:
     """Follow the gradients of `loss(params, key, minibatch)` by a rule; returns the last parameters
@@ -181,7 +197,8 @@ def walk(
         params, memory = jax.tree.map(
             lambda new, old: jnp.where(failed_at < 0, new, old), moved, (params, memory)
         )
-        return params, memory, observe(seen, i, params), value.astype(jnp.float32), failed_at
+        seen = seen if observe is None else observe(seen, i, params)
+        return params, memory, seen, value.astype(jnp.float32), failed_at
 
     start = (params, rule.init(params), seen, jnp.float32(jnp.nan), jnp.int32(-1))
     params, _, seen, value, failed_at = jax.lax.fori_loop(
@@ -199,7 +216,7 @@ def _order(key: Key, weight: Float[Array, " M"]) -> Array:
 def nll(
     network: Network,
     rate: Any,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
     smoothing: Any = 0.0,
 ) -> LossFn:
     """Weighted mean of a minibatch's negative log-likelihoods, in nats, with fresh dropout masks
@@ -207,8 +224,10 @@ def nll(
 
     Args:
       rate: of dropout.
+      likelihood: what the outputs mean; default classes.
       smoothing: of the labels: see `likelihoods.smoothed`.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
     def loss(params, key, batch):
         def one(x, y, key):

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from bayesal import errors, likelihoods, networks, posteriors
+from bayesal.networks import _last
 from bayesal.posteriors.laplace._curvature import Task, curvature, frame
 from bayesal.posteriors.laplace._fisher import fisher_root
 from bayesal.posteriors.laplace._structures import STRUCTURES
@@ -566,11 +567,11 @@ def test_the_last_layer_is_found_by_what_it_does(name):
     network, shape = FOUND[name]
     x = jnp.linspace(-1.0, 2.0, 4)
     layer = jax.jit(
-        lambda x: networks.last_layer(network, x).weights(network.init(jax.random.key(3), x))
+        lambda x: _last.last_layer(network, x).weights(network.init(jax.random.key(3), x))
     )(x)  # also while tracing
     assert layer.shape == shape
     params = network.init(jax.random.key(3), x)
-    outputs = networks.last_layer(network, x).features(network.embed(params, x)) @ layer
+    outputs = _last.last_layer(network, x).features(network.embed(params, x)) @ layer
     assert_allclose(outputs, network.apply(params, x, None, 0.0)[: shape[1]], atol=1e-6)
 
 

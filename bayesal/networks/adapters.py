@@ -11,6 +11,8 @@ from flax import linen, nnx
 from bayesal import _checks, errors
 from bayesal.types import Network
 
+__all__ = ["from_functions", "from_linen", "from_nnx"]
+
 RUNNING_STATISTICS = (
     "the module keeps state beside its parameters (running statistics of BatchNorm, for "
     "example), which changes while predicting "

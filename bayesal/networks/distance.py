@@ -12,6 +12,8 @@ from bayesal.networks.adapters import from_functions
 from bayesal.networks.reference import pixels
 from bayesal.types import Network
 
+__all__ = ["sngp"]
+
 SQUARINGS = 4  # of a Gram matrix: the bound of its norm is then at most `size ** (1 / 64)` too high
 TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 

@@ -11,6 +11,8 @@ from jaxtyping import Array, Int
 from bayesal import _checks, errors
 from bayesal.types import ArrayLike, FitInfo, Key, Posterior, PyTree
 
+__all__ = ["any_of"]
+
 
 class AnyOf(NamedTuple):
     """The states of all architectures, and which of them was fitted last: the one that predicts."""

@@ -12,6 +12,8 @@ from bayesal.posteriors._usable import usable
 from bayesal.training import LossFn
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
+__all__ = ["ensemble"]
+
 
 class Member(NamedTuple):
     """One net and the fixed net beside it, whose outputs count `scale` times."""
@@ -58,7 +60,7 @@ def ensemble(
     priors: bool = False,
     batch: int = 32,
     mesh: Mesh | None = None,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """`members` nets trained from different initializations and minibatch orders. A draw is a
     member: its parameters.
@@ -80,6 +82,7 @@ def ensemble(
       Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474; priors: Osband et al. 2018,
       https://arxiv.org/abs/1806.03335
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     _possible(members, mesh)
     net = with_prior(network) if priors else network
     train = _beside_its_prior if priors else training.sgd

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, errors
-from bayesal.posteriors.sampled import pick
+from bayesal.posteriors._sampled import pick
 from bayesal.predictive.bound import Predictive
 from bayesal.types import Gaussian, Key, Mixture, Posterior, Prediction, PyTree
+
+__all__ = ["from_numpyro", "numpyro_site"]
 
 
 def from_numpyro(

@@ -12,10 +12,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _checks, _chunks, errors, likelihoods, networks, training
+from bayesal import _checks, _chunks, errors, likelihoods, training
+from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
+from bayesal.posteriors._sampled import copies, energy_per_label, of_samples, pick, prior_energy
 from bayesal.posteriors._usable import usable
 from bayesal.posteriors.laplace.last_layer import prior_unit
-from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
 from bayesal.types import (
     ArrayLike,
     FitInfo,
@@ -27,6 +28,8 @@ from bayesal.types import (
     Posterior,
     PyTree,
 )
+
+__all__ = ["nuts", "r_hat"]
 
 MORE = "build `nuts` with more `samples` or `chains`"
 
@@ -195,7 +198,7 @@ def nuts(
     chains: int = 4,
     thin: int = 1,
     batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other
     posteriors are measured against.
@@ -234,6 +237,7 @@ def nuts(
       Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021,
       https://arxiv.org/abs/2104.14421 (of nets).
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     _checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
     if on not in ("all", "last"):
         raise errors.UnknownName(
@@ -288,7 +292,7 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
             "`embed`: give it one, or use on='all'.",
         )
     layer = functools.cache(
-        lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
+        lambda shape, dtype: last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
     )
     of = _Last(network, likelihood, sizes, batch, lambda x: layer(x.shape, x.dtype))
 
@@ -316,7 +320,7 @@ class _Last(NamedTuple):
     likelihood: Likelihood
     sizes: Sizes
     batch: int
-    layer: Callable[[ArrayLike], networks.LastLayer]
+    layer: Callable[[ArrayLike], LastLayer]
 
 
 def _init_last(of: _Last, key: Key, x: ArrayLike) -> Chains:
@@ -328,7 +332,7 @@ def _init_last(of: _Last, key: Key, x: ArrayLike) -> Chains:
     starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(
         key, (of.sizes.chains, rows, outputs)
     )
-    fixed = networks.fixed_outputs(of.network, params, x, outputs)
+    fixed = fixed_outputs(of.network, params, x, outputs)
     return _fresh(Trunk(params, fixed), starts, of.sizes)
 
 
@@ -339,7 +343,7 @@ def _fit_last(
     loss = training.nll(of.network, hparams.dropout, of.likelihood, hparams.label_smoothing)
     params, info = training.sgd(net_key, state.trunk.params, loss, labeled, hparams, batch=of.batch)
     x, (_, rows, outputs) = labeled.x[0], state.params.shape
-    trunk = Trunk(params, networks.fixed_outputs(of.network, params, x, outputs))
+    trunk = Trunk(params, fixed_outputs(of.network, params, x, outputs))
     last = of.layer(x)
     std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
     prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))

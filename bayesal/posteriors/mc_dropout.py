@@ -10,6 +10,8 @@ from bayesal import _checks, errors, likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
+__all__ = ["mc_dropout"]
+
 
 class DropoutState(NamedTuple):
     """Trained parameters, and the dropout rate they were trained with."""
@@ -29,7 +31,7 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 
 
 def mc_dropout(
-    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
+    network: Network, *, batch: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
     """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key
     fixes the mask for every x.
@@ -48,7 +50,7 @@ def mc_dropout(
       Gal & Ghahramani 2016, https://arxiv.org/abs/1506.02142; consistent masks: Kirsch et al. 2019,
       section 4.
     """
-
+    likelihood = likelihood or likelihoods.CATEGORICAL
     _checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
 
     def init(key, x):

@@ -6,10 +6,10 @@ from bayesal import likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior
 
+__all__ = ["point"]
 
-def point(
-    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
-) -> Posterior:
+
+def point(network: Network, *, batch: int = 32, likelihood: Likelihood | None = None) -> Posterior:
     """A point estimate, trained with dropout and used without. Every draw is the same function, so
     BALD is 0 everywhere.
 
@@ -18,6 +18,7 @@ def point(
       batch: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
     def init(key, x):
         usable(network, x, likelihood)

@@ -14,6 +14,8 @@ from bayesal.posteriors.gp._process import Process, Sites, masses
 from bayesal.posteriors.gp.kernels import RBF, Kernel
 from bayesal.types import Posterior
 
+__all__ = ["preference"]
+
 # steps; the posterior has one mode, and the last step moves it by less than float32 can tell
 NEWTON = 12
 SIGNS = (
@@ -23,7 +25,10 @@ SIGNS = (
 
 
 def preference(
-    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, waves: int = 1024
+    *,
+    kernel: Kernel | None = None,
+    features: Callable[[Array], Array] | None = None,
+    waves: int = 1024,
 ) -> Posterior:
     """Who wins? An example is a pair of items, `x [2, ...]`; label 1 says that the first won, label
     0 the second.
@@ -52,7 +57,7 @@ def preference(
 
     return _exact.posterior(
         Process(
-            kernel=kernel,
+            kernel=kernel or RBF,
             features=features,
             outputs=1,
             waves=waves,

@@ -11,9 +11,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.posteriors._sampled import copies, energy_per_label, of_samples
 from bayesal.posteriors._usable import usable
-from bayesal.posteriors.sampled import copies, energy_per_label, of_samples
 from bayesal.types import Likelihood, Network, Posterior, PyTree
+
+__all__ = ["sgmcmc"]
 
 
 class Snapshots(NamedTuple):
@@ -111,7 +113,7 @@ def sgmcmc(
     temperature: float = 1.0,
     speed: float = 10.0,
     batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of
     S = cycles * samples snapshots.
@@ -142,6 +144,7 @@ def sgmcmc(
       Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020,
       https://arxiv.org/abs/2002.02405.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     cycles, samples = _checks.at_least(1, cycles, "cycles"), _checks.at_least(1, samples, "samples")
     _possible(explore, friction, temperature, speed)
 

@@ -12,6 +12,8 @@ from bayesal import _checks, errors, likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
+__all__ = ["svi"]
+
 
 class Guided(NamedTuple):
     """What a guide has learned.
@@ -47,7 +49,7 @@ def svi(
     batch: int = 32,
     particles: int = 1,
     kl_weight: float = 1.0,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Variational inference with a numpyro guide. A draw is one value of everything that the model
     samples.
@@ -88,6 +90,7 @@ def svi(
     ... )["w"].shape
     (10, 4, 3)
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     network = as_network(
         _checks.function(model, "model", "a function of x that samples and gives outputs")
     )

@@ -11,6 +11,8 @@ from bayesal import _checks, errors, likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import FitInfo, Key, Likelihood, Network, Posterior, PyTree
 
+__all__ = ["swag"]
+
 
 class Swag(NamedTuple):
     """A normal over weights, of covariance `(diag(variance) + sum_r deviations_r deviations_r') /
@@ -108,7 +110,7 @@ def swag(
     start: float = 0.75,
     rate: float = 0.5,
     batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a
     constant rate and is summed up by a normal.
@@ -134,6 +136,7 @@ def swag(
       Maddox et al. 2019, https://arxiv.org/abs/1902.02476 (with SGD; here the steps are Adam's, as
       everywhere in this package).
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     snapshots, rank = _checks.at_least(2, snapshots, "snapshots"), _checks.at_least(2, rank, "rank")
     _possible(snapshots, rank, start, rate)
 

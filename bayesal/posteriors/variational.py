@@ -12,6 +12,8 @@ from bayesal.posteriors._usable import usable
 from bayesal.training import Minibatch
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
+__all__ = ["variational"]
+
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
 
 
@@ -147,7 +149,7 @@ def variational(
     pairs: int = 1,
     kl_weight: float = 0.01,
     initial_std: float = 0.5,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Variational inference by a normal over all weights, mean-field or of low rank. A draw is one
     set of weights.
@@ -190,7 +192,7 @@ def variational(
       https://arxiv.org/abs/2002.02405 (cold posteriors); Coker et al. 2022,
       https://arxiv.org/abs/2202.11670 (wide mean-field networks can ignore the data).
     """
-
+    likelihood = likelihood or likelihoods.CATEGORICAL
     rank = _checks.at_least(0, rank, "rank")
 
     def init(key, x):

@@ -18,6 +18,8 @@ from bayesal.retune import spaces
 from bayesal.retune.history import History, remember
 from bayesal.types import HParams, Key
 
+__all__ = ["Proposer", "gp_proposer", "local_proposer"]
+
 RECENT = 128  # candidates of the past that a surrogate looks at
 POOL = 256  # points among which a surrogate looks for its proposals
 GUESSES = 48  # hyperparameters of the surrogate itself that are weighed by their evidence

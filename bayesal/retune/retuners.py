@@ -8,29 +8,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from bayesal import _checks, errors
 from bayesal.retune import history as histories
 from bayesal.retune import proposers, spaces
-from bayesal.retune.racing import Task, race, rungs, standing
+from bayesal.retune._racing import Task, Tuning, race, rungs, standing
 from bayesal.types import HParams, Key, PyTree
 
-
-class Tuning(NamedTuple):
-    """What a retuner tried in one go: see `History` for the columns; which one is kept, its states
-    `[F, ...]` of the folds (None: not kept, or nothing was fitted), and its fit on all labels, a
-    state and its report (None: there was none).
-    """
-
-    candidates: HParams
-    losses: Float[Array, " P"]
-    differences: Float[Array, " P"]
-    errors: Float[Array, " P"]
-    folds: Int[Array, " P"]
-    chosen: Int[Array, ""]
-    states: PyTree | None = None
-    final: PyTree | None = None
+__all__ = ["Retuner", "fixed", "successive_halving"]
 
 
 class Retuner(NamedTuple):
@@ -96,8 +82,8 @@ def successive_halving(
 
     Args:
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits`
-        is given. A round costs `sum(rungs(size, folds))` fits, 18 for 8 candidates and 5 folds, and
-        the one on all labels that every round makes.
+        is given. With 5 folds 8 candidates cost 18 fits (8 + 4 + 2 + 2 + 2), and every
+        round one more on all labels.
       space: what is searched; default `space()`.
       proposer: default `gp_proposer()`, which learns from all rounds; `local_proposer()` looks
         around the incumbent. With few labels they are level with points at random, with hundreds

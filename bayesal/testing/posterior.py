@@ -24,6 +24,8 @@ from bayesal.types import (
     PyTree,
 )
 
+__all__ = ["check_posterior"]
+
 GARBAGE = 1e6  # what stands in padding rows
 RUNS = "it can be started, fitted, drawn from and asked inside compiled programs"
 DATA = "hyperparameters, labels and their count are data: other values never compile again"

@@ -12,6 +12,8 @@ from bayesal.posteriors.gp._process import Process, masses, weighted
 from bayesal.posteriors.gp.kernels import RBF, Kernel
 from bayesal.types import Posterior
 
+__all__ = ["gp_classification"]
+
 SURE = 0.01  # Dirichlet concentration of a class that was not seen
 AMPLITUDE = 4.0  # prior variance of a latent output
 
@@ -19,7 +21,7 @@ AMPLITUDE = 4.0  # prior variance of a latent output
 def gp_classification(
     classes: int,
     *,
-    kernel: Kernel = RBF,
+    kernel: Kernel | None = None,
     features: Callable[[Array], Array] | None = None,
     waves: int = 1024,
     inducing: int | None = None,
@@ -59,7 +61,7 @@ def gp_classification(
         return weighted(variances**-0.5, targets, weight)
 
     process = Process(
-        kernel=kernel,
+        kernel=kernel or RBF,
         features=features,
         outputs=classes,
         waves=waves,

@@ -11,12 +11,14 @@ from bayesal.posteriors.gp._process import Process, weighted
 from bayesal.posteriors.gp.kernels import RBF, Kernel
 from bayesal.types import Gaussian, Posterior
 
+__all__ = ["gp_regression"]
+
 FIRST_NOISE = 0.1  # variance of the noise at the start, in units of the labels' variance
 
 
 def gp_regression(
     *,
-    kernel: Kernel = RBF,
+    kernel: Kernel | None = None,
     features: Callable[[Array], Array] | None = None,
     center: float = 0.0,
     scale: float = 1.0,
@@ -36,7 +38,7 @@ def gp_regression(
     few thousand labels they are needed.
 
     Args:
-      kernel: `RBF` or `MATERN52` of `posteriors.gp`.
+      kernel: `RBF` or `MATERN52` of `posteriors.gp`; default `RBF`.
       features: `x -> [D]` for one example, such as a trained net's `embed`; default: x as one
         vector.
       center, scale: mean and standard deviation of the labels to expect.
@@ -69,7 +71,7 @@ def gp_regression(
         return Gaussian(center + scale * latent[0], noise)
 
     process = Process(
-        kernel=kernel,
+        kernel=kernel or RBF,
         features=features,
         outputs=1,
         waves=waves,

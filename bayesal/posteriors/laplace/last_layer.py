@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bayesal import errors, likelihoods, networks, training
+from bayesal import errors, likelihoods, training
+from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors.laplace._curvature import Task, nothing, task_of
 from bayesal.posteriors.laplace._evidence import settle
 from bayesal.posteriors.laplace._fisher import has_mean, last_good, mean_and_slope
@@ -28,6 +29,8 @@ from bayesal.types import (
     Posterior,
     PyTree,
 )
+
+__all__ = ["last_layer_laplace"]
 
 
 class Laplace(NamedTuple):
@@ -61,7 +64,7 @@ def last_layer_laplace(
     structure: str = "kron",
     tune: bool = True,
     batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Laplace's approximation on the last layer. A draw is that layer's weights `[D, C]`; all draws
     share the features.
@@ -102,22 +105,24 @@ def last_layer_laplace(
       https://arxiv.org/abs/2106.14806; Immer et al. 2021, https://arxiv.org/abs/2008.08400
       (linearized).
 
+    >>> from bayesal import networks
     >>> posterior = last_layer_laplace(networks.mlp(4, 3, (8,)))
     >>> state = posterior.init(jax.random.key(0), jnp.ones(4))
     >>> # eight features and the bias, three classes
     >>> posterior.draw(jax.random.key(1), state, 5).shape
     (5, 9, 3)
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     kept = _structure(structure)
     layer = functools.cache(
-        lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
+        lambda shape, dtype: last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
     )
     of = _Layer(network, likelihood, kept, lambda x: layer(x.shape, x.dtype))
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
-        fixed = networks.fixed_outputs(network, params, labeled.x[0], state.mean.shape[1])
+        fixed = fixed_outputs(network, params, labeled.x[0], state.mean.shape[1])
         trained = state._replace(params=params, fixed=fixed)
         prior_scale = jnp.asarray(hparams.prior_scale, jnp.float32)
         task = _task(of, trained, labeled)
@@ -154,13 +159,13 @@ class _Layer(NamedTuple):
     network: Network
     likelihood: Likelihood
     kept: Structure
-    last: Callable[[ArrayLike], networks.LastLayer]
+    last: Callable[[ArrayLike], LastLayer]
 
 
 def _init(of: _Layer, key: Key, x: ArrayLike) -> Laplace:
     params, last = of.network.init(key, x), of.last(x)
     mean, one = last.weights(params), jnp.float32(1.0)
-    fixed = networks.fixed_outputs(of.network, params, x, mean.shape[1])
+    fixed = fixed_outputs(of.network, params, x, mean.shape[1])
     return Laplace(
         params=params,
         mean=mean,

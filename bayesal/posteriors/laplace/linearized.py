@@ -16,6 +16,8 @@ from bayesal.posteriors.laplace._fisher import fisher_root, has_mean, last_good,
 from bayesal.posteriors.variational import MeanField, prior_std, sample
 from bayesal.types import Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
+__all__ = ["linearized_laplace"]
+
 BOUND = math.log(1e4)  # of |log precision|: prior scales from 0.01 to 100
 GRID, HALVINGS = 37, 16  # precisions tried on a grid, then steps of bisection
 
@@ -84,7 +86,7 @@ def linearized_laplace(
     *,
     tune: bool = True,
     batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Laplace's approximation with a variance for every weight. A draw is one set of weights, and
     names a function linear in them.
@@ -109,6 +111,7 @@ def linearized_laplace(
       MacKay 1992; Immer et al. 2021, https://arxiv.org/abs/2008.08400 (linearized predictive);
       Daxberger et al. 2021, https://arxiv.org/abs/2106.14806
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
     def outputs(params, x):
         return network.apply(params, x, None, 0.0)

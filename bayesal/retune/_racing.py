@@ -41,6 +41,22 @@ class Task(NamedTuple):
     kept: bool = True
 
 
+class Tuning(NamedTuple):
+    """What a retuner tried in one go: see `History` for the columns; which one is kept, its states
+    `[F, ...]` of the folds (None: not kept, or nothing was fitted), and its fit on all labels, a
+    state and its report (None: there was none).
+    """
+
+    candidates: HParams
+    losses: Float[Array, " P"]
+    differences: Float[Array, " P"]
+    errors: Float[Array, " P"]
+    folds: Int[Array, " P"]
+    chosen: Int[Array, ""]
+    states: PyTree | None = None
+    final: PyTree | None = None
+
+
 class Race(NamedTuple):
     """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds
     those are, its states there, and who won, with the fit on all labels."""
