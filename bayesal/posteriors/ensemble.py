@@ -111,9 +111,6 @@ def ensemble(
     def embed(state, x):
         return net.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
 
-    warm = lambda old, fresh: fresh._replace(
-        params=training.shrink_and_perturb(old.params, fresh.params)
-    )
     return Posterior(
         init,
         fit,
@@ -123,7 +120,7 @@ def ensemble(
         members,
         real=likelihood.real,
         likelihood=likelihood,
-        warm=warm,
+        warm=_warm if priors else training.shrink_and_perturb,
     )
 
 
@@ -135,6 +132,11 @@ def _beside_its_prior(
     moving = lambda params, *rest: loss(member._replace(params=params), *rest)
     params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
     return member._replace(params=params), info
+
+
+def _warm(old: Member, fresh: Member) -> Member:
+    """Nets go on from where they ended, beside fresh priors."""
+    return fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
 
 
 def _all_of_them(num: int, members: int) -> None:

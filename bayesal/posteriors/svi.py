@@ -117,9 +117,8 @@ def svi(
             bound = engine.loss.loss(key, values, weighted, engine.guide, *data)
             return bound * kl_weight / batch.total
 
-        params, info = training.sgd(
-            key, state.params, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
-        )
+        hparams = hparams._replace(weight_decay=0.0)
+        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):

@@ -172,12 +172,14 @@ def swag(
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
-    warm = lambda old, fresh: fresh._replace(
-        mean=training.shrink_and_perturb(old.mean, fresh.mean)
-    )  # widths begin anew
     return Posterior(
-        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+        init, fit, draw, apply, embed, real=likelihood.real, warm=_warm, likelihood=likelihood
     )
+
+
+def _warm(old: Swag, fresh: Swag) -> Swag:
+    """The mean goes on from where it was; widths begin anew."""
+    return fresh._replace(mean=training.shrink_and_perturb(old.mean, fresh.mean))
 
 
 def _possible(snapshots: int, rank: int, start: float, rate: float) -> None:

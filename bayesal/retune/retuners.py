@@ -196,7 +196,8 @@ def _run(
         states=pick(found.states) if task.kept else None,
         final=found.final if task.final else None,
     )
-    return pick(candidates), tuning, search.proposer.tell(memory, tried)
+    tell = search.proposer.tell or histories.remember
+    return pick(candidates), tuning, tell(memory, tried)
 
 
 def affordable(fits: int, folds: int, share: float) -> int:
