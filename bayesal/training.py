@@ -133,7 +133,13 @@ def weighted_mean(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Flo
 
 
 def sgd(
-    key: Key, params: PyTree, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int = 32
+    key: Key,
+    params: PyTree,
+    loss: LossFn,
+    labeled: Labeled,
+    hparams: HParams,
+    *,
+    batch_size: int = 32,
 ) -> tuple[PyTree, FitInfo]:
     """Minimize `loss(params, key, minibatch)` by Adam with decoupled weight decay, at the rate of
     `cosine`: see `walk`.
@@ -145,7 +151,7 @@ def sgd(
         labeled,
         hparams.steps,
         adam(cosine(hparams), hparams.weight_decay),
-        batch=batch,
+        batch_size=batch_size,
     )
     return params, info
 
@@ -158,7 +164,7 @@ def walk(
     steps: Any,
     rule: Rule,
     *,
-    batch: int = 32,
+    batch_size: int = 32,
     observe: ObserveFn | None = None,
     seen: PyTree = (),
 ) -> tuple[PyTree, PyTree, FitInfo]:
@@ -184,7 +190,7 @@ def walk(
 
     def step(i, carry):
         params, memory, seen, _, failed_at = carry
-        rows = order[(i * batch + jnp.arange(batch)) % count]
+        rows = order[(i * batch_size + jnp.arange(batch_size)) % count]
         x, y, each = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, weight))
         value, grads = jax.value_and_grad(loss)(
             params, jax.random.fold_in(loss_key, i), Minibatch(x, y, each, total)

@@ -25,7 +25,7 @@ def visits(count, capacity, steps, batch, seed=0):
         return jnp.sum(params * 0.0)
 
     params, info = training.sgd(
-        jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch=batch
+        jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch_size=batch
     )
     jax.effects_barrier()
     assert int(info.failed_at) == -1

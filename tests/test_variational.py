@@ -177,7 +177,7 @@ def test_low_rank_finds_the_correlated_posterior_that_mean_field_cannot():
             rank=rank,
             kl_weight=1.0,
             pairs=8,
-            batch=40,
+            batch_size=40,
             likelihood=likelihoods.gaussian(noise=0.5),
         )
         fit = jax.jit(

@@ -177,7 +177,7 @@ def test_the_energy_of_chains_counts_a_row_as_often_as_its_weight():
     copies = Labeled(X[REPEATED], KINDS["classes"][REPEATED], jnp.int32(len(REPEATED)))
     at = jax.random.normal(jax.random.key(0), (16, CLASSES))
     first, second = (
-        jax.value_and_grad(hmc.potential(outputs, data, prior, batch=7))(at)
+        jax.value_and_grad(hmc.potential(outputs, data, prior, batch_size=7))(at)
         for data in (weights, copies)
     )
     assert_allclose(first[0], second[0], rtol=1e-5)
@@ -217,7 +217,7 @@ def test_steps_see_rows_that_count_and_the_weight_of_all():
         return 0.0 * params
 
     hparams = HParams(steps=6)
-    training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams, batch=2)
+    training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams, batch_size=2)
     jax.effects_barrier()
     rows = np.concatenate([r for r, _, _ in seen]).astype(int)
     assert np.bincount(rows, minlength=6).tolist() == [0, 4, 4, 0, 4, 0]

@@ -58,7 +58,7 @@ def ensemble(
     *,
     members: int = 5,
     priors: bool = False,
-    batch: int = 32,
+    batch_size: int = 32,
     mesh: Mesh | None = None,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
@@ -74,7 +74,7 @@ def ensemble(
       network: what to train.
       members: how many nets, the only number of draws there is; at least 2.
       priors: whether members have randomized prior functions.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       mesh: Auto axes over devices that train the members side by side, `members / mesh.size` each;
         as `bayesal.shards.mesh()` makes. The numbers are those of one device.
       likelihood: what the outputs mean; default classes.
@@ -96,7 +96,7 @@ def ensemble(
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(net, hparams.dropout, likelihood, hparams.label_smoothing)
-        one = lambda key, start: train(key, start, loss, labeled, hparams, batch=batch)
+        one = lambda key, start: train(key, start, loss, labeled, hparams, batch_size=batch_size)
         return _chunks.over_fits(one, jax.random.split(key, members), state, mesh=mesh)
 
     def draw(key, state, num):
@@ -125,12 +125,12 @@ def ensemble(
 
 
 def _beside_its_prior(
-    key: Key, member: Member, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int
+    key: Key, member: Member, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch_size: int
 ) -> tuple[Member, FitInfo]:
     """`training.sgd` of the net alone; the prior beside it stays."""
     member = member._replace(scale=jnp.asarray(hparams.prior_scale, jnp.float32))
     moving = lambda params, *rest: loss(member._replace(params=params), *rest)
-    params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
+    params, info = training.sgd(key, member.params, moving, labeled, hparams, batch_size=batch_size)
     return member._replace(params=params), info
 
 

@@ -75,19 +75,19 @@ def potential(
     labeled: Labeled,
     prior: Callable[[PyTree], Array],
     likelihood: Likelihood = likelihoods.CATEGORICAL,
-    batch: int = 32,
+    batch_size: int = 32,
 ) -> Callable[[PyTree], Float[Array, ""]]:
     """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats,
     up to a constant; `prior` is that of the prior.
 
-    Each label's log-likelihood counts as often as its weight says. Rows are added `batch` at a time
+    Each label's log-likelihood counts as often as its weight says. Rows are added `batch_size` at a time
     up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
     Its gradient is right; there is no second derivative.
     """
     weight = training.row_weights(labeled)
 
     def part(params, block):
-        rows = block * batch + jnp.arange(batch)
+        rows = block * batch_size + jnp.arange(batch_size)
         inside = rows < labeled.count
         rows = jnp.where(inside, rows, 0)  # of the last block: any row that is no padding
         x, y, each = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, weight))
@@ -100,7 +100,7 @@ def potential(
             lambda a, b: a + b.astype(a.dtype), total, jax.value_and_grad(part)(here, block)
         )
         value, slope = jax.lax.fori_loop(
-            0, -(-labeled.count // batch), add, jax.value_and_grad(prior)(here)
+            0, -(-labeled.count // batch_size), add, jax.value_and_grad(prior)(here)
         )
         # a loop to a traced bound has no gradient of its own: the value as it is, and the slope
         # found beside it
@@ -197,7 +197,7 @@ def nuts(
     samples: int = 50,
     chains: int = 4,
     thin: int = 1,
-    batch: int = 32,
+    batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other
@@ -226,7 +226,7 @@ def nuts(
         there are.
       chains: independent chains, run side by side.
       thin: transitions for each sample kept.
-      batch: rows worked on at a time: a choice of speed alone.
+      batch_size: rows worked on at a time: a choice of speed alone.
       likelihood: what the outputs mean; default classes.
     Raises:
       UnknownName: `on`. MissingEmbed: `on="last"` for a network without features. WrongSize: counts
@@ -250,10 +250,10 @@ def nuts(
         )
     )
     build = _of_all if on == "all" else _of_last
-    return build(network, sizes, _checks.at_least(1, batch, "batch"), likelihood)
+    return build(network, sizes, _checks.at_least(1, batch_size, "batch_size"), likelihood)
 
 
-def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
+def _of_all(network: Network, sizes: Sizes, batch_size: int, likelihood: Likelihood) -> Posterior:
     def init(key, x):
         usable(network, x, likelihood)
         return _fresh(
@@ -266,13 +266,22 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
         loss = energy_per_label(network, hparams.prior_scale, likelihood)
         prior = lambda params: prior_energy(params, hparams.prior_scale)
         energy = potential(
-            lambda params, x: network.apply(params, x, None, 0.0), labeled, prior, likelihood, batch
+            lambda params, x: network.apply(params, x, None, 0.0),
+            labeled,
+            prior,
+            likelihood,
+            batch_size,
         )
 
         def one(key, start):
             mode_key, key = jax.random.split(key)
             mode, info = training.sgd(
-                mode_key, start, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+                mode_key,
+                start,
+                loss,
+                labeled,
+                hparams._replace(weight_decay=0.0),
+                batch_size=batch_size,
             )
             return _chain(key, mode, energy, sizes), info.failed_at
 
@@ -284,7 +293,7 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
     return of_samples(network, init, fit, MORE, likelihood, _warm)
 
 
-def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
+def _of_last(network: Network, sizes: Sizes, batch_size: int, likelihood: Likelihood) -> Posterior:
     if network.embed is None:
         raise errors.MissingEmbed(
             "network",
@@ -294,7 +303,7 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
     layer = functools.cache(
         lambda shape, dtype: last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
     )
-    of = _Last(network, likelihood, sizes, batch, lambda x: layer(x.shape, x.dtype))
+    of = _Last(network, likelihood, sizes, batch_size, lambda x: layer(x.shape, x.dtype))
 
     def apply(state, draw, x):
         return _head(of, state, draw, _trunk(of, state, x))
@@ -319,7 +328,7 @@ class _Last(NamedTuple):
     network: Network
     likelihood: Likelihood
     sizes: Sizes
-    batch: int
+    batch_size: int
     layer: Callable[[ArrayLike], LastLayer]
 
 
@@ -341,7 +350,9 @@ def _fit_last(
 ) -> tuple[Chains, FitInfo]:
     net_key, key = jax.random.split(key)
     loss = training.nll(of.network, hparams.dropout, of.likelihood, hparams.label_smoothing)
-    params, info = training.sgd(net_key, state.trunk.params, loss, labeled, hparams, batch=of.batch)
+    params, info = training.sgd(
+        net_key, state.trunk.params, loss, labeled, hparams, batch_size=of.batch_size
+    )
     x, (_, rows, outputs) = labeled.x[0], state.params.shape
     trunk = Trunk(params, fixed_outputs(of.network, params, x, outputs))
     last = of.layer(x)
@@ -349,9 +360,9 @@ def _fit_last(
     prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
     # the trunk stands still from here on: its features take the place of the examples
     embed = lambda xi: last.features(of.network.embed(params, xi))
-    features = labeled._replace(x=_features(embed, labeled.x, of.batch))
+    features = labeled._replace(x=_features(embed, labeled.x, of.batch_size))
     outputs_of = lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed])
-    energy = potential(outputs_of, features, prior, of.likelihood, of.batch)
+    energy = potential(outputs_of, features, prior, of.likelihood, of.batch_size)
     one = lambda key, start: _chain(key, start, energy, of.sizes)
     keys = jax.random.split(key, of.sizes.chains)
     chains = _chunks.over_chains(one, keys, _last(state.params, of.sizes))
@@ -366,8 +377,10 @@ def _head(of: _Last, state: Chains, draw: Float[Array, "D C"], features: Array) 
     return of.likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
 
 
-def _features(of_one: Callable[[Array], Array], x: Array, batch: int) -> Float[Array, "M D"]:
+def _features(of_one: Callable[[Array], Array], x: Array, batch_size: int) -> Float[Array, "M D"]:
     """Features of all rows, in blocks of one shape: the same bits for any capacity."""
-    rows = np.minimum(np.arange(-(-x.shape[0] // batch) * batch), x.shape[0] - 1).reshape(-1, batch)
+    rows = np.minimum(np.arange(-(-x.shape[0] // batch_size) * batch_size), x.shape[0] - 1).reshape(
+        -1, batch_size
+    )
     blocks = jax.lax.map(lambda r: jax.vmap(of_one)(x[r]), jnp.asarray(rows))
     return blocks.reshape(-1, blocks.shape[-1])[: x.shape[0]]

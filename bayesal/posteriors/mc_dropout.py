@@ -31,7 +31,7 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 
 
 def mc_dropout(
-    network: Network, *, batch: int = 32, likelihood: Likelihood | None = None
+    network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
     """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key
     fixes the mask for every x.
@@ -41,7 +41,7 @@ def mc_dropout(
 
     Args:
       network: a network with dropout.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises (`init`):
       ConstantScores: the network's logits do not depend on the key, so it has no dropout and all
@@ -69,7 +69,9 @@ def mc_dropout(
     def fit(key, state, labeled, hparams):
         rate = jnp.asarray(hparams.dropout, jnp.float32)
         loss = training.nll(network, rate, likelihood, hparams.label_smoothing)
-        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
+        params, info = training.sgd(
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
+        )
         return DropoutState(params, rate), info
 
     def draw(key, state, num):

@@ -9,13 +9,15 @@ from bayesal.types import Likelihood, Network, Posterior
 __all__ = ["point"]
 
 
-def point(network: Network, *, batch: int = 32, likelihood: Likelihood | None = None) -> Posterior:
+def point(
+    network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
+) -> Posterior:
     """A point estimate, trained with dropout and used without. Every draw is the same function, so
     BALD is 0 everywhere.
 
     Args:
       network: what to train.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     """
     likelihood = likelihood or likelihoods.CATEGORICAL
@@ -31,7 +33,7 @@ def point(network: Network, *, batch: int = 32, likelihood: Likelihood | None = 
             training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
             labeled,
             hparams,
-            batch=batch,
+            batch_size=batch_size,
         )
 
     def draw(key, state, num):

@@ -112,7 +112,7 @@ def sgmcmc(
     friction: float = 0.1,
     temperature: float = 1.0,
     speed: float = 10.0,
-    batch: int = 32,
+    batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of
@@ -135,7 +135,7 @@ def sgmcmc(
       temperature: of the likelihood; at least 0.
       speed: the rate at the beginning of each cycle, in units of `HParams.learning_rate`, which is
         made for Adam.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots. WrongShape
@@ -167,7 +167,7 @@ def sgmcmc(
             labeled,
             hparams.steps,
             sghmc(rate, friction, warmth, total),
-            batch=batch,
+            batch_size=batch_size,
             observe=lambda seen, i, params: seen.put(where.slot(i), params),
             seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),
         )

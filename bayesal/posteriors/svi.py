@@ -46,7 +46,7 @@ def svi(
     model: Callable[[Array], Array],
     guide: Callable[[Callable], Callable],
     *,
-    batch: int = 32,
+    batch_size: int = 32,
     particles: int = 1,
     kl_weight: float = 1.0,
     likelihood: Likelihood | None = None,
@@ -67,7 +67,7 @@ def svi(
         uniformly between -2 and 2, which is far out for the weights of a net;
         `functools.partial(AutoNormal, init_loc_fn=init_to_sample, init_scale=0.05)` begins in the
         prior.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       particles: samples of the guide per step.
       kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less
         is a cold posterior (see `variational`).
@@ -118,7 +118,9 @@ def svi(
             return bound * kl_weight / batch.total
 
         hparams = hparams._replace(weight_decay=0.0)
-        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
+        params, info = training.sgd(
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
+        )
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):

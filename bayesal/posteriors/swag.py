@@ -109,7 +109,7 @@ def swag(
     rank: int = 20,
     start: float = 0.75,
     rate: float = 0.5,
-    batch: int = 32,
+    batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a
@@ -128,7 +128,7 @@ def swag(
       start: the share of the steps before the first snapshot, in [0, 1).
       rate: of the last part, in units of `HParams.learning_rate`; before, the rate falls to it
         along a cosine.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongSize: numbers outside these ranges. WrongShape (`init`): outputs that are no vector.
@@ -160,7 +160,15 @@ def swag(
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         nothing = begin(state.mean, rank)
         _, path, info = training.walk(
-            key, state.mean, loss, labeled, steps, rule, batch=batch, observe=observe, seen=nothing
+            key,
+            state.mean,
+            loss,
+            labeled,
+            steps,
+            rule,
+            batch_size=batch_size,
+            observe=observe,
+            seen=nothing,
         )
         return _finite(finish(path), nothing.moments, info, steps)
 

@@ -145,7 +145,7 @@ def variational(
     network: Network,
     *,
     rank: int = 0,
-    batch: int = 32,
+    batch_size: int = 32,
     pairs: int = 1,
     kl_weight: float = 0.01,
     initial_std: float = 0.5,
@@ -180,7 +180,7 @@ def variational(
       network: what to train.
       rank: directions of correlated weights; each costs as many parameters as the network has. 0:
         an independent normal for every weight.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       pairs: antithetic pairs of weight samples per step, each shared by the minibatch.
       kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less
         is a cold posterior.
@@ -209,7 +209,7 @@ def variational(
             return expected + kl_weight * kl / minibatch.total
 
         return training.sgd(
-            key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+            key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch_size=batch_size
         )
 
     def draw(key, state, num):

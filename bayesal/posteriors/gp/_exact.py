@@ -144,7 +144,9 @@ def _fit(of: Process, key, state, labeled, hparams) -> tuple[GPState, FitInfo]:
     begun = state._replace(x=at.x, offset=at.offset, unit=at.unit)
     # the evidence is of all labels at once: the minibatch is not looked at
     loss = lambda params, *_: _conditioned(of, begun, params, labeled, at.weight)[1]
-    params, info = training.sgd(key, begun.params, loss, labeled, _process.tuned(hparams), batch=1)
+    params, info = training.sgd(
+        key, begun.params, loss, labeled, _process.tuned(hparams), batch_size=1
+    )
     return _conditioned(of, begun, params, labeled, at.weight)[0], info
 
 

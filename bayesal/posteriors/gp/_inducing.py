@@ -85,7 +85,9 @@ def _fit(of: Process, key, state, labeled, hparams) -> tuple[InducingState, FitI
     begun = state._replace(offset=at.offset, unit=at.unit, x=at.x[chosen])
     # the bound is of all labels at once: the minibatch is not looked at
     loss = lambda params, *_: _conditioned(of, begun, params, labeled, at)[1]
-    params, info = training.sgd(key, begun.params, loss, labeled, _process.tuned(hparams), batch=1)
+    params, info = training.sgd(
+        key, begun.params, loss, labeled, _process.tuned(hparams), batch_size=1
+    )
     return _conditioned(of, begun, params, labeled, at)[0], info
 
 

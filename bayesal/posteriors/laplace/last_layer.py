@@ -63,7 +63,7 @@ def last_layer_laplace(
     *,
     structure: str = "kron",
     tune: bool = True,
-    batch: int = 32,
+    batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Laplace's approximation on the last layer. A draw is that layer's weights `[D, C]`; all draws
@@ -94,7 +94,7 @@ def last_layer_laplace(
         `_curvature.Curvature`); "full", (D C)^2 numbers and (D C)^3 operations, the same as "kron"
         for one output and for two classes; "diag", variances alone.
       tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       UnknownName: no such structure. MissingEmbed: the network has no `embed`.
@@ -121,7 +121,9 @@ def last_layer_laplace(
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
-        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
+        params, info = training.sgd(
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
+        )
         fixed = fixed_outputs(network, params, labeled.x[0], state.mean.shape[1])
         trained = state._replace(params=params, fixed=fixed)
         prior_scale = jnp.asarray(hparams.prior_scale, jnp.float32)

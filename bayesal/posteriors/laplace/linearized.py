@@ -85,7 +85,7 @@ def linearized_laplace(
     network: Network,
     *,
     tune: bool = True,
-    batch: int = 32,
+    batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Laplace's approximation with a variance for every weight. A draw is one set of weights, and
@@ -105,7 +105,7 @@ def linearized_laplace(
     Args:
       network: what to train.
       tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     References:
       MacKay 1992; Immer et al. 2021, https://arxiv.org/abs/2008.08400 (linearized predictive);
@@ -122,7 +122,9 @@ def linearized_laplace(
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
-        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
+        params, info = training.sgd(
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
+        )
         prior_scale = jnp.asarray(hparams.prior_scale, jnp.float32)
         found = _approximate(outputs, likelihood, params, labeled, prior_scale, tune)
         return last_good(found, state, info, hparams)
