@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from bayesal import _checks, _maths, errors
-from bayesal.types import Gaussian, Likelihood, Mixture, Prediction, Scaling
+from bayesal.types import Gaussian, Likelihood, Mixture, Posterior, Prediction, PyTree, Scaling
 
 SAME = 1e-3  # the largest difference (`apart`) of two predictions of one draw at one point
 FLOOR = 1e-6  # of a variance, in units of scale^2
@@ -29,6 +29,17 @@ def loss(likelihood: Likelihood, outputs: Array, y: Array) -> Array:
     Array(0.6931, dtype=float32)
     """
     return -log_likelihood(likelihood.predict(outputs), y)
+
+
+def judged(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """Negative log-likelihood of labels under the average of all draws (axis 0), in nats.
+
+    >>> judged(jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7]]))[:, None], jnp.array([0])).round(4)
+    Array([0.5108], dtype=float32)
+    """
+    if is_soft(prediction, y):  # the cross-entropy of the average, not the average's logarithm
+        return -log_likelihood(average(prediction), y)
+    return -_maths.log_mean_exp(log_likelihood(prediction, y))
 
 
 def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
@@ -56,13 +67,21 @@ def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Ar
     )  # a class may be impossible: 0 * inf
 
 
-def categorical() -> Likelihood:
+def categorical(*, soft: bool = False) -> Likelihood:
     """Likelihood of classes: outputs are logits, one per class.
+
+    Args:
+      soft: labels are distributions over the classes, rows `[C]` of at least 0 that sum to 1. The
+        loss is the cross-entropy `-sum_c y_c log p_c`.
 
     >>> categorical().predict(jnp.zeros(2)).round(4)
     Array([-0.6931, -0.6931], dtype=float32)
+    >>> loss(categorical(soft=True), jnp.log(jnp.array([0.25, 0.75])), jnp.array([0.5, 0.5])).round(
+    ...     4
+    ... )
+    Array(0.837, dtype=float32)
     """
-    return CATEGORICAL
+    return SOFT if soft else CATEGORICAL
 
 
 def _classes(outputs):
@@ -76,7 +95,53 @@ def _classes(outputs):
     return jax.nn.log_softmax(outputs)
 
 
-CATEGORICAL = Likelihood(_classes)
+CATEGORICAL = Likelihood(
+    _classes,
+    blank=lambda capacity, classes: jnp.zeros(capacity, jnp.int32),
+    check=lambda labels, count, classes: _checks.labels(labels, classes, count, rejected=True),
+    strata=lambda y: y,
+)
+SOFT = Likelihood(
+    _classes,
+    blank=lambda capacity, classes: jnp.zeros((capacity, classes), jnp.float32),
+    check=lambda labels, count, classes: _checks.distributions(labels, classes, count),
+    strata=lambda y: jnp.argmax(y, axis=-1),
+)
+NUMBERS = Likelihood(
+    _classes,  # replaced by a prediction of numbers
+    real=True,
+    blank=lambda capacity, classes: jnp.zeros(capacity, jnp.float32),
+    check=lambda labels, count, classes: _checks.real_labels(labels, count),
+    strata=lambda y: y,
+)
+
+
+def labels_of(posterior: Posterior) -> Likelihood:
+    """The likelihood whose `blank`, `check` and `strata` describe a posterior's labels: its own, or
+    that of classes or real numbers where it has none.
+    """
+    own, usual = posterior.likelihood, NUMBERS if posterior.real else CATEGORICAL
+    if own is None:
+        return usual
+    return own._replace(
+        blank=own.blank or usual.blank,
+        check=own.check or usual.check,
+        strata=own.strata or usual.strata,
+    )
+
+
+def is_soft(prediction: Prediction, y: PyTree) -> bool:
+    """Whether labels are distributions over the classes of a prediction: a matter of types, not of
+    values.
+
+    >>> (
+    ...     is_soft(jnp.zeros((5, 3)), jnp.zeros((5, 3))),
+    ...     is_soft(jnp.zeros((5, 3)), jnp.array([0] * 5)),
+    ... )
+    (True, False)
+    """
+    classes = not isinstance(prediction, Gaussian | Mixture)
+    return classes and hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.floating)
 
 
 def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 1.0) -> Likelihood:
@@ -108,7 +173,7 @@ def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 
             mean, _variance(outputs[1], scale) if noise is None else jnp.full_like(mean, noise**2)
         )
 
-    return Likelihood(predict, 2 if noise is None else 1, real=True)
+    return NUMBERS._replace(predict=predict, outputs=2 if noise is None else 1)
 
 
 def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Likelihood:
@@ -138,7 +203,7 @@ def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Like
             jax.nn.log_softmax(weight), center + scale * (apart + mean), _variance(raw, scale)
         )
 
-    return Likelihood(predict, 3 * components, real=True)
+    return NUMBERS._replace(predict=predict, outputs=3 * components)
 
 
 def _variance(raw, scale):
@@ -269,6 +334,9 @@ def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Arr
     Raises:
       WrongLabel: classes that are no integers in [0, C).
 
+    Labels that are distributions over classes, floats `[n, C]`, give `sum_c y_c log p_c`; a class
+    of mass 0 counts nothing, whatever its probability.
+
     >>> log_likelihood(jnp.log(jnp.array([[0.9, 0.1], [0.4, 0.6]])), jnp.array([0, 1])).round(4)
     Array([-0.1054, -0.5108], dtype=float32)
     """
@@ -280,6 +348,9 @@ def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Arr
         return jax.nn.logsumexp(
             jnp.broadcast_to(prediction.log_weight, log_density.shape) + log_density, axis=-1
         )
+    if is_soft(prediction, y):
+        soft = jnp.broadcast_to(y, prediction.shape)
+        return jnp.sum(jnp.where(soft > 0, soft * prediction, 0.0), axis=-1)
     if _checks.concrete(y):  # an index out of range would read another class
         _checks.labels(np.ravel(y), prediction.shape[-1], name="y")
     labels = jnp.broadcast_to(jnp.asarray(y), prediction.shape[:-1])

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _chunks, _maths, likelihoods
 from bayesal.predictive.bound import Predictive
-from bayesal.retune import Task
+from bayesal.retune._racing import Task
 from bayesal.types import FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree
 
 

@@ -17,6 +17,7 @@ from bayesal import retune as retuning
 from bayesal.calibrate._search import unfitted
 from bayesal.loop import audit, folds, updates
 from bayesal.predictive.bound import Predictive
+from bayesal.retune._racing import Tuning
 from bayesal.types import (
     ArrayLike,
     FitInfo,
@@ -346,7 +347,7 @@ def _round(state: LearnerState, x: Array, groups: Array | None, key: Key, parts:
 
 def _search(
     state: LearnerState, x: Array, now: Round, final: bool, parts: Parts
-) -> tuple[HParams, retuning.Tuning, PyTree]:
+) -> tuple[HParams, Tuning, PyTree]:
     draws = parts.posterior.members or min(parts.draws, TRIAL_DRAWS)
     wide = (
         2.0 if parts.posterior.real else 1.0

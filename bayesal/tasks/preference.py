@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from bayesal import _checks, _chunks, errors, select
+from bayesal.posteriors.gp._exact import GPState, latent
 from bayesal.posteriors.gp.kernels import RBF, Kernel
-from bayesal.posteriors.gp.process import GPState, latent
 from bayesal.posteriors.preference import SIGNS
 from bayesal.scores import probit
 from bayesal.types import ArrayLike, Gaussian, Key, Strategy
