@@ -285,7 +285,7 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
         and set(columns["round"].tolist()) == {0}
         and columns["chosen"].sum() == runs
     )
-    state = learner.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
+    state = learner.tell(state, x, np.arange(6, 10), y[6:10])
     assert retune.table(state.search)["round"].tolist() == [0] * 3 * runs + [1] * 3 * runs
     starts = columns["learning_rate"].reshape(runs, 3)[:, 0]
     kept = columns["learning_rate"].reshape(runs, 3)[columns["chosen"].reshape(runs, 3)]
@@ -314,10 +314,10 @@ def test_a_retuner_may_come_later_and_another_memory_is_refused():
         ),
     )
     state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])
-    later = few.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
+    later = few.tell(state, x, np.arange(6, 10), y[6:10])
     assert int(later.search.count) == 2
     with pytest.raises(errors.WrongType, match="places"):
-        many.tell(later, x, np.arange(10, 14), y[10:14], unasked=True)
+        many.tell(later, x, np.arange(10, 14), y[10:14])
     with pytest.raises(errors.WrongType, match="retune"):
         oracles.as_users_do(bayesal.learner)(
             posterior, acquire.uniform(), size=4, capacity=40, retune=retune.successive_halving
