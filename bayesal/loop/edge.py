@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesal import _checks, errors, likelihoods
 from bayesal import retune as retuning
-from bayesal.loop.gathered import digests, same_kind, same_rows, take, usable
+from bayesal.loop.gathered import digests, take, usable
 from bayesal.loop.programs import Parts
 from bayesal.loop.start import classes_of
 from bayesal.loop.state import Answers, LearnerState, Ledger, places
@@ -172,12 +172,6 @@ def enough(count: int, parts: Parts) -> None:
             f"{parts.num_folds} labels or more in all; got "
             f"{count}. Start with more labels, or use retune=None and calibrate=None.",
         )
-
-
-def unchanged(state: LearnerState, x: ArrayLike, features: np.ndarray) -> None:
-    """Refuses a pool whose labeled rows are not what they were."""
-    same_kind(state, x)
-    same_rows(state.ledger, np.arange(len(features)), digests(features))
 
 
 # --- what a round gives

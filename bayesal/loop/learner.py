@@ -16,7 +16,16 @@ from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.loop import audit as audits
 from bayesal.loop import edge, programs, updates
-from bayesal.loop.gathered import Gathered, gather, glance, take, usable
+from bayesal.loop.gathered import (
+    Gathered,
+    digests,
+    gather,
+    glance,
+    same_kind,
+    same_rows,
+    take,
+    usable,
+)
 from bayesal.loop.programs import Parts
 from bayesal.loop.start import first_state
 from bayesal.loop.state import (
@@ -156,8 +165,13 @@ def _verbs(settings: Settings) -> Learner:
         room = _doubled(max(parts.size, parts.num_folds)) if capacity is None else capacity
         return first_state(_checks.key(key), x, settings.hparams, room, groups is not None, parts)
 
-    def ask(state, x):
+    def enter(state, x):
         _checks.pool(x)
+        if settings.strict:
+            same_kind(state, x)
+
+    def ask(state, x):
+        enter(state, x)
         room = edge.room(state, x.shape[0], capacity)
         if settings.strict:
             glance(state, x)
@@ -165,7 +179,7 @@ def _verbs(settings: Settings) -> Learner:
         return audits.shown(edge.short(selection, state, room))
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
-        _checks.pool(x)
+        enter(state, x)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
         _checks.new_labels(answers.indices, state.ledger.rows(), edge.limit(state, capacity))
         needed = int(state.ledger.count) + len(answers.indices)
@@ -175,7 +189,7 @@ def _verbs(settings: Settings) -> Learner:
         return _learned(state._replace(ledger=ledger), x, known, settings)
 
     def relabel(state, x, indices, labels, *, weights=None, source=None):
-        _checks.pool(x)
+        enter(state, x)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
         _checks.known_labels(answers.indices, state.ledger.rows())
         ledger = correct(state.ledger, edge.kept(state.ledger, answers, weights, source))
@@ -210,7 +224,7 @@ def _learned(state: LearnerState, x: ArrayLike, known: int, settings: Settings) 
         _checks.enough_groups(groups, ledger.rows()[order], parts.num_folds)
     features = take(x, ledger.rows(), ledger.capacity)
     if settings.strict:
-        edge.unchanged(state, x, features)
+        same_rows(ledger, np.arange(len(features)), digests(features))
     fair = np.asarray(audit_mask(state, x)) if parts.audits else None
     taken = gather(ledger, features, groups=groups, fair=fair, known=known)
     state = _remembering(state, parts.retune)._replace(report=None)
