@@ -57,7 +57,9 @@ def page() -> str:
     ]
     listed = names()
     for module_name, module in modules().items():
-        own = {name: value for name, value in listed.items() if name.rpartition(".")[0] == module_name}
+        own = {
+            name: value for name, value in listed.items() if name.rpartition(".")[0] == module_name
+        }
         lines += ["", f"## {module_name}", "", summary(module)]
         if own:
             lines += ["", "| name | what it is |", "|---|---|"]

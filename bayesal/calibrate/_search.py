@@ -74,7 +74,7 @@ class Calibrator(NamedTuple):
 
 
 def unfitted(like: Any = None) -> Temperature:
-    """T = 1, fitted on no labels; of the shape of another temperature if one is given.
+    """T = 1, fitted on no labels, with NLLs of 0; of the shape of another temperature if given.
 
     >>> float(unfitted().temperature)
     1.0
@@ -86,8 +86,8 @@ def unfitted(like: Any = None) -> Temperature:
         )
     return Temperature(
         temperature=one,
-        nll_before=jnp.float32(jnp.nan),
-        nll_after=jnp.float32(jnp.nan),
+        nll_before=jnp.float32(0.0),
+        nll_after=jnp.float32(0.0),
         determined=jnp.bool_(False),
         impossible=jnp.int32(0),
         at_bound=jnp.bool_(False),
