@@ -311,7 +311,7 @@ class Pool(NamedTuple):
     rows: int | None
     map: Callable[[Any, Callable[[Any, Any], PyTree]], PyTree]
     take: Callable[[Any], Any]
-    x: Array | None = None
+    x: ArrayLike | None = None
     predictive: Any = None
 
 

@@ -1,18 +1,18 @@
 """The edge of the loop: what comes in is checked here, and what goes out is put into words."""
 
 import inspect
-import warnings
 from typing import Any
 
 import numpy as np
 
 from bayesal import _checks, errors, likelihoods
 from bayesal import retune as retuning
-from bayesal.loop.gathered import digests, take, usable
+from bayesal._choose import strategy_of, told
+from bayesal.loop.gathered import View, digests, take, usable
 from bayesal.loop.programs import Parts
 from bayesal.loop.start import classes_of
 from bayesal.loop.state import Answers, LearnerState, Ledger, places
-from bayesal.types import REJECTED, ArrayLike, Posterior, Selection
+from bayesal.types import REJECTED, Posterior, Selection
 
 POOL_CHANGED = ("refuse", "allow")
 
@@ -25,13 +25,7 @@ def kinds(posterior: Any, strategy: Any, retune: Any, calibrate: Any, hparams: A
     _checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
     if calibrate is not None:
         _calibrator(calibrate, posterior)
-    _checks.function(strategy, "strategy", "a strategy, such as acquire.batch_bald()")
-    if not _takes(strategy, 5):
-        raise errors.WrongType(
-            "strategy",
-            "`strategy` must take (key, predictive, x, available, size). A factory has to be "
-            "called: acquire.batch_bald(); a score wrapped: acquire.top(scores.bald).",
-        )
+    strategy_of(strategy)
     _checks.a(retuning.Retuner, retune, "retune", "retune.successive_halving()")
     _checks.hparams(hparams)
     _checks.architectures(
@@ -123,7 +117,7 @@ def room(state: LearnerState, rows: int, capacity: int | None) -> int:
 
 def answers(
     state: LearnerState,
-    x: ArrayLike,
+    x: View,
     indices: Any,
     labels: Any,
     weights: Any,
@@ -181,41 +175,12 @@ def short(selection: Selection, state: LearnerState, room: int) -> Selection:
     """A selection as people get it: short at the end of the pool or of the capacity, warned about
     where it should be.
     """
-    round = int(state.round)
     fresh = (
-        ""
-        if int(state.ledger.count)
-        else (
-            " Here no label has been told yet: `tell` the first ones (any points), or ask with "
-            "acquire.uniform()."
-        )
+        " Here no label has been told yet: `tell` the first ones (any points), or ask with "
+        "acquire.uniform()."
     )
-    _checks.not_constant(selection, fresh)
-    kept = min(room, int(np.sum(np.asarray(selection.indices) >= 0)))
-    broken = 0 if selection.nonfinite is None else int(selection.nonfinite)
-    if kept == 0:
-        raise errors.NonFinite(
-            "x",
-            f"round {round}: no point can be picked; {broken} available points have NaN or "
-            "+inf scores. The usual cause is NaN in the pool.",
-        )
-    if broken:
-        warnings.warn(
-            f"round {round}: {broken} available points have NaN or +inf scores and were not "
-            "considered.",
-            stacklevel=3,
-        )
-    cut = lambda a: None if a is None else a[:kept]
-    selection = selection._replace(
-        indices=selection.indices[:kept],
-        scores=selection.scores[:kept],
-        joint=cut(selection.joint),
-        saturated=cut(selection.saturated),
-        audit=cut(selection.audit),
-    )
-    if note := selection.note():
-        warnings.warn(f"round {round}: {note}", stacklevel=3)
-    return selection
+    hint = "" if int(state.ledger.count) else fresh
+    return told(selection, room, f"round {int(state.round)}: ", hint)
 
 
 def trained(new: LearnerState, features: np.ndarray, update: str) -> None:

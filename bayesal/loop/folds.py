@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _chunks, likelihoods
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive.bound import bind
 from bayesal.retune._racing import Task
 from bayesal.types import FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree
 
@@ -187,7 +187,7 @@ def task(
         at = lambda tree: jax.tree.map(lambda leaf: leaf[fold], tree)
         state, info = fit_apart(keys.fit[fold], posterior, at(starts), labeled, hparams, at(folds))
         test = folds.test[fold]
-        predicted = Predictive(
+        predicted = bind(
             posterior, state, posterior.draw(keys.judge[fold], state, num_draws), jnp.float32(1.0)
         )(labeled.x[test])
         y = jax.tree.map(lambda leaf: leaf[test], labeled.y)
@@ -277,7 +277,7 @@ def out_of_fold(
     held_out, held = folds.test[:-1], folds.test_valid[:-1]
 
     def one(key, state, rows):
-        return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(
+        return bind(posterior, state, posterior.draw(key, state, num_draws), temperature)(
             labeled.x[rows]
         )
 

@@ -10,11 +10,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from bayesal import _checks, errors
+from bayesal import _checks, errors, pools
 from bayesal.loop.state import LearnerState, Ledger
-from bayesal.types import ArrayLike, Labeled
+from bayesal.types import Labeled, Pool
 
 GLANCE = 64  # labeled rows that `ask` compares with what they were
+
+
+class View(NamedTuple):
+    """A pool as the loop sees it: its shape, and rows of it on the host."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    pool: Pool
+
+
+def view(x: Any) -> View:
+    """The pool of what was passed; of a file only the header and one row are read."""
+    pool = pools.of(x)
+    if pool.predictive is not None:
+        raise errors.WrongType(
+            "x",
+            "`x` holds predictions, and a learner makes its own: pass the examples, or choose from "
+            "predictions by bayesal.choose(key, None, x, size, strategy).",
+        )
+    if pool.rows is None:
+        raise errors.WrongType(
+            "x",
+            "`x` is an iterator, whose length only a whole pass tells, and a learner knows rows by "
+            "their number: save the pool as a .npy file, or use bayesal.choose.",
+        )
+    one = pool.take(np.zeros(1, np.int32)) if pool.x is None else pool.x
+    return View(shape=(pool.rows, *one.shape[1:]), dtype=one.dtype, pool=pool)
 
 
 class Gathered(NamedTuple):
@@ -78,9 +105,7 @@ def _padded(rows: np.ndarray, capacity: int) -> jax.Array:
     return jnp.asarray(full)
 
 
-def shapes(
-    ledger: Ledger, x: ArrayLike, *, grouped: bool = False, audited: bool = False
-) -> Gathered:
+def shapes(ledger: Ledger, x: View, *, grouped: bool = False, audited: bool = False) -> Gathered:
     """Shapes and types of what `gather` gives; nothing of that size is made."""
     empty = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf * 0, ledger)
     small = gather(
@@ -93,7 +118,7 @@ def shapes(
     return jax.tree.map(lambda leaf: size(leaf) if leaf.ndim else leaf, small)
 
 
-def take(x: Any, rows: np.ndarray, room: int | None = None) -> np.ndarray:
+def take(x: View, rows: np.ndarray, room: int | None = None) -> np.ndarray:
     """Some rows of a pool `[n, ...]`, on the host. Every reading of labeled rows comes through
     here.
 
@@ -101,11 +126,13 @@ def take(x: Any, rows: np.ndarray, room: int | None = None) -> np.ndarray:
       room: rows that a device gives at a time, so that a growing number of them compiles nothing
         anew; default the next power of two.
     """
-    if isinstance(x, np.ndarray):  # a memory-mapped file too: only these rows are read
-        return np.asarray(x[rows])
+    if x.pool.x is None:  # on disk, or over devices
+        return np.asarray(x.pool.take(rows)) if len(rows) else np.zeros((0, *x.shape[1:]), x.dtype)
+    if isinstance(x.pool.x, np.ndarray):
+        return np.asarray(x.pool.x[rows])
     at = np.zeros(room or 1 << (len(rows) - 1).bit_length(), np.int32)
     at[: len(rows)] = rows
-    return np.asarray(_rows(x, at))[: len(rows)]
+    return np.asarray(_rows(x.pool.x, at))[: len(rows)]
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Held-out predictions of the labels a learner has, for calibration outside the loop."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool
 
 from bayesal import _checks, errors, likelihoods
 from bayesal.loop import folds
-from bayesal.loop.gathered import Gathered, gather, take, usable
+from bayesal.loop.gathered import Gathered, gather, take, usable, view
 from bayesal.loop.state import LearnerState, number_of_draws, round_key, without_report
 from bayesal.types import ArrayLike, FitInfo, Posterior, Prediction, PyTree
 
@@ -17,7 +18,7 @@ from bayesal.types import ArrayLike, FitInfo, Posterior, Prediction, PyTree
 def out_of_fold(
     posterior: Posterior,
     state: LearnerState,
-    x: ArrayLike,
+    x: Any,
     *,
     num_folds: int = 5,
     num_draws: int | None = None,
@@ -44,9 +45,9 @@ def out_of_fold(
     >>> # fitted = calibrate.temperature()(*bayesal.out_of_fold(posterior, state, pool))
     """
     _checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
-    _checks.pool(x)
+    pool = view(x)
     num_folds, ledger = _checks.num_folds(num_folds, None, True), state.ledger
-    _checks.same_pool(ledger.rows(), x.shape[0])
+    _checks.same_pool(ledger.rows(), pool.shape[0])
     order = usable(ledger)
     if len(order) < num_folds:
         raise errors.WrongSize(
@@ -54,9 +55,9 @@ def out_of_fold(
             f"`num_folds` = {num_folds} folds need a label each, and there are {len(order)}.",
         )
     numbers = None if groups is None else np.asarray(_checks.groups(groups))
-    _checks.groups_of(numbers, x.shape[0])
+    _checks.groups_of(numbers, pool.shape[0])
     _checks.enough_groups(numbers, ledger.rows()[order], num_folds)
-    features = take(x, ledger.rows(), ledger.capacity)
+    features = take(pool, ledger.rows(), ledger.capacity)
     prediction, valid, info = _out_of_fold(
         without_report(state),
         gather(ledger, features, groups=numbers),

@@ -18,6 +18,7 @@ from bayesal.loop import audit as audits
 from bayesal.loop import edge, programs, updates
 from bayesal.loop.gathered import (
     Gathered,
+    View,
     digests,
     gather,
     glance,
@@ -25,6 +26,7 @@ from bayesal.loop.gathered import (
     same_rows,
     take,
     usable,
+    view,
 )
 from bayesal.loop.programs import Parts
 from bayesal.loop.start import first_state
@@ -160,26 +162,27 @@ def _verbs(settings: Settings) -> Learner:
     parts, capacity, groups = settings.parts, settings.capacity, settings.groups
 
     def init(key, x):
-        _checks.pool(x)
+        x = view(x)
         _checks.groups_of(groups, x.shape[0])
         room = _doubled(max(parts.size, parts.num_folds)) if capacity is None else capacity
         return first_state(_checks.key(key), x, settings.hparams, room, groups is not None, parts)
 
     def enter(state, x):
-        _checks.pool(x)
+        x = view(x)
         if settings.strict:
             same_kind(state, x)
+        return x
 
     def ask(state, x):
-        enter(state, x)
+        x = enter(state, x)
         room = edge.room(state, x.shape[0], capacity)
         if settings.strict:
             glance(state, x)
-        selection = programs.choose(without_report(state), jnp.asarray(x), parts.asking())
+        selection = programs.choose(without_report(state), x.pool, parts.asking())
         return audits.shown(edge.short(selection, state, room))
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
-        enter(state, x)
+        x = enter(state, x)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
         _checks.new_labels(answers.indices, state.ledger.rows(), edge.limit(state, capacity))
         needed = int(state.ledger.count) + len(answers.indices)
@@ -189,7 +192,7 @@ def _verbs(settings: Settings) -> Learner:
         return _learned(state._replace(ledger=ledger), x, known, settings)
 
     def relabel(state, x, indices, labels, *, weights=None, source=None):
-        enter(state, x)
+        x = enter(state, x)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
         _checks.known_labels(answers.indices, state.ledger.rows())
         ledger = correct(state.ledger, edge.kept(state.ledger, answers, weights, source))
@@ -207,7 +210,7 @@ def _doubled(needed: int) -> int:
     return max(LEAST, 1 << (needed - 1).bit_length())
 
 
-def _learned(state: LearnerState, x: ArrayLike, known: int, settings: Settings) -> LearnerState:
+def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> LearnerState:
     """The state fitted to its ledger, of which the last fit knew the first `known` labels."""
     parts, groups, ledger = settings.parts, settings.groups, state.ledger
     _checks.groups_of(groups, x.shape[0])
@@ -225,7 +228,7 @@ def _learned(state: LearnerState, x: ArrayLike, known: int, settings: Settings) 
     features = take(x, ledger.rows(), ledger.capacity)
     if settings.strict:
         same_rows(ledger, np.arange(len(features)), digests(features))
-    fair = np.asarray(audit_mask(state, x)) if parts.audits else None
+    fair = np.asarray(audit_mask(state, x.pool)) if parts.audits else None
     taken = gather(ledger, features, groups=groups, fair=fair, known=known)
     state = _remembering(state, parts.retune)._replace(report=None)
     if parts.retune.seconds is not None:

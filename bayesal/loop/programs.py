@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,19 @@ from jaxtyping import Array, Int
 from bayesal import calibrate as calibration
 from bayesal import likelihoods
 from bayesal import retune as retuning
+from bayesal._choose import picked, walked
 from bayesal.calibrate._search import unfitted
 from bayesal.loop import audit, folds, updates
 from bayesal.loop.gathered import Gathered
 from bayesal.loop.state import LearnerState, Report, predictive_of, round_key
+from bayesal.pools._walk import held
+from bayesal.predictive import Predictive
 from bayesal.retune._racing import Tuning
 from bayesal.types import (
     FitInfo,
     HParams,
     Key,
+    Pool,
     Posterior,
     Prediction,
     PyTree,
@@ -84,18 +88,43 @@ def predict(state: LearnerState, x: Array, parts: Parts) -> Prediction:
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def choose(state: LearnerState, x: Array, parts: Parts) -> Selection:
-    """The strategy's batch, with an audit before it if there is one."""
-    assert parts.strategy is not None  # `asking` keeps it
+def bind(state: LearnerState, parts: Parts) -> Predictive:
+    """The draws that `ask` uses."""
+    return predictive_of(parts.posterior, state, parts.draws)
+
+
+def choose(state: LearnerState, pool: Pool, parts: Parts) -> Selection:
+    """The strategy's batch, with an audit before it if there is one.
+
+    A pool that is one array is asked by one compiled program, any other on the host.
+    """
+    if pool.x is not None:
+        return _choose_in(state, pool.x, parts)
+    return _batch(state, bind(state, parts), pool, parts, picked)
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def _choose_in(state: LearnerState, x: Array, parts: Parts) -> Selection:
     bound = predictive_of(parts.posterior, state, parts.draws)
-    free, size = state.ledger.available(x.shape[0]), min(parts.size, x.shape[0])
+    return _batch(state, bound, held(x), parts, walked)
+
+
+def _batch(
+    state: LearnerState,
+    bound: Predictive,
+    pool: Pool,
+    parts: Parts,
+    pick: Callable[..., tuple[Selection, Any]],
+) -> Selection:
+    assert parts.strategy is not None and pool.rows is not None
+    key, free = round_key(state, 2), state.ledger.available(pool.rows)
+    size = min(parts.size, pool.rows)
     if not parts.audits:
-        return parts.strategy(round_key(state, 2), bound, x, free, size)
-    drawn = audit.draw(audit.lots(state.key, x.shape[0]), free, parts.audits)
+        return pick(key, bound, pool, free, size, parts.strategy)[0]
+    drawn = audit.draw(audit.lots(state.key, pool.rows), free, parts.audits)
     others = free.at[drawn].set(False, mode="drop", wrap_negative_indices=False)
-    return audit.before(
-        drawn, parts.strategy(round_key(state, 2), bound, x, others, max(size - parts.audits, 1))
-    )
+    rest = pick(key, bound, pool, others, max(size - parts.audits, 1), parts.strategy)[0]
+    return audit.before(drawn, rest)
 
 
 class Round(NamedTuple):

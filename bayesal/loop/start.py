@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import Array
 
 from bayesal import _checks, errors, likelihoods
-from bayesal import calibrate as calibration
+from bayesal.calibrate._search import unfitted
 from bayesal.loop import programs
-from bayesal.loop.gathered import kind_of, shapes, take
+from bayesal.loop.gathered import View, kind_of, shapes, take
 from bayesal.loop.programs import Parts
 from bayesal.loop.state import LearnerState, empty_ledger, round_key, without_report
-from bayesal.types import ArrayLike, HParams, Key
+from bayesal.types import HParams, Key
 
 
 def first_state(
-    key: Key, x: ArrayLike, hparams: HParams, capacity: int, grouped: bool, parts: Parts
+    key: Key, x: View, hparams: HParams, capacity: int, grouped: bool, parts: Parts
 ) -> LearnerState:
     """The state before the first labels, or an error that says what cannot run."""
     example = jnp.asarray(take(x, np.arange(1), 1))
@@ -53,9 +53,9 @@ def first_state(
         lambda a: jnp.full(a.shape, 0 if jnp.issubdtype(a.dtype, jnp.floating) else -1, a.dtype),
         report,
     )
-    unfitted = calibration.unfitted(report.calibration.temperature)
+    blank_fit = unfitted(report.calibration.temperature)
     return state._replace(
-        temperature=unfitted.temperature, report=blank._replace(calibration=unfitted)
+        temperature=blank_fit.temperature, report=blank._replace(calibration=blank_fit)
     )
 
 
@@ -98,7 +98,7 @@ def _initialize(key, x, posterior):
     )
 
 
-def classes_of(state: LearnerState, x: ArrayLike, parts: Parts) -> int | None:
+def classes_of(state: LearnerState, x: View, parts: Parts) -> int | None:
     """Number of classes that a posterior predicts; None where it predicts something else."""
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     first = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, state.ledger)

@@ -1,20 +1,19 @@
 """What a learner knows from round to round: the ledger of labels, and what was fitted to them."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from bayesal import _checks, errors
+from bayesal import _checks, errors, pools
 from bayesal import calibrate as calibration
 from bayesal.loop import audit
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import Predictive, bind
 from bayesal.types import (
     REJECTED,
-    ArrayLike,
     FitInfo,
     HParams,
     Key,
@@ -194,7 +193,7 @@ def predictive_of(
     draws = posterior.draw(
         round_key(state, 1), state.posterior, number_of_draws(posterior, num_draws)
     )
-    return Predictive(posterior, state.posterior, draws, state.temperature)
+    return bind(posterior, state.posterior, draws, state.temperature)
 
 
 def grow(state: LearnerState, capacity: int) -> LearnerState:
@@ -226,7 +225,7 @@ def rejected(state: LearnerState) -> np.ndarray:
     return rows[np.asarray(leaves[0])[: len(rows)] == REJECTED]
 
 
-def audit_mask(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
+def audit_mask(state: LearnerState, x: Any) -> Bool[Array, " M"]:
     """Which entries of the ledger are the audit: labels of a uniform random sample of the whole
     pool, chosen for no other reason.
 
@@ -235,7 +234,7 @@ def audit_mask(state: LearnerState, x: ArrayLike) -> Bool[Array, " M"]:
     first row without a label: who labels a row for another reason does not know the order, so the
     rows there are a fair sample of the pool, those that were chosen actively too.
     """
-    return _audited(state.key, state.ledger, x.shape[0])
+    return _audited(state.key, state.ledger, pools.of(x).rows)
 
 
 @functools.partial(jax.jit, static_argnames="rows")

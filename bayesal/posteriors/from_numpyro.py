@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesal import _checks, errors
 from bayesal.posteriors._sampled import pick
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive.bound import Predictive, bind
 from bayesal.types import Gaussian, Key, Mixture, Posterior, Prediction, PyTree
 
 __all__ = ["from_numpyro", "numpyro_site"]
@@ -61,7 +61,7 @@ def from_numpyro(
         lambda state, draw, x: _prediction(apply(draw, x)),
         embed and (lambda state, x: embed(x)),
     )
-    return Predictive(posterior, state, draw(key, state, num_draws), jnp.float32(1.0))
+    return bind(posterior, state, draw(key, state, num_draws), jnp.float32(1.0))
 
 
 def _source(source: Any, params: PyTree) -> tuple[PyTree, Callable[[Key, PyTree, int], PyTree]]:

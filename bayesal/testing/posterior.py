@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, _chunks, likelihoods
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive.bound import bind
 from bayesal.testing.predictive import agreeing, differs, predicting, proper
 from bayesal.testing.report import Report, tried
 from bayesal.types import (
@@ -313,7 +313,7 @@ def _softmax_twice(model):
 def _trunk(model):
     if model.posterior.trunk is None:
         return None
-    joined = Predictive(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
+    joined = bind(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
     return differs(
         joined,
         likelihoods.temper(model.predict(model.x), jnp.float32(1.0)),
