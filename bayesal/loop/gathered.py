@@ -106,7 +106,7 @@ def _padded(rows: np.ndarray, capacity: int) -> jax.Array:
 
 
 def shapes(ledger: Ledger, x: View, *, grouped: bool = False, audited: bool = False) -> Gathered:
-    """Shapes and types of what `gather` gives; nothing of that size is made."""
+    """Shapes and types of what `gather` gives for examples like those of `x`; nothing is made."""
     empty = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf * 0, ledger)
     small = gather(
         empty,

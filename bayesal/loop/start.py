@@ -1,6 +1,7 @@
 """The state before the first label, and what is wrong with a network that cannot begin."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,7 @@ def _initialize(key, x, posterior):
     )
 
 
-def classes_of(state: LearnerState, x: View, parts: Parts) -> int | None:
+def classes_of(state: LearnerState, x: Any, parts: Parts) -> int | None:
     """Number of classes that a posterior predicts; None where it predicts something else."""
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     first = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, state.ledger)
