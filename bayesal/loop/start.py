@@ -1,6 +1,7 @@
 """The state before the first label, and what is wrong with a network that cannot begin."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,9 +46,10 @@ def first_state(
     except errors.BayesalError:
         raise
     except (TypeError, ValueError) as error:
-        if _runs(state, example, parts):
-            raise  # the network is not the cause: a calibrator or a retuner of one's own
-        raise _blamed(error, example) from error
+        cause = _cause(error, state, example, parts)
+        if cause is None:
+            raise  # a calibrator's or a retuner's own
+        raise cause from error
     _checks.parameters(state.posterior)
     # placeholders that `jax_debug_nans` lets pass
     blank = jax.tree.map(
@@ -60,21 +62,12 @@ def first_state(
     )
 
 
-def _runs(state: LearnerState, example: Array, parts: Parts) -> bool:
-    """Whether the posterior alone can begin, be fitted and predict."""
-    if state.posterior is None:
-        return False
-    like = shapes(state.ledger, example)
-    try:
-        jax.eval_shape(parts.posterior.fit, state.key, state.posterior, like.labeled, state.hparams)
-        classes_of(state, example, parts)
-    except Exception:  # of any kind: the one that was raised is shown
-        return False
-    return True
-
-
-def _blamed(error: Exception, example: Array) -> errors.BayesalError:
-    """What is wrong with a network that cannot be run."""
+def _cause(
+    error: Exception, state: LearnerState, example: Array, parts: Parts
+) -> errors.BayesalError | None:
+    """What is wrong with a network or a posterior that cannot run; None if both can, each by
+    itself.
+    """
     if isinstance(error, jax.errors.TracerBoolConversionError):
         return errors.WrongType(
             "posterior",
@@ -82,13 +75,32 @@ def _blamed(error: Exception, example: Array) -> errors.BayesalError:
             "its `rate` argument. For a rate that "
             "the retuner may change use bayesal.networks.dropout(x, rngs, rate).",
         )
-    return errors.WrongShape(
-        "posterior",
-        f"the network cannot take one example of this pool, of shape {example.shape[1:]} and "
-        f"type {example.dtype}: {type(error).__name__}: {error}. The usual causes: it was built "
-        "for another shape (reshape the pool), or a layer needs what it is not given, such as a "
-        "key (for dropout use bayesal.networks.dropout).",
-    )
+    if state.posterior is None or not _traces(lambda: classes_of(state, example, parts)):
+        return errors.WrongShape(
+            "posterior",
+            f"the network cannot take one example of this pool, of shape {example.shape[1:]} and "
+            f"type {example.dtype}: {type(error).__name__}: {error}. The usual causes: it was "
+            "built for another shape (reshape the pool), or a layer needs what it is not given, "
+            "such as a key (for dropout use bayesal.networks.dropout).",
+        )
+    labeled, fit = shapes(state.ledger, example).labeled, parts.posterior.fit
+    if not _traces(lambda: jax.eval_shape(fit, state.key, state.posterior, labeled, state.hparams)):
+        return errors.WrongType(
+            "posterior",
+            "the network predicts one example of this pool, but the posterior cannot be fitted: "
+            f"{type(error).__name__}: {error}. The usual cause: it does not know labels of this "
+            "kind, such as soft ones.",
+        )
+    return None
+
+
+def _traces(function: Callable[[], object]) -> bool:
+    """Whether a function raises nothing."""
+    try:
+        function()
+    except Exception:  # of any kind: the one raised before is what is shown
+        return False
+    return True
 
 
 @functools.partial(jax.jit, static_argnames="posterior")

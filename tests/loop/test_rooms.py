@@ -12,7 +12,7 @@ import pytest
 from laws import DROPOUT, HPARAMS, MLP, TEMPERATURE, TOP, problem, same
 
 import bayesal
-from bayesal import acquire, calibrate, errors, networks, posteriors, retune, scores
+from bayesal import acquire, calibrate, checkpoint, errors, networks, posteriors, retune, scores
 from bayesal.types import HParams
 
 X, Y = problem()
@@ -147,6 +147,22 @@ def test_a_network_that_fails_for_another_reason_than_its_shape_says_so():
     with pytest.raises(errors.BayesalError, match="unexpected keyword argument") as error:
         build(posteriors.point(network), acquire.uniform()).init(KEY, X)
     assert error.value.argument == "posterior"
+
+
+def test_a_posterior_that_cannot_fit_its_labels_is_named_and_not_the_network():
+    def fit(key, state, labeled, hparams):
+        raise ValueError("of the fit")
+
+    broken = posteriors.point(MLP)._replace(fit=fit)
+    with pytest.raises(errors.WrongType, match="cannot be fitted: ValueError: of the fit") as error:
+        build(broken, acquire.uniform()).init(KEY, X)
+    assert error.value.argument == "posterior"
+
+
+def test_a_state_that_has_grown_is_restored_into_room_for_it(state, tmp_path):
+    checkpoint.save(tmp_path / "state", bayesal.grow(state, 128))
+    like = bayesal.grow(LEARNER.init(KEY, X), 128)
+    assert same(checkpoint.restore(tmp_path / "state", like), bayesal.grow(state, 128))
 
 
 # --- the pool
