@@ -50,8 +50,16 @@ def plain(values: Any, name: str) -> Any:
 
 
 def as_float(values: Any, name: str = "values") -> jax.Array:
-    """The array as float32, whatever its storage type."""
-    return jnp.asarray(plain(values, name), dtype=jnp.float32)
+    """The array as float32, whatever its storage type.
+
+    Known values stay known while a function that closes over them is traced, so that its checks see
+    them.
+    """
+    values = plain(values, name)
+    if not concrete(values):
+        return jnp.asarray(values, dtype=jnp.float32)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(values, dtype=jnp.float32)
 
 
 def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:

@@ -25,6 +25,8 @@ def power(score: Score = scores.bald, *, beta: Any = 1.0, chunk: int = CHUNK) ->
 
     >>> gentle, strong = power(beta=1.0), power(scores.bald, beta=8.0)
     """
+    if score is not scores.bald:
+        _checks.never_negative(score)
     return _sampled(select.power, score, beta, chunk)
 
 

@@ -26,7 +26,10 @@ def _targets(key, predictive, x, targets):
 
 def _checked(targets, chunk):
     _checks.at_least(1, chunk, "chunk")
-    return _checks.at_least(1, targets, "targets") if not hasattr(targets, "shape") else targets
+    if not hasattr(targets, "shape"):
+        return _checks.at_least(1, targets, "targets")
+    _checks.finite(targets, "targets")
+    return targets
 
 
 def epig(
