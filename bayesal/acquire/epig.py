@@ -128,7 +128,10 @@ def batch_epig(
 
 
 def _checked(targets):
-    return targets if hasattr(targets, "shape") else _checks.at_least(1, targets, "targets")
+    if not hasattr(targets, "shape"):
+        return _checks.at_least(1, targets, "targets")
+    _checks.finite(targets, "targets")
+    return targets
 
 
 def _log_probs(predictive, x):

@@ -32,6 +32,7 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
 
     @functools.wraps(kernel)
     def score(log_probs):
+        log_probs = _checks.plain(log_probs, "log_probs")
         _checks.layout(log_probs)
         if _checks.concrete(log_probs) and str(log_probs.dtype) not in _checks.TOLERANCE:
             with (

@@ -49,6 +49,7 @@ def reduce(
     Array([0.5, 0.7], dtype=float32)
     """
     _refuse_options(how, axes, top)
+    values = _checks.plain(values, "values")
     if (
         not hasattr(values, "dtype")
         or not jnp.issubdtype(values.dtype, jnp.floating)
@@ -143,6 +144,7 @@ def _refuse_options(how: str, axes: int, top: int) -> None:
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     if mask is None:
         return jnp.ones(shape, bool)
+    mask = _checks.plain(mask, "mask")
     if np.shape(mask) != shape or getattr(mask, "dtype", None) != np.bool_:
         raise errors.WrongShape(
             "mask",
