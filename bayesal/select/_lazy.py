@@ -37,10 +37,11 @@ class Pool(NamedTuple):
 
 def held(log_probs: Float[Array, "K N C"]) -> Pool:
     """A pool whose predictions are there."""
+    draws, rows, classes = log_probs.shape
     return Pool(
-        lambda rows: log_probs[:, rows],
-        lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
-        log_probs.shape,
+        at=lambda rows: log_probs[:, rows],
+        over=lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
+        shape=(draws, rows, classes),
     )
 
 

@@ -87,7 +87,7 @@ def batch_epig(
         weights,
         available,
         size,
-        _checks.at_least(1, configurations, "configurations"),
+        labels.checked(configurations, draws),
     )
     _checks.not_constant(selection)
     return selection
