@@ -77,7 +77,7 @@ def reduce(
 
 
 def structured(
-    score: Callable[[Float[Array, "K N C"]], Float[Array, " N"]],
+    score: Callable[[Float[ArrayLike, "K N C"]], Float[Array, " N"]],
     *,
     how: str = "mean",
     axes: int = 1,
@@ -124,7 +124,8 @@ def structured(
         if mask is not None:  # parts that do not exist become uniform: any score is defined there
             uniform = jnp.asarray(-math.log(max(shape[-1], 1))).astype(log_probs.dtype)
             log_probs = jnp.where(kept[None, ..., None], jnp.array(log_probs), uniform)
-        parts = score(log_probs.reshape(shape[0], math.prod(shape[1:-1]), shape[-1]))
+        flat = log_probs.reshape(shape[0], math.prod(shape[1:-1]), shape[-1])
+        parts = score(flat)
         return reduce(parts.reshape(shape[1:-1]), kept, how=how, axes=axes, top=top)
 
     return points
