@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose
 
 from bayesal import likelihoods, networks, posteriors, training
 from bayesal.posteriors import hmc
+from bayesal.posteriors._sampled import energy_per_label, prior_energy
 from bayesal.posteriors.gp import _exact
 from bayesal.posteriors.laplace._structures import STRUCTURES
-from bayesal.posteriors._sampled import energy_per_label, prior_energy
 from bayesal.types import HParams, Labeled
 
 SHORT = HPARAMS._replace(steps=jnp.int32(30))

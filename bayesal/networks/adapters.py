@@ -72,13 +72,14 @@ def from_nnx(
     )
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
-    graph, _, moving, keys, constants = nnx.split(
-        example, *kinds
-    )  # a layer's own keys and constants are never trained
+    # a layer's own keys and constants are never trained
+    parts: Any = nnx.split(example, *kinds)
+    graph, _, moving, keys, constants = parts
     if jax.tree.leaves(moving):
         raise errors.WrongShape("make", RUNNING_STATISTICS)
     if jax.tree.leaves((keys, constants)):
-        *_, keys, constants = nnx.split(make(nnx.Rngs(0)), *kinds)
+        parts = nnx.split(make(nnx.Rngs(0)), *kinds)
+        keys, constants = parts[-2:]
     takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):

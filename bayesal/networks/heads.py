@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from bayesal import _checks, errors
+from bayesal.networks._embedded import embedded
 from bayesal.types import Network
 
 __all__ = ["shared_noise"]
@@ -38,6 +39,4 @@ def shared_noise(network: Network) -> Network:
             )
         return jnp.concatenate([outputs, params["noise"]])
 
-    return Network(
-        init, apply, (lambda params, x: network.embed(params["net"], x)) if network.embed else None
-    )
+    return Network(init, apply, embedded(network, lambda params: params["net"]))

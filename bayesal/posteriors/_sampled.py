@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesal import errors, likelihoods
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors.variational import nll, prior_std
 from bayesal.training import LossFn
 from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
@@ -22,11 +23,8 @@ def prior_energy(params: PyTree, scale: Any) -> Float[Array, ""]:
     >>> prior_energy({"kernel": jnp.ones((4, 1))}, 1.0)
     Array(8., dtype=float32)
     """
-    return sum(
-        jax.tree.leaves(
-            jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)
-        )
-    )
+    each = jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)
+    return jax.tree.reduce(jnp.add, each)
 
 
 def energy_per_label(
@@ -92,15 +90,12 @@ def of_samples(
         del state
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
-    def embed(state, x):
-        return network.embed(jax.tree.map(lambda a: a[-1], state.params), x)
-
     return Posterior(
         init,
         fit,
         draw,
         apply,
-        embed if network.embed else None,
+        embedded(network, lambda state: jax.tree.map(lambda a: a[-1], state.params)),
         real=likelihood.real,
         warm=warm,
         likelihood=likelihood,

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float
 
 from bayesal import _chunks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.training import LossFn
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
@@ -48,9 +49,7 @@ def with_prior(network: Network) -> Network:
             member.prior, x, None, 0.0
         )
 
-    return Network(
-        init, apply, (lambda member, x: network.embed(member.params, x)) if network.embed else None
-    )
+    return Network(init, apply, embedded(network, lambda member: member.params))
 
 
 def ensemble(
@@ -108,15 +107,12 @@ def ensemble(
         del state
         return likelihood.predict(net.apply(draw, x, None, 0.0))
 
-    def embed(state, x):
-        return net.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
-
     return Posterior(
         init,
         fit,
         draw,
         apply,
-        embed if network.embed else None,
+        embedded(net, lambda state: jax.tree.map(lambda a: a[0], state)),  # the first member's
         members,
         real=likelihood.real,
         likelihood=likelihood,

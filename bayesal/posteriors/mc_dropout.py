@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
@@ -81,7 +82,7 @@ def mc_dropout(
     def apply(state, draw, x):
         return likelihood.predict(network.apply(state.params, x, draw, state.rate))
 
-    embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
+    embed = embedded(network, lambda state: state.params)
     warm = lambda old, fresh: fresh._replace(
         params=training.shrink_and_perturb(old.params, fresh.params)
     )

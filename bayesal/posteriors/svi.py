@@ -94,9 +94,8 @@ def svi(
     network = as_network(
         _checks.function(model, "model", "a function of x that samples and gives outputs")
     )
-    _checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")
     joint = _joint(model, likelihood, kl_weight)
-    _of_minibatches(guide(joint))
+    _of_minibatches(guide, joint)
     blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
     prepared = functools.partial(_prepared, joint, guide, particles, blank)
 
@@ -117,10 +116,8 @@ def svi(
             bound = engine.loss.loss(key, values, weighted, engine.guide, *data)
             return bound * kl_weight / batch.total
 
-        hparams = hparams._replace(weight_decay=0.0)
-        params, info = training.sgd(
-            key, state.params, loss, labeled, hparams, batch_size=batch_size
-        )
+        hparams, start = hparams._replace(weight_decay=0.0), state.params
+        params, info = training.sgd(key, start, loss, labeled, hparams, batch_size=batch_size)
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):
@@ -220,9 +217,12 @@ def _global(model, x) -> None:
         )
 
 
-def _of_minibatches(guide: Callable) -> None:
+def _of_minibatches(factory: Callable, joint: Callable) -> None:
+    """Refuses a guide that looks at all data at once."""
     from numpyro.infer import autoguide
 
+    _checks.function(factory, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")
+    guide = factory(joint)
     if isinstance(guide, autoguide.AutoLaplaceApproximation | autoguide.AutoDAIS):
         raise errors.WrongType(
             "guide",

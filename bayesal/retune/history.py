@@ -38,7 +38,7 @@ class History(NamedTuple):
     round: Int[Array, " H"]
     go: Int[Array, " H"]
     chosen: Bool[Array, " H"]
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides a tuple's own `count`
 
     @property
     def written(self) -> Bool[Array, " H"]:
@@ -60,9 +60,7 @@ def remember(history: History, tried: History) -> History:
     places, more = history.losses.shape[0], tried.losses.shape[0]
     at = (history.count + jnp.arange(more)) % places
     put = lambda old, new: old.at[at].set(new)
-    return jax.tree.map(put, history._replace(count=None), tried._replace(count=None))._replace(
-        count=history.count + more
-    )
+    return History(*jax.tree.map(put, history[:-1], tried[:-1]), history.count + more)
 
 
 def table(history: History) -> dict[str, np.ndarray]:

@@ -103,16 +103,16 @@ def successive_halving(
       WrongSize: `size` < 2, both or too few `fits`, no such seconds or places.
     """
     space = _space(space)
-    size, fits = _budget(size, fits)
+    number, fits = _budget(size, fits)
     if seconds is not None and not seconds > 0:
         raise errors.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
-    places = _checks.at_least(size or 2, places, "places")
+    places = _checks.at_least(number, places, "places")
     proposer = proposer or proposers.gp_proposer()
     search = _Search(
         space=space,
         proposer=_checks.a(proposers.Proposer, proposer, "proposer", "retune.local_proposer()"),
         share=0.5 if halve else 1.0,
-        size=size,
+        size=number,
         fits=fits,
         places=places,
     )
@@ -126,12 +126,12 @@ def successive_halving(
 
 
 class _Search(NamedTuple):
-    """What `successive_halving` was given: how much is tried, by `size` or by `fits`."""
+    """What `successive_halving` was given; where there are `fits`, they say how much is tried."""
 
     space: HParams
     proposer: proposers.Proposer
     share: float
-    size: int | None
+    size: int
     fits: int | None
     places: int
 
@@ -147,21 +147,23 @@ def _space(space: HParams | None) -> HParams:
     return space
 
 
-def _budget(size: int | None, fits: int | None) -> tuple[int | None, int | None]:
+def _budget(size: int | None, fits: int | None) -> tuple[int, int | None]:
     if size is not None and fits is not None:
         raise errors.WrongSize(
             "fits", "`size` and `fits` both say how much is tried; pass one of them."
         )
     if fits is None:
         return _checks.at_least(2, 8 if size is None else size, "size"), None
-    return None, _checks.at_least(4, fits, "fits")
+    return 2, _checks.at_least(4, fits, "fits")
 
 
 def _run(
     search: _Search, key: Key, task: Task, hparams: HParams, memory: PyTree, round: Int[Array, ""]
 ) -> tuple[HParams, Tuning, PyTree]:
     """One go: propose, race, remember."""
-    number = search.size or affordable(search.fits, task.rows.shape[0], search.share)
+    number, fits = search.size, search.fits
+    if fits is not None:
+        number = affordable(fits, task.rows.shape[0], search.share)
     if number > search.places:
         raise errors.WrongSize(
             "places",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def check_posterior(
     except Exception as error:  # the posterior is anybody's
         law, found = _why(error)
         return tried(posterior, {law: lambda _: found}, raise_on_failure, name)
-    laws = {
+    laws: dict[str, Callable[[_Model], Any]] = {
         RUNS: lambda m: None,
         DATA: lambda m: None,
         "a fitted state has the types and shapes of a fresh one, so that no later round "
@@ -87,16 +87,17 @@ def check_posterior(
         "its parameters are finite": lambda m: _not_finite(m.state),
         "padding changes nothing": _padding,
         "one key, one set of draws; another key, others": _keys,
-        **{
-            law: lambda m, trial=trial: trial(m.predict)
-            for law, trial in predicting(model.x, batch).items()
-        },
+        **{law: _of_predictions(trial) for law, trial in predicting(model.x, batch).items()},
         "predicting changes no state": _anew,
         "the network gives logits, not probabilities": _softmax_twice,
         "`head` of `trunk` is what `apply` gives": _trunk,
         "`embed` gives every row a vector of finite features": _embedded,
     }
     return tried(model, laws, raise_on_failure, name)
+
+
+def _of_predictions(trial: Callable[[Callable], Any]) -> Callable[["_Model"], Any]:
+    return lambda model: trial(model.predict)
 
 
 class _Model(NamedTuple):
@@ -107,7 +108,7 @@ class _Model(NamedTuple):
     start: PyTree
     state: PyTree
     info: FitInfo
-    count: int
+    num_draws: int
     draws: PyTree
     predict: Callable[[jax.Array], Prediction]
     refit: Callable[[float], PyTree]  # the same fit over padding of this number
@@ -266,7 +267,7 @@ def _padding(model):
 
 def _keys(model):
     again, other = (
-        _numbers(model.posterior.draw(jax.random.key(seed), model.state, model.count))
+        _numbers(model.posterior.draw(jax.random.key(seed), model.state, model.num_draws))
         for seed in (2, 3)
     )
     same = lambda a, b: all(

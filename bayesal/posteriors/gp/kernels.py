@@ -2,6 +2,7 @@
 are functions of the prior.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -70,7 +71,8 @@ def covariance(
     0.0
     """
     of_parts = lambda p, q: signs[p] * signs[q] * kernel.value(squared_distances(a[:, p], b[:, q]))
-    return sum(of_parts(p, q) for p in range(len(signs)) for q in range(len(signs)))
+    sides = range(len(signs))
+    return functools.reduce(jnp.add, [of_parts(p, q) for p in sides for q in sides])
 
 
 def basis(
@@ -88,4 +90,4 @@ def basis(
     """
     angles = jnp.matmul(a, waves.T, precision=jax.lax.Precision.HIGHEST)  # [n, P, F]
     both = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1) * waves.shape[0] ** -0.5
-    return sum(sign * both[:, p] for p, sign in enumerate(signs))
+    return functools.reduce(jnp.add, [sign * both[:, p] for p, sign in enumerate(signs)])

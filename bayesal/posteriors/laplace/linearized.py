@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors.laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
 from bayesal.posteriors.variational import MeanField, prior_std, sample
 from bayesal.types import Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
@@ -145,7 +146,7 @@ def linearized_laplace(
         fit=fit,
         draw=_draw,
         apply=apply,
-        embed=(lambda state, x: network.embed(state.params, x)) if network.embed else None,
+        embed=embedded(network, lambda state: state.params),
         real=likelihood.real,
         likelihood=likelihood,
         marginal=marginal if has_mean(likelihood) else None,
