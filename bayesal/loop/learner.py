@@ -95,6 +95,7 @@ def learner(
     """
     retune = retune or programs.KEEP
     _kinds(posterior, strategy, retune, calibrate, HParams() if hparams is None else hparams)
+    retune = retuning.for_posterior(retune, posterior)
     size = _checks.at_least(1, size, "size")
     capacity, num_folds = (
         _checks.at_least(size, capacity, "capacity"),

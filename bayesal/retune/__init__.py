@@ -8,7 +8,7 @@ by more than the standard error.
 
 from bayesal.retune.history import History, table
 from bayesal.retune.proposers import Proposer, gp_proposer, local_proposer
-from bayesal.retune.retuners import Retuner, fixed, successive_halving
+from bayesal.retune.retuners import Retuner, fixed, for_posterior, successive_halving
 from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Retuner",
     "choice",
     "fixed",
+    "for_posterior",
     "gp_proposer",
     "local_proposer",
     "log_uniform",

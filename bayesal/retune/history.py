@@ -60,7 +60,8 @@ def remember(history: History, tried: History) -> History:
     places, more = history.losses.shape[0], tried.losses.shape[0]
     at = (history.count + jnp.arange(more)) % places
     put = lambda old, new: old.at[at].set(new)
-    return History(*jax.tree.map(put, history[:-1], tried[:-1]), history.count + more)
+    columns = jax.tree.map(put, history[:-1], tried[:-1])
+    return History._make((*columns, history.count + more))
 
 
 def table(history: History) -> dict[str, np.ndarray]:

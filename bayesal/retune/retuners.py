@@ -3,6 +3,7 @@ beside the incumbent on the same labels.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,9 +15,9 @@ from bayesal import _checks, errors
 from bayesal.retune import history as histories
 from bayesal.retune import proposers, spaces
 from bayesal.retune._racing import Task, Tuning, race, rungs, standing
-from bayesal.types import HParams, Key, PyTree
+from bayesal.types import HParams, Key, Posterior, PyTree
 
-__all__ = ["Retuner", "fixed", "successive_halving"]
+__all__ = ["Retuner", "fixed", "for_posterior", "successive_halving"]
 
 
 class Retuner(NamedTuple):
@@ -28,6 +29,8 @@ class Retuner(NamedTuple):
     seconds: how long a round may search, run after run; None: one run.
     tempered: whether candidates are judged each at its own temperature, where a learner calibrates.
     architectures: how many architectures candidates may have (see `HParams.architecture`).
+    adapt: `(architectures) -> Retuner`, this search over so many architectures; None where its
+      space was given, or where it searches nothing. See `for_posterior`.
     """
 
     init: Callable[[HParams], PyTree]
@@ -36,6 +39,35 @@ class Retuner(NamedTuple):
     seconds: float | None = None
     tempered: bool = False
     architectures: int = 1
+    adapt: Callable[[int], "Retuner"] | None = None
+
+
+def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
+    """The retuner that a learner of this posterior uses: without a space of its own it searches all
+    architectures that the posterior has.
+
+    The same retuner and number of architectures give the same object, so nothing compiles again.
+
+    Warns:
+      UserWarning: the retuner's own space leaves architectures out.
+
+    >>> from bayesal import networks, posteriors
+    >>> posterior = posteriors.any_of(
+    ...     *(posteriors.point(networks.mlp(2, 3, (width,))) for width in (4, 8))
+    ... )
+    >>> for_posterior(successive_halving(), posterior).architectures
+    2
+    """
+    count = posterior.architectures
+    found = retuner if retuner.adapt is None else retuner.adapt(count)
+    if found.searches and found.architectures < count:
+        warnings.warn(
+            f"`posterior` has {count} architectures, and the space of `retune` holds "
+            f"{found.architectures}: the others are never tried. Pass "
+            f"retune.space(architecture={count}), or successive_halving() without a space.",
+            stacklevel=3,
+        )
+    return found
 
 
 def fixed() -> Retuner:
@@ -84,7 +116,8 @@ def successive_halving(
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits`
         is given. With 5 folds 8 candidates cost 18 fits (8 + 4 + 2 + 2 + 2), and every
         round one more on all labels.
-      space: what is searched; default `space()`.
+      space: what is searched; default `space()`, and all architectures of a posterior that has
+        several (see `for_posterior`).
       proposer: default `gp_proposer()`, which learns from all rounds; `local_proposer()` looks
         around the incumbent. With few labels they are level with points at random, with hundreds
         slightly ahead (`experiments/proposers.py`).
@@ -102,27 +135,40 @@ def successive_halving(
     Raises:
       WrongSize: `size` < 2, both or too few `fits`, no such seconds or places.
     """
-    space = _space(space)
     number, fits = _budget(size, fits)
     if seconds is not None and not seconds > 0:
         raise errors.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
     places = _checks.at_least(number, places, "places")
     proposer = proposer or proposers.gp_proposer()
     search = _Search(
-        space=space,
+        space=_space(space),
         proposer=_checks.a(proposers.Proposer, proposer, "proposer", "retune.local_proposer()"),
         share=0.5 if halve else 1.0,
         size=number,
         fits=fits,
         places=places,
     )
-    return Retuner(
+    retuner = Retuner(
         init=lambda hparams: histories.empty(places, hparams),
         run=functools.partial(_run, search),
         seconds=seconds,
         tempered=tempered,
-        architectures=spaces.architectures(space),
+        architectures=spaces.architectures(search.space),
     )
+    return retuner if space is not None else retuner._replace(adapt=_adapting(retuner, search))
+
+
+def _adapting(retuner: Retuner, search: "_Search") -> Callable[[int], Retuner]:
+    """The retuner over the usual space and so many architectures; one object for each number."""
+
+    @functools.cache
+    def adapt(count):
+        if count == 1:
+            return retuner
+        wider = search._replace(space=spaces.space(architecture=count))
+        return retuner._replace(run=functools.partial(_run, wider), architectures=count)
+
+    return adapt
 
 
 class _Search(NamedTuple):
