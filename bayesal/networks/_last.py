@@ -1,4 +1,4 @@
-"""The last layer of a network that is only known as functions, found by what it does."""
+"""The linear last layer of a network, identified by its behavior on random inputs."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -37,8 +37,7 @@ class LastLayer(NamedTuple):
 
 
 def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLayer:
-    """The parameters, of shapes [D, C] (or [C, D]) and [C], for which `outputs == embed(x) @ kernel
-    + bias`, whatever the values.
+    """Find the kernel and bias for which `outputs == embed(x) @ kernel + bias` holds.
 
     They are found by trying: every parameter gets random values, and the pair that reproduces the
     outputs at random examples is the layer. So it may come from any adapter, under any name.
@@ -94,7 +93,7 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
 def fixed_outputs(
     network: Network, params: PyTree, x: ArrayLike, outputs: int
 ) -> Float[Array, " R"]:
-    """The outputs after the last layer's own, which do not depend on x (see `last_layer`); float32.
+    """Outputs beside the last layer's own, which are the same for every x; float32.
 
     >>> from bayesal import networks
     >>> network = networks.shared_noise(networks.mlp(4, 1))

@@ -1,6 +1,4 @@
-"""What the samplers share: the energy of a set of weights, and posteriors that are S sets of
-weights.
-"""
+"""Shared parts of the samplers: the energy of parameters, and posteriors of S parameter sets."""
 
 from typing import Any
 
@@ -16,8 +14,7 @@ from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 
 def prior_energy(params: PyTree, scale: Any) -> Float[Array, ""]:
-    """Minus the log-density of the prior that `variational` has too (see `prior_std`), in nats, up
-    to a constant.
+    """Minus the log-density of the prior (see `prior_std`), in nats, up to a constant.
 
     >>> # each of the four has standard deviation 1/2
     >>> prior_energy({"kernel": jnp.ones((4, 1))}, 1.0)
@@ -46,15 +43,14 @@ def energy_per_label(
 
 
 def copies(params: PyTree, num: int) -> PyTree:
-    """The same weights `num` times, every leaf `[num, ...]`: what a set of samples is before the
-    first fit.
-    """
+    """The same parameters `num` times, every leaf `[num, ...]`: the state before the first fit."""
     return jax.tree.map(lambda a: jnp.repeat(a[None], num, axis=0), params)
 
 
 def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
-    """`num` different samples of S (leading axis of every leaf), evenly spaced; the key shifts
-    them. All S are all S in order.
+    """Pick `num` different samples of S, evenly spaced; the key shifts them.
+
+    Samples lie along the leading axis of every leaf. All S are returned in their order.
 
     Args:
       more: what to change for more samples, for the error.
@@ -68,8 +64,7 @@ def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
     if num > held:
         raise errors.WrongSize(
             "num_draws",
-            f"`draw` was asked for {num} draws of {held} samples. A posterior of samples has "
-            "no more functions than those: pass "
+            f"`num_draws` ({num}) exceeds the {held} samples of this posterior: pass "
             f"num_draws={held} or fewer, or {more}.",
         )
     rows = (jnp.arange(num) * held + jax.random.randint(key, (), 0, held)) // num

@@ -1,4 +1,4 @@
-"""Structure as data: several posteriors as one, of which the hyperparameters choose."""
+"""Architecture as data: several posteriors as one, chosen by a hyperparameter."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,15 +15,16 @@ __all__ = ["any_of"]
 
 
 class AnyOf(NamedTuple):
-    """The states of all architectures, and which of them was fitted last: the one that predicts."""
+    """States of all architectures, and the index of the one fitted last, which predicts."""
 
     which: Int[Array, ""]
     states: tuple[PyTree, ...]
 
 
 def any_of(*posteriors: Posterior) -> Posterior:
-    """One of several posteriors, as `HParams.architecture` says: networks of other widths, depths
-    or kinds as a choice that is data.
+    """Combine posteriors into one; `HParams.architecture` selects which is fitted.
+
+    The choice among widths, depths or kinds of networks is then data.
 
     What is asked of it goes to the architecture fitted last, and is what that posterior by itself
     would give for the same keys. A warm fit of that architecture goes on from where it ended; any
@@ -197,21 +198,19 @@ def _alike(posteriors: Sequence[Posterior]) -> None:
     if len({p.real for p in posteriors}) > 1:
         raise errors.WrongType(
             "posteriors",
-            "`posteriors` are for real labels and for classes: pass them all the same kind "
-            "of `likelihood`.",
+            "`posteriors` mix real labels and classes: give all the same kind of `likelihood`.",
         )
     if len(members := {p.members for p in posteriors}) > 1:
         raise errors.WrongSize(
             "posteriors",
             "`posteriors` have different numbers of members "
-            f"({', '.join(map(str, members))}; None: any number of draws), and K draws are "
-            "asked of whichever is fitted: build ensembles of one size, and choose among "
-            "ensembles alone.",
+            f"({', '.join(map(str, members))}; None: any number of draws), so no number of draws "
+            "suits them all: combine ensembles of one size, and nothing else with them.",
         )
 
 
 def _known(architecture: Any, count: int) -> Int[Array, ""]:
-    """The architecture's number; `count` if there is none such and that is known under jit only."""
+    """Index of the architecture; `count` where it is out of range, which only jit lets pass."""
     which = jnp.asarray(architecture, jnp.int32)
     known = (which >= 0) & (which < count)
     if _checks.concrete(known):
@@ -233,8 +232,9 @@ def _same_shapes(what: str, each: list[PyTree]) -> None:
 
 
 def _with_room(leaf: Array, found: jax.ShapeDtypeStruct) -> Array:
-    """What stays of a architecture that is not fitted: all, or zeros where a fit makes room for
-    every label (Gaussian processes).
+    """State of an architecture that is not fitted: unchanged, or zeros of the fitted shape.
+
+    A Gaussian process grows a row for every label.
     """
     return leaf if leaf.shape == found.shape else jax.lax.full(found.shape, 0, found.dtype)
 

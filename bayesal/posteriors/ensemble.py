@@ -1,4 +1,4 @@
-"""Deep ensembles: the same net trained from several beginnings, all in one program."""
+"""Deep ensembles: one network trained from several initializations, in one program."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ __all__ = ["ensemble"]
 
 
 class Member(NamedTuple):
-    """One net and the fixed net beside it, whose outputs count `scale` times."""
+    """A trained network, and a fixed one whose outputs are added `scale` times."""
 
     params: PyTree
     prior: PyTree
@@ -25,8 +25,9 @@ class Member(NamedTuple):
 
 
 def with_prior(network: Network) -> Network:
-    """The network whose outputs are those of `params` plus `scale` times those of `prior`, in which
-    nothing drops out.
+    """Network with randomized prior function: outputs of `params` plus `scale` times `prior`'s.
+
+    The prior network has no dropout.
 
     >>> from bayesal import networks
     >>> network = with_prior(
@@ -61,8 +62,7 @@ def ensemble(
     mesh: Mesh | None = None,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """`members` nets trained from different initializations and minibatch orders. A draw is a
-    member: its parameters.
+    """Deep ensemble: networks trained from different initializations. A draw is one member.
 
     With `priors` every member also has a second net that keeps its random initialization: the
     outputs are those of the trained net plus `HParams.prior_scale` times those of the fixed one.
@@ -139,9 +139,9 @@ def _all_of_them(num: int, members: int) -> None:
     if num != members:
         raise errors.WrongSize(
             "num_draws",
-            f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
-            "ensemble has exactly its "
-            f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.",
+            f"`num_draws` ({num}) must equal the number of members: an ensemble of {members} "
+            f"members has {members} draws. Pass num_draws={members}, or build "
+            f"`ensemble(network, members={num})`.",
         )
 
 

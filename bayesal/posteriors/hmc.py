@@ -1,6 +1,4 @@
-"""Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets
-and last layers.
-"""
+"""Hamiltonian Monte Carlo by NUTS, for small networks and for last layers."""
 
 import functools
 from collections.abc import Callable
@@ -35,7 +33,7 @@ MORE = "build `nuts` with more `samples` or `chains`"
 
 
 class Chains(NamedTuple):
-    """S = chains * samples sets of weights, chain after chain, and how the sampling went.
+    """S = chains * samples parameter sets, chain after chain, and sampling diagnostics.
 
     trunk: the trained network whose features the last layer takes, and its outputs beside the
       layer's; () where whole networks are sampled.
@@ -62,7 +60,7 @@ class Trunk(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How long and how many: `nuts` explains them."""
+    """Chain lengths and counts; see `nuts`."""
 
     warmup: int
     samples: int
@@ -77,8 +75,9 @@ def potential(
     likelihood: Likelihood = likelihoods.CATEGORICAL,
     batch_size: int = 32,
 ) -> Callable[[PyTree], Float[Array, ""]]:
-    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats,
-    up to a constant; `prior` is that of the prior.
+    """Potential energy: minus the log posterior density, in nats, up to a constant.
+
+    It is a function of the parameters of `outputs(params, x)`; `prior` is that of the prior.
 
     Each label counts as often as its weight says. Rows are added `batch_size` at a time
     up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
@@ -200,8 +199,7 @@ def nuts(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other
-    posteriors are measured against.
+    """No-U-Turn Sampler through numpyro: asymptotically exact, the reference for the others.
 
     With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some
     hundred labels; the prior is that of `variational`, `prior_scale / sqrt(fan-in)` for kernels,

@@ -1,4 +1,4 @@
-"""MC dropout: a draw is a key, and the key fixes the mask for every x."""
+"""MC dropout: a draw is a key, which fixes the dropout mask for every x."""
 
 from typing import NamedTuple
 
@@ -34,8 +34,7 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 def mc_dropout(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
-    """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key
-    fixes the mask for every x.
+    """MC dropout. A draw is a key, which fixes the dropout mask for every x.
 
     What stands before the first dropout is the same for all draws, and is computed once for every
     chunk of rows, not once a draw.

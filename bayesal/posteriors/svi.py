@@ -1,4 +1,4 @@
-"""Stochastic variational inference for any numpyro model with any of its guides, in our loop."""
+"""Stochastic variational inference with numpyro models and guides."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ __all__ = ["svi"]
 
 
 class Guided(NamedTuple):
-    """What a guide has learned.
+    """Fitted parameters of a guide.
 
     params: of the guide and of the model, without constraints.
     fixed: the model's own parameters, as it takes them: what is trained and not random.
@@ -51,8 +51,7 @@ def svi(
     kl_weight: float = 1.0,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Variational inference with a numpyro guide. A draw is one value of everything that the model
-    samples.
+    """Variational inference with a numpyro guide. A draw is one value of every random site.
 
     The model says what is random, and gives outputs; labels and likelihood are ours. Steps are
     those of all our posteriors: Adam, and minibatches of the rows that are labeled. `prior_scale`,

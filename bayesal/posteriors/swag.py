@@ -1,4 +1,4 @@
-"""SWAG: a normal around the mean of the last part of a training run, as wide as the path was."""
+"""SWAG: a normal fitted to the last part of a training run."""
 
 import functools
 from typing import NamedTuple
@@ -114,8 +114,7 @@ def swag(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a
-    constant rate and is summed up by a normal.
+    """SWAG: a normal fitted to the parameters of the last part of one training run.
 
     A draw is one set of weights from that normal. How wide it is comes from the noise of the
     minibatches and the rate: it is a picture of the path, not an approximation whose error goes to

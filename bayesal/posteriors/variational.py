@@ -151,8 +151,9 @@ def variational(
     initial_std: float = 0.5,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Variational inference by a normal over all weights, mean-field or of low rank. A draw is one
-    set of weights.
+    """Variational inference with a normal over all weights, mean-field or low-rank.
+
+    A draw is one set of weights.
 
     Mean-field (`rank` 0) makes all weights independent. A positive `rank` adds so many directions
     in which they move together: what a regression with correlated features needs (its exact

@@ -1,5 +1,4 @@
-"""The next round's hyperparameters, found on labels that no candidate was fitted on, every round,
-in one program that is compiled once.
+"""Hyperparameter search in every round, by cross-validation, in one compiled program.
 
 A `Retuner` searches a `space` of distributions over `HParams`; a `Proposer` says what to try, from
 the `History` of all rounds; candidates race over folds, and the incumbent stays unless it is beaten

@@ -1,5 +1,6 @@
-"""The next round's hyperparameters. Every candidate is judged on labels it was not fitted on,
-beside the incumbent on the same labels.
+"""Retuners: search for the next round's hyperparameters, against the incumbent.
+
+Every candidate is judged on labels it was not fitted on, the same for all.
 """
 
 import functools
@@ -21,7 +22,7 @@ __all__ = ["Retuner", "fixed", "for_posterior", "successive_halving"]
 
 
 class Retuner(NamedTuple):
-    """A search for hyperparameters, as pure functions that run inside a round's compiled program.
+    """Hyperparameter search, as pure functions that run inside a round's compiled program.
 
     init: `(hparams) -> memory`, what it knows before the first round.
     run:  `(key, task, hparams, memory, round) -> (hparams, Tuning, memory)`.
@@ -43,8 +44,7 @@ class Retuner(NamedTuple):
 
 
 def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
-    """The retuner that a learner of this posterior uses: without a space of its own it searches all
-    architectures that the posterior has.
+    """Retuner for a posterior: without a space of its own it searches all architectures.
 
     The same retuner and number of architectures give the same object, so nothing compiles again.
 
@@ -71,7 +71,7 @@ def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
 
 
 def fixed() -> Retuner:
-    """The same hyperparameters every round; nothing is tried."""
+    """Keep the hyperparameters in every round; nothing is searched."""
 
     def run(key, task, hparams, memory, round):
         del key, task, round
@@ -103,8 +103,7 @@ def successive_halving(
     tempered: bool = True,
     places: int = 1024,
 ) -> Retuner:
-    """Candidates beside the incumbent, all trained in one compiled program, the worse half of them
-    left out after each fold.
+    """Race candidates against the incumbent; after each fold the worse half is left out.
 
     Each round the incumbent and `size - 1` proposals are cross-fitted on the same folds with the
     same random numbers: all on the first fold, then the better half of them on the second, and so
@@ -249,7 +248,7 @@ def _run(
 
 
 def affordable(fits: int, folds: int, share: float) -> int:
-    """The most candidates that so many fits can judge.
+    """Largest number of candidates within a budget of fits.
 
     >>> affordable(24, 3, 0.5), affordable(24, 3, 1.0)
     (13, 8)

@@ -1,4 +1,4 @@
-"""The laws of a posterior, tried on a user's own model and data."""
+"""Laws of a posterior, checked on a user's own model and data."""
 
 import math
 from collections.abc import Callable
@@ -41,8 +41,7 @@ def check_posterior(
     hparams: HParams | None = None,
     raise_on_failure: bool = False,
 ) -> Report:
-    """Fit somebody's posterior on labeled rows, and try the laws that the loop and the joint scores
-    rest on.
+    """Fit a posterior on labeled rows, and check the laws of the loop and the joint scores.
 
     Args:
       posterior: what is tried.
@@ -101,7 +100,7 @@ def _of_predictions(trial: Callable[[Callable], Any]) -> Callable[["_Model"], An
 
 
 class _Model(NamedTuple):
-    """A posterior, fitted, and what all laws look at."""
+    """A fitted posterior, with everything that the laws look at."""
 
     posterior: Posterior
     x: jax.Array

@@ -43,7 +43,10 @@ def learn(
     """
     turn = kept.turn
     if turn is None:
-        raise errors.WrongType("update", "a factor of this structure cannot take up more labels.")
+        raise errors.WrongType(
+            "update",
+            "structure='diag' cannot add labels online: use 'full', or pass update='fresh'.",
+        )
     outputs, moves = task.features @ weights, _moves(task, kept, weights, factor)
     makes = lambda z: kept.root(factor, z.reshape(weights.shape[::-1]).T)
     objective = lambda z: task.nll(weights + makes(z)) + 0.5 * jnp.sum(jnp.square(z))

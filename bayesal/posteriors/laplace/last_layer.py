@@ -1,6 +1,4 @@
-"""Laplace's approximation on the last layer: features as trained, and a normal over the weights
-that read them.
-"""
+"""Laplace approximation of the last layer, on features as trained."""
 
 import functools
 from collections.abc import Callable
@@ -66,8 +64,9 @@ def last_layer_laplace(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Laplace's approximation on the last layer. A draw is that layer's weights `[D, C]`; all draws
-    share the features.
+    """Laplace approximation of the last layer. A draw is that layer's weights `[D, C]`.
+
+    All draws share the features.
 
     The network is trained as `point` trains it. Then its last layer is put at its most probable
     weights given the features, and becomes a normal whose precision is the curvature there plus the

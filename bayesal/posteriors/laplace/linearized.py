@@ -1,6 +1,4 @@
-"""Laplace's approximation on all weights: a variance for each, and the network linearized at its
-trained weights.
-"""
+"""Diagonal Laplace approximation of all weights, with a linearized network."""
 
 import math
 from collections.abc import Callable
@@ -89,8 +87,9 @@ def linearized_laplace(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Laplace's approximation with a variance for every weight. A draw is one set of weights, and
-    names a function linear in them.
+    """Laplace approximation of all weights (diagonal), with a linearized network.
+
+    A draw is one set of weights, and names a function linear in them.
 
     The network is trained as `point` trains it, and stays the mean: `f(x; w) = f(x; mean) + J(x) (w
     - mean)`, as the curvature supposes (weights drawn into the network itself would leave the
