@@ -571,7 +571,7 @@ def test_the_last_layer_is_found_by_what_it_does(name):
     )(x)  # also while tracing
     assert layer.shape == shape
     params = network.init(jax.random.key(3), x)
-    outputs = _last.last_layer(network, x).features(network.embed(params, x)) @ layer
+    outputs = _last.last_layer(network, x).features(params, x) @ layer
     assert_allclose(outputs, network.apply(params, x, None, 0.0)[: shape[1]], atol=1e-6)
 
 
