@@ -38,7 +38,17 @@ from bayesal._checks.rounds import (
     same_pool,
     were_asked,
 )
-from bayesal._checks.values import a, as_float, at_least, concrete, function, key, listed, unseen
+from bayesal._checks.values import (
+    a,
+    as_float,
+    at_least,
+    concrete,
+    function,
+    key,
+    listed,
+    plain,
+    unseen,
+)
 
 __all__ = [
     "TOLERANCE",
@@ -69,6 +79,7 @@ __all__ = [
     "not_negative",
     "numbers",
     "parameters",
+    "plain",
     "pool",
     "positive",
     "real_labels",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _chunks, _maths
-from bayesal._checks.values import _refuse, as_float, concrete, listed
+from bayesal._checks.values import _refuse, as_float, concrete, listed, plain
 from bayesal.errors import (
     ConstantScores,
     NegativeScores,
@@ -198,6 +198,7 @@ def available_rows(available: Any, count: int, name: str = "available") -> jax.A
     """A boolean mask `[N]`; None means all."""
     if available is None:
         return jnp.ones(count, bool)
+    available = plain(available, name)
     shape, dtype = np.shape(available), getattr(available, "dtype", None)
     if shape != (count,) or dtype != np.bool_:
         raise WrongShape(

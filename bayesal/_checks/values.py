@@ -15,13 +15,13 @@ _UNSEEN: ContextVar[bool] = ContextVar("unseen", default=False)
 
 
 @contextlib.contextmanager
-def unseen() -> Iterator[None]:
+def unseen(value: bool = True) -> Iterator[None]:
     """Treat values as under jit: what cannot be looked at there is not looked at here either.
 
     A pool that is walked on the host then answers as a compiled program does: NaN is counted and
-    left out, not refused.
+    left out, not refused. Inside, `unseen(False)` looks again.
     """
-    token = _UNSEEN.set(True)
+    token = _UNSEEN.set(value)
     try:
         yield
     finally:
@@ -46,6 +46,28 @@ def listed(rows: Any, most: int = 5) -> str:
     rows = np.asarray(rows).ravel()
     shown = ", ".join(str(r) for r in rows[:most])
     return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def plain(values: Any, name: str) -> Any:
+    """The array without a mask and in the machine's byte order; anything else unchanged.
+
+    Every check of an array starts here: NumPy and JAX drop a mask silently, and JAX refuses foreign
+    byte orders without naming an argument.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        where = np.argwhere(np.ma.getmaskarray(values))
+        if len(where):
+            first = f", first at index {tuple(int(i) for i in where[0])}" if values.ndim else ""
+            raise WrongType(
+                name,
+                f"`{name}` is a masked array with {len(where)} masked entries{first}. Fill or drop "
+                "the masked entries: x.filled(...), x.compressed().",
+                np.unique(where[:, 0]) if values.ndim else (),
+            )
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return values
 
 
 def as_float(values: Any) -> jax.Array:
