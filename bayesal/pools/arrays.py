@@ -4,8 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from bayesal import _checks
-from bayesal.pools import _walk
+from bayesal.pools import _rows, _walk
 from bayesal.types import Pool
 
 
@@ -19,9 +18,9 @@ def array(x: Any) -> Pool:
       x: numbers, one example per row.
     Raises:
       WrongShape: not an array of numbers with a row per example. WrongSize: no rows.
+      OutOfRange: 64-bit whole numbers that JAX would change. WrongType: masked entries.
 
     >>> array(np.zeros((5, 3), np.float32)).rows
     5
     """
-    _checks.pool(x)
-    return _walk.held(jnp.asarray(x))
+    return _walk.held(jnp.asarray(_rows.whole(x)))
