@@ -15,13 +15,13 @@ _UNSEEN: ContextVar[bool] = ContextVar("unseen", default=False)
 
 
 @contextlib.contextmanager
-def unseen() -> Iterator[None]:
+def unseen(value: bool = True) -> Iterator[None]:
     """Treat values as under jit: what cannot be looked at there is not looked at here either.
 
     A pool that is walked on the host then answers as a compiled program does: NaN is counted and
-    left out, not refused.
+    left out, not refused. Inside, `unseen(False)` looks again.
     """
-    token = _UNSEEN.set(True)
+    token = _UNSEEN.set(value)
     try:
         yield
     finally:

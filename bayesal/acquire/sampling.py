@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bayesal import _checks, likelihoods, scores, select
+from bayesal import _checks, scores, select
+from bayesal.acquire import _asked
 from bayesal.acquire.ranking import score_of
 from bayesal.types import Score, Strategy
 
@@ -61,7 +62,7 @@ def _sampled(selector, score, beta) -> Strategy:
 
     def measure(aux, predictive, x):
         del aux
-        return likelihoods.scored(score, predictive(x))
+        return _asked.scored(score, predictive(x))
 
     def pick(key, aux, measured, again, available, size):
         del aux, again
