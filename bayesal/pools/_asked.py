@@ -31,7 +31,9 @@ def asked(predictive: Any, pool: Pool) -> tuple[Any, Pool]:
         return predictive, pool
     _checks.function(predictive, "predictive", "a Predictive, or a function of x [n, ...]")
     if _is_traceable(predictive, pool):
-        return Plain(with_its_numbers(predictive)), pool
+        function, embed = with_its_numbers(predictive), getattr(predictive, "embed", None)
+        apart = function is not predictive and embed is not None  # a pytree has its own
+        return Plain(function, jax.tree_util.Partial(embed) if apart else None), pool
     host = _walk.OnHost(predictive)
     return host, pool if pool.x is None else file(np.asarray(pool.x))
 
@@ -62,12 +64,14 @@ class Plain(NamedTuple):
     """A function that somebody wrote, traced; its values are checked later, see `watched`."""
 
     function: Any
+    features: Any = None
 
     def __call__(self, x: Array) -> Any:
         return _walk.laid_out(self.function(x), x)
 
     def embed(self, x: Array) -> Array:
-        if (embed := getattr(self.function, "embed", None)) is None:
+        embed = self.features or getattr(self.function, "embed", None)
+        if embed is None:
             raise errors.MissingEmbed(
                 "predictive",
                 "the strategy needs features, and this function has no `embed`: pass "
