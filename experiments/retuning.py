@@ -30,6 +30,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import bayesal
@@ -136,7 +137,8 @@ class Arm:
         """A record a round."""
         state, known = self.first.init(jax.random.key(seed), data.pool), 0
         if hparams is not None:
-            state = state._replace(hparams=bayesal.checks.as_traced(hparams))
+            alike = lambda value, old: jnp.asarray(value, old.dtype)  # or `tell` compiles again
+            state = state._replace(hparams=jax.tree.map(alike, hparams, state.hparams))
         for round, count in enumerate(counts(self.config)):
             rows, began = np.arange(known, count), time.process_time()
             if round == 0:
@@ -155,7 +157,7 @@ class Arm:
                     )
                 state = told
             else:
-                state = self.rest.tell(state, data.pool, rows, data.labels[rows], unasked=True)
+                state = self.rest.tell(state, data.pool, rows, data.labels[rows])
             state = jax.block_until_ready(state)
             used, known = time.process_time() - began, count
             before, after = runs.predictions(

@@ -112,7 +112,7 @@ def run(
             known, known + (config.size if round else config.first)
         )  # the pool is in random order
         wall, used = time.perf_counter(), time.process_time()
-        state = jax.block_until_ready(tell(state, pool_x, picks, y[pool][picks], unasked=True))
+        state = jax.block_until_ready(tell(state, pool_x, picks, y[pool][picks]))
         wall, used = time.perf_counter() - wall, time.process_time() - used
         known = int(picks[-1]) + 1
         predicted = predict(state.posterior, test_x)
