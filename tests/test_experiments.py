@@ -306,8 +306,8 @@ def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
 
 def test_a_strategy_at_one_forgets_the_temperature():
     posterior = posteriors.mc_dropout(networks.mlp(3, 4))
-    state = posterior.init(jax.random.key(0), jnp.zeros(3))
-    drawn = posterior.draw(jax.random.key(1), state._replace(rate=jnp.float32(0.5)), 6)
+    state = posterior.init(jax.random.key(0), jnp.zeros(3))._replace(rate=jnp.float32(0.5))
+    drawn = posterior.draw(jax.random.key(1), state, 6)
     plain, hot = (bind(posterior, state, drawn, t) for t in (1.0, 3.0))
     x = jax.random.normal(jax.random.key(2), (30, 3))
     strategy = acquire.top(scores.bald)
@@ -323,7 +323,7 @@ def test_a_strategy_at_one_forgets_the_temperature():
 @pytest.mark.parametrize("determined", [True, False])
 def test_a_prior_costs_what_the_calibrator_charges(labels, classes, determined):
     charged = strength(jnp.float32(labels), jnp.bool_(determined), 0.7, 20.0, classes)
-    assert_allclose(priors.cost(labels, determined, 0.7, 20.0, classes), charged, rtol=1e-5)
+    assert_allclose(priors.cost(labels, determined, 0.7, 20.0, classes), charged, rtol=1e-4)
 
 
 def test_figures_say_how_sure_and_how_right():
