@@ -166,9 +166,9 @@ def highest(log_probs, target):
     """A call for the points with the highest EPIG by the strategy; predictions are looked up."""
     rows = log_probs.shape[1]
     both = jnp.concatenate([log_probs, target], axis=1)
-    predictive = jax.tree_util.Partial(lambda both, at: both[:, at], both)
-    strategy = acquire.epig(np.arange(rows, rows + target.shape[1]))
-    return lambda: bayesal.choose(0, predictive, jnp.arange(rows), SIZE, strategy)
+    predictive = jax.tree_util.Partial(lambda both, at: both[:, at[:, 0]], both)
+    strategy = acquire.epig(np.arange(rows, rows + target.shape[1])[:, None])
+    return lambda: bayesal.choose(0, predictive, jnp.arange(rows)[:, None], SIZE, strategy)
 
 
 def timed(run):
