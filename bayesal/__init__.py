@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         acquire,
         calibrate,
         errors,
-        explain,
+        export,
         likelihoods,
         metrics,
         networks,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         types,
     )
     from bayesal._choose import choose
+    from bayesal._explain import explain
     from bayesal.loop import (
         Learner,
         LearnerState,
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
         learner,
         out_of_fold,
         predictive_of,
+        rejected,
     )
     from bayesal.predictive import Predictive
     from bayesal.types import (
+        REJECTED,
         Gaussian,
         HParams,
         Labeled,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 # Where each public name lives; nothing is imported before it is asked for.
 _PLACES = {
     "choose": "_choose",
+    "explain": "_explain",
     "learner": "loop",
     "Learner": "loop",
     "LearnerState": "loop",
@@ -63,6 +67,8 @@ _PLACES = {
     "grow": "loop",
     "audit_mask": "loop",
     "out_of_fold": "loop",
+    "rejected": "loop",
+    "REJECTED": "types",
     "Predictive": "predictive",
     "Gaussian": "types",
     "HParams": "types",
@@ -80,7 +86,7 @@ _MODULES = {
     "calibrate": "calibrate",
     "checkpoint": "loop.checkpoint",
     "errors": "errors",
-    "explain": "explain",
+    "export": "export",
     "likelihoods": "likelihoods",
     "metrics": "metrics",
     "networks": "networks",

@@ -23,9 +23,13 @@ class Again(NamedTuple):
     predictive: Any
     pool: Pool
 
-    def __call__(self, rows: Array) -> Any:
+    def __call__(self, rows: ArrayLike) -> Any:
         """Predictions of some rows, `[K, n, C]`."""
         return _walk.part(_prediction, self.predictive, self.pool.take(rows))
+
+    def embedded(self, rows: ArrayLike) -> Any:
+        """Features of some rows, `[n, D]`."""
+        return _walk.part(_features, self.predictive, self.pool.take(rows))
 
     def measured(self, strategy: Strategy, aux: PyTree) -> PyTree:
         """What a strategy measures of every row, leaves `[N, ...]`."""
@@ -33,13 +37,17 @@ class Again(NamedTuple):
             return None
         return self.pool.map(self.predictive, jax.tree_util.Partial(strategy.measure, aux))
 
-    def among(self, rows: Array) -> "Again":
+    def among(self, rows: ArrayLike) -> "Again":
         """The same, of some rows only, numbered from 0."""
         return Again(predictive=self.predictive, pool=_walk.subset(self.pool, rows))
 
 
 def _prediction(predictive, x):
     return predictive(x)
+
+
+def _features(predictive, x):
+    return predictive.embed(x)
 
 
 def choose(
@@ -163,8 +171,8 @@ def told(selection: Selection, room: int, where: str = "", hint: str = "") -> Se
         )
     cut = lambda a: None if a is None else a[:kept]
     selection = selection._replace(
-        indices=cut(selection.indices),
-        scores=cut(selection.scores),
+        indices=selection.indices[:kept],
+        scores=selection.scores[:kept],
         joint=cut(selection.joint),
         saturated=cut(selection.saturated),
         audit=cut(selection.audit),
@@ -172,6 +180,24 @@ def told(selection: Selection, room: int, where: str = "", hint: str = "") -> Se
     if note := selection.note():
         warnings.warn(f"{where}{note}", stacklevel=3)
     return selection
+
+
+def survey(predictive: Any, pool: Any, fn: Callable[[Any, Any], PyTree]) -> tuple[PyTree, Again]:
+    """`fn(predictive, x)` of every row, leaves `[N, ...]`, and the pool for a second look.
+
+    Predictive and pool are what `choose` takes; numbers are not looked at, as under jit.
+    """
+    predictive, pool = _predictive(predictive, pools.of(pool))
+    again = Again(predictive=predictive, pool=pool)
+    with _checks.unseen():
+        if pool.x is None:
+            return pool.map(predictive, fn), again
+        return _mapped(with_its_numbers(fn), with_its_numbers(predictive), pool.x), again
+
+
+@jax.jit
+def _mapped(fn, predictive, x):
+    return _walk.held(x).map(predictive, fn)
 
 
 def strategy_of(value: Any) -> Strategy:

@@ -49,7 +49,7 @@ class WrongSize(BayesalError):
 
 
 class WrongIndex(BayesalError):
-    """Indices that are not rows of the pool, that repeat, or that were never asked."""
+    """Indices that are not rows of the pool, that repeat, that have a label, or have none."""
 
 
 class WrongLabel(BayesalError):
@@ -88,5 +88,9 @@ class BadCheckpoint(BayesalError):
     """A file that is not the state it should be."""
 
 
+class BadPath(BayesalError, OSError):
+    """A path that cannot be a file: a folder, a device, or in a folder that does not exist."""
+
+
 class BadPool(BayesalError):
-    """A streamed pool that cannot be read, ends early, or is not the same in every pass."""
+    """A pool that cannot be read, ends early, or is not the one that it was."""

@@ -1,109 +1,166 @@
-"""What was chosen, and the whole ranking as records that a labeling tool can sort."""
+"""Rankings of whole pools, as records and files that a labeling tool can sort."""
 
 import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from bayesal import _checks, errors
-from bayesal.types import Selection
+from bayesal import _checks, _files, _maths, errors, scores
+from bayesal._choose import survey
+from bayesal.types import ArrayLike, Score, Selection
 
 FORMATS = ("csv", "jsonl")
 
+__all__ = ["Ranking", "ranking"]
+
 
 class Ranking(NamedTuple):
-    """Every point that may be picked, best first: the batch in its order, then the others by their
-    own score.
+    """Every row that may be picked, best first: the batch in its order, then the others by score.
 
-    index:      rows of the pool.
-    score:      never increases. Of a pick, what `Selection.scores` says; of a point behind the
-                batch its own score, lowered to just below that of the last pick where it is higher
-                (for BatchBALD this is still a bound on what the point would add to the batch).
+    rows:       rows of the pool `[R]`.
+    score:      never increases. Of a pick, what `Selection.scores` says; of a row behind the batch
+                its own score, lowered to just below the last pick's where it is higher (for
+                BatchBALD and BALD this still bounds what the row would add to the batch).
     total:      entropy of the averaged prediction, in nats; `total = aleatoric + epistemic`.
     aleatoric:  mean entropy of the draws, in nats.
     epistemic:  BALD, in nats.
     confidence: probability of the predicted class, averaged over draws.
     prediction: the predicted class.
+    ids:        names of all N rows of the pool, or None for row numbers.
     """
 
-    index: Int[np.ndarray, " R"]
+    rows: Int[np.ndarray, " R"]
     score: Float[np.ndarray, " R"]
     total: Float[np.ndarray, " R"]
     aleatoric: Float[np.ndarray, " R"]
     epistemic: Float[np.ndarray, " R"]
     confidence: Float[np.ndarray, " R"]
     prediction: Int[np.ndarray, " R"]
-
-
-class Choice(NamedTuple):
-    """The answer of `choose`, all of it NumPy.
-
-    indices:   rows of the pool to label, best first (int64).
-    scores:    the score of each; for BatchBALD its gain given the picks before it.
-    selection: all that the selector said: joint information, saturation, certificate.
-    ranking:   every available point, for `to_records`.
-    count:     how many points the pool has.
-    ids:       the caller's names of all of them, or None for row numbers.
-    """
-
-    indices: Int[np.ndarray, " B"]
-    scores: Float[np.ndarray, " B"]
-    selection: Selection
-    ranking: Ranking
-    count: int
     ids: tuple[str | int, ...] | None = None
 
     def to_records(
-        self,
-        path: str | os.PathLike | None = None,
-        ids: Sequence | None = None,
-        format: str | None = None,
+        self, path: str | os.PathLike | None = None, format: str | None = None
     ) -> list[dict[str, Any]]:
-        """One record per available point, best first: id, rank (from 1), score, total, aleatoric,
-        epistemic, confidence, prediction.
+        """One record per row, best first: id, rank (from 1), score, and the facts of each row.
 
-        The first `size` records are the batch. Sorting by `score`, highest first, keeps the order
-        up to ties.
+        Sorting by `score`, highest first, keeps the order up to ties.
 
         Args:
           path: where to write them as well; the file is replaced as a whole or not at all.
-          ids: a name for each of the N points of the pool, strings or ints; the ids given to
-            `choose` if None, else row numbers.
           format: "csv" or "jsonl"; by the ending of `path` if None.
         Raises:
-          WrongShape: ids that do not fit the pool or repeat, a format or ending that is neither.
+          WrongShape: a format or ending that is neither. BadPath: a folder, a device or an
+            impossible name.
         """
-        named = self.ids if ids is None else checked_ids(ids, self.count)
+        facts = ("total", "aleatoric", "epistemic", "confidence")
         records = [
             {
-                "id": int(i) if named is None else named[i],
+                "id": int(row) if self.ids is None else self.ids[row],
                 "rank": rank + 1,
-                "score": _plain(self.ranking.score[rank]),
-                **{
-                    name: _plain(getattr(self.ranking, name)[rank])
-                    for name in ("total", "aleatoric", "epistemic", "confidence")
-                },
-                "prediction": int(self.ranking.prediction[rank]),
+                "score": _shortest(self.score[rank]),
+                **{name: _shortest(getattr(self, name)[rank]) for name in facts},
+                "prediction": int(self.prediction[rank]),
             }
-            for rank, i in enumerate(self.ranking.index)
+            for rank, row in enumerate(self.rows)
         ]
         if path is not None:
-            _write(Path(path), {"csv": _csv, "jsonl": _jsonl}[_format(path, format)](records))
+            text = {"csv": _csv, "jsonl": _jsonl}[_format(path, format)](records)
+            _files.write(path, lambda file: file.write(text.encode()))
         return records
 
 
-def _plain(value: np.floating) -> float:
+class _Facts(NamedTuple):
+    score: Any
+    total: Any
+    aleatoric: Any
+    epistemic: Any
+    confidence: Any
+    prediction: Any
+
+
+def ranking(
+    selection: Selection,
+    predictive: Callable[[Any], Any] | None,
+    pool: Any,
+    *,
+    score: Score | None = None,
+    available: Bool[ArrayLike, " N"] | None = None,
+    ids: Sequence[str | int] | None = None,
+) -> Ranking:
+    """Every row of a pool of classes, best first: the batch, then what could come after it.
+
+    Args:
+      selection: the batch, as `bayesal.choose` or a learner's `ask` gives it.
+      predictive, pool: what it was chosen with; see `bayesal.choose`.
+      score: what orders the rows behind the batch; BALD if None, which is 0 for a single draw:
+        pass `scores.entropy` there.
+      available: the mask the batch was chosen with; all rows if None.
+      ids: a name for each of the N rows, strings or ints; row numbers if None.
+    Raises:
+      WrongShape: a mask or ids that do not fit the pool or repeat. WrongIndex: another pool's
+        batch.
+
+    >>> from bayesal import acquire, choose, pools
+    >>> votes = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.7, 0.3]]])  # 2 points, 2 draws
+    >>> pool = pools.numbers(probs=votes, axes="N K C")
+    >>> batch = choose(0, None, pool, 1, acquire.top(scores.bald))
+    >>> [record["id"] for record in ranking(batch, None, pool, ids=["a", "b"]).to_records()]
+    ['b', 'a']
+    """
+
+    rank_by = scores.bald if score is None else score
+
+    def look(predictive, x):
+        log_probs = predictive(x)
+        mean = _maths.log_mean_exp(log_probs)
+        parts = scores.decompose(log_probs)
+        return _Facts(
+            score=rank_by(log_probs),
+            total=parts.total,
+            aleatoric=parts.aleatoric,
+            epistemic=parts.epistemic,
+            confidence=jnp.exp(mean.max(-1)),
+            prediction=jnp.argmax(mean, -1),
+        )
+
+    facts, _ = survey(predictive, pool, look)
+    facts = _Facts(*(np.asarray(leaf) for leaf in facts))
+    count = len(facts.total)
+    mask = np.asarray(_checks.available_rows(available, count))
+    indices = np.asarray(selection.indices)
+    picks = _checks.indices(indices[indices >= 0], count, "selection")
+    own = np.where(mask & np.isfinite(facts.total), facts.score, -np.inf).astype(np.float32)
+    behind = np.setdiff1d(np.flatnonzero(own > -np.inf), picks)
+    behind = behind[np.argsort(-own[behind], kind="stable")]
+    picked = np.asarray(selection.scores, np.float32)[indices >= 0]
+    last = np.nanmin(picked) if np.isfinite(picked).any() else np.float32(np.inf)
+    below = np.where(own[behind] > last, np.nextafter(last, np.float32(-np.inf)), own[behind])
+    rows = np.concatenate([picks, behind])
+    return Ranking(
+        rows=rows,
+        score=np.concatenate([picked, below]).astype(np.float32),
+        total=facts.total[rows],
+        aleatoric=facts.aleatoric[rows],
+        epistemic=facts.epistemic[rows],
+        confidence=facts.confidence[rows],
+        prediction=facts.prediction[rows],
+        ids=None if ids is None else _names(ids, count),
+    )
+
+
+def _shortest(value: np.floating) -> float:
     """The shortest decimal that is the same float32."""
     return float(str(value))
 
 
-def checked_ids(ids: Any, count: int) -> tuple[str | int, ...]:
+def _names(ids: Any, count: int) -> tuple[str | int, ...]:
     """One distinct string or int per point of the pool."""
     listed = tuple(i.item() if isinstance(i, np.generic) else i for i in ids)
     if len(listed) != count:
@@ -123,8 +180,8 @@ def checked_ids(ids: Any, count: int) -> tuple[str | int, ...]:
             odd,
         )
     if len(set(listed)) < len(listed):
-        seen: set[str | int] = set()
-        twice = [row for row, i in enumerate(listed) if i in seen or seen.add(i)]
+        first = {i: row for row, i in reversed(list(enumerate(listed)))}
+        twice = [row for row, i in enumerate(listed) if first[i] < row]
         raise errors.WrongShape(
             "ids",
             f"`ids` must be distinct; rows {_checks.listed(twice)} repeat earlier ones, first "
@@ -158,13 +215,3 @@ def _jsonl(records: list[dict[str, Any]]) -> str:
     return "".join(
         json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -51,7 +51,9 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
         jnp.asarray(raw["x_test"][: config.test, ..., None]),
         raw["y_test"][: config.test].astype(np.int32),
     )
-    posterior = posteriors.ensemble(networks.cnn((28, 28, 1), 10), members=most, batch=config.batch)
+    posterior = posteriors.ensemble(
+        networks.cnn((28, 28, 1), 10), members=most, batch_size=config.batch
+    )
     hparams = bayesal.HParams(
         config.learning_rate, config.weight_decay, config.dropout, 1.0, jnp.int32(config.steps)
     )

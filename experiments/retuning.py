@@ -25,6 +25,7 @@ Fits of a round are counted, and processor seconds taken.
 import argparse
 import dataclasses
 import itertools
+import math
 import os
 import time
 from pathlib import Path
@@ -104,7 +105,8 @@ def fits(name: str, config: Config) -> int:
     """
     if name not in retuners(config) and not name.startswith("tuned once"):
         return config.members if name == "ensemble" else 1
-    return sum(retune.rungs(8, config.folds, 1.0 if name == "all folds" else 0.5)) + 1
+    keep = 1.0 if name == "all folds" else 0.5  # candidates of 8 left after each fold; at least 2
+    return sum(max(math.ceil(8 * keep**fold), 2) for fold in range(config.folds)) + 1
 
 
 CALIBRATOR = calibrate.temperature()

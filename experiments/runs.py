@@ -63,7 +63,7 @@ class Data(NamedTuple):
 
 class Folder:
     """`results.jsonl` of one experiment: the configuration and versions first, then a line per
-    record, flushed at once.
+    record, on disk at once.
     """
 
     def __init__(self, path: Path, config: Any):
@@ -77,6 +77,8 @@ class Folder:
         """Append one record."""
         with open(self.file, "a") as file:
             file.write(json.dumps(plain(record), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def plain(value: Any) -> Any:
@@ -116,7 +118,7 @@ def run(
     after the last); `judge(posterior, state, data, num_draws)` gives a round's figures on the test
     set (default: `evaluate`, for classes).
     """
-    init, ask, tell = learner
+    init, ask, tell, _ = learner
     began = time.perf_counter()
     state = tell(init(jax.random.key(seed), data.pool), data.pool, first, data.labels[first])
     tell_seconds = time.perf_counter() - began

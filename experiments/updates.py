@@ -103,7 +103,7 @@ def run(
     """One way, one seed: a record after every `tell`."""
     order = np.random.default_rng(seed).permutation(len(x))
     test, pool = order[: config.test], order[config.test : config.test + config.pool]
-    posterior, (init, _, tell) = parts
+    posterior, (init, _, tell, _) = parts
     predict = jax.jit(jax.vmap(posterior.marginal, (None, 0)))
     pool_x, test_x = jnp.asarray(x[pool]), jnp.asarray(x[test])
     state, records, known = init(jax.random.key(seed), pool_x), [], 0

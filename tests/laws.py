@@ -18,7 +18,7 @@ from numpyro.infer.initialization import init_to_sample
 
 from bayesal import _checks, acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
-from bayesal.posteriors.laplace.curvature import STRUCTURES
+from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.predictive.bound import Predictive
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 

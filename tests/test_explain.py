@@ -8,8 +8,9 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import errors, scores, select
-from bayesal.explain import Explanation, explain
+import bayesal
+from bayesal import errors, pools, scores, select
+from bayesal._explain import Explanation
 from bayesal.scores.epig import ceiling, spread
 from bayesal.types import About
 
@@ -17,6 +18,12 @@ K, N, C, SIZE = 6, 12, 3, 4
 LOG_P, P = oracles.random_log_probs(3, (K, N, C), scale=1.0)
 GREEDY = select.batch_bald(jax.random.key(0), LOG_P, SIZE, configurations=243)
 RANKED = select.top(scores.bald(LOG_P), SIZE)
+
+
+def explain(log_probs, selection, **options):
+    return bayesal.explain(
+        selection, None, pools.numbers(log_probs=log_probs, axes="K N C"), **options
+    )
 
 
 def by_enumeration(batch):
@@ -41,7 +48,7 @@ def test_numbers_are_those_of_an_enumeration(selection):
     batch = selection.indices.tolist()
     gain, joint = by_enumeration(batch)
     sampled = 0.0 if selection is GREEDY else 0.02
-    assert why.index.tolist() == batch
+    assert why.row.tolist() == batch
     np.testing.assert_allclose(why.total, [oracles.entropy(P[:, i]) for i in batch], atol=2e-6)
     np.testing.assert_allclose(
         why.aleatoric, [oracles.expected_entropy(P[:, i]) for i in batch], atol=2e-6
@@ -75,7 +82,7 @@ def test_copies_add_nothing_and_say_what_they_displaced():
         np.array([3.0, 1.0, 2.0], np.float32), 2
     )  # row 0, then row 2 although row 1 has the higher BALD
     why = explain(sure, batch)
-    assert why.index.tolist() == [0, 2] and bald[1] > bald[2]
+    assert why.row.tolist() == [0, 2] and bald[1] > bald[2]
     assert (
         why.displaced.tolist() == [-1, 1]
         and abs(why.displaced_epistemic[1] - bald[1]) < 1e-6
@@ -88,8 +95,8 @@ def test_copies_add_nothing_and_say_what_they_displaced():
 def test_displaced_is_the_best_left_at_every_step():
     bald = np.array([oracles.bald(P[:, i]) for i in range(N)])
     why = explain(LOG_P, GREEDY)
-    for b, pick in enumerate(why.index):
-        left = [i for i in range(N) if i not in why.index[:b]]
+    for b, pick in enumerate(why.row):
+        left = [i for i in range(N) if i not in why.row[:b]]
         best = max(left, key=lambda i: bald[i])
         assert why.displaced[b] == (-1 if best == pick else best)
 
@@ -149,7 +156,7 @@ def test_a_single_draw_and_an_unfilled_batch():
 def test_table_text_and_html_say_the_same():
     why, columns = explain(LOG_P, GREEDY), Explanation._fields[:-2]
     rows = why.table()
-    assert [row["index"] for row in rows] == why.index.tolist() and all(
+    assert [row["row"] for row in rows] == why.row.tolist() and all(
         tuple(row) == columns for row in rows
     )
     assert (
@@ -190,7 +197,7 @@ about_targets = jax.jit(
 
 def test_gains_of_batch_epig_are_about_the_targets_and_measured_against_their_ceiling():
     why = explain(LOG_P, about_targets(LOG_P, LOG_Q))
-    batch = why.index.tolist()
+    batch = why.row.tolist()
     joint = np.array(
         [
             sum(w * oracles.told_about(P, Q[:, t], batch[: b + 1]) for t, w in enumerate(TARGETS))
@@ -290,7 +297,7 @@ BAD = {
         "selection",
     ),
     "features alone": (dict(features=np.ones((N, 2))), errors.WrongShape, "labeled"),
-    "labels alone": (dict(labeled=np.array([1])), errors.WrongShape, "features"),
+    "labels alone": (dict(labeled=np.array([1])), errors.MissingEmbed, "features"),
     "short features": (
         dict(features=np.ones((N - 1, 2)), labeled=np.array([1])),
         errors.WrongShape,
@@ -315,6 +322,6 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_anything_else_is_refused_by_name(bad):
     call, error, argument = BAD[bad]
-    with pytest.raises(error, match=f"`{argument}`") as caught:
+    with pytest.raises(error, match=f"`{argument}") as caught:
         oracles.as_users_do(explain)(**{"log_probs": LOG_P, "selection": RANKED, **call})
     assert caught.value.argument == argument

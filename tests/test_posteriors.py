@@ -19,6 +19,7 @@ from laws import (
     fit,
     fitted,
     labeled,
+    numbers,
     predictive,
     problem,
     programs,
@@ -247,6 +248,22 @@ def test_it_learns(case):
     x, y = problem()
     accuracy = np.mean(np.asarray(predictive(case).mean(x[30:])).argmax(-1) == y[30:])
     assert accuracy > case.needs
+
+
+@every_posterior
+def test_a_warm_fit_begins_halfway_between_the_last_one_and_a_fresh_one(case):
+    if case.posterior.warm is None:
+        pytest.skip("it has no warm beginning")
+    init, _ = programs(case)
+    fresh, old = init(jax.random.key(9), labeled().x[0]), fitted(case)
+    warm = jax.jit(case.posterior.warm)(old, fresh)
+    assert jax.tree.structure(warm) == jax.tree.structure(fresh)
+    for between, first, second in zip(
+        *(numbers(weights(state)) for state in (warm, old, fresh)), strict=True
+    ):
+        ends = np.stack([first, second])
+        assert (between >= ends.min(0) - 1e-5).all() and (between <= ends.max(0) + 1e-5).all()
+    assert not same(weights(warm), weights(fresh))
 
 
 def test_an_ensemble_has_exactly_its_members():

@@ -14,16 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # here.
 LAYERS = (
     {"types", "errors"},
-    {"_chunks"},
+    {"_chunks", "_files"},
     {"_maths"},
     {"_checks"},
     {"likelihoods"},
     {"scores", "metrics", "training", "networks", "predictive"},
     {"select"},
-    {"calibrate", "posteriors", "retune"},
-    {"pools", "acquire", "choose", "export"},
-    {"backend", "stream", "shards"},
-    {"loop", "explain"},
+    {"calibrate", "posteriors", "retune", "pools"},
+    {"acquire"},
+    {"_choose"},
+    {"export", "loop", "_explain"},
     {"tasks", "testing"},
     {"__init__"},
 )

@@ -120,7 +120,7 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     weights = {"kernel": jnp.array([[0.4], [-0.2]])}
     likelihood, energy = likelihoods.gaussian(noise=NOISE), lambda w: sampled.prior_energy(w, 0.7)
     value, slope = jax.value_and_grad(
-        hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), energy, likelihood, batch=16)
+        hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), energy, likelihood, batch_size=16)
     )(weights)
     w = np.array([0.4, -0.2])
     by_hand = (
@@ -131,7 +131,9 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     assert_allclose(value, by_hand, rtol=1e-5)
     assert_allclose(slope["kernel"][:, 0], -x.T @ (y - x @ w) / NOISE**2 + w / prior**2, rtol=1e-4)
     padded = jax.value_and_grad(
-        hmc.potential(lambda w, x: x @ w["kernel"], given(x, y, 200), energy, likelihood, batch=16)
+        hmc.potential(
+            lambda w, x: x @ w["kernel"], given(x, y, 200), energy, likelihood, batch_size=16
+        )
     )(weights)
     assert float(padded[0]) == float(value) and (padded[1]["kernel"] == slope["kernel"]).all()
 
@@ -481,9 +483,8 @@ def test_langevin_and_hamiltonian_steps_have_the_variance_of_their_recursion(
     count, stiffness, chains = 20, 1.5, 2000
     data = Labeled(jnp.zeros((20, 1)), jnp.zeros(20, jnp.int32), jnp.int32(count))
     rule = sghmc(lambda i: rate, friction, lambda i: temperature, count)
-    loss = lambda w, key, x, y, count: (
-        0.5 * stiffness * jnp.sum(w**2)
-    )  # every weight is a chain of its own
+    # every weight is a chain of its own
+    loss = lambda w, key, batch: 0.5 * stiffness * jnp.sum(w**2)
     weights = np.asarray(
         training.walk(jax.random.key(0), jnp.zeros(chains), loss, data, 400, rule)[0]
     )
@@ -534,7 +535,7 @@ def test_sgmcmc_comes_near_the_closed_form_and_temperature_scales_its_width():
             samples=20,
             explore=0.2,
             temperature=temperature,
-            batch=40,
+            batch_size=40,
             likelihood=likelihoods.gaussian(noise=NOISE),
         )
         run = jax.jit(

@@ -1,44 +1,58 @@
-"""Every user-facing error. Called at the edge, on concrete values; under jit, where values cannot
-be looked at, only shapes are checked.
+"""Argument checks, called at the edge. Under jit values are unknown: only shapes are checked.
 
-Each error names the argument, says what it got (and which rows offend, in `.rows`), and what to
-pass instead.
+Each error names the argument, what came, the offending rows (`.rows`) and what to pass instead.
 """
 
 from bayesal._checks.arrays import (
-    TOLERANCE,
     at_least_zero,
     available_rows,
     batch_size,
     features,
-    layout,
-    log_probs,
     not_constant,
     not_negative,
     numbers,
     positive,
     scores,
-    unnormalized,
     weights,
 )
+from bayesal._checks.labels import (
+    class_labels,
+    distributions,
+    label_weights,
+    labels,
+    real_labels,
+    sources,
+)
+from bayesal._checks.predictions import TOLERANCE, layout, log_probs, prediction, unnormalized
 from bayesal._checks.rounds import (
     architectures,
     as_traced,
-    class_labels,
+    capacity,
     enough_groups,
+    finite_rows,
     groups,
     groups_of,
     hparams,
     indices,
-    labels,
+    known_labels,
+    make_room,
     new_labels,
+    num_folds,
     parameters,
     pool,
-    real_labels,
     same_pool,
-    were_asked,
 )
-from bayesal._checks.values import a, as_float, at_least, concrete, function, key, listed, unseen
+from bayesal._checks.values import (
+    a,
+    as_float,
+    at_least,
+    concrete,
+    function,
+    key,
+    listed,
+    plain,
+    unseen,
+)
 
 __all__ = [
     "TOLERANCE",
@@ -50,32 +64,41 @@ __all__ = [
     "at_least_zero",
     "available_rows",
     "batch_size",
+    "capacity",
     "class_labels",
     "concrete",
+    "distributions",
     "enough_groups",
     "features",
+    "finite_rows",
     "function",
     "groups",
     "groups_of",
     "hparams",
     "indices",
     "key",
+    "known_labels",
+    "label_weights",
     "labels",
     "layout",
     "listed",
     "log_probs",
+    "make_room",
     "new_labels",
     "not_constant",
     "not_negative",
+    "num_folds",
     "numbers",
     "parameters",
+    "plain",
     "pool",
     "positive",
+    "prediction",
     "real_labels",
     "same_pool",
     "scores",
+    "sources",
     "unnormalized",
     "unseen",
     "weights",
-    "were_asked",
 ]

@@ -29,7 +29,7 @@ def unseen() -> Iterator[None]:
 
 
 def concrete(*arrays: Any) -> bool:
-    """Whether all values can be looked at: none is being traced by jit or vmap."""
+    """Whether all values are known: none is being traced by jit or vmap."""
     if _UNSEEN.get():
         return False
     try:
@@ -42,14 +42,43 @@ def concrete(*arrays: Any) -> bool:
 
 
 def listed(rows: Any, most: int = 5) -> str:
-    """Rows as words: the first few, and how many more."""
+    """Row numbers for a message: the first few, and how many more there are."""
     rows = np.asarray(rows).ravel()
     shown = ", ".join(str(r) for r in rows[:most])
     return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
-def as_float(values: Any) -> jax.Array:
-    """Arithmetic is in float32, whatever the storage."""
+def plain(values: Any, name: str) -> Any:
+    """The array without a mask and in the machine's byte order; anything else unchanged.
+
+    Every check of an array starts here: NumPy and JAX drop a mask silently, and JAX refuses foreign
+    byte orders without naming an argument.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        where = np.argwhere(np.ma.getmaskarray(values))
+        if len(where):
+            first = f", first at index {tuple(int(i) for i in where[0])}" if values.ndim else ""
+            raise WrongType(
+                name,
+                f"`{name}` is a masked array with {len(where)} masked entries{first}. Fill or drop "
+                "the masked entries: x.filled(...), x.compressed().",
+                np.unique(where[:, 0]) if values.ndim else (),
+            )
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return values
+
+
+def as_float(values: Any, name: str = "values") -> jax.Array:
+    """The array as float32, whatever its storage type.
+
+    NumPy arrays are copied: a result may be computed after the caller has used the memory again.
+    """
+    values = plain(values, name)
+    if isinstance(values, np.ndarray):
+        with np.errstate(over="ignore"):  # what float32 cannot hold is inf, which checks refuse
+            values = np.array(values, dtype=np.float32)
     return jnp.asarray(values, dtype=jnp.float32)
 
 
@@ -98,8 +127,15 @@ def a(kind: type, value: Any, name: str, example: str) -> Any:
     return value
 
 
-def at_least(least: int, value: Any, name: str) -> int:
-    """An int that is not too small."""
+def at_least(least: int, value: Any, name: str, most: int | None = None) -> int:
+    """An int of at least `least` and, where given, at most `most`.
+
+    Sizes of arrays need a `most`: without one a typing error exhausts the memory.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    if most is not None and value > most:
+        raise WrongSize(
+            name, f"`{name}` must be at most {most:,} (it sizes an array), got {value!r}."
+        )
     return int(value)

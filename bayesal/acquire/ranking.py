@@ -47,7 +47,7 @@ def top(score: Score) -> Strategy:
     return Strategy(measure=measure, pick=pick)
 
 
-def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = combine.rank_sum) -> Strategy:
+def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] | None = None) -> Strategy:
     """The points with the highest combination of several scores.
 
     The pool is predicted once. Ranks and spreads are those of the whole pool. Points that are not
@@ -55,7 +55,7 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = combine.ran
 
     Args:
       scores: two or more of `bayesal.scores`, or any `log_probs [K, n, C] -> [n]`.
-      by: `scores.combine.rank_sum`, `z_score`, `product` or `pareto`; with weights:
+      by: `scores.combine.rank_sum` (if None), `z_score`, `product` or `pareto`; with weights:
         `functools.partial(combine.z_score, weights=(1.0, 0.5))`.
     Raises:
       WrongSize: fewer than two scores.
@@ -70,6 +70,7 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = combine.ran
         )
     for score in scores:
         score_of(score, "scores")
+    rule = combine.rank_sum if by is None else by
 
     def measure(aux, predictive, x):
         del aux
@@ -78,7 +79,7 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] = combine.ran
 
     def pick(key, aux, measured, again, available, size):
         del key, aux, again  # deterministic
-        return select.top(by(*measured, available=available), size, available=available)
+        return select.top(rule(*measured, available=available), size, available=available)
 
     return Strategy(measure=measure, pick=pick)
 

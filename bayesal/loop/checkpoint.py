@@ -1,98 +1,167 @@
 """Save and restore any state: one file, no pickle, every bit checked."""
 
-import hashlib
-import json
 import os
-from pathlib import Path
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bayesal import errors
+from bayesal.loop import _archive
 
-VERSION = 1
+__all__ = ["Labels", "labels", "restore", "save"]
+
+_PYTHON = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
+
+
+class Labels(NamedTuple):
+    """The labeled set of a checkpoint, as NumPy arrays in order of acquisition.
+
+    indices: rows of the pool `[n]`.
+    labels:  labels `[n, ...]`; a dict of such arrays where a label has several parts.
+    weight:  weight of each label `[n]`, or None if the checkpoint has none.
+    source:  origin of each label `[n]`, or None if the checkpoint has none.
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray | dict[str, np.ndarray]
+    weight: np.ndarray | None
+    source: np.ndarray | None
 
 
 def save(path: str | os.PathLike, state: Any) -> None:
     """Write a pytree of arrays (a `LearnerState`) to `path`, whole or not at all.
 
+    Leaves are JAX arrays, PRNG keys, NumPy arrays and scalars, and Python numbers. `restore` gives
+    each back as what it was, bit for bit. Big-endian arrays come back in the byte order of the
+    machine.
+
     The file is an npz: raw bytes per leaf, and a manifest with names, shapes, types and a sha256.
-    It replaces what was there only when it is complete and on disk.
+    It takes over the name only when it is complete and on disk. Threads and processes may save to
+    one path: the last one wins, and readers see a whole file. A symbolic link is followed, and the
+    mode of a replaced file is kept. Of several hard links, only `path` gets the new file.
+
+    Args:
+      path: the file; its folder exists.
+      state: any pytree of such leaves.
+    Raises:
+      WrongType: a leaf cannot be restored (a function, a string, a masked array). The message names
+        it, and the old file is untouched.
+      WrongSize: more leaves than a manifest holds, about 80,000.
+      BadPath: a folder, a device or an impossible name.
+      OSError: the disk is full or failed. The old file is untouched.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/state.npz"
+    >>> save(path, {"ids": np.array([2**40 + 7]), "rate": 0.1})
+    >>> restore(path, like={"ids": np.array([0]), "rate": 0.0})
+    {'ids': array([1099511627783]), 'rate': 0.1}
     """
-    path = Path(path)
-    leaves, manifest = {}, []
-    for i, (name, leaf) in enumerate(_named(state)):
-        array, kind = _plain(leaf)
-        leaves[f"leaf_{i}"] = np.frombuffer(array.tobytes(), np.uint8)
-        manifest.append(
+    entries, leaves = [], []
+    for name, leaf in _named(state):
+        array, form, key = _plain(name, leaf, "state")
+        leaves.append(array.tobytes())  # a copy: what is hashed is what is written
+        entries.append(
             {
                 "name": name,
                 "shape": list(array.shape),
-                "dtype": str(array.dtype),
-                "key": kind,
-                "sha256": _digest(leaves[f"leaf_{i}"]),
+                "dtype": array.dtype.name,
+                "form": form,
+                "key": key,
             }
         )
-    text = json.dumps({"bayesal": VERSION, "leaves": manifest}).encode()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, manifest=np.frombuffer(text, np.uint8), **leaves)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _archive.write(path, entries, leaves)
 
 
 def restore(path: str | os.PathLike, like: Any) -> Any:
     """Read what `save` wrote, with the structure of `like` (for example a fresh `init(key, x)`).
 
+    Args:
+      path: the file.
+      like: a pytree with the names, shapes and types that were saved; its values are not used.
     Raises:
       BadCheckpoint: the file is damaged, is no checkpoint, or holds another structure than `like`.
-        FileNotFoundError.
+      BadPath: a folder, a device or an impossible name.
+      FileNotFoundError: there is no such file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            manifest = json.loads(file["manifest"].tobytes())
-            if manifest["bayesal"] != VERSION:
-                raise ValueError(
-                    f"its format is {manifest['bayesal']!r}, and this bayesal reads {VERSION}"
-                )
-            for entry in manifest["leaves"]:
-                entry["name"], entry["shape"], entry["dtype"], entry["key"], entry["sha256"]
-            raw = [file[f"leaf_{i}"] for i in range(len(manifest["leaves"]))]
-    except FileNotFoundError:
-        raise
-    except (
-        Exception
-    ) as error:  # damage reaches zipfile and json anywhere, and they raise nearly anything
-        raise errors.BadCheckpoint(
-            "path",
-            f"{path} is not a whole checkpoint ({error}). It was cut short or changed after "
-            "it was saved; use an earlier one.",
-        ) from error
+    entries, leaves = _archive.read(path)
     named = _named(like)
-    have, want = [e["name"] for e in manifest["leaves"]], [name for name, _ in named]
+    have, want = [e["name"] for e in entries], [name for name, _ in named]
     if have != want:
-        odd = sorted(set(have) ^ set(want))
+        odd = sorted(set(have) ^ set(want))[:5] or "the order of leaves"
         raise errors.BadCheckpoint(
             "like",
-            f"{path} holds another structure than `like`; they differ in {odd[:5]}. Build "
+            f"{path} holds another structure than `like`; they differ in {odd}. Build "
             "the learner as it was built when the state was saved.",
         )
-    leaves = [
-        _leaf(path, entry, data, leaf)
-        for entry, data, (_, leaf) in zip(manifest["leaves"], raw, named, strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    for entry, (name, leaf) in zip(entries, named, strict=True):
+        wanted, _, key = _plain(name, leaf, "like")
+        saved = (entry["dtype"], tuple(entry["shape"]), entry["key"])
+        if saved != (wanted.dtype.name, wanted.shape, key):
+            raise errors.BadCheckpoint(
+                "like",
+                f"{path}: leaf {name} is {saved}, but `like` has "
+                f"{(wanted.dtype.name, wanted.shape, key)} there. The usual cause is another "
+                "network, capacity, posterior or setting of jax_enable_x64.",
+            )
+    restored = [_restored(entry, data) for entry, data in zip(entries, leaves, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(like), restored)
+
+
+def labels(path: str | os.PathLike) -> Labels:
+    """Read the labeled set of a saved state without the learner that made it.
+
+    Only the file is needed: no network, no posterior, no pool. Every leaf is verified as `restore`
+    does.
+
+    Args:
+      path: a file that `save` wrote. Its state has one `ledger`.
+    Returns:
+      Indices, labels, weights and sources of the labeled rows, as NumPy arrays. Labels with several
+      parts are a dict with the parts' names as keys: `"boxes"`, or `"person.age"` for nested parts.
+    Raises:
+      BadCheckpoint: the file is damaged, is no checkpoint, or has no ledger.
+      BadPath: a folder, a device or an impossible name.
+      FileNotFoundError: there is no such file.
+    """
+    entries, leaves = _archive.read(path)
+    ends = ".ledger.indices"
+    ledgers = [e["name"].removesuffix("indices") for e in entries if e["name"].endswith(ends)]
+    if len(ledgers) != 1:
+        raise errors.BadCheckpoint(
+            "path",
+            f"{path} has {len(ledgers)} labeled sets, not one. Pass a file that holds one "
+            "LearnerState, or restore it with `like`.",
+        )
+    found = {
+        entry["name"].removeprefix(ledgers[0]): _array(entry, data)
+        for entry, data in zip(entries, leaves, strict=True)
+        if entry["name"].startswith(ledgers[0])
+    }
+    several = {
+        _spoken(name.removeprefix("labels")): leaf
+        for name, leaf in found.items()
+        if re.match(r"labels\b", name)
+    }
+    if "count" not in found or not several:
+        raise errors.BadCheckpoint(
+            "path", f"{path} has an incomplete labeled set: leaves {sorted(found)}."
+        )
+    count = int(found["count"])
+    optional = lambda name: found[name][:count] if name in found else None
+    return Labels(
+        indices=found["indices"][:count],
+        labels=found["labels"][:count]
+        if "labels" in found
+        else {name: leaf[:count] for name, leaf in several.items()},
+        weight=optional("weight"),
+        source=optional("source"),
+    )
+
+
+# leaves
 
 
 def _named(state: Any) -> list[tuple[str, Any]]:
@@ -102,31 +171,55 @@ def _named(state: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _plain(leaf: Any) -> tuple[np.ndarray, str | None]:
-    """A leaf as plain numbers, and the kind of key it is, if it is one."""
-    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return np.asarray(jax.random.key_data(leaf)), str(jax.random.key_impl(leaf))
-    return np.asarray(leaf), None
+def _spoken(name: str) -> str:
+    """`['person'].age` as `person.age`; names with other characters stay as JAX writes them."""
+    plain = re.fullmatch(r"(\.\w+|\[\d+\]|\['\w+'\])+", name)
+    return ".".join(re.findall(r"\w+", name)) if plain else name
 
 
-def _digest(data: np.ndarray) -> str:
-    return hashlib.sha256(data.tobytes()).hexdigest()
+def _plain(name: str, leaf: Any, argument: str) -> tuple[np.ndarray, str, str | None]:
+    """A leaf as plain numbers, what it is, and the kind of key; or an error that names it."""
+    key = None
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise _refused(name, argument, "a masked array. Fill it (`.filled(0)`) or drop the rows")
+    try:
+        if isinstance(leaf, jax.Array):
+            form = "jax"
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                key, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
+            array = np.asarray(leaf)
+        elif isinstance(leaf, np.ndarray | np.generic):
+            form = "numpy" if isinstance(leaf, np.ndarray) else "scalar"
+            array = np.asarray(leaf)
+        elif type(leaf) in _PYTHON:
+            form, array = "python", np.asarray(leaf, _PYTHON[type(leaf)])
+        else:
+            raise _refused(name, argument, f"of type {type(leaf).__name__}")
+    except (RuntimeError, OverflowError, jax.errors.JAXTypeError) as error:
+        # deleted, spread over processes, traced by jit, or an int above 64 bits
+        raise _refused(name, argument, f"not readable ({error})") from error
+    if not _archive.kept(array.dtype):
+        raise _refused(name, argument, f"an array of dtype {array.dtype}")
+    return array.astype(array.dtype.newbyteorder("="), copy=False), form, key
 
 
-def _leaf(path: Any, entry: dict, data: np.ndarray, like: Any) -> jax.Array:
-    name, (wanted, kind) = entry["name"], _plain(like)
-    if _digest(data) != entry["sha256"]:
-        raise errors.BadCheckpoint(
-            "path",
-            f"{path}: leaf {name} is damaged (its checksum differs); use an earlier checkpoint.",
-        )
-    have = (entry["dtype"], tuple(entry["shape"]), entry["key"])
-    if have != (str(wanted.dtype), wanted.shape, kind):
-        raise errors.BadCheckpoint(
-            "like",
-            f"{path}: leaf {name} is {have}, but `like` has "
-            f"{(str(wanted.dtype), wanted.shape, kind)} there: another network, capacity or "
-            "posterior.",
-        )
-    array = jnp.asarray(data.view(wanted.dtype).reshape(wanted.shape))
-    return jax.random.wrap_key_data(array, impl=kind) if kind else array
+def _refused(name: str, argument: str, what: str) -> errors.WrongType:
+    return errors.WrongType(
+        argument,
+        f"`{argument}`: leaf {name or '(the only one)'} is {what}. A checkpoint holds arrays of "
+        "numbers, PRNG keys and Python numbers; keep everything else outside of the state.",
+    )
+
+
+def _array(entry: dict, data: memoryview) -> np.ndarray:
+    """The numbers of a leaf, in memory of their own."""
+    return np.frombuffer(data, entry["dtype"]).reshape(entry["shape"]).copy()
+
+
+def _restored(entry: dict, data: memoryview) -> Any:
+    array, form = _array(entry, data), entry["form"]
+    if form == "jax":
+        with jax.enable_x64(True):  # 64-bit arrays stay so, whatever today's setting
+            leaf = jnp.asarray(array)
+        return jax.random.wrap_key_data(leaf, impl=entry["key"]) if entry["key"] else leaf
+    return {"numpy": lambda: array, "scalar": lambda: array[()], "python": array.item}[form]()

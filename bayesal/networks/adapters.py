@@ -11,6 +11,8 @@ from flax import linen, nnx
 from bayesal import _checks, errors
 from bayesal.types import Network
 
+__all__ = ["from_functions", "from_linen", "from_nnx"]
+
 RUNNING_STATISTICS = (
     "the module keeps state beside its parameters (running statistics of BatchNorm, for "
     "example), which changes while predicting "
@@ -167,21 +169,7 @@ def from_linen(
     """
 
     _checks.a(linen.Module, module, "module", "a call of your flax linen class")
-    call = inspect.signature(type(module).__call__).parameters
-    left = [
-        p.name
-        for p in list(call.values())[2:]
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        and p.name not in (rate, deterministic, train)
-    ]
-    if left:
-        raise errors.WrongType(
-            "module",
-            f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say "
-            f"so: train={left[0]!r} (True: dropout on) or "
-            f"deterministic={left[0]!r} (True: dropout off); else give it a default.",
-        )
+    _all_known(module, (rate, deterministic, train))
 
     def options(key, rate_value):
         given = {rate: rate_value} if rate else {}
@@ -210,3 +198,22 @@ def from_linen(
     return Network(
         init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None
     )
+
+
+def _all_known(module: linen.Module, known: tuple[str | None, ...]) -> None:
+    """Refuses a module whose call needs more than x and the arguments whose names are known."""
+    call = inspect.signature(type(module).__call__).parameters
+    left = [
+        p.name
+        for p in list(call.values())[2:]
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in known
+    ]
+    if left:
+        raise errors.WrongType(
+            "module",
+            f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say "
+            f"so: train={left[0]!r} (True: dropout on) or "
+            f"deterministic={left[0]!r} (True: dropout off); else give it a default.",
+        )

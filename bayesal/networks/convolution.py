@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+__all__ = ["conv"]
+
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 

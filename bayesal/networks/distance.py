@@ -12,6 +12,8 @@ from bayesal.networks.adapters import from_functions
 from bayesal.networks.reference import pixels
 from bayesal.types import Network
 
+__all__ = ["sngp"]
+
 SQUARINGS = 4  # of a Gram matrix: the bound of its norm is then at most `size ** (1 / 64)` too high
 TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 
@@ -119,35 +121,21 @@ def sngp(
     """
     inputs, outputs = _checks.at_least(1, inputs, "inputs"), _checks.at_least(1, outputs, "outputs")
     width = _checks.at_least(inputs, max(inputs, 32) if width is None else width, "width")
-    depth, frequencies = (
-        _checks.at_least(0, depth, "depth"),
-        _checks.at_least(1, frequencies, "frequencies"),
-    )
+    depth = _checks.at_least(0, depth, "depth")
+    frequencies = _checks.at_least(1, frequencies, "frequencies")
     length = inputs**0.5 if length is None else length
-    if not 0 < bound < 1:
-        raise errors.OutOfRange(
-            "bound",
-            f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge "
-            "examples that differ.",
-        )
-    if not 0 < length < np.inf:
-        raise errors.OutOfRange("length", f"`length` = {length} must be positive and finite.")
+    _possible(bound, length)
+    # the same waves for every key: they are part of the network, not of its parameters
     fixed = (np.random.default_rng(0).normal(size=(frequencies, width)) / length).astype(np.float32)
 
     def init(key, x):
         del x
         *keys, last = jax.random.split(key, depth + 1)
-        layers = [
-            {
-                "w": width**-0.5 * jax.random.normal(k, (width, width), jnp.float32),
-                "b": jnp.zeros(width, jnp.float32),
-            }
-            for k in keys
-        ]
+        square = lambda k: width**-0.5 * jax.random.normal(k, (width, width), jnp.float32)
+        kernel = jax.random.normal(last, (2 * frequencies, outputs), jnp.float32)
         return {
-            "hidden": layers,
-            "last": (2 * frequencies) ** -0.5
-            * jax.random.normal(last, (2 * frequencies, outputs), jnp.float32),
+            "hidden": [{"w": square(k), "b": jnp.zeros(width, jnp.float32)} for k in keys],
+            "last": (2 * frequencies) ** -0.5 * kernel,
         }
 
     def embed(params, x):
@@ -158,11 +146,20 @@ def sngp(
                 f"this network takes {inputs} numbers per example (`inputs`), and got shape "
                 f"{x.shape}.",
             )
-        return waves(
-            residual(params["hidden"], jnp.pad(flat, (0, width - inputs)), bound),
-            jnp.asarray(fixed),
-        )
+        hidden = residual(params["hidden"], jnp.pad(flat, (0, width - inputs)), bound)
+        return waves(hidden, jnp.asarray(fixed))
 
     return from_functions(
         init, lambda params, x, key: embed(params, x) @ params["last"], embed=embed
     )
+
+
+def _possible(bound: float, length: float) -> None:
+    if not 0 < bound < 1:
+        raise errors.OutOfRange(
+            "bound",
+            f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge "
+            "examples that differ.",
+        )
+    if not 0 < length < np.inf:
+        raise errors.OutOfRange("length", f"`length` = {length} must be positive and finite.")

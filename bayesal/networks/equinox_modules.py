@@ -10,6 +10,8 @@ from bayesal import errors
 from bayesal.networks.adapters import RUNNING_STATISTICS
 from bayesal.types import Network
 
+__all__ = ["from_equinox"]
+
 
 def from_equinox(
     make: Callable[[Any], Any], *, embed: str | None = None, rate: str | None = None

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from bayesal import _checks, errors
 from bayesal.types import Network
 
+__all__ = ["shared_noise"]
+
 
 def shared_noise(network: Network) -> Network:
     """A network of one output gets a second one, the same for every x and learned: homoscedastic

@@ -12,6 +12,8 @@ from bayesal.networks.adapters import from_nnx
 from bayesal.networks.convolution import conv, pool
 from bayesal.types import Network
 
+__all__ = ["cnn", "dropout", "mlp"]
+
 
 def dropout(
     x: jax.Array,

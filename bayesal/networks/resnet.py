@@ -12,6 +12,8 @@ from bayesal.networks.convolution import conv
 from bayesal.networks.reference import dropout, pixels
 from bayesal.types import Network
 
+__all__ = ["resnet"]
+
 
 def _conv(inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(

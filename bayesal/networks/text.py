@@ -15,6 +15,8 @@ from bayesal.networks.adapters import from_nnx
 from bayesal.networks.reference import dropout
 from bayesal.types import Network
 
+__all__ = ["hashed", "text"]
+
 PADDING = 0  # the id that stands for no token
 
 

@@ -33,7 +33,7 @@ def opened(source: Any) -> Source:
     if isinstance(source, str | os.PathLike):
         return _from_npy(Path(source))
     if isinstance(source, np.memmap) and _is_its_file(source):
-        return _from_file(Path(source.filename), source)
+        return _from_file(Path(str(source.filename)), source)
     if isinstance(source, np.ndarray | jax.Array):
         return _from_array(np.asarray(source))
     if hasattr(source, "tocsr"):

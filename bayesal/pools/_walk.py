@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
 from bayesal.predictive.bound import with_its_numbers
-from bayesal.types import Gaussian, Mixture, Pool, Prediction, PyTree
+from bayesal.types import ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
 ON_DEVICE = 1024  # rows of a chunk that is on a device already
 ON_HOST = 8192  # rows of a chunk that is read from elsewhere
@@ -21,10 +21,10 @@ NUMBERS = 2**24  # log-probabilities of one chunk of a person's own predictions,
 class Answers(NamedTuple):
     """Predictions and features that are there already, in place of a predictive."""
 
-    prediction: Prediction
+    prediction: Prediction | None
     features: Array | None
 
-    def __call__(self, x: Any) -> Prediction:
+    def __call__(self, x: Any) -> Any:
         del x
         return self.prediction
 
@@ -93,16 +93,16 @@ def located(start: int) -> Iterator[None]:
         raise type(error)(error.argument, where, error.rows + start) from error
 
 
-def held(x: jax.Array) -> Pool:
+def held(x: ArrayLike) -> Pool:
     """The pool of an array that is there, or that is being traced; nothing is checked."""
 
     def map(predictive, fn):
         return _chunks.over_rows(lambda rows: fn(predictive, rows), x, ON_DEVICE)
 
-    return Pool(rows=x.shape[0], map=map, take=lambda rows: x[rows], x=x)
+    return Pool(rows=x.shape[0], map=map, take=lambda rows: jnp.asarray(x)[rows], x=x)
 
 
-def subset(pool: Pool, rows: jax.Array) -> Pool:
+def subset(pool: Pool, rows: ArrayLike) -> Pool:
     """Some rows of a pool as a pool of their own, numbered from 0."""
     if pool.x is not None:
         return held(pool.x[rows])

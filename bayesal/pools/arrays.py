@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from bayesal import _checks
 from bayesal.pools import _walk
 from bayesal.types import Pool
@@ -24,4 +22,4 @@ def array(x: Any) -> Pool:
     5
     """
     _checks.pool(x)
-    return _walk.held(jnp.asarray(x))
+    return _walk.held(x)

@@ -87,7 +87,8 @@ def _ahead(parts: Iterator[np.ndarray], chunk: int) -> Iterator[tuple[int, jax.A
 
     The next part is read by a thread of its own while this one is used.
     """
-    device = jax.config.jax_default_device  # a setting of the caller's thread
+    # a setting of the caller's thread, which the reader's thread does not see
+    device = getattr(jax.config, "jax_default_device")  # noqa: B009
 
     def read():
         rows = next(parts, None)

@@ -34,7 +34,8 @@ def of(x: Any) -> Pool:
     if isinstance(x, str | os.PathLike | np.memmap) or hasattr(x, "tocsr") or callable(x):
         return file(x)
     if isinstance(x, jax.Array) and isinstance(getattr(x, "sharding", None), NamedSharding):
-        if len(devices := x.sharding.mesh.devices.ravel().tolist()) > 1:
+        sharding: Any = x.sharding
+        if len(devices := sharding.mesh.devices.ravel().tolist()) > 1:
             return sharded(x, mesh(devices))
         return array(x)
     if hasattr(x, "to_numpy"):

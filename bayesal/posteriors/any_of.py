@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from bayesal import _checks, errors
-from bayesal.types import FitInfo, Posterior, PyTree
+from bayesal.types import ArrayLike, FitInfo, Key, Posterior, PyTree
+
+__all__ = ["any_of"]
 
 
 class AnyOf(NamedTuple):
@@ -56,65 +58,65 @@ def any_of(*posteriors: Posterior) -> Posterior:
     (1, (8,))
     """
     _alike(posteriors)
-
-    def init(key, x):
-        # one key for all: each architecture is then what it is by itself, and no two are ever asked
-        # together
-        states = tuple(p.init(key, x) for p in posteriors)
-        of = lambda p, s, x: p.apply(
-            s, jax.tree.map(lambda a: a[0], p.draw(key, s, p.members or 1)), x
-        )
-        _same_shapes(
-            "predictions",
-            [
-                jax.eval_shape(functools.partial(of, p), s, x)
-                for p, s in zip(posteriors, states, strict=True)
-            ],
-        )
-        return AnyOf(jnp.int32(0), states)
-
-    def draw(key, state, num):
-        return tuple(p.draw(key, s, num) for p, s in zip(posteriors, state.states, strict=True))
-
-    def embed(i, states, x):
-        widest = max(
-            jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True)
-        )
-        features = _checks.as_float(posteriors[i].embed(states[i], x))
-        return jnp.pad(features, (0, widest - features.size))
-
-    def trunk(i, states, x):
-        shapes = tuple(
-            jax.eval_shape(p.trunk, s, x) for p, s in zip(posteriors, states, strict=True)
-        )
-        return _put(
-            jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), shapes),
-            i,
-            posteriors[i].trunk(states[i], x),
-        )
-
     asked = functools.partial(_asked, posteriors)
+    apply = lambda i, states, draws, x: posteriors[i].apply(states[i], draws[i], x)
+    head = lambda i, states, draws, shared: posteriors[i].head(states[i], draws[i], shared[i])
     return Posterior(
-        init,
-        _fitting(posteriors),
-        draw,
-        asked("apply", lambda i, states, draws, x: posteriors[i].apply(states[i], draws[i], x)),
-        asked("embed", embed),
-        posteriors[0].members,
-        asked("trunk", trunk),
-        asked(
-            "head",
-            lambda i, states, draws, shared: posteriors[i].head(states[i], draws[i], shared[i]),
-        ),
-        posteriors[0].real,
-        warm=asked(
-            "warm",
-            lambda i, old, fresh: AnyOf(
-                jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i]))
-            ),
-        ),
+        init=functools.partial(_init, posteriors),
+        fit=_fitting(posteriors),
+        draw=functools.partial(_draw, posteriors),
+        apply=asked("apply", apply),
+        embed=asked("embed", functools.partial(_embed, posteriors)),
+        members=posteriors[0].members,
+        trunk=asked("trunk", functools.partial(_trunk, posteriors)),
+        head=asked("head", head),
+        real=posteriors[0].real,
+        warm=asked("warm", functools.partial(_warm, posteriors)),
         architectures=len(posteriors),
+        likelihood=posteriors[0].likelihood,
     )
+
+
+def _init(posteriors: Sequence[Posterior], key: Key, x: ArrayLike) -> AnyOf:
+    # one key for all: each architecture is then what it is by itself, and no two are ever asked
+    # together
+    states = tuple(p.init(key, x) for p in posteriors)
+
+    def one(posterior, state, x):
+        draws = posterior.draw(key, state, posterior.members or 1)
+        return posterior.apply(state, jax.tree.map(lambda a: a[0], draws), x)
+
+    shapes = [
+        jax.eval_shape(functools.partial(one, p), s, x)
+        for p, s in zip(posteriors, states, strict=True)
+    ]
+    _same_shapes("predictions", shapes)
+    return AnyOf(jnp.int32(0), states)
+
+
+def _draw(posteriors: Sequence[Posterior], key: Key, state: AnyOf, num: int) -> tuple[PyTree, ...]:
+    return tuple(p.draw(key, s, num) for p, s in zip(posteriors, state.states, strict=True))
+
+
+def _embed(posteriors: Sequence[Posterior], i: int, states: tuple, x: ArrayLike) -> Array:
+    """Features of one architecture, filled up with zeros to the widest."""
+    widest = max(
+        jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True)
+    )
+    features = _checks.as_float(posteriors[i].embed(states[i], x))
+    return jnp.pad(features, (0, widest - features.size))
+
+
+def _trunk(posteriors: Sequence[Posterior], i: int, states: tuple, x: ArrayLike) -> tuple:
+    """What one architecture's draws share, beside zeros for the others."""
+    shapes = tuple(jax.eval_shape(p.trunk, s, x) for p, s in zip(posteriors, states, strict=True))
+    blank = jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), shapes)
+    return _put(blank, i, posteriors[i].trunk(states[i], x))
+
+
+def _warm(posteriors: Sequence[Posterior], i: int, old: tuple, fresh: AnyOf) -> AnyOf:
+    """The architecture fitted last goes on; any other begins anew."""
+    return AnyOf(jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i])))
 
 
 def _asked(

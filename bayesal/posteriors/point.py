@@ -6,18 +6,21 @@ from bayesal import likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior
 
+__all__ = ["point"]
+
 
 def point(
-    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
+    network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
     """A point estimate, trained with dropout and used without. Every draw is the same function, so
     BALD is 0 everywhere.
 
     Args:
       network: what to train.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
     def init(key, x):
         usable(network, x, likelihood)
@@ -30,7 +33,7 @@ def point(
             training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
             labeled,
             hparams,
-            batch=batch,
+            batch_size=batch_size,
         )
 
     def draw(key, state, num):
@@ -48,5 +51,6 @@ def point(
         apply,
         network.embed,
         real=likelihood.real,
+        likelihood=likelihood,
         warm=training.shrink_and_perturb,
     )

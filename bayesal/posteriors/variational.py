@@ -9,7 +9,10 @@ from jaxtyping import Array, Float
 
 from bayesal import _checks, likelihoods, training
 from bayesal.posteriors._usable import usable
+from bayesal.training import Minibatch
 from bayesal.types import Likelihood, Network, Posterior, PyTree
+
+__all__ = ["variational"]
 
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
 
@@ -91,22 +94,23 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
 def nll(
     network: Network,
     params: PyTree,
-    x: Array,
-    y: Array,
+    batch: Minibatch,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Float[Array, ""]:
-    """Mean negative log-likelihood of a minibatch under one set of weights, in nats."""
-    return jax.vmap(
-        lambda xi, yi: likelihoods.loss(likelihood, network.apply(params, xi, None, 0.0), yi)
-    )(x, y).mean()
+    """Weighted mean of a minibatch's negative log-likelihoods under one set of parameters, in
+    nats.
+    """
+    losses = jax.vmap(
+        lambda x, y: likelihoods.loss(likelihood, network.apply(params, x, None, 0.0), y)
+    )(batch.x, batch.y)
+    return training.weighted_mean(losses, batch.weight)
 
 
 def expected_nll(
     network: Network,
     key: Array,
     state: MeanField | LowRank,
-    x: Array,
-    y: Array,
+    batch: Minibatch,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Float[Array, ""]:
     """`nll` averaged over the weights `mean + std * noise` and `mean - std * noise`: what is odd in
@@ -114,7 +118,9 @@ def expected_nll(
     """
     params = sample(key, state)
     mirrored = jax.tree.map(lambda m, p: 2 * m - p, state.mean, params)
-    return 0.5 * (nll(network, params, x, y, likelihood) + nll(network, mirrored, x, y, likelihood))
+    return 0.5 * (
+        nll(network, params, batch, likelihood) + nll(network, mirrored, batch, likelihood)
+    )
 
 
 def spread(mean: PyTree, ratio: float) -> MeanField:
@@ -139,11 +145,11 @@ def variational(
     network: Network,
     *,
     rank: int = 0,
-    batch: int = 32,
+    batch_size: int = 32,
     pairs: int = 1,
     kl_weight: float = 0.01,
     initial_std: float = 0.5,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
     """Variational inference by a normal over all weights, mean-field or of low rank. A draw is one
     set of weights.
@@ -174,7 +180,7 @@ def variational(
       network: what to train.
       rank: directions of correlated weights; each costs as many parameters as the network has. 0:
         an independent normal for every weight.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       pairs: antithetic pairs of weight samples per step, each shared by the minibatch.
       kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less
         is a cold posterior.
@@ -186,7 +192,7 @@ def variational(
       https://arxiv.org/abs/2002.02405 (cold posteriors); Coker et al. 2022,
       https://arxiv.org/abs/2202.11670 (wide mean-field networks can ignore the data).
     """
-
+    likelihood = likelihood or likelihoods.CATEGORICAL
     rank = _checks.at_least(0, rank, "rank")
 
     def init(key, x):
@@ -196,14 +202,14 @@ def variational(
         return with_factors(factor_key, start, rank) if rank else start
 
     def fit(key, state, labeled, hparams):
-        def loss(state, key, x, y, count):
-            expected = jax.vmap(lambda k: expected_nll(network, k, state, x, y, likelihood))(
-                jax.random.split(key, pairs)
-            ).mean()
-            return expected + kl_weight * kl_to_prior(state, hparams.prior_scale) / count
+        def loss(state, key, minibatch):
+            one = lambda k: expected_nll(network, k, state, minibatch, likelihood)
+            expected = jax.vmap(one)(jax.random.split(key, pairs)).mean()
+            kl = kl_to_prior(state, hparams.prior_scale)
+            return expected + kl_weight * kl / minibatch.total
 
         return training.sgd(
-            key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+            key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch_size=batch_size
         )
 
     def draw(key, state, num):
@@ -217,4 +223,6 @@ def variational(
     warm = lambda old, fresh: fresh._replace(
         mean=training.shrink_and_perturb(old.mean, fresh.mean)
     )  # widths begin anew
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+    return Posterior(
+        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+    )

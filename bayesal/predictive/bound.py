@@ -1,7 +1,6 @@
 """`Predictive`: K functions of x bound to a temperature, and the binding of a posterior's draws."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -135,7 +134,7 @@ def bind(posterior: Posterior, state: PyTree, draws: PyTree, temperature: Any = 
     )
 
 
-def with_its_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_its_numbers(function: Any) -> Any:
     """The function as a pytree, so that JAX can take it as an argument.
 
     A pytree (a `Predictive`, a module, `jax.tree_util.Partial(f, params)`) is one with its arrays.
@@ -152,10 +151,9 @@ def with_its_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
 @jax.jit
 def _predict(bound: _Bound, x: Array, temperature: Any) -> Prediction:
     posterior, state = bound.posterior, bound.state
-    if posterior.trunk is None:
-        shared, one = x, posterior.apply
-    else:
-        shared, one = jax.vmap(lambda xi: posterior.trunk(state, xi))(x), posterior.head
+    shared, one = x, posterior.apply
+    if (trunk := posterior.trunk) is not None and posterior.head is not None:
+        shared, one = jax.vmap(lambda xi: trunk(state, xi))(x), posterior.head
 
     def one_draw(draw):
         return jax.vmap(lambda h: one(state, draw, h))(shared)
@@ -171,5 +169,7 @@ def _mean(bound: _Bound, x: Array, temperature: Any) -> Float[Array, "n C"] | Ga
 
 @jax.jit
 def _embed(bound: _Bound, x: Array) -> Float[Array, "n D"]:
-    features = jax.vmap(lambda xi: bound.posterior.embed(bound.state, xi))
+    embed = bound.posterior.embed
+    assert embed is not None  # refused in `_Bound.embed`
+    features = jax.vmap(lambda xi: embed(bound.state, xi))
     return _chunks.over_rows(features, x, ROWS)

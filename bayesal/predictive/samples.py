@@ -174,7 +174,7 @@ def _answer(
             "variance above 0.",
             np.flatnonzero(bad.any(axis=0)),
         )
-    return Gaussian(mean, variance)
+    return Gaussian(mean=mean, variance=variance)  # type: ignore[arg-type]  # NumPy, on the host
 
 
 def _features(function: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:

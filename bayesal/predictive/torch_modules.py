@@ -63,6 +63,7 @@ def from_torch(
     """
     kind, given = _arrays.the_one({"logits": logits, "probs": probs, "log_probs": log_probs})
     modules = _modules(given, kind, copy)
+    passes: list[tuple[Any, Masks | None]]
     if _is_list(given):
         if num_draws not in (None, len(modules)):
             raise errors.WrongSize(
@@ -83,10 +84,10 @@ def from_torch(
         else functools.partial(_features, modules[0], _layer(modules[0], embed))
     )
     return from_samples(
-        **{kind: functools.partial(_predictions, passes, kind)},
         num_draws=len(passes),
         host=True,
         embed=features,
+        **{kind: functools.partial(_predictions, passes, kind)},  # type: ignore[arg-type]
     )
 
 

@@ -8,8 +8,7 @@ by more than the standard error.
 
 from bayesal.retune.history import History, table
 from bayesal.retune.proposers import Proposer, gp_proposer, local_proposer
-from bayesal.retune.racing import Task, race, rungs
-from bayesal.retune.retuners import Retuner, Tuning, fixed, successive_halving
+from bayesal.retune.retuners import Retuner, fixed, successive_halving
 from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
 
 __all__ = [
@@ -17,15 +16,11 @@ __all__ = [
     "History",
     "Proposer",
     "Retuner",
-    "Task",
-    "Tuning",
     "choice",
     "fixed",
     "gp_proposer",
     "local_proposer",
     "log_uniform",
-    "race",
-    "rungs",
     "space",
     "successive_halving",
     "table",

@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal.types import HParams
 
+__all__ = ["History", "table"]
+
 
 class History(NamedTuple):
     """Every candidate of every round, in a ring of H places; the oldest give way when it is full.

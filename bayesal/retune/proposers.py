@@ -15,8 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import errors
 from bayesal.retune import spaces
-from bayesal.retune.history import History, remember
+from bayesal.retune.history import History
 from bayesal.types import HParams, Key
+
+__all__ = ["Proposer", "gp_proposer", "local_proposer"]
 
 RECENT = 128  # candidates of the past that a surrogate looks at
 POOL = 256  # points among which a surrogate looks for its proposals
@@ -29,11 +31,11 @@ class Proposer(NamedTuple):
 
     ask:  `(key, history, space, incumbent, size) -> units [size, D]`, points of the unit cube to
       try beside the incumbent.
-    tell: `(history, tried) -> history`, with the results of a round.
+    tell: `(history, tried) -> history`, with the results of a round; None: `history.remember`.
     """
 
     ask: Callable[[Key, History, HParams, HParams, int], Float[Array, "P D"]]
-    tell: Callable[[History, History], History] = remember
+    tell: Callable[[History, History], History] | None = None
 
 
 def local_proposer(local: float = 0.5, width: float = 0.2) -> Proposer:

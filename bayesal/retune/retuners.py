@@ -2,34 +2,21 @@
 beside the incumbent on the same labels.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from bayesal import _checks, errors
 from bayesal.retune import history as histories
 from bayesal.retune import proposers, spaces
-from bayesal.retune.racing import Task, race, rungs, standing
+from bayesal.retune._racing import Task, Tuning, race, rungs, standing
 from bayesal.types import HParams, Key, PyTree
 
-
-class Tuning(NamedTuple):
-    """What a retuner tried in one go: see `History` for the columns; which one is kept, its states
-    `[F, ...]` of the folds (None: not kept, or nothing was fitted), and its fit on all labels, a
-    state and its report (None: there was none).
-    """
-
-    candidates: HParams
-    losses: Float[Array, " P"]
-    differences: Float[Array, " P"]
-    errors: Float[Array, " P"]
-    folds: Int[Array, " P"]
-    chosen: Int[Array, ""]
-    states: PyTree | None = None
-    final: PyTree | None = None
+__all__ = ["Retuner", "fixed", "successive_halving"]
 
 
 class Retuner(NamedTuple):
@@ -56,7 +43,7 @@ def fixed() -> Retuner:
 
     def run(key, task, hparams, memory, round):
         del key, task, round
-        none = jnp.full(1, jnp.nan)
+        none = jnp.zeros(1)  # not NaN: the state must pass `jax_debug_nans`
         return (
             hparams,
             Tuning(
@@ -95,8 +82,8 @@ def successive_halving(
 
     Args:
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits`
-        is given. A round costs `sum(rungs(size, folds))` fits, 18 for 8 candidates and 5 folds, and
-        the one on all labels that every round makes.
+        is given. With 5 folds 8 candidates cost 18 fits (8 + 4 + 2 + 2 + 2), and every
+        round one more on all labels.
       space: what is searched; default `space()`.
       proposer: default `gp_proposer()`, which learns from all rounds; `local_proposer()` looks
         around the incumbent. With few labels they are level with points at random, with hundreds
@@ -115,6 +102,41 @@ def successive_halving(
     Raises:
       WrongSize: `size` < 2, both or too few `fits`, no such seconds or places.
     """
+    space = _space(space)
+    size, fits = _budget(size, fits)
+    if seconds is not None and not seconds > 0:
+        raise errors.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
+    places = _checks.at_least(size or 2, places, "places")
+    proposer = proposer or proposers.gp_proposer()
+    search = _Search(
+        space=space,
+        proposer=_checks.a(proposers.Proposer, proposer, "proposer", "retune.local_proposer()"),
+        share=0.5 if halve else 1.0,
+        size=size,
+        fits=fits,
+        places=places,
+    )
+    return Retuner(
+        init=lambda hparams: histories.empty(places, hparams),
+        run=functools.partial(_run, search),
+        seconds=seconds,
+        tempered=tempered,
+        architectures=spaces.architectures(space),
+    )
+
+
+class _Search(NamedTuple):
+    """What `successive_halving` was given: how much is tried, by `size` or by `fits`."""
+
+    space: HParams
+    proposer: proposers.Proposer
+    share: float
+    size: int | None
+    fits: int | None
+    places: int
+
+
+def _space(space: HParams | None) -> HParams:
     space = spaces.space() if space is None else space
     if not isinstance(space, HParams) or not all(
         found is None or isinstance(found, spaces.Distribution) for found in space
@@ -122,74 +144,60 @@ def successive_halving(
         raise errors.WrongType(
             "space", f"`space` must be what `retune.space(...)` gives, got {space!r}."
         )
+    return space
+
+
+def _budget(size: int | None, fits: int | None) -> tuple[int | None, int | None]:
     if size is not None and fits is not None:
         raise errors.WrongSize(
             "fits", "`size` and `fits` both say how much is tried; pass one of them."
         )
     if fits is None:
-        size = _checks.at_least(2, 8 if size is None else size, "size")
-    else:
-        fits = _checks.at_least(4, fits, "fits")
-    if seconds is not None and not seconds > 0:
-        raise errors.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
-    places = _checks.at_least(size or 2, places, "places")
-    proposer, share = (
-        _checks.a(
-            proposers.Proposer,
-            proposer or proposers.gp_proposer(),
-            "proposer",
-            "retune.local_proposer()",
-        ),
-        0.5 if halve else 1.0,
-    )
+        return _checks.at_least(2, 8 if size is None else size, "size"), None
+    return None, _checks.at_least(4, fits, "fits")
 
-    def run(key, task, hparams, memory, round):
-        number = size or affordable(fits, task.rows.shape[0], share)
-        if number > places:
-            raise errors.WrongSize(
-                "places",
-                f"`places` = {places}, and {number} candidates are tried at once: make room "
-                "for several rounds of them.",
-            )
-        units = proposer.ask(key, memory, space, hparams, number - 1)
-        candidates = jax.tree.map(
-            lambda old, new: jnp.concatenate([old[None], new]),
-            hparams,
-            spaces.values(space, units, hparams),
-        )
-        found = race(task, candidates, share)
-        stand, folds, chosen = (
-            standing(found, task),
-            found.done.sum(axis=1).astype(jnp.int32),
-            found.chosen,
-        )
-        tried = histories.History(
-            candidates,
-            *stand,
-            folds,
-            jnp.full(number, round, jnp.int32),
-            jnp.full(number, memory.count, jnp.int32),
-            jnp.arange(number) == chosen,
-            jnp.int32(number),
-        )
-        pick = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
-        tuning = Tuning(
-            candidates,
-            *stand,
-            folds,
-            chosen,
-            pick(found.states) if task.kept else None,
-            found.final if task.final else None,
-        )
-        return pick(candidates), tuning, proposer.tell(memory, tried)
 
-    return Retuner(
-        lambda hparams: histories.empty(places, hparams),
-        run,
-        seconds=seconds,
-        tempered=tempered,
-        architectures=spaces.architectures(space),
+def _run(
+    search: _Search, key: Key, task: Task, hparams: HParams, memory: PyTree, round: Int[Array, ""]
+) -> tuple[HParams, Tuning, PyTree]:
+    """One go: propose, race, remember."""
+    number = search.size or affordable(search.fits, task.rows.shape[0], search.share)
+    if number > search.places:
+        raise errors.WrongSize(
+            "places",
+            f"`places` = {search.places}, and {number} candidates are tried at once: make room "
+            "for several rounds of them.",
+        )
+    # the incumbent is candidate 0, and the proposals stand beside it
+    units = search.proposer.ask(key, memory, search.space, hparams, number - 1)
+    candidates = jax.tree.map(
+        lambda old, new: jnp.concatenate([old[None], new]),
+        hparams,
+        spaces.values(search.space, units, hparams),
     )
+    found = race(task, candidates, search.share)
+    stand, folds = standing(found, task), found.done.sum(axis=1).astype(jnp.int32)
+    chosen = found.chosen
+    tried = histories.History(
+        candidates,
+        *stand,
+        folds,
+        round=jnp.full(number, round, jnp.int32),
+        go=jnp.full(number, memory.count, jnp.int32),  # no two runs begin at one count
+        chosen=jnp.arange(number) == chosen,
+        count=jnp.int32(number),
+    )
+    pick = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
+    tuning = Tuning(
+        candidates,
+        *stand,
+        folds,
+        chosen=chosen,
+        states=pick(found.states) if task.kept else None,
+        final=found.final if task.final else None,
+    )
+    tell = search.proposer.tell or histories.remember
+    return pick(candidates), tuning, tell(memory, tried)
 
 
 def affordable(fits: int, folds: int, share: float) -> int:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 from bayesal import _checks, errors
 from bayesal.types import HParams
 
+__all__ = ["Distribution", "choice", "log_uniform", "space", "uniform"]
+
 
 class Distribution(NamedTuple):
     """Where one hyperparameter may lie, and how likely: its quantile function and the inverse of

@@ -142,10 +142,7 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
     """
     probs, mean = _maths.averaged(log_probs)
     variance = _maths.pairwise(jnp.maximum(jnp.square(probs - mean[None]), 0.0)) / probs.shape[0]
-    none = variance == 0  # the square root has no finite slope at 0
-    std = jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, variance))).reshape(
-        log_probs.shape[1:]
-    )
+    std = _maths.root(variance).reshape(log_probs.shape[1:])
     return _maths.pairwise(std, axis=-1) / log_probs.shape[-1]
 
 
@@ -217,8 +214,11 @@ def _entropy(mean: Array, shape: tuple[int, ...]) -> Array:
     terms = jnp.where(none, 0.0, -mean * jnp.log(jnp.where(none, 1.0, mean))).reshape(shape)
     mean = mean.reshape(shape)
     most = mean > 0.5
-    others = _maths.pairwise(jnp.where(most, 0.0, mean), axis=-1)
-    return _maths.pairwise(jnp.where(most, -mean * jnp.log1p(-others)[..., None], terms), axis=-1)
+    others = _maths.pairwise(jnp.where(most, 0.0, mean), axis=-1)[..., None]
+    # Where no class is above one half the others are all of them, and log1p(-1) is not used. The
+    # second `where` keeps its infinite slope out of the gradient.
+    safe = jnp.where(most, others, 0.0)
+    return _maths.pairwise(jnp.where(most, -mean * jnp.log1p(-safe), terms), axis=-1)
 
 
 def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
@@ -228,7 +228,7 @@ def _information(log_probs: Array, probs: Array, mean: Array) -> Array:
     log_mean = jnp.log(mass)
     gap = _maths.flattened(log_probs) - log_mean[None]
     total = _maths.pairwise(
-        _divergence(jnp.where(gap < -100.0, -100.0, gap), probs * (1.0 / mass)[None])
+        _divergence(jnp.where(gap < -100.0, -100.0, gap), probs * _maths.reciprocal(mass)[None])
     )
     rounding = (
         0.5 * draws * jnp.square(5e-7 + 1e-7 * jnp.abs(log_mean))

@@ -118,13 +118,8 @@ def _model_change(
     lengths = jnp.square(jnp.where(top, others, 1.0 - probs)) + jnp.where(
         top, squares, jnp.maximum(squares - jnp.square(probs), 0.0) + peak
     )
-    change = _maths.tree_sum(_root(lengths), axis=0) / probs.shape[0]
+    change = _maths.tree_sum(_maths.root(lengths), axis=0) / probs.shape[0]
     mean = _maths.tree_sum(probs, axis=0) / probs.shape[0]
     return _maths.tree_sum(mean * change, axis=-1) * jnp.sqrt(
         1.0 + _maths.tree_sum(jnp.square(features), axis=-1)
     )
-
-
-def _root(x: Array) -> Array:
-    positive = x > 0  # the square root has no finite slope at 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

@@ -191,7 +191,7 @@ def _information(probs, mean, moved, share):
     """sum_s share_s KL(p(y | s) || p(y)) of each class of each point, per unit of p(y)."""
     shift = jnp.matmul(moved, probs, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
     some = mean > _maths.TINY
-    inverse = jnp.where(some, 1.0 / jnp.where(some, mean, 1.0), 0.0)
+    inverse = jnp.where(some, _maths.reciprocal(jnp.where(some, mean, 1.0)), 0.0)
     return jnp.matmul(share, divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
 
 

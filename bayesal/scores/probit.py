@@ -115,7 +115,7 @@ def preference(
             )
     if _checks.concrete(cov, pairs):
         _refuse_covariance(np.asarray(cov), np.asarray(pairs))
-    return _preference(mean, cov, jnp.asarray(pairs))
+    return _preference(mean, cov, jnp.array(pairs))
 
 
 def _refuse_covariance(cov: np.ndarray, pairs: np.ndarray) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bayesal import _checks, _chunks, _maths, errors
+from bayesal._checks import precision
 from bayesal.types import ArrayLike
 
 NODES = np.linspace(-6.0, 6.0, 13)  # where each draw's grid stands, in its own standard deviations
@@ -32,12 +33,14 @@ def _predictions(
     """Finite means and positive variances of the same shape `[K, *B]`, in float32, or an error that
     names what is not.
     """
-    means = _checks.numbers(means, names[0], "[K draws, ...]", ndim=ndim, least=1, axis=1)
-    if means.shape[0] == 0:
+    checked = _checks.numbers(means, names[0], "[K draws, ...]", ndim=ndim, least=1, axis=1)
+    if checked.shape[0] == 0:
         raise errors.WrongSize(
             names[0],
-            f"`{names[0]}` has K = 0 draws (shape {means.shape}); at least one draw is needed.",
+            f"`{names[0]}` has K = 0 draws (shape {checked.shape}); at least one draw is needed.",
         )
+    # only differences between draws count
+    means = precision.centered(means)[0] if precision.wide(means) else checked
     return means, _checks.numbers(
         variances, names[1], f"as `{names[0]}`", shape=means.shape, above=0.0, axis=1
     )
@@ -356,26 +359,27 @@ def joint_information(
     >>> joint_information(jnp.array([[-1.0], [1.0]]), jnp.ones(1)).round(4)  # 1/2 log 2
     Array(0.3466, dtype=float32)
     """
-    means = _checks.numbers(means, "means", "[K draws, B points]", ndim=2, axis=1)
-    if means.shape[0] == 0:
+    checked = _checks.numbers(means, "means", "[K draws, B points]", ndim=2, axis=1)
+    if checked.shape[0] == 0:
         raise errors.WrongSize(
-            "means", f"`means` has K = 0 draws (shape {means.shape}); at least one draw is needed."
+            "means",
+            f"`means` has K = 0 draws (shape {checked.shape}); at least one draw is needed.",
         )
     noise = _checks.numbers(
         noise_variances,
         "noise_variances",
         "one per point of `means`",
-        shape=means.shape[1:],
+        shape=checked.shape[1:],
         above=0.0,
     )
-    return _joint_information(means, noise)
+    return _joint_information(precision.centered(means)[0], noise)
 
 
 @jax.jit
 def _joint_information(means: Float[Array, "K B"], noise: Float[Array, " B"]) -> Float[Array, ""]:
     unit, signal, share = _standard(means, noise)
     rows = jnp.concatenate(
-        [unit * jnp.sqrt(signal)[None], jnp.diag(jnp.sqrt(share))]
+        [unit * _maths.root(signal)[None], jnp.diag(jnp.sqrt(share))]
     )  # columns of length 1
     lengths = jnp.abs(jnp.diag(jnp.linalg.qr(rows, mode="r")))
     kept = jnp.maximum(

@@ -122,7 +122,7 @@ def structured(
         kept = _mask(mask, shape[1:-1])
         if mask is not None:  # parts that do not exist become uniform: any score is defined there
             uniform = jnp.asarray(-math.log(max(shape[-1], 1))).astype(log_probs.dtype)
-            log_probs = jnp.where(kept[None, ..., None], jnp.asarray(log_probs), uniform)
+            log_probs = jnp.where(kept[None, ..., None], jnp.array(log_probs), uniform)
         parts = score(log_probs.reshape(shape[0], math.prod(shape[1:-1]), shape[-1]))
         return reduce(parts.reshape(shape[1:-1]), kept, how=how, axes=axes, top=top)
 
@@ -149,7 +149,7 @@ def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
             f"`mask` must be boolean, one entry per part, shape {shape}; got shape "
             f"{np.shape(mask)}, dtype {getattr(mask, 'dtype', None)}.",
         )
-    return jnp.asarray(mask)
+    return jnp.array(mask)  # a copy: the caller may use the memory again
 
 
 @functools.partial(jax.jit, static_argnames=("how", "axes", "top"))

@@ -106,7 +106,10 @@ def best_first(
     def more(carry):
         waiting, *_, best = carry
         ahead = jnp.max(waiting)
-        return (ahead > -jnp.inf) & (ahead + slack * jnp.maximum(best[-1], 0.0) + 1e-5 >= best[-1])
+        # What rounding may take from a bound. Beside gains far below 1e-5 no bound is left at that.
+        rounding = jnp.clip(ahead, 0.0, 1e-5)
+        within = slack * jnp.maximum(best[-1], 0.0) + rounding
+        return (ahead > -jnp.inf) & (ahead + within >= best[-1])
 
     def some(carry):
         waiting, gains, bounds, seen, best = carry

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, _chunks, likelihoods
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive.bound import bind
 from bayesal.testing.predictive import agreeing, differs, predicting, proper
 from bayesal.testing.report import Report, tried
 from bayesal.types import (
@@ -24,6 +24,8 @@ from bayesal.types import (
     PyTree,
 )
 
+__all__ = ["check_posterior"]
+
 GARBAGE = 1e6  # what stands in padding rows
 RUNS = "it can be started, fitted, drawn from and asked inside compiled programs"
 DATA = "hyperparameters, labels and their count are data: other values never compile again"
@@ -34,7 +36,7 @@ def check_posterior(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    draws: int | None = None,
+    num_draws: int | None = None,
     batch: int = 10,
     hparams: HParams | None = None,
     raise_on_failure: bool = False,
@@ -45,7 +47,7 @@ def check_posterior(
     Args:
       posterior: what is tried.
       x, y: a few dozen labeled rows, at least 6, in both classes or more.
-      draws: K; default its members, or 20.
+      num_draws: K; default its members, or 20.
       batch: how many points will be asked for at a time.
       hparams: of the fit; default `HParams()`.
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
@@ -72,7 +74,7 @@ def check_posterior(
     )
     name = getattr(posterior.fit, "__qualname__", "").split(".")[0] or "posterior"
     try:
-        model = _fitted(posterior, x, y, draws or posterior.members or 20, hparams or HParams())
+        model = _fitted(posterior, x, y, num_draws or posterior.members or 20, hparams or HParams())
     except Exception as error:  # the posterior is anybody's
         law, found = _why(error)
         return tried(posterior, {law: lambda _: found}, raise_on_failure, name)
@@ -311,7 +313,7 @@ def _softmax_twice(model):
 def _trunk(model):
     if model.posterior.trunk is None:
         return None
-    joined = Predictive(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
+    joined = bind(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
     return differs(
         joined,
         likelihoods.temper(model.predict(model.x), jnp.float32(1.0)),

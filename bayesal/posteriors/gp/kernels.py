@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from bayesal.types import Key
 
+__all__ = ["MATERN52", "RBF", "Kernel"]
+
 
 class Kernel(NamedTuple):
     """A covariance of unit variance and unit length.

@@ -3,6 +3,7 @@ it displaced.
 """
 
 import html
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _checks, _maths, errors, scores
+from bayesal._choose import survey
 from bayesal.select import _configurations as labels
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
@@ -24,7 +26,7 @@ class Explanation(NamedTuple):
     """One entry per pick, in the order of the batch; information in nats. Printed, and shown by a
     notebook, it is a table.
 
-    index:      row of the pool.
+    row:        row of the pool.
     total:      entropy of the averaged prediction; `total = aleatoric + epistemic`.
     aleatoric:  mean entropy of the draws: noise that no label can take away.
     epistemic:  BALD of the pick alone.
@@ -53,7 +55,7 @@ class Explanation(NamedTuple):
       BALD about targets, else NaN.
     """
 
-    index: Int[np.ndarray, " B"]
+    row: Int[np.ndarray, " B"]
     total: Float[np.ndarray, " B"]
     aleatoric: Float[np.ndarray, " B"]
     epistemic: Float[np.ndarray, " B"]
@@ -138,11 +140,12 @@ def _shown(value: Any) -> str:
 
 
 def explain(
-    log_probs: Float[ArrayLike, "K N C"],
     selection: Selection,
+    predictive: Callable[[Any], Any] | None,
+    pool: Any,
     *,
-    features: Float[ArrayLike, "N D"] | None = None,
     labeled: Int[ArrayLike, " M"] | None = None,
+    features: Float[ArrayLike, "N D"] | None = None,
     available: Bool[ArrayLike, " N"] | None = None,
     key: Key | None = None,
 ) -> Explanation:
@@ -153,34 +156,36 @@ def explain(
     information are the selection's own where it reports them (greedy selectors), about what it says
     they are about: those of batch EPIG are about the targets, those of a determinant about a
     function. For any other selection they are about the draws, estimated from 2,000 sampled label
-    configurations, the first exactly; together they show how much a batch chosen point by point
-    counts twice.
+    configurations, the first exactly. They show how much a batch chosen point by point counts
+    twice.
 
     Args:
-      log_probs: normalized log-probabilities that the batch was chosen from.
-      selection: the batch; entries of -1 are left out.
-      features: a vector per pool point; together with `labeled` it says which labeled point is
-        nearest.
-      labeled: rows of the pool that have labels.
+      selection: the batch, as `choose`, `ask` or a selector gives it; entries of -1 are left out.
+      predictive, pool: what the batch was chosen with; see `choose`. Log-probabilities of your own
+        are `None, pools.numbers(log_probs=..., axes="K N C")`.
+      labeled: rows of the pool that have labels; then each pick's nearest one is found.
+      features: a vector per row for these distances; the predictive's `embed` if None.
       available: the points that could be picked; all if None.
       key: fixes the sampled configurations; `jax.random.key(0)` if None.
     Raises:
-      NotLogProbabilities, NonFinite, WrongShape, WrongIndex.
+      NotLogProbabilities, NonFinite, WrongShape, WrongIndex, MissingEmbed.
     References:
       Depeweg et al. 2018, https://arxiv.org/abs/1710.07283 (the split); Kirsch et al. 2019,
       https://arxiv.org/abs/1906.08158 (gains)
 
-    >>> from bayesal import select
+    >>> from bayesal import pools, select
     >>> # rows 0 and 1 are the same point
     >>> copies = jnp.log(jnp.array([[0.9, 0.9, 0.6], [0.1, 0.1, 0.4]]))
     >>> log_probs = jnp.stack([copies, jnp.log1p(-jnp.exp(copies))], axis=-1)
-    >>> why = explain(log_probs, select.top(scores.bald(log_probs), 2))
+    >>> pool = pools.numbers(log_probs=log_probs, axes="K N C")
+    >>> why = explain(select.top(scores.bald(log_probs), 2), None, pool)
     >>> # the copy adds less than it tells alone
     >>> [round(float(g), 2) for g in why.epistemic], [round(float(g), 2) for g in why.gain]
     ([0.37, 0.37], [0.37, 0.15])
     """
-    log_probs = _checks.log_probs(log_probs, ndim=3)
-    count = log_probs.shape[1]
+    bald, again = survey(predictive, pool, _bald)
+    bald = np.asarray(bald)
+    count = len(bald)
     picks, kept = _picks(selection, count)
     mask = np.asarray(_checks.available_rows(available, count))
     if not mask[picks].all():
@@ -189,42 +194,44 @@ def explain(
             "`available` leaves out rows that were picked: "
             f"{_checks.listed(picks[~mask[picks]])}. Pass the mask the batch was chosen with.",
         )
-    bald = np.asarray(scores.bald(log_probs))
-    chosen = log_probs[:, picks]
+    chosen = _checks.log_probs(jnp.asarray(again(picks)), "predictive", ndim=3)
     parts = scores.decompose(chosen)
     gain, joint, saturated, ordered_by, about, ceiling = _gains(
         selection, kept, chosen, bald[picks], key
     )
     if selection.audit is not None:
         ordered_by = np.where(np.asarray(selection.audit)[kept], BY_CHANCE, ordered_by)
-    nearest, distance = _nearest(picks, features, labeled, count)
-    displaced = _displaced(picks, bald, mask)
-    share = joint / ceiling if ceiling else np.zeros_like(joint)
+    nearest, distance = _nearest(picks, labeled, features, again, count)
+    displaced = _displaced(picks, bald, mask & ~np.isnan(bald))
     return Explanation(
-        picks,
-        np.asarray(parts.total),
-        np.asarray(parts.aleatoric),
-        bald[picks],
-        gain,
-        joint,
-        share,
-        saturated,
-        ordered_by,
-        nearest,
-        distance,
-        displaced,
-        np.where(displaced >= 0, bald[displaced], np.nan),
-        about,
-        ceiling,
+        row=picks,
+        total=np.asarray(parts.total),
+        aleatoric=np.asarray(parts.aleatoric),
+        epistemic=bald[picks],
+        gain=gain,
+        joint=joint,
+        share=joint / ceiling if ceiling else np.zeros_like(joint),
+        saturated=saturated,
+        ordered_by=ordered_by,
+        nearest=nearest,
+        distance=distance,
+        displaced=displaced,
+        displaced_epistemic=np.where(displaced >= 0, bald[displaced], np.nan),
+        about=about,
+        ceiling=ceiling,
     )
+
+
+def _bald(predictive, x):
+    return scores.bald(predictive(x))
 
 
 def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(selection, Selection):
         raise errors.WrongShape(
             "selection",
-            f"`selection` must be a Selection, got {type(selection).__name__}. Of a Choice "
-            "pass `choice.selection`.",
+            "`selection` must be a Selection, as bayesal.choose, a learner's `ask` or a selector "
+            f"gives; got {type(selection).__name__}.",
         )
     rows = np.asarray(selection.indices)
     kept = rows != -1
@@ -285,27 +292,26 @@ def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
     )[1]
 
 
-def _nearest(picks, features, labeled, count):
-    """The nearest labeled point of each pick, ties to the lowest row; -1 and NaN where there is
-    none.
-    """
-    if (features is None) != (labeled is None):
-        missing = "features" if features is None else "labeled"
-        raise errors.WrongShape(
-            missing,
-            f"`{missing}` is missing: the nearest labeled point takes `features` [N, D] and "
-            "`labeled` rows. Pass both, or neither.",
-        )
+def _nearest(picks, labeled, features, again, count):
+    """The nearest labeled point of each pick, ties to the lowest row; -1 and NaN without one."""
     nearest, distance = np.full(len(picks), -1), np.full(len(picks), np.nan)
-    if features is None:
+    if labeled is None:
+        if features is not None:
+            raise errors.WrongShape(
+                "labeled", "`labeled` is missing: distances are measured to rows that have labels."
+            )
         return nearest, distance
-    features, labeled = (
-        _features(features, count),
-        np.sort(_checks.indices(labeled, count, "labeled")),
-    )
-    known = features[labeled].astype(np.float64)
-    for b, pick in enumerate(picks if len(labeled) else ()):
-        apart = np.sqrt(np.sum(np.square(known - features[pick]), axis=1))
+    labeled = np.sort(_checks.indices(labeled, count, "labeled"))
+    if features is None:
+        vectors = lambda rows: np.asarray(again.embedded(rows))
+    else:
+        features = _features(features, count)
+        vectors = lambda rows: features[rows]
+    if not len(labeled):
+        return nearest, distance
+    known, own = vectors(labeled).astype(np.float64), vectors(picks)
+    for b in range(len(picks)):
+        apart = np.sqrt(np.sum(np.square(known - own[b]), axis=1))
         nearest[b], distance[b] = labeled[np.argmin(apart)], apart.min()
     return nearest, distance
 

@@ -35,16 +35,14 @@ def energy_per_label(
     likelihood: Likelihood = likelihoods.CATEGORICAL,
     temperature: float = 1.0,
 ) -> LossFn:
-    """Minus the log-density of the posterior, times `temperature / count`, estimated on a
-    minibatch; the likelihood to the power 1/temperature.
+    """Minus the log-density of the posterior, times `temperature` over the labels' total weight,
+    estimated on a minibatch; the likelihood to the power 1/temperature.
     """
 
-    def loss(params, key, x, y, count):
+    def loss(params, key, batch):
         del key
-        return (
-            nll(network, params, x, y, likelihood)
-            + temperature * prior_energy(params, scale) / count
-        )
+        prior = temperature * prior_energy(params, scale) / batch.total
+        return nll(network, params, batch, likelihood) + prior
 
     return loss
 
@@ -98,5 +96,12 @@ def of_samples(
         return network.embed(jax.tree.map(lambda a: a[-1], state.params), x)
 
     return Posterior(
-        init, fit, draw, apply, embed if network.embed else None, real=likelihood.real, warm=warm
+        init,
+        fit,
+        draw,
+        apply,
+        embed if network.embed else None,
+        real=likelihood.real,
+        warm=warm,
+        likelihood=likelihood,
     )
