@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import likelihoods, metrics, networks, posteriors
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.types import Gaussian, HParams, Labeled, Posterior
 from experiments import pictures, runs
 
@@ -163,12 +163,8 @@ def predicting(posterior: Posterior, draws: int):
         state, info = posterior.fit(
             keys[1], posterior.init(keys[0], labeled.x[0]), labeled, hparams
         )
-        return Predictive(
-            posterior,
-            state,
-            posterior.draw(keys[2], state, posterior.members or draws),
-            jnp.float32(1.0),
-        )(x), info
+        drawn = posterior.draw(keys[2], state, posterior.members or draws)
+        return bind(posterior, state, drawn)(x), info
 
     return program
 

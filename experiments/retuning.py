@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import bayesal
@@ -138,7 +139,8 @@ class Arm:
         """A record a round."""
         state, known = self.first.init(jax.random.key(seed), data.pool), 0
         if hparams is not None:
-            state = state._replace(hparams=bayesal.checks.as_traced(hparams))
+            alike = lambda value, old: jnp.asarray(value, old.dtype)  # or `tell` compiles again
+            state = state._replace(hparams=jax.tree.map(alike, hparams, state.hparams))
         for round, count in enumerate(counts(self.config)):
             rows, began = np.arange(known, count), time.process_time()
             if round == 0:
