@@ -25,7 +25,7 @@ from bayesal import (
     retune,
     scores,
 )
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.retune import _racing
 from bayesal.types import FitInfo, Network, Posterior
 
@@ -80,9 +80,7 @@ def fitted(i: int):
 
 
 def bound(posterior, state):
-    return Predictive(
-        posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0)
-    )
+    return bind(posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0))
 
 
 @pytest.mark.parametrize("i", [0, 1])
@@ -107,7 +105,7 @@ def test_the_chosen_architecture_is_that_posterior_by_itself_in_every_bit(i):
 def test_another_architecture_compiles_nothing_again():
     fitted(0), fitted(1)
     assert sorted(TRACED) == [0, 1] and program()._cache_size() == 1
-    predict = jax.jit(lambda state, draws: Predictive(CHOICE, state, draws, jnp.float32(1.0))(X))
+    predict = jax.jit(lambda state, draws: bind(CHOICE, state, draws, jnp.float32(1.0))(X))
     for i in (0, 1):
         predict(fitted(i)[0], bound(CHOICE, fitted(i)[0]).draws)
     assert predict._cache_size() == 1
