@@ -192,7 +192,8 @@ def decompose(log_probs: Float[Array, "K *B C"]) -> Uncertainty:
     Array([0.], dtype=float32)
     """
     probs, mean = _maths.averaged(log_probs)
-    total, epistemic = _entropy(mean, log_probs.shape[1:]), _information(log_probs, probs, mean)
+    total = _entropy(mean, log_probs.shape[1:])
+    epistemic = _information(log_probs, probs, mean)
     return Uncertainty(total, jnp.maximum(total - epistemic, 0.0), epistemic)
 
 

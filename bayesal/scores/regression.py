@@ -201,7 +201,8 @@ def _information(point: Float[Array, "K 2"]) -> Float[Array, ""]:
     """BALD of one point. Places are kept as (a draw's mean, offset from it), so that no offset is
     lost beside a large mean.
     """
-    means, scales = _centered(point[:, 0]), jnp.sqrt(point[:, 1])
+    means = _centered(point[:, 0])
+    scales = jnp.sqrt(point[:, 1])
     owner = jnp.repeat(means, NODES.size)
     offset = jnp.outer(scales, jnp.asarray(NODES, jnp.float32)).reshape(-1)
     order = jnp.lexsort((offset, owner + offset))

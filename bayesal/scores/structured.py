@@ -163,7 +163,8 @@ def _reduce(
     mask, values = (
         a.reshape(*outer, math.prod(values.shape[len(outer) :])) for a in (mask, values)
     )
-    count, broken = jnp.sum(mask, axis=-1), jnp.any(mask & jnp.isnan(values), axis=-1)
+    count = jnp.sum(mask, axis=-1)
+    broken = jnp.any(mask & jnp.isnan(values), axis=-1)
     if how in ("max", "top"):
         values = jax.lax.top_k(
             jnp.where(mask, values, -jnp.inf), min(top if how == "top" else 1, values.shape[-1])

@@ -45,7 +45,8 @@ def sampled(
     """
     draws, targets, outcomes = target.shape
     count = state.weights.shape[0]
-    probs, noise = jnp.exp(target).reshape(draws, -1), _maths.surprise(target).reshape(draws, -1)
+    probs = jnp.exp(target).reshape(draws, -1)
+    noise = _maths.surprise(target).reshape(draws, -1)
     order, within, label = jax.random.uniform(key, (3, count), jnp.float32)
     places = (
         jnp.argsort(order).astype(jnp.float32) + within

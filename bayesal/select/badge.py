@@ -124,5 +124,6 @@ def _split(columns, center):
 
     square, inner = summed(along_mean, columns, center)
     some = square > 0.0
-    length, share = jnp.sqrt(square), jnp.where(some, inner / jnp.where(some, square, 1.0), 0.0)
+    length = jnp.sqrt(square)
+    share = jnp.where(some, inner / jnp.where(some, square, 1.0), 0.0)
     return length, share * length, summed(across_mean, columns, center)

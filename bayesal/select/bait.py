@@ -46,7 +46,8 @@ def _fisher_factors(
     >>> _fisher_factors(jnp.log(jnp.full((1, 5, 2), 0.5)), jnp.ones((5, 3))).shape
     (5, 2, 6)
     """
-    log_probs, features = _checks.log_probs(log_probs, ndim=3), _checks.features(features)
+    log_probs = _checks.log_probs(log_probs, ndim=3)
+    features = _checks.features(features)
     if log_probs.shape[1] != features.shape[0]:
         raise errors.WrongShape(
             "features",

@@ -223,7 +223,8 @@ def _turn(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
 
 def _observed(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
     """After the label of pick b - 1, if there was one to pick."""
-    key, real = jax.random.fold_in(search.key, b), progress.indices[b - 1] >= 0
+    key = jax.random.fold_in(search.key, b)
+    real = progress.indices[b - 1] >= 0
     state = labels.observe(key, progress.state, progress.last, real, b - 1, search.exact)
     return progress._replace(state=state, joint=progress.joint.at[b - 1].set(labels.joint(state)))
 

@@ -184,7 +184,8 @@ def _start(search: _Search, size: int) -> _Progress:
     draws = search.pool.shape[0]
     gain, seen = highest(search.pool, search.target, search.weights, search.bound, 1)
     row, taken, last = _best(search.pool, jnp.where(seen, gain, -jnp.inf), search.bound == -jnp.inf)
-    first, zeros = jnp.where(row >= 0, gain[row], -jnp.inf), jnp.zeros(size, jnp.float32)
+    first = jnp.where(row >= 0, gain[row], -jnp.inf)
+    zeros = jnp.zeros(size, jnp.float32)
     return _Progress(
         # every configuration starts with every draw as likely as any other
         state=labels.Configurations(
@@ -285,7 +286,8 @@ def screened(pool: Pool, pairs: _targets.Pairs, step: int, points: int) -> Float
     """What a gain is taken not to exceed: its mean over one pair in `step`, plus standard errors
     against the mean over all.
     """
-    few, count = _targets.every(pairs, step), pairs.worth.shape[0]
+    few = _targets.every(pairs, step)
+    count = pairs.worth.shape[0]
     error = SURE * math.sqrt(1 / few.worth.shape[0] - 1 / count)
 
     def most(part):

@@ -235,6 +235,7 @@ def _per_cost(gains, prices, budget, available):
             jnp.where(taken, safe[order], 0.0)
         )
 
-    (dense, dense_sum), (large, large_sum) = greedy(safe / prices), greedy(safe)
+    dense, dense_sum = greedy(safe / prices)
+    large, large_sum = greedy(safe)
     indices = jnp.where(large_sum > dense_sum, large, dense)
     return Selection(indices, jnp.where(indices >= 0, safe[indices], -jnp.inf), nonfinite=nonfinite)

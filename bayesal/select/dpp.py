@@ -140,7 +140,8 @@ def log_det_gaussian(
 
 @functools.partial(jax.jit, static_argnames="size")
 def _determinant(pool: Points, quality, noise, size) -> Selection:
-    columns, sound = pool.columns, jnp.ones_like(pool.available)
+    columns = pool.columns
+    sound = jnp.ones_like(pool.available)
     if quality is not None:
         sound = (quality > 0.0) & (quality < jnp.inf)
         columns = columns * jnp.where(sound, quality, 0.0)[None]

@@ -54,8 +54,8 @@ def power(
     _checks.not_negative(single)
     ratios = precision.scale_free(scores, single)
     traced_negative = (ratios < 0) & (ratios > -jnp.inf)
-    ratios = jnp.where(traced_negative, jnp.nan, ratios)
-    selection = _select(jnp.log, key, ratios, size, beta, available)
+    safe = jnp.where(traced_negative, jnp.nan, ratios)
+    selection = _select(jnp.log, key, safe, size, beta, available)
     return precision.in_caller_units(selection, single, ratios)
 
 

@@ -130,10 +130,8 @@ def _typicality(
     def one(i, typical):
         here = jnp.minimum(i * block + jnp.arange(block), rows - 1)
         real = member[here] >= 0
-        low, high = (
-            jnp.min(jnp.where(real, start[here], rows)),
-            jnp.max(jnp.where(real, end[here], 0)),
-        )
+        low = jnp.min(jnp.where(real, start[here], rows))
+        high = jnp.max(jnp.where(real, end[here], 0))
 
         def compare(j, nearest):
             there = jnp.minimum(low + j * block + jnp.arange(block), rows - 1)
