@@ -157,7 +157,7 @@ class Arm:
                     )
                 state = told
             else:
-                state = self.rest.tell(state, data.pool, rows, data.labels[rows], unasked=True)
+                state = self.rest.tell(state, data.pool, rows, data.labels[rows])
             state = jax.block_until_ready(state)
             used, known = time.process_time() - began, count
             before, after = runs.predictions(

@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bayesal import _checks, errors
 from bayesal.types import HParams
@@ -102,12 +104,63 @@ def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
         ([0.0, 1.0, 2.0], []),
         ([[1, 0], [0, 1]], []),
         ([0, 1], []),
-        ([True, False, True], []),
     ],
 )
 def test_labels_out_of_range_or_of_the_wrong_kind(values, rows):  # TRAPS 32
     error = refused(errors.WrongLabel, "labels", _checks.labels, np.array(values), 3, 3)
     assert error.rows.tolist() == rows
+
+
+def test_bools_are_the_classes_0_and_1():
+    assert _checks.labels([True, False, True], 2).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1700000001, 1700000059],  # 1.7e9 twice
+        [16777217],
+        [2.0**24 + 1],
+        [2**62 + 1],
+        [20_000_000.5],
+        [1e-46],
+        [123456.789, 123456.7891],
+    ],
+    ids=str,
+)
+def test_numbers_that_float32_would_change_are_refused(values):
+    error = refused(errors.WrongLabel, "labels", _checks.real_labels, values)
+    assert "Shift or scale" in str(error)
+
+
+@given(
+    st.lists(
+        st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_numbers_that_are_taken_are_kept(values):
+    host = np.array(values)
+    try:
+        held = _checks.real_labels(host)
+    except errors.WrongLabel:
+        return
+    for value, kept in zip(host.tolist(), held.tolist(), strict=True):
+        assert kept == value or (value != int(value) and abs(kept - value) <= 1e-6 * abs(value))
+    assert len(set(host.tolist())) == len(set(held.tolist()))
+
+
+def test_masked_values_are_never_read():
+    masked = np.ma.array([0, 1, 1], mask=[0, 0, 1])
+    whole = np.ma.array([0, 1, 2], mask=False)
+    assert refused(errors.WrongLabel, "labels", _checks.labels, masked, 3).rows.tolist() == [2]
+    refused(errors.WrongLabel, "labels", _checks.real_labels, masked)
+    refused(errors.WrongIndex, "indices", _checks.indices, masked, 4)
+    refused(errors.OutOfRange, "weights", _checks.label_weights, masked, 3)
+    refused(errors.WrongShape, "x", _checks.pool, masked[:, None])
+    assert _checks.labels(whole, 3).tolist() == _checks.indices(whole, 4).tolist() == [0, 1, 2]
+    _checks.pool(whole[:, None])
 
 
 def test_labels_need_not_hold_every_class():  # TRAPS 32
@@ -156,7 +209,7 @@ def test_labels_that_may_not_be_told():  # TRAPS 17
         errors.WrongSize, "indices", _checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4
     )
     assert refused(
-        errors.WrongIndex, "indices", _checks.were_asked, np.array([2, 3]), np.array([3])
+        errors.WrongIndex, "indices", _checks.known_labels, np.array([2, 3]), np.array([3])
     ).rows.tolist() == [2]
 
 

@@ -277,7 +277,7 @@ def compared():
     labels = preference.answers(
         rows, np.where(WORTH[rows[:, 0]] > WORTH[rows[:, 1]], rows[:, 0], rows[:, 1])
     )
-    init, ask, tell = bayesal.learner(
+    init, ask, tell, _ = bayesal.learner(
         PREFERENCE, preference.bald(), size=5, capacity=60, hparams=FEW_STEPS
     )
     state = tell(init(jax.random.key(1), x), x, np.arange(30), labels[:30])

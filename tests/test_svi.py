@@ -137,7 +137,7 @@ def test_other_guides_learn(guide):
 @pytest.mark.slow
 def test_a_lifted_linen_module_runs_in_the_loop():
     x, y = problem()
-    init, ask, tell = bayesal.learner(
+    init, ask, tell, _ = bayesal.learner(
         LINEN, acquire.top(scores.bald), size=4, capacity=40, num_draws=6, hparams=HPARAMS
     )
     state = tell(init(jax.random.key(0), x), x, np.arange(20), y[:20])

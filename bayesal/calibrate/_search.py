@@ -68,7 +68,8 @@ class Calibrator(NamedTuple):
 
 
 def unfitted(like: Any = None) -> Temperature:
-    """T = 1, fitted on nothing; shaped as another temperature if one is given.
+    """T = 1, fitted on nothing, with NLLs of 0 and not determined; shaped as another temperature if
+    one is given.
 
     >>> float(unfitted().temperature)
     1.0
@@ -78,9 +79,7 @@ def unfitted(like: Any = None) -> Temperature:
         one = Scaling(
             jnp.ones(like.temperature.shape, jnp.float32), jnp.zeros(like.bias.shape, jnp.float32)
         )
-    return Temperature(
-        one, jnp.float32(jnp.nan), jnp.float32(jnp.nan), jnp.bool_(False), jnp.int32(0)
-    )
+    return Temperature(one, jnp.float32(0.0), jnp.float32(0.0), jnp.bool_(False), jnp.int32(0))
 
 
 def width(prior_std: float, name: str = "prior_std") -> float:

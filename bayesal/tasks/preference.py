@@ -2,8 +2,8 @@
 worth of every item.
 
 x, rows = preference.pool(key, items, 2_000)                        # pairs [P, 2, D], and which
-items they are [P, 2] init, ask, tell = bayesal.learner(posteriors.preference(), acquire.epig(100),
-size=5, capacity=200)  # or preference.bald() state = tell(state, x, picks,
+items they are [P, 2] init, ask, tell, _ = bayesal.learner(posteriors.preference(),
+acquire.epig(100), size=5, capacity=200)  # or preference.bald() state = tell(state, x, picks,
 preference.answers(rows[picks], winners)) preference.worth(state.posterior, items).mean
          # higher is better liked
 """
