@@ -335,7 +335,7 @@ def test_what_nuts_refuses():
     assert error.value.argument == "on"
     with pytest.raises(errors.MissingEmbed):
         posteriors.nuts(LOGISTIC, on="last")
-    for name in ("warmup", "samples", "chains", "thin", "batch"):
+    for name in ("warmup", "samples", "chains", "thin", "batch_size"):
         with pytest.raises(errors.WrongSize) as error:
             posteriors.nuts(LINEAR, **{name: 0})
         assert error.value.argument == name

@@ -38,8 +38,6 @@ def test_rows_of_weight_0_behind_the_others_change_no_bit(case):
     ones = weighted(30, 40, np.ones(30))
     absent = weighted(35, 40, np.r_[np.ones(30), np.zeros(5)])
     absent = absent._replace(x=absent.x.at[30:].set(jnp.nan), y=absent.y.at[30:].set(2))
-    if case.name.startswith("nuts"):  # blocks up to the count: one more sum of zeros
-        absent = absent._replace(count=jnp.int32(32))
     assert same(fit(case, ones, SHORT)[1:], fit(case, absent, SHORT)[1:])
 
 
@@ -51,6 +49,8 @@ def test_weights_change_the_fit(case):
 
 @every_posterior
 def test_a_distribution_on_one_class_is_that_class(case):
+    if case.samples:
+        pytest.skip("chains amplify the last bit of a slope; their energy is compared below")
     data = labeled()
     sure = data._replace(y=jax.nn.one_hot(data.y, CLASSES))
     close(fit(case, data, SHORT)[1:], fit(case, sure, SHORT)[1:], max(case.near, 1e-5))
@@ -176,12 +176,15 @@ def test_the_energy_of_chains_counts_a_row_as_often_as_its_weight():
     weights = Labeled(X, KINDS["classes"], jnp.int32(ROWS), jnp.asarray(OFTEN, jnp.float32))
     copies = Labeled(X[REPEATED], KINDS["classes"][REPEATED], jnp.int32(len(REPEATED)))
     at = jax.random.normal(jax.random.key(0), (16, CLASSES))
-    first, second = (
+    soft = weights._replace(y=jax.nn.one_hot(weights.y, CLASSES))
+    absent = weights._replace(x=jnp.where(weights.weight[:, None] > 0, X, jnp.nan))
+    of_copies, *others = (
         jax.value_and_grad(hmc.potential(outputs, data, prior, batch_size=7))(at)
-        for data in (weights, copies)
+        for data in (copies, weights, soft, absent)
     )
-    assert_allclose(first[0], second[0], rtol=1e-5)
-    assert_allclose(first[1], second[1], rtol=1e-4, atol=1e-3)
+    for energy, slope in others:
+        assert_allclose(energy, of_copies[0], rtol=1e-5)
+        assert_allclose(slope, of_copies[1], rtol=1e-4, atol=1e-3)
 
 
 # losses of minibatches, by hand

@@ -84,14 +84,16 @@ def potential(
     Its gradient is right; there is no second derivative.
     """
     weight = training.row_weights(labeled)
+    first = jnp.argmax(weight > 0)
 
     def part(params, block):
         rows = block * batch_size + jnp.arange(batch_size)
-        inside = rows < labeled.count
-        rows = jnp.where(inside, rows, 0)  # of the last block: any row that is no padding
+        counts = (rows < labeled.count) & (weight[jnp.minimum(rows, weight.shape[0] - 1)] > 0)
+        # the others may hold NaN, whose slope no `where` hides: a row that counts takes their place
+        rows = jnp.where(counts, rows, first)
         x, y, each = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, weight))
         losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(x, y)
-        return jnp.sum(jnp.where(inside & (each > 0), each * losses, 0.0))
+        return jnp.sum(jnp.where(counts, each * losses, 0.0))
 
     def energy(params):
         here = jax.lax.stop_gradient(params)
