@@ -38,9 +38,11 @@ if TYPE_CHECKING:
         learner,
         out_of_fold,
         predictive_of,
+        rejected,
     )
     from bayesal.predictive import Predictive
     from bayesal.types import (
+        REJECTED,
         Gaussian,
         HParams,
         Labeled,
@@ -65,6 +67,8 @@ _PLACES = {
     "grow": "loop",
     "audit_mask": "loop",
     "out_of_fold": "loop",
+    "rejected": "loop",
+    "REJECTED": "types",
     "Predictive": "predictive",
     "Gaussian": "types",
     "HParams": "types",

@@ -148,6 +148,34 @@ def flattened(x: Float[Array, "K *B"]) -> Float[Array, "K n"]:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
+@jax.custom_jvp
+def reciprocal(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`1 / x`, whose derivative does not overflow where `x * x` would underflow.
+
+    >>> float(jax.grad(reciprocal)(jnp.float32(2.0)))
+    -0.25
+    """
+    return 1.0 / x
+
+
+@reciprocal.defjvp
+def _reciprocal_jvp(primals, tangents):
+    # JAX's own rule divides by x squared, which is 0 in float32 below 1e-19. Here the small tangent
+    # meets one factor at a time.
+    y = reciprocal(*primals)
+    return y, (-y * tangents[0]) * y
+
+
+def root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Square root with a derivative of 0 at 0, where it has no finite slope.
+
+    >>> float(jax.grad(root)(jnp.float32(0.0)))
+    0.0
+    """
+    none = x == 0
+    return jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, x)))
+
+
 def entropy(log_probs: Float[Array, "*B C"]) -> Float[Array, "*B"]:
     """Entropy of each row, in nats; `0 <= H <= log C`. A class with log-probability -inf adds
     exactly 0.

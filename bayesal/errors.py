@@ -49,7 +49,7 @@ class WrongSize(BayesalError):
 
 
 class WrongIndex(BayesalError):
-    """Indices that are not rows of the pool, that repeat, or that were never asked."""
+    """Indices that are not rows of the pool, that repeat, that have a label, or have none."""
 
 
 class WrongLabel(BayesalError):
@@ -93,4 +93,4 @@ class BadPath(BayesalError, OSError):
 
 
 class BadPool(BayesalError):
-    """A streamed pool that cannot be read, ends early, or is not the same in every pass."""
+    """A pool that cannot be read, ends early, or is not the one that it was."""

@@ -1,7 +1,8 @@
-"""What a network's outputs mean, and the arithmetic of the predictions they give.
+"""Likelihoods (from network outputs to predictions) and arithmetic of predictions.
 
 A likelihood is one function from outputs to a prediction: log-probabilities of classes, a normal,
-or a mixture of normals.
+or a mixture of normals. Functions of a prediction refuse fields of unequal shapes, variances of 0
+or less and weights or probabilities that do not sum to 1; NaN stays NaN.
 """
 
 import inspect
@@ -15,10 +16,19 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from bayesal import _checks, _maths, errors
-from bayesal.types import Gaussian, Likelihood, Mixture, Prediction, Scaling
+from bayesal.types import (
+    ArrayLike,
+    Gaussian,
+    Likelihood,
+    Mixture,
+    Posterior,
+    Prediction,
+    PyTree,
+    Scaling,
+)
 
-SAME = 1e-3  # how far two predictions of one draw at one point may lie `apart`
-FLOOR = 1e-6
+SAME = 1e-3  # the largest difference (`apart`) of two predictions of one draw at one point
+FLOOR = 1e-6  # of a variance, in units of scale^2
 
 
 def loss(likelihood: Likelihood, outputs: Array, y: Array) -> Array:
@@ -30,12 +40,22 @@ def loss(likelihood: Likelihood, outputs: Array, y: Array) -> Array:
     return -log_likelihood(likelihood.predict(outputs), y)
 
 
-def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
-    """`loss`, when a share of the label's mass is spread evenly over all classes; real labels stay
-    as they are. For training, never for judging.
+def judged(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """Negative log-likelihood of labels under the average of all draws (axis 0), in nats.
 
-    It is least where the predicted probabilities are `(1 - share) onehot(y) + share / C`: a net is
-    not driven to be surer than that.
+    >>> judged(jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7]]))[:, None], jnp.array([0])).round(4)
+    Array([0.5108], dtype=float32)
+    """
+    if is_soft(prediction, y):  # the cross-entropy of the average, not the average's logarithm
+        return -log_likelihood(average(prediction), y)
+    return -_maths.log_mean_exp(log_likelihood(prediction, y))
+
+
+def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
+    """`loss` with label smoothing: a share of the label's mass is spread evenly over all classes.
+
+    For training only. The minimum is at probabilities `(1 - share) onehot(y) + share / C`, so a net
+    is not driven to higher confidence. Real labels are not smoothed.
 
     References:
       Szegedy et al. 2016, section 7, https://arxiv.org/abs/1512.00567
@@ -56,40 +76,92 @@ def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Ar
     )  # a class may be impossible: 0 * inf
 
 
-def categorical() -> Likelihood:
-    """Classes: the outputs are logits, one per class.
+def categorical(*, soft: bool = False) -> Likelihood:
+    """Likelihood of classes: outputs are logits, one per class.
+
+    Args:
+      soft: labels are distributions over the classes, rows `[C]` of at least 0 that sum to 1. The
+        loss is the cross-entropy `-sum_c y_c log p_c`.
 
     >>> categorical().predict(jnp.zeros(2)).round(4)
     Array([-0.6931, -0.6931], dtype=float32)
+    >>> loss(categorical(soft=True), jnp.zeros(2), jnp.array([0.25, 0.75])).round(4)
+    Array(0.6931, dtype=float32)
     """
-    return CATEGORICAL
+    return SOFT if soft else CATEGORICAL
 
 
 def _classes(outputs):
     if outputs.ndim != 1:
         raise errors.WrongShape(
             "network",
-            "a network of classes gives logits [C] for one example, and got outputs of "
-            f"shape {outputs.shape}. A module is called with a batch of one and must "
-            "give [1, C]; functions of your own are called with one example, without a batch axis.",
+            "`network` must give logits [C] for one example, got outputs of shape "
+            f"{outputs.shape}. Modules are called with a batch of one and give [1, C]; functions "
+            "of your own are called with one example, without a batch axis.",
         )
     return jax.nn.log_softmax(outputs)
 
 
-CATEGORICAL = Likelihood(_classes)
+CATEGORICAL = Likelihood(
+    _classes,
+    blank=lambda capacity, classes: jnp.zeros(capacity, jnp.int32),
+    check=lambda labels, count, classes: _checks.labels(labels, classes, count, rejected=True),
+    strata=lambda y: y,
+)
+SOFT = Likelihood(
+    _classes,
+    blank=lambda capacity, classes: jnp.zeros((capacity, classes), jnp.float32),
+    check=lambda labels, count, classes: _checks.distributions(labels, classes, count),
+    strata=lambda y: jnp.argmax(y, axis=-1),
+)
+NUMBERS = Likelihood(
+    _classes,  # replaced by a prediction of numbers
+    real=True,
+    blank=lambda capacity, classes: jnp.zeros(capacity, jnp.float32),
+    check=lambda labels, count, classes: _checks.real_labels(labels, count),
+    strata=lambda y: y,
+)
+
+
+def labels_of(posterior: Posterior) -> Likelihood:
+    """The likelihood whose `blank`, `check` and `strata` describe a posterior's labels: its own, or
+    that of classes or real numbers where it has none.
+    """
+    own, usual = posterior.likelihood, NUMBERS if posterior.real else CATEGORICAL
+    if own is None:
+        return usual
+    return own._replace(
+        blank=own.blank or usual.blank,
+        check=own.check or usual.check,
+        strata=own.strata or usual.strata,
+    )
+
+
+def is_soft(prediction: Prediction, y: PyTree) -> bool:
+    """Whether labels are distributions over the classes of a prediction: a matter of types, not of
+    values.
+
+    >>> (
+    ...     is_soft(jnp.zeros((5, 3)), jnp.zeros((5, 3))),
+    ...     is_soft(jnp.zeros((5, 3)), jnp.array([0] * 5)),
+    ... )
+    (True, False)
+    """
+    classes = not isinstance(prediction, Gaussian | Mixture)
+    return classes and hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.floating)
 
 
 def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 1.0) -> Likelihood:
-    """A real number with normal noise: the outputs are its mean and, through a softplus, its
-    variance (heteroscedastic).
+    """Likelihood of a real number with normal noise: outputs are mean and raw variance.
 
-    With `noise` there is one output, the mean, and the noise is known. For noise that is learned
-    but the same everywhere (homoscedastic), wrap the network: `networks.shared_noise(network)`.
+    A softplus makes the variance of the second output (heteroscedastic noise). With `noise` the
+    network has one output, the mean. For learned noise that is the same everywhere
+    (homoscedastic), wrap the network: `networks.shared_noise(network)`.
 
     Args:
       noise: standard deviation of the noise, in the label's unit, if it is known.
-      center, scale: mean and standard deviation of the labels to expect: outputs of order 1 then
-        mean labels of their order.
+      center, scale: expected mean and standard deviation of the labels, so that outputs of order 1
+        fit them.
     References:
       Nix & Weigend 1994; Lakshminarayanan et al. 2017, section 2.2.1,
       https://arxiv.org/abs/1612.01474
@@ -108,18 +180,17 @@ def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 
             mean, _variance(outputs[1], scale) if noise is None else jnp.full_like(mean, noise**2)
         )
 
-    return Likelihood(predict, 2 if noise is None else 1, real=True)
+    return NUMBERS._replace(predict=predict, outputs=2 if noise is None else 1)
 
 
 def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Likelihood:
-    """A real number whose density is a mixture of normals: J logits of weights, J means, J
-    variances (a mixture-density head).
+    """Likelihood of a real number by a mixture of J normals (a mixture-density head).
 
-    The means stand apart from the start, evenly from -1 to 1 in units of `scale`: heads that begin
-    as copies stay copies.
+    Outputs are J logits of weights, J means and J raw variances. Means start evenly spaced from -1
+    to 1 in units of `scale`, because components that start equal stay equal.
 
     Args:
-      components: J; the network needs 3 J outputs.
+      components: J, at most 10,000; the network needs 3 J outputs.
       center, scale: see `gaussian`.
     References:
       Bishop 1994; Choi et al. 2018, https://arxiv.org/abs/1709.02249 (its split of the variance:
@@ -128,7 +199,7 @@ def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Like
     >>> mixture(2).predict(jnp.zeros(6)).mean
     Array([-1.,  1.], dtype=float32)
     """
-    components = _checks.at_least(1, components, "components")
+    components = _checks.at_least(1, components, "components", most=10_000)
     _positive(scale, "scale")
     apart = jnp.linspace(-1.0, 1.0, components) if components > 1 else jnp.zeros(1)
 
@@ -139,7 +210,7 @@ def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Like
             jax.nn.log_softmax(weight), center + scale * (apart + mean), _variance(raw, scale)
         )
 
-    return Likelihood(predict, 3 * components, real=True)
+    return NUMBERS._replace(predict=predict, outputs=3 * components)
 
 
 def _variance(raw, scale):
@@ -155,24 +226,28 @@ def _sized(outputs, wanted):
     if outputs.shape != (wanted,):
         raise errors.WrongShape(
             "network",
-            f"this likelihood needs a network of {wanted} outputs for one example, and got "
-            f"outputs of shape {outputs.shape}. Build it with "
-            f"{wanted} outputs, as in `networks.mlp(inputs, {wanted})`.",
+            f"`network` must have {wanted} outputs for this likelihood, got outputs of shape "
+            f"{outputs.shape} for one example. Build it as in `networks.mlp(inputs, {wanted})`.",
         )
 
 
 def temper(prediction: Prediction, temperature: Float[Array, ""] | Scaling) -> Prediction:
-    """Each draw's own prediction to the power 1/T, normalized again: log-probabilities over T,
-    variances times T.
+    """Each draw tempered by T: `log_softmax(log_probs / T)`, or variances times T.
 
-    The components of a mixture are tempered one by one, and keep their weights. A `Scaling` has a T
-    and a bias for every class.
+    That is each prediction to the power 1/T, normalized again. Components of a mixture are tempered
+    one by one and keep their weights. A `Scaling` has a T and a bias per class.
 
     >>> temper(Gaussian(jnp.array(1.0), jnp.array(2.0)), jnp.float32(3.0)).variance
     Array(6., dtype=float32)
     """
-    prediction = jax.tree.map(_checks.as_float, prediction)  # a net may answer in half precision
+    prediction = _checks.prediction(prediction, nan=True)
     if isinstance(prediction, Gaussian | Mixture):
+        if isinstance(temperature, Scaling):
+            raise errors.WrongType(
+                "temperature",
+                "`temperature` is a Scaling, one T and bias per class, but `prediction` is of real "
+                "labels: pass one number, as `calibrate.fit_variance` fits.",
+            )
         return prediction._replace(variance=prediction.variance * temperature)
     if isinstance(temperature, Scaling):
         over, plus = (jnp.expand_dims(a, range(prediction.ndim - 1)) for a in temperature)
@@ -181,8 +256,9 @@ def temper(prediction: Prediction, temperature: Float[Array, ""] | Scaling) -> P
 
 
 def moments(prediction: Gaussian | Mixture) -> Gaussian:
-    """Mean and variance; those of a mixture are `sum_j w_j m_j` and `sum_j w_j (v_j + (m_j -
-    mean)^2)`.
+    """Mean and variance of each prediction.
+
+    A mixture has mean `sum_j w_j m_j` and variance `sum_j w_j (v_j + (m_j - mean)^2)`.
 
     >>> round(
     ...     float(
@@ -198,17 +274,21 @@ def moments(prediction: Gaussian | Mixture) -> Gaussian:
     ... )
     1.2
     """
+    return _moments(_checks.prediction(prediction, real=True, nan=True))
+
+
+def _moments(prediction: Gaussian | Mixture) -> Gaussian:
     if isinstance(prediction, Gaussian):
         return prediction
-    weight = jnp.exp(prediction.log_weight)
-    mean = jnp.sum(weight * prediction.mean, axis=-1)
-    noise, spread = decompose(prediction)
+    mean = jnp.sum(jnp.exp(prediction.log_weight) * prediction.mean, axis=-1)
+    noise, spread = _decompose(prediction)
     return Gaussian(mean, noise + spread)
 
 
 def decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
-    """Aleatoric `sum_j w_j v_j` and epistemic `sum_j w_j (m_j - mean)^2` variance of a
-    mixture-density net's prediction.
+    """Aleatoric `sum_j w_j v_j` and epistemic `sum_j w_j (m_j - mean)^2` variance of a mixture.
+
+    Their sum is the variance of `moments`.
 
     References:
       Choi et al. 2018, https://arxiv.org/abs/1709.02249
@@ -218,6 +298,14 @@ def decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]
     ... )[1].round(4)
     Array(1., dtype=float32)
     """
+    return _decompose(
+        _checks.prediction(
+            _checks.a(Mixture, mixture, "mixture", "`mixture()`"), "mixture", nan=True
+        )
+    )
+
+
+def _decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
     weight = jnp.exp(mixture.log_weight)
     mean = jnp.sum(weight * mixture.mean, axis=-1, keepdims=True)
     return jnp.sum(weight * mixture.variance, axis=-1), jnp.sum(
@@ -226,15 +314,17 @@ def decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]
 
 
 def average(prediction: Prediction) -> Array | Gaussian:
-    """Over draws (axis 0): `log mean_k p_k` of classes; mean and variance of the mixture of normals
-    (law of total variance).
+    """Average over draws (axis 0): `log mean_k p_k`, or mean and variance of the mixture of draws.
+
+    The variance is that of the law of total variance: mean variance plus variance of the means.
 
     >>> average(Gaussian(jnp.array([-1.0, 1.0]), jnp.array([0.1, 0.3])))
     Gaussian(mean=Array(0., dtype=float32), variance=Array(1.2, dtype=float32))
     """
+    prediction = _checks.prediction(prediction, draws=True, nan=True)
     if not isinstance(prediction, Gaussian | Mixture):
         return _maths.log_mean_exp(prediction)
-    each = moments(prediction)
+    each = _moments(prediction)
     over_draws = lambda a: _maths.tree_sum(a, axis=0) / a.shape[0]
     mean = over_draws(each.mean)
     return Gaussian(
@@ -242,13 +332,22 @@ def average(prediction: Prediction) -> Array | Gaussian:
     )
 
 
-def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """Log-probability of labels under each draw, in nats: predictions `[..., n]`, labels `[n]`,
-    broadcast over leading axes.
+def log_likelihood(prediction: Prediction, y: Shaped[ArrayLike, "..."]) -> Float[Array, "..."]:
+    """Log-probability (or log-density) of labels under each draw, in nats.
+
+    Args:
+      prediction: of shape [..., n]: log-probabilities [..., n, C], a `Gaussian` or a `Mixture`.
+      y: labels [n], broadcast over leading axes.
+    Raises:
+      WrongLabel: classes that are no integers in [0, C).
+
+    Labels that are distributions over classes, floats `[n, C]`, give `sum_c y_c log p_c`; a class
+    of mass 0 counts nothing, whatever its probability.
 
     >>> log_likelihood(jnp.log(jnp.array([[0.9, 0.1], [0.4, 0.6]])), jnp.array([0, 1])).round(4)
     Array([-0.1054, -0.5108], dtype=float32)
     """
+    prediction, y = _checks.prediction(prediction, nan=True), _checks.plain(y, "y")
     if isinstance(prediction, Gaussian):
         return _normal(prediction.mean, prediction.variance, y)
     if isinstance(prediction, Mixture):
@@ -256,7 +355,12 @@ def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Arr
         return jax.nn.logsumexp(
             jnp.broadcast_to(prediction.log_weight, log_density.shape) + log_density, axis=-1
         )
-    labels = jnp.broadcast_to(y, prediction.shape[:-1])
+    if is_soft(prediction, y):
+        soft = jnp.broadcast_to(y, prediction.shape)
+        return jnp.sum(jnp.where(soft > 0, soft * prediction, 0.0), axis=-1)
+    if _checks.concrete(y):  # an index out of range would read another class
+        _checks.labels(np.ravel(y), prediction.shape[-1], name="y")
+    labels = jnp.broadcast_to(jnp.asarray(y), prediction.shape[:-1])
     return jnp.take_along_axis(prediction, labels[..., None], axis=-1)[..., 0]
 
 
@@ -266,36 +370,35 @@ def _normal(mean, variance, y):
 
 
 def scored(score: Callable, prediction: Prediction) -> Array:
-    """A score of a prediction: of log-probabilities, or of means and variances as
-    `regression.bald(means, variances)` takes them.
+    """A score of a prediction: `score(log_probs)`, or `score(means, variances)` for real labels.
+
+    Raises:
+      WrongType: a score for the other kind of labels.
 
     >>> from bayesal.scores import regression
     >>> scored(regression.epistemic, Gaussian(jnp.array([[-1.0], [1.0]]), jnp.ones((2, 1))))
     Array([1.], dtype=float32)
     """
-    real = isinstance(prediction, Gaussian | Mixture)
-    given = moments(prediction) if real else (prediction,)
+    given: tuple[Any, ...] = (prediction,)
+    takes = "classes: its scores take log-probabilities alone, as `bayesal.scores.bald` does"
+    if isinstance(prediction, Gaussian | Mixture):
+        given = tuple(moments(prediction))
+        takes = "real labels: its scores take (means, variances), see `bayesal.scores.regression`"
     try:
         inspect.signature(score).bind(*given)
     except TypeError as error:
-        takes = (
-            "real numbers, so its score takes (means, variances), as those of `bayesal.gaussian` do"
-            if real
-            else (
-                "classes, so its score takes log-probabilities alone, as those of "
-                "`bayesal.scores` do"
-            )
-        )
         raise errors.WrongType(
             "score",
-            f"this posterior predicts {takes}; {getattr(score, '__name__', score)!r} does not.",
+            f"`score` = {getattr(score, '__name__', score)!r} does not fit this posterior, which "
+            f"predicts {takes}.",
         ) from error
     return score(*given)
 
 
 def in_other_company(rows: int) -> np.ndarray:
-    """Rows to predict again: half of them, each twice, in reverse. Masks made per row and
-    statistics of a batch show.
+    """Row order for a consistency check: the first half of the rows, each twice, in reverse.
+
+    Predicting these rows again exposes per-row dropout masks and batch-dependent statistics.
 
     >>> in_other_company(5).tolist()
     [2, 1, 1, 0, 0]
@@ -304,8 +407,9 @@ def in_other_company(rows: int) -> np.ndarray:
 
 
 def apart(first: Any, second: Any) -> float:
-    """How far two predictions of the same draws and points lie apart at most: in probability, or in
-    standard deviations.
+    """Largest difference of two predictions: in probability, or in standard deviations.
+
+    Predictions of unequal shapes are infinitely far apart.
 
     >>> round(apart(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.4, 0.6]))), 3)
     0.1

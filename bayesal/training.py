@@ -1,5 +1,6 @@
-"""One optimizer loop for every posterior that is trained by gradients. The number of steps is data,
-not structure.
+"""The optimizer loop of all posteriors that are trained by gradients.
+
+The number of steps is data, not structure.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,45 @@ from jaxtyping import Array, Float
 from bayesal import likelihoods
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, PyTree
 
-LossFn = Callable[[PyTree, Key, Array, Array, Array], Float[Array, ""]]
+__all__ = [
+    "LossFn",
+    "Minibatch",
+    "ObserveFn",
+    "Rule",
+    "adam",
+    "cosine",
+    "nll",
+    "row_weights",
+    "sgd",
+    "shrink_and_perturb",
+    "total_weight",
+    "walk",
+    "weighted_mean",
+]
+
+
+class Minibatch(NamedTuple):
+    """Rows of one optimizer step, with weights.
+
+    x:      examples `[b, ...]`.
+    y:      their labels: a pytree, every leaf `[b, ...]`.
+    weight: of each row, above 0.
+    total:  the weight of all labels: what a prior's share in the loss is divided by.
+    """
+
+    x: Array
+    y: PyTree
+    weight: Float[Array, " b"]
+    total: Float[Array, ""]
+
+
+# (params, key, minibatch) -> nats per unit of weight
+LossFn = Callable[[PyTree, Key, Minibatch], Float[Array, ""]]
 ObserveFn = Callable[[PyTree, Array, PyTree], PyTree]
 
 
 class Rule(NamedTuple):
-    """How a gradient moves the parameters.
+    """Update rule: from gradients to parameters.
 
     init: `(params) -> memory`, what the rule keeps from step to step.
     move: `(key, i, grads, params, memory) -> (params, memory)` at step `i`; `key` is for noise.
@@ -29,8 +63,7 @@ class Rule(NamedTuple):
 
 
 def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
-    """The learning rate of step `i`: linearly from 0 to its peak, then along a cosine to
-    `final_rate` of it.
+    """Learning-rate schedule: linear warmup, then a cosine to `final_rate` of the peak.
 
     >>> rate = cosine(HParams(learning_rate=8.0, steps=8, warmup=0.5, final_rate=0.25))
     >>> [round(float(rate(i)), 2) for i in range(9)]
@@ -52,7 +85,7 @@ def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
 
 
 def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
-    """Adam with decoupled weight decay (per unit of the rate), at the rate `rate(i)`.
+    """Adam with decoupled weight decay (per unit of the rate).
 
     References:
       Kingma & Ba 2015; Loshchilov & Hutter 2019.
@@ -69,12 +102,46 @@ def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
     return Rule(scaled.init, move)
 
 
-def sgd(
-    key: Key, params: PyTree, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch: int = 32
-) -> tuple[PyTree, FitInfo]:
-    """Minimize `loss(params, key, x [b, ...], y [b], count)` by Adam with decoupled weight decay,
-    at the rate of `cosine`: see `walk`.
+def row_weights(labeled: Labeled) -> Float[Array, " M"]:
+    """The weight of every row; 0 for padding.
+
+    >>> row_weights(Labeled(jnp.zeros((3, 1)), jnp.zeros(3, jnp.int32), jnp.int32(2)))
+    Array([1., 1., 0.], dtype=float32)
     """
+    rows = labeled.x.shape[0]
+    given = jnp.ones(rows) if labeled.weight is None else labeled.weight
+    return jnp.where(jnp.arange(rows) < labeled.count, given, 0.0).astype(jnp.float32)
+
+
+def total_weight(weight: Float[Array, " M"]) -> Float[Array, ""]:
+    """The sum of weights, as a divisor: 1 where there are none.
+
+    >>> total_weight(jnp.array([0.5, 2.0, 0.0])), total_weight(jnp.zeros(2))
+    (Array(2.5, dtype=float32), Array(1., dtype=float32))
+    """
+    total = jnp.sum(weight)
+    return jnp.where(total > 0, total, 1.0)
+
+
+def weighted_mean(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Float[Array, ""]:
+    """`sum_i w_i v_i / sum_i w_i`.
+
+    >>> weighted_mean(jnp.array([1.0, 4.0]), jnp.array([2.0, 1.0]))
+    Array(2., dtype=float32)
+    """
+    return jnp.sum(values * weight.astype(values.dtype)) / total_weight(weight).astype(values.dtype)
+
+
+def sgd(
+    key: Key,
+    params: PyTree,
+    loss: LossFn,
+    labeled: Labeled,
+    hparams: HParams,
+    *,
+    batch_size: int = 32,
+) -> tuple[PyTree, FitInfo]:
+    """Minimize `loss(params, key, minibatch)` by Adam on a cosine schedule (see `walk`)."""
     params, _, info = walk(
         key,
         params,
@@ -82,7 +149,7 @@ def sgd(
         labeled,
         hparams.steps,
         adam(cosine(hparams), hparams.weight_decay),
-        batch=batch,
+        batch_size=batch_size,
     )
     return params, info
 
@@ -95,17 +162,19 @@ def walk(
     steps: Any,
     rule: Rule,
     *,
-    batch: int = 32,
-    observe: ObserveFn = lambda seen, i, params: seen,
+    batch_size: int = 32,
+    observe: ObserveFn | None = None,
     seen: PyTree = (),
 ) -> tuple[PyTree, PyTree, FitInfo]:
-    """Follow the gradients of `loss(params, key, x [b, ...], y [b], count)` by a rule; returns the
-    last parameters and what was seen.
+    """Optimizer loop: follow gradients of `loss(params, key, minibatch)` by an update rule.
 
-    Minibatches walk round and round one random order of the rows `< count`, so every row is used
-    equally often, padding is never touched, and the result does not depend on the capacity. A
-    non-finite loss, or a step to non-finite parameters, freezes the parameters at the last good
-    step and is reported in `FitInfo.failed_at`.
+    Returns the last parameters, what was observed, and a report.
+
+    Minibatches walk round and round one random order of the rows that count: those `< count` with a
+    weight above 0. So every such row is used equally often, rows of padding or of weight 0 are
+    never touched, and the result does not depend on the capacity. A non-finite loss, or a step to
+    non-finite parameters, freezes the parameters at the last good step and is reported in
+    `FitInfo.failed_at`.
 
     Args:
       steps: how many, a number or a traced one.
@@ -114,14 +183,16 @@ def walk(
       seen: what `observe` begins with.
     """
     order_key, loss_key, move_key = jax.random.split(key, 3)
-    order = _order(order_key, labeled)
-    count = jnp.maximum(labeled.count, 1)
+    weight = row_weights(labeled)
+    order, count = _order(order_key, weight), jnp.maximum(jnp.sum(weight > 0), 1)
+    total = total_weight(weight)
 
     def step(i, carry):
         params, memory, seen, _, failed_at = carry
-        rows = order[(i * batch + jnp.arange(batch)) % count]
+        rows = order[(i * batch_size + jnp.arange(batch_size)) % count]
+        x, y, each = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, weight))
         value, grads = jax.value_and_grad(loss)(
-            params, jax.random.fold_in(loss_key, i), labeled.x[rows], labeled.y[rows], count
+            params, jax.random.fold_in(loss_key, i), Minibatch(x, y, each, total)
         )
         moved = rule.move(jax.random.fold_in(move_key, i), i, grads, params, memory)
         finite = jax.tree.reduce(
@@ -131,7 +202,8 @@ def walk(
         params, memory = jax.tree.map(
             lambda new, old: jnp.where(failed_at < 0, new, old), moved, (params, memory)
         )
-        return params, memory, observe(seen, i, params), value.astype(jnp.float32), failed_at
+        seen = seen if observe is None else observe(seen, i, params)
+        return params, memory, seen, value.astype(jnp.float32), failed_at
 
     start = (params, rule.init(params), seen, jnp.float32(jnp.nan), jnp.int32(-1))
     params, _, seen, value, failed_at = jax.lax.fori_loop(
@@ -140,38 +212,35 @@ def walk(
     return params, seen, FitInfo(value, failed_at)
 
 
-def _order(key: Key, labeled: Labeled) -> Array:
-    """A random order of the rows `< count`, followed by the padding."""
-    capacity = labeled.y.shape[0]
-    return jnp.argsort(
-        jnp.where(
-            jnp.arange(capacity) < labeled.count, jax.random.uniform(key, (capacity,)), jnp.inf
-        )
-    )
+def _order(key: Key, weight: Float[Array, " M"]) -> Array:
+    """A random order of the rows that count, followed by the others."""
+    luck = jax.random.uniform(key, weight.shape)
+    return jnp.argsort(jnp.where(weight > 0, luck, jnp.inf))
 
 
 def nll(
     network: Network,
     rate: Any,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
     smoothing: Any = 0.0,
 ) -> LossFn:
-    """Mean negative log-likelihood of a minibatch, in nats, with fresh dropout masks for every
-    example.
+    """Weighted mean of a minibatch's negative log-likelihoods, in nats, with fresh dropout masks
+    for every example.
 
     Args:
       rate: of dropout.
+      likelihood: what the outputs mean; default classes.
       smoothing: of the labels: see `likelihoods.smoothed`.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
-    def loss(params, key, x, y, count):
-        del count
-        keys = jax.random.split(key, x.shape[0])
-        return jax.vmap(
-            lambda xi, yi, k: likelihoods.smoothed(
-                likelihood, network.apply(params, xi, k, rate), yi, smoothing
-            )
-        )(x, y, keys).mean()
+    def loss(params, key, batch):
+        def one(x, y, key):
+            outputs = network.apply(params, x, key, rate)
+            return likelihoods.smoothed(likelihood, outputs, y, smoothing)
+
+        keys = jax.random.split(key, batch.x.shape[0])
+        return weighted_mean(jax.vmap(one)(batch.x, batch.y, keys), batch.weight)
 
     return loss
 
@@ -180,8 +249,7 @@ SHRINK, PERTURB = 0.5, 0.5  # shares of the old weights and of fresh ones in a w
 
 
 def shrink_and_perturb(old: PyTree, fresh: PyTree) -> PyTree:
-    """Where a warm fit begins: half of the weights found before, and half of a fresh
-    initialization.
+    """Warm start: half of the earlier weights plus half of a fresh initialization.
 
     Weights that simply go on from where they were generalize worse than fresh ones; shrunk and
     perturbed they do not, and keep what they have learned.

@@ -94,13 +94,23 @@ class Likelihood(NamedTuple):
     """What a network's outputs say about a label. Built by `bayesal.likelihoods`.
 
     predict: `(outputs) -> Prediction` for ONE example; the loss is minus its log-likelihood.
-    outputs: how many outputs the network must have; None: one per class.
+    outputs: number of outputs of the network; None: one per class.
     real: whether labels are real numbers; otherwise they are classes.
+    blank: `(capacity, classes) -> y`, room for labels: zeros, every leaf `[capacity, ...]`.
+      `classes` is C, and None where predictions are not log-probabilities of classes.
+    check: `(labels, count, classes) -> y`, labels from outside as NumPy leaves `[count, ...]`, or a
+      typed error.
+    strata: `(y) -> [M]`, a class or a number per label; cross-validation folds are balanced by it.
+
+    Where `blank`, `check` or `strata` is None, labels are classes `[M]`, or real numbers `[M]`.
     """
 
     predict: Callable[[Array], Any]
     outputs: int | None = None
     real: bool = False
+    blank: Callable[..., PyTree] | None = None
+    check: Callable[..., PyTree] | None = None
+    strata: Callable[[PyTree], Array] | None = None
 
 
 class HParams(NamedTuple):
@@ -168,6 +178,7 @@ class Posterior(NamedTuple):
             given are new ones, and its cost does not depend on those seen before; or None.
     architectures: how many there are for `HParams.architecture` to choose from
       (`posteriors.any_of`).
+    likelihood: what its labels are; None: classes, or real numbers where `real`.
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -183,6 +194,7 @@ class Posterior(NamedTuple):
     warm: Callable[[PyTree, PyTree], PyTree] | None = None
     online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
     architectures: int = 1
+    likelihood: Likelihood | None = None
 
 
 @jax.tree_util.register_static
@@ -299,7 +311,7 @@ class Pool(NamedTuple):
     rows: int | None
     map: Callable[[Any, Callable[[Any, Any], PyTree]], PyTree]
     take: Callable[[Any], Any]
-    x: Array | None = None
+    x: ArrayLike | None = None
     predictive: Any = None
 
 

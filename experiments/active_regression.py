@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 import bayesal
-from bayesal import _chunks, acquire, likelihoods, metrics, networks, posteriors, select
-from bayesal.scores import regression as gaussian
+from bayesal import acquire, likelihoods, metrics, networks, posteriors, select
+from bayesal.scores import regression as real
 from experiments import pictures, regression, runs
 
 
@@ -41,23 +41,27 @@ class Config:
     weight_decay: float = 1e-2
 
 
-def epig(targets: int = 200, chunk: int = 1024):
+def epig(targets: int = 200) -> bayesal.Strategy:
     """The points whose outputs tell most about those of random points of the pool."""
 
-    def strategy(key, predictive, x, available, size):
-        seen = predictive(
-            x[jax.random.choice(key, x.shape[0], (min(targets, x.shape[0]),), replace=False)]
-        )
-        found = _chunks.over_rows(lambda part: gaussian.epig(*predictive(part), *seen), x, chunk)
-        return select.top(found, size, available=available)
+    def prepare(key, predictive, pool):
+        rows = jax.random.choice(key, pool.rows, (min(targets, pool.rows),), replace=False)
+        return predictive(pool.take(rows))
 
-    return strategy
+    def measure(aux, predictive, x):
+        return real.epig(*predictive(x), *aux)
+
+    def pick(key, aux, measured, again, available, size):
+        del key, aux, again  # deterministic
+        return select.top(measured, size, available=available)
+
+    return bayesal.Strategy(measure=measure, pick=pick, prepare=prepare)
 
 
 STRATEGIES = {
     "uniform": acquire.uniform(),
-    "bald": acquire.top(gaussian.bald),
-    "variance": acquire.top(gaussian.variance),
+    "bald": acquire.top(real.bald),
+    "variance": acquire.top(real.variance),
     "epig": epig(),
 }
 

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import shards
+import bayesal
+from bayesal import acquire, pools
 
 LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # how many processes a launcher started
 
@@ -96,18 +97,13 @@ def network(config):
 
 
 def ask(config, devices=None):
-    """The batch, in every process: CHANGE THIS to `shards.top(shards.scores(...))` for a batch by
-    rank.
+    """The batch, in every process: CHANGE THIS to the strategy of `bayesal.acquire` that
+    you want.
     """
     rows, read = reader(config)
-    pool = shards.load(read, rows, shards.mesh(devices))
-    return shards.batch_bald(
-        jax.random.key(config.seed),
-        network(config),
-        pool,
-        config.size,
-        candidates=config.candidates,
-    )
+    pool = pools.load(read, rows, pools.mesh(devices))
+    strategy = acquire.batch_bald(candidates=config.candidates)
+    return bayesal.choose(config.seed, network(config), pool, config.size, strategy)
 
 
 def record(config, selection):

@@ -19,7 +19,7 @@ import numpy as np
 
 import bayesal
 from bayesal import likelihoods, metrics, networks, posteriors
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from experiments import mnist, runs
 
 CHUNK = 500  # test images looked at together
@@ -51,7 +51,9 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
         jnp.asarray(raw["x_test"][: config.test, ..., None]),
         raw["y_test"][: config.test].astype(np.int32),
     )
-    posterior = posteriors.ensemble(networks.cnn((28, 28, 1), 10), members=most, batch=config.batch)
+    posterior = posteriors.ensemble(
+        networks.cnn((28, 28, 1), 10), members=most, batch_size=config.batch
+    )
     hparams = bayesal.HParams(
         config.learning_rate, config.weight_decay, config.dropout, 1.0, jnp.int32(config.steps)
     )
@@ -60,7 +62,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
         jax.random.key(config.seed + 1), state, bayesal.Labeled(x, y, jnp.int32(len(y))), hparams
     )
     folder, records = runs.Folder(out, config), []
-    bound = Predictive(posterior, state, state, jnp.float32(1.0))  # a draw is a member
+    bound = bind(posterior, state, state)  # a draw is a member
     log_probs = jnp.concatenate(
         [bound(test[at : at + CHUNK]) for at in range(0, len(test), CHUNK)], axis=1
     )

@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 
 import bayesal
 from bayesal import calibrate, likelihoods, networks, posteriors
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from experiments import pictures, runs, screen
 
 
@@ -95,7 +95,7 @@ def main(config: Config, out: Path) -> list[dict]:
             )
             if (np.asarray(info.failed_at) >= 0).any():
                 raise FloatingPointError(f"seed {seed}: a fit failed at step {info.failed_at}")
-            bound = Predictive(posterior, state, state, jnp.float32(1.0))  # a draw is a member
+            bound = bind(posterior, state, state)  # a draw is a member
             for record in grouped(config, bound(held), jnp.asarray(answers), bound(rest), truth):
                 records.append({"kind": "members", "seed": seed, "steps": steps} | record)
                 folder.write(records[-1])

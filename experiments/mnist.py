@@ -113,7 +113,7 @@ def load(config: Config, folder: str | None, seed: int) -> runs.Data:
 
 def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     """Run everything, keep the records, draw the learning curves."""
-    posterior = posteriors.mc_dropout(networks.cnn((28, 28, 1), 10), batch=config.batch)
+    posterior = posteriors.mc_dropout(networks.cnn((28, 28, 1), 10), batch_size=config.batch)
     hparams = bayesal.HParams(
         config.learning_rate, config.weight_decay, config.dropout, 1.0, config.steps
     )

@@ -82,9 +82,11 @@ def guide(model):
 
 
 METHODS = {
-    "nuts": lambda c: posteriors.nuts(NET, warmup=c.warmup, samples=c.draws // 4, batch=c.points),
+    "nuts": lambda c: posteriors.nuts(
+        NET, warmup=c.warmup, samples=c.draws // 4, batch_size=c.points
+    ),
     "nuts, last layer": lambda c: posteriors.nuts(
-        NET, on="last", warmup=c.warmup, samples=c.draws // 4, batch=c.points
+        NET, on="last", warmup=c.warmup, samples=c.draws // 4, batch_size=c.points
     ),
     "mc_dropout": lambda c: posteriors.mc_dropout(NET),
     "ensemble": lambda c: posteriors.ensemble(NET, members=c.draws),
@@ -231,7 +233,11 @@ def main(config: Config, out: Path) -> list[dict]:
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), jnp.float32)
     folder = runs.Folder(out, config)
     yardstick = posteriors.nuts(
-        NET, warmup=config.warmup, chains=config.chains, samples=config.samples, batch=config.points
+        NET,
+        warmup=config.warmup,
+        chains=config.chains,
+        samples=config.samples,
+        batch_size=config.points,
     )
     log_probs = predicted(
         fitting(yardstick, config, config.chains * config.samples), jax.random.key(100), data, grid

@@ -84,7 +84,7 @@ def judge(
     """Kendall's tau over these test wines, and the share of the test pairs whose winner has the
     higher mean worth.
     """
-    worth = np.asarray(preference.worth(state.posterior, data["item_x"]).mean)
+    worth = np.asarray(preference.utility(state.posterior, data["item_x"]).mean)
     pairs = data["test_pairs"]
     right = (worth[pairs[:, 0]] > worth[pairs[:, 1]]) == data["test_first_wins"]
     return {
@@ -116,7 +116,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
         x = preference.pairs(jnp.asarray(data["item_x"]), data["train_pairs"][chosen])
         labels = data["train_first_wins"][chosen].astype(np.int32)
         wines = random.permutation(np.flatnonzero(data["is_test_item"]))[: config.judged]
-        for name, (init, ask, tell) in learners.items():
+        for name, (init, ask, tell, _) in learners.items():
             picks = np.arange(config.first)
             state = init(jax.random.key(seed), x)
             for round in range(config.rounds + 1):

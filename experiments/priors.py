@@ -22,8 +22,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, likelihoods, networks, posteriors, scores
-from bayesal.calibrate._search import strength
+from bayesal import acquire, calibrate, likelihoods, networks, posteriors, scores
 from experiments import runs, screen
 
 LOG_T = np.linspace(-2.4, 2.4, 97)
@@ -177,6 +176,12 @@ def play(
     return out
 
 
+def cost(labels: int, determined: bool, prior_std: float, doubt: float, classes: int) -> float:
+    """What half a squared log T costs, per label, under the prior of `calibrate.temperature`."""
+    fade = max(1 - labels / (calibrate.FADE * max(1, classes / 10)), 0) ** 2 if determined else 1.0
+    return fade * (1 + doubt * classes / labels) / (prior_std**2 * labels)
+
+
 def gain(
     held_out: np.ndarray,
     test: np.ndarray,
@@ -189,8 +194,8 @@ def gain(
     other curve.
     """
     determined = 0 < held_out.argmin() < len(FINE) - 1
-    cost = float(strength(jnp.float32(labels), jnp.bool_(determined), prior_std, doubt, classes))
-    return float(test[(held_out + 0.5 * cost * FINE**2).argmin()] - test[len(FINE) // 2])
+    price = cost(labels, determined, prior_std, doubt, classes)
+    return float(test[(held_out + 0.5 * price * FINE**2).argmin()] - test[len(FINE) // 2])
 
 
 def report(records: list[dict], folder: runs.Folder) -> None:

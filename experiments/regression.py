@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import likelihoods, metrics, networks, posteriors
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.types import Gaussian, HParams, Labeled, Posterior
 from experiments import pictures, runs
 
@@ -85,33 +85,33 @@ GAUSSIAN = likelihoods.gaussian()
 # name -> (config, inputs, hidden units) -> a posterior, and what it changes in the hyperparameters
 METHODS = {
     "point": nets(
-        lambda net, c: posteriors.point(net, batch=c.batch, likelihood=GAUSSIAN), dropout=0.0
+        lambda net, c: posteriors.point(net, batch_size=c.batch, likelihood=GAUSSIAN), dropout=0.0
     ),
     "mc_dropout": nets(
-        lambda net, c: posteriors.mc_dropout(net, batch=c.batch, likelihood=GAUSSIAN)
+        lambda net, c: posteriors.mc_dropout(net, batch_size=c.batch, likelihood=GAUSSIAN)
     ),
     "ensemble": nets(
-        lambda net, c: posteriors.ensemble(net, members=5, batch=c.batch, likelihood=GAUSSIAN),
+        lambda net, c: posteriors.ensemble(net, members=5, batch_size=c.batch, likelihood=GAUSSIAN),
         dropout=0.0,
     ),
     "variational": nets(
         lambda net, c: posteriors.variational(
-            net, batch=c.batch, kl_weight=1.0, likelihood=GAUSSIAN
+            net, batch_size=c.batch, kl_weight=1.0, likelihood=GAUSSIAN
         )
     ),
     "laplace": nets(
-        lambda net, c: posteriors.last_layer_laplace(net, batch=c.batch, likelihood=GAUSSIAN),
+        lambda net, c: posteriors.last_layer_laplace(net, batch_size=c.batch, likelihood=GAUSSIAN),
         dropout=0.0,
     ),
     "laplace_all": nets(
-        lambda net, c: posteriors.linearized_laplace(net, batch=c.batch, likelihood=GAUSSIAN),
+        lambda net, c: posteriors.linearized_laplace(net, batch_size=c.batch, likelihood=GAUSSIAN),
         dropout=0.0,
     ),
     "swag": nets(
-        lambda net, c: posteriors.swag(net, batch=c.batch, likelihood=GAUSSIAN), dropout=0.0
+        lambda net, c: posteriors.swag(net, batch_size=c.batch, likelihood=GAUSSIAN), dropout=0.0
     ),
     "sgmcmc": nets(
-        lambda net, c: posteriors.sgmcmc(net, batch=c.batch, speed=1.0, likelihood=GAUSSIAN)
+        lambda net, c: posteriors.sgmcmc(net, batch_size=c.batch, speed=1.0, likelihood=GAUSSIAN)
     ),
     "gp": lambda c, inputs, hidden: (posteriors.gp_regression(inducing=c.inducing), {"steps": 60}),
 }
@@ -163,12 +163,8 @@ def predicting(posterior: Posterior, draws: int):
         state, info = posterior.fit(
             keys[1], posterior.init(keys[0], labeled.x[0]), labeled, hparams
         )
-        return Predictive(
-            posterior,
-            state,
-            posterior.draw(keys[2], state, posterior.members or draws),
-            jnp.float32(1.0),
-        )(x), info
+        drawn = posterior.draw(keys[2], state, posterior.members or draws)
+        return bind(posterior, state, drawn)(x), info
 
     return program
 

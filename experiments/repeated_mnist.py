@@ -88,7 +88,9 @@ def load(config: Config, folder: str | None, seed: int) -> runs.Data:
 
 def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     """Run everything, keep the records, say the medians, draw the curves."""
-    posterior = posteriors.mc_dropout(networks.mlp(784, 10, (config.hidden,)), batch=config.batch)
+    posterior = posteriors.mc_dropout(
+        networks.mlp(784, 10, (config.hidden,)), batch_size=config.batch
+    )
     hparams = bayesal.HParams(config.learning_rate, 1e-4, config.dropout, 1.0, config.steps)
     capacity = 20 + config.rounds * config.size
     learners = {

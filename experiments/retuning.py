@@ -25,11 +25,13 @@ Fits of a round are counted, and processor seconds taken.
 import argparse
 import dataclasses
 import itertools
+import math
 import os
 import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import bayesal
@@ -103,7 +105,8 @@ def fits(name: str, config: Config) -> int:
     """
     if name not in retuners(config) and not name.startswith("tuned once"):
         return config.members if name == "ensemble" else 1
-    return sum(retune.rungs(8, config.folds, 1.0 if name == "all folds" else 0.5)) + 1
+    keep = 1.0 if name == "all folds" else 0.5  # candidates of 8 left after each fold; at least 2
+    return sum(max(math.ceil(8 * keep**fold), 2) for fold in range(config.folds)) + 1
 
 
 CALIBRATOR = calibrate.temperature()
@@ -136,7 +139,8 @@ class Arm:
         """A record a round."""
         state, known = self.first.init(jax.random.key(seed), data.pool), 0
         if hparams is not None:
-            state = state._replace(hparams=bayesal.checks.as_traced(hparams))
+            alike = lambda value, old: jnp.asarray(value, old.dtype)  # or `tell` compiles again
+            state = state._replace(hparams=jax.tree.map(alike, hparams, state.hparams))
         for round, count in enumerate(counts(self.config)):
             rows, began = np.arange(known, count), time.process_time()
             if round == 0:
@@ -155,7 +159,7 @@ class Arm:
                     )
                 state = told
             else:
-                state = self.rest.tell(state, data.pool, rows, data.labels[rows], unasked=True)
+                state = self.rest.tell(state, data.pool, rows, data.labels[rows])
             state = jax.block_until_ready(state)
             used, known = time.process_time() - began, count
             before, after = runs.predictions(

@@ -118,7 +118,7 @@ def run(
     after the last); `judge(posterior, state, data, num_draws)` gives a round's figures on the test
     set (default: `evaluate`, for classes).
     """
-    init, ask, tell = learner
+    init, ask, tell, _ = learner
     began = time.perf_counter()
     state = tell(init(jax.random.key(seed), data.pool), data.pool, first, data.labels[first])
     tell_seconds = time.perf_counter() - began

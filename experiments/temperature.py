@@ -40,15 +40,14 @@ class Config:
     steps: int = 300
 
 
-def at_one(strategy):
-    """The strategy as it would pick if no temperature had been fitted."""
+def at_one(strategy: bayesal.Strategy) -> bayesal.Strategy:
+    """A ranking strategy as it would pick if no temperature had been fitted."""
 
-    def untempered(key, predictive, x, available, size):
-        return strategy(
-            key, dataclasses.replace(predictive, temperature=jnp.float32(1.0)), x, available, size
-        )
+    def measure(aux, predictive, x):
+        untempered = dataclasses.replace(predictive, temperature=jnp.float32(1.0))
+        return strategy.measure(aux, untempered, x)
 
-    return untempered
+    return strategy._replace(measure=measure)
 
 
 RANKED = {

@@ -103,7 +103,7 @@ def run(
     """One way, one seed: a record after every `tell`."""
     order = np.random.default_rng(seed).permutation(len(x))
     test, pool = order[: config.test], order[config.test : config.test + config.pool]
-    posterior, (init, _, tell) = parts
+    posterior, (init, _, tell, _) = parts
     predict = jax.jit(jax.vmap(posterior.marginal, (None, 0)))
     pool_x, test_x = jnp.asarray(x[pool]), jnp.asarray(x[test])
     state, records, known = init(jax.random.key(seed), pool_x), [], 0
@@ -112,7 +112,7 @@ def run(
             known, known + (config.size if round else config.first)
         )  # the pool is in random order
         wall, used = time.perf_counter(), time.process_time()
-        state = jax.block_until_ready(tell(state, pool_x, picks, y[pool][picks], unasked=True))
+        state = jax.block_until_ready(tell(state, pool_x, picks, y[pool][picks]))
         wall, used = time.perf_counter() - wall, time.process_time() - used
         known = int(picks[-1]) + 1
         predicted = predict(state.posterior, test_x)

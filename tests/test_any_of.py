@@ -1,9 +1,10 @@
-"""Structure as data: the chosen posterior is what it is by itself, and the others are neither
+"""Architecture as data: the chosen posterior is what it is by itself, and the others are neither
 fitted nor asked.
 """
 
 import functools
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from laws import CLASSES, FEATURES, HPARAMS, labeled, problem, same
 
 import bayesal
 from bayesal import (
+    _checks,
     acquire,
     calibrate,
     errors,
@@ -23,7 +25,8 @@ from bayesal import (
     retune,
     scores,
 )
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
+from bayesal.retune import _racing
 from bayesal.types import FitInfo, Network, Posterior
 
 KEY = jax.random.key(0)
@@ -62,7 +65,7 @@ def program():
     return jax.jit(CHOICE.fit)
 
 
-def structure(i) -> bayesal.HParams:
+def architecture(i) -> bayesal.HParams:
     return SHORT._replace(architecture=jnp.int32(i))
 
 
@@ -73,17 +76,15 @@ def beginning():
 
 @functools.cache
 def fitted(i: int):
-    return program()(jax.random.key(1), beginning(), labeled(), structure(i))
+    return program()(jax.random.key(1), beginning(), labeled(), architecture(i))
 
 
 def bound(posterior, state):
-    return Predictive(
-        posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0)
-    )
+    return bind(posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0))
 
 
 @pytest.mark.parametrize("i", [0, 1])
-def test_the_chosen_structure_is_that_posterior_by_itself_in_every_bit(i):
+def test_the_chosen_architecture_is_that_posterior_by_itself_in_every_bit(i):
     begun, (state, info) = beginning(), fitted(i)
     assert same(begun.states[i], jax.jit(PLAIN[i].init)(KEY, X[0])) and int(state.which) == i
     alone, alone_info = jax.jit(PLAIN[i].fit)(jax.random.key(1), begun.states[i], labeled(), SHORT)
@@ -101,10 +102,10 @@ def test_the_chosen_structure_is_that_posterior_by_itself_in_every_bit(i):
     )
 
 
-def test_another_structure_compiles_nothing_again():
+def test_another_architecture_compiles_nothing_again():
     fitted(0), fitted(1)
     assert sorted(TRACED) == [0, 1] and program()._cache_size() == 1
-    predict = jax.jit(lambda state, draws: Predictive(CHOICE, state, draws, jnp.float32(1.0))(X))
+    predict = jax.jit(lambda state, draws: bind(CHOICE, state, draws, jnp.float32(1.0))(X))
     for i in (0, 1):
         predict(fitted(i)[0], bound(CHOICE, fitted(i)[0]).draws)
     assert predict._cache_size() == 1
@@ -138,11 +139,11 @@ def test_rows_draws_and_folds_leave_the_choice_a_branch():
         ),
         (0, 0, None),
     )
-    found = list(products(jax.make_jaxpr(fits)(*folds, structure(1)).jaxpr))
+    found = list(products(jax.make_jaxpr(fits)(*folds, architecture(1)).jaxpr))
     assert found and all(found)
     each = jax.vmap(
-        lambda i: CHOICE.fit(KEY, beginning(), labeled(), structure(i))
-    )  # several structures at a time: every one is fitted
+        lambda i: CHOICE.fit(KEY, beginning(), labeled(), architecture(i))
+    )  # several architectures at a time: every one is fitted
     assert not any(products(jax.make_jaxpr(each)(jnp.arange(2)).jaxpr))
 
 
@@ -156,7 +157,7 @@ def test_what_draws_share_is_computed_once():
     assert CHOICE.trunk is None and CHOICE.head is None
 
 
-def test_a_warm_fit_goes_on_from_the_structure_fitted_last():
+def test_a_warm_fit_goes_on_from_the_architecture_fitted_last():
     old, fresh = fitted(1)[0], jax.jit(CHOICE.init)(jax.random.key(9), X[0])
     warm = CHOICE.warm(old, fresh)
     assert same(warm.states[1], PLAIN[1].warm(old.states[1], fresh.states[1])) and same(
@@ -165,32 +166,65 @@ def test_a_warm_fit_goes_on_from_the_structure_fitted_last():
     assert posteriors.any_of(PLAIN[0], posteriors.linearized_laplace(DEEP)).warm is None
 
 
-def test_a_structure_that_is_none_is_refused_or_reported():
+def test_a_architecture_that_is_none_is_refused_or_reported():
     for bad in (-1, 2):
         with pytest.raises(errors.WrongSize, match="from 0 to 1") as error:
-            CHOICE.fit(KEY, beginning(), labeled(), structure(bad))
+            CHOICE.fit(KEY, beginning(), labeled(), architecture(bad))
         assert error.value.argument == "hparams"
-        state, info = program()(KEY, fitted(1)[0], labeled(), structure(bad))
+        state, info = program()(KEY, fitted(1)[0], labeled(), architecture(bad))
         assert same(state, fitted(1)[0]) and int(info.failed_at) == 0 and np.isnan(info.loss)
 
 
-def test_a_learner_refuses_structures_that_its_posterior_lacks():
+def test_a_learner_refuses_architectures_that_its_posterior_lacks():
     build = lambda posterior, **args: bayesal.learner(
         posterior, acquire.uniform(), size=1, capacity=9, **args
     )
     searched = retune.successive_halving(2, retune.space(architecture=3))
     for posterior in (CHOICE, PLAIN[0]):
-        for argument, value in (("hparams", structure(2)), ("retune", searched)):
+        for argument, value in (("hparams", architecture(2)), ("retune", searched)):
             with pytest.raises(
-                errors.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one structure"
+                errors.WrongSize, match="from 0 to 1" if posterior is CHOICE else "one architecture"
             ) as error:
                 build(posterior, **{argument: value})
             assert error.value.argument == argument
     build(
         CHOICE,
-        hparams=structure(1),
+        hparams=architecture(1),
         retune=retune.successive_halving(2, retune.space(architecture=2)),
     )
+
+
+def test_a_retuner_without_a_space_searches_all_architectures():
+    build = lambda retuner: bayesal.learner(
+        CHOICE, acquire.uniform(), size=1, capacity=9, retune=retuner
+    )
+    usual = retune.successive_halving(4)
+    found = retune.for_posterior(usual, CHOICE)
+    assert found.architectures == 2 and retune.for_posterior(usual, CHOICE) is found
+    assert retune.for_posterior(usual, PLAIN[0]).architectures == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # neither leaves anything out
+        build(usual)
+        build(retune.fixed())
+    for space in (retune.space(), retune.space(architecture=1)):
+        with pytest.warns(UserWarning, match="2 architectures.* holds 1"):
+            build(retune.successive_halving(4, space))
+
+
+def test_the_search_of_all_architectures_tries_them():
+    rows = np.arange(12) % 3 == np.arange(3)[:, None]
+
+    def fit(hparams, fold):
+        losses = jnp.where(hparams.architecture == 1, 0.1, 1.0) * jnp.asarray(rows)[fold % 3]
+        return losses[:, None].astype(jnp.float32), (hparams.architecture, ())
+
+    task = _racing.Task(fit, jnp.asarray(rows), jnp.arange(12, dtype=jnp.int32), jnp.zeros(1))
+    found = retune.for_posterior(retune.successive_halving(8), CHOICE)
+    start = _checks.as_traced(bayesal.HParams())
+    run = jax.jit(lambda key: found.run(key, task, start, found.init(start), jnp.int32(0))[:2])
+    hparams, tuning = run(jax.random.key(0))
+    assert set(np.asarray(tuning.candidates.architecture).tolist()) == {0, 1}
+    assert int(hparams.architecture) == 1
 
 
 @pytest.mark.parametrize("strategy", [acquire.batch_bald, scores.bald, acquire.top])
@@ -217,7 +251,7 @@ def test_states_may_make_room_for_labels():
     choice = posteriors.any_of(rows(1.0), rows(2.0))
     state = choice.init(KEY, X[0])
     for i in (1, 0):
-        state, _ = choice.fit(KEY, state, labeled(), structure(i))
+        state, _ = choice.fit(KEY, state, labeled(), architecture(i))
         assert same(state.states[i], (1.0 + i) * labeled().x)
     assert same(state.states[1], 2.0 * labeled().x) and choice.embed is None
 
@@ -245,7 +279,7 @@ def test_what_cannot_be_one_posterior_is_refused():
     )
     choice = posteriors.any_of(rows(1.0), chains)
     with pytest.raises(errors.WrongShape, match=r"loss=\(\).*loss=\(2,\)"):
-        choice.fit(KEY, choice.init(KEY, X[0]), labeled(), structure(0))
+        choice.fit(KEY, choice.init(KEY, X[0]), labeled(), architecture(0))
 
 
 @pytest.mark.slow
@@ -260,7 +294,7 @@ def test_a_learner_of_the_choice_is_a_learner_of_the_chosen():
             capacity=30,
             num_draws=6,
             num_folds=2,
-            hparams=structure(0),
+            hparams=architecture(0),
             calibrate=calibrate.temperature(),
         )
         state = learner.tell(learner.init(KEY, x), x, np.arange(10), y[:10])

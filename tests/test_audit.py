@@ -12,6 +12,7 @@ from laws import DROPOUT, HPARAMS, TEMPERATURE, TOP, problem, same
 
 import bayesal
 from bayesal import calibrate, errors, likelihoods
+from bayesal.loop import audit
 from bayesal.types import Gaussian, Scaling, Selection
 
 X, Y = problem()
@@ -252,7 +253,7 @@ def test_what_certifies_a_greedy_batch_goes_on_after_the_audit():
         joint=jnp.array([0.4, 0.5]),
         saturated=jnp.array([False, True]),
     )
-    found = audit.before(jnp.array([7]), picked)
+    found = audit.shown(audit.before(jnp.array([7]), picked))
     assert found.indices.tolist() == [7, 5, 2] and found.audit.tolist() == [True, False, False]
     np.testing.assert_array_equal(found.joint, np.float32([0.0, 0.4, 0.5]))
     assert (

@@ -450,6 +450,8 @@ BAD = {
     "logs as probabilities": (dict(probs=LOG_P), errors.NotProbabilities, "probs"),
     "wrong axes": (dict(probs=P, axes="K C N", size=2), errors.NotProbabilities, "probs"),
     "nan probabilities": (dict(probs=P * np.nan), errors.NonFinite, "probs"),
+    "probabilities as logits": (dict(logits=P), errors.NotLogProbabilities, "logits"),
+    "a mask": (dict(logits=np.ma.masked_less(P, 0.1)), errors.WrongType, "logits"),
     "infinite logits": (dict(logits=np.where(P > 0.9, np.inf, 0.0)), errors.NonFinite, "logits"),
     "no possible class": (dict(logits=np.full((K, N, C), -np.inf)), errors.NonFinite, "logits"),
     "integers": (dict(logits=np.ones((K, N, C), int)), errors.WrongShape, "logits"),
@@ -511,3 +513,11 @@ def test_the_caller_table_can_grow_by_a_line(monkeypatch):
     assert choose(log_probs=LOG_P, size=1, method="first class").indices.tolist() == [
         int(LOG_P[0, :, 0].argmax())
     ]
+
+
+def test_a_handful_of_logits_may_look_like_probabilities_and_one_row_that_does_not_is_enough():
+    few = np.array([[[0.25, 0.75], [1.0, 0.0]], [[0.5, 0.5], [0.75, 0.25]]], np.float32)
+    assert len(choose(logits=few, size=1, method="bald").indices) == 1
+    logits = P.astype(np.float32).copy()
+    logits[0, 0] = [0.9] * C
+    assert len(choose(logits=logits, size=1, method="bald").indices) == 1

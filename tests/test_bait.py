@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesal import errors, select
+from bayesal.select.bait import _fisher_factors as fisher_factors
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -113,7 +114,7 @@ def test_fisher_factors_are_the_expected_square_of_the_gradient(seed):
     log_p, p = oracles.random_log_probs(seed, (2, 5, 3))
     x = np.random.default_rng(seed).normal(size=(5, 2)).astype(np.float32)
     p = p.mean(0)
-    got = fishers(select.fisher_factors(log_p, x))
+    got = fishers(fisher_factors(log_p, x))
     for i in range(5):
         want = sum(
             p[i, y] * np.outer(g, g)
@@ -127,9 +128,7 @@ def test_fisher_factors_of_sure_points_are_zero():  # TRAPS 1
     sure = np.where(
         np.eye(5, 3, dtype=bool) | (np.arange(3) == 2) & (np.arange(5)[:, None] > 2), 0.0, -np.inf
     ).astype(np.float32)
-    assert not np.asarray(
-        select.fisher_factors(np.stack([sure, sure]), np.ones((5, 2), np.float32))
-    ).any()
+    assert not np.asarray(fisher_factors(np.stack([sure, sure]), np.ones((5, 2), np.float32))).any()
 
 
 def test_bait_refuses_by_name():
@@ -147,8 +146,8 @@ def test_bait_refuses_by_name():
         ("size", (), lambda: select.bait(v, N + 1)),
         ("size", (), lambda: select.bait(v, B, labeled=np.arange(N) > 1)),
         ("labeled", (), lambda: select.bait(v, B, labeled=ALL[1:])),
-        ("features", (), lambda: select.fisher_factors(log_p, v[1:, 0])),
-        ("log_probs", (), lambda: select.fisher_factors(np.exp(log_p), v[:, 0])),
+        ("features", (), lambda: fisher_factors(log_p, v[1:, 0])),
+        ("log_probs", (), lambda: fisher_factors(np.exp(log_p), v[:, 0])),
     ]
     for argument, at, call in cases:
         with pytest.raises(errors.BayesalError, match=f"`{argument}`") as caught:

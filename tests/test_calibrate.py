@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesal import calibrate, errors, likelihoods, metrics
+from bayesal.calibrate import _losses
 from bayesal.types import Gaussian, Mixture
 
 pytestmark = pytest.mark.usefixtures("strict")
 
-T_LIMITS = (np.exp(-calibrate.BOUND) * 0.999, np.exp(calibrate.BOUND) * 1.001)
+T_LIMITS = (0.000999, 1001.0)
 
 
 def held_out(seed, rows=500, draws=4, classes=3, wrong=0.3, scale=2.0):
@@ -115,6 +116,51 @@ def test_all_wrong_is_softened():  # TRAPS 23
     assert float(fitted.nll_after) < float(fitted.nll_before)
 
 
+def far_off(t, rows=2000, seed=0):
+    """Logits t times too large, in float64 until the end: the optimum is near T = t."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.normal(size=(1, rows, 5))
+    p = np.exp(oracles.log_softmax(z[0]))
+    return oracles.log_softmax(t * z).astype(np.float32), (
+        p.cumsum(1) > rng.random((rows, 1))
+    ).argmax(1)
+
+
+@pytest.mark.parametrize("t", [614.0, 30.0, 1 / 30, 1 / 614])
+def test_temperatures_far_from_one_are_found(t):
+    """Optima that a bound of 20 cuts off, against a grid in float64."""
+    log_p, y = far_off(t)
+    fitted = calibrate.fit_temperature(log_p, y)
+    grid = t * np.exp(np.linspace(-0.5, 0.5, 401))
+    losses = [oracles.tempered_nll(log_p, y, g) for g in grid]
+    assert float(fitted.temperature) == pytest.approx(grid[int(np.argmin(losses))], rel=5e-3)
+    assert float(fitted.nll_after) == pytest.approx(min(losses), abs=1e-4)
+    assert bool(fitted.determined) and not bool(fitted.at_bound)
+
+
+@pytest.mark.parametrize("name", ["temperature", "vector"])
+def test_an_optimum_beyond_the_range_is_flagged_and_no_optimum_is_another_flag(name):
+    fit = FITS[name]
+    beyond = fit(*far_off(20_000.0, rows=600))
+    assert bool(beyond.at_bound) and not bool(beyond.determined)
+    top = np.asarray(jax.tree.leaves(beyond.temperature)[0]).max()
+    assert top == pytest.approx(1000.0, rel=1e-3)
+    log_p, y = DEGENERATE["constant"]()
+    none = fit(log_p, y)
+    assert not bool(none.at_bound) and not bool(none.determined)
+    fine = fit(*held_out(7))
+    assert not bool(fine.at_bound) and bool(fine.determined)
+
+
+def test_ruled_out_classes_stay_ruled_out_at_every_temperature():
+    """A class of probability 0 adds nothing to the loss at T = 614."""
+    log_p, y = far_off(614.0)
+    more = np.concatenate([log_p, np.full((1, 2000, 1), -np.inf, np.float32)], axis=-1)
+    one, other = (calibrate.fit_temperature(a, y) for a in (log_p, more))
+    assert float(one.temperature) == pytest.approx(float(other.temperature), rel=1e-5)
+    assert float(one.nll_after) == pytest.approx(float(other.nll_after), rel=1e-6)
+
+
 def test_padding_changes_nothing():  # TRAPS 21
     log_p, y = held_out(4, rows=60)
     fit = calibrate.temperature()
@@ -183,6 +229,61 @@ def test_weights_that_cannot_be(bad):
         assert caught.value.argument == "weights"
 
 
+CALIBRATORS = {"temperature": calibrate.temperature, "vector": calibrate.vector}
+NOT_OF_A_CALL = ("no labels",)  # a learner's labeled set has a capacity of at least one
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("bad", [case for case in BAD if case not in NOT_OF_A_CALL])
+def test_a_calibrator_refuses_what_its_fit_refuses(name, bad):
+    error, argument, spoil = BAD[bad]
+    log_p, y = spoil(*held_out(0, rows=6))
+    valid = np.ones(len(y), bool)
+    with pytest.raises(error) as caught:
+        oracles.as_users_do(CALIBRATORS[name]())(log_p, y, valid)
+    assert caught.value.argument == {"log_probs": "prediction"}.get(argument, argument)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_a_calibrator_ignores_padding_and_checks_nothing_under_jit(name):
+    log_p, y = held_out(0, rows=6)
+    valid = np.arange(6) < 4
+    junk, labels = log_p.copy(), y.copy()
+    junk[:, 4:], labels[4:] = 7.0, -3
+    calibrator = CALIBRATORS[name]()
+    want = calibrator(log_p, y, valid)
+    for got in (calibrator(junk, labels, valid), jax.jit(calibrator.fit)(junk, labels, valid)):
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=2e-4, atol=1e-5)
+    jax.jit(lambda *a: calibrator(*a))(jnp.exp(log_p), jnp.asarray(y) + 3, jnp.ones(6, bool))
+
+
+def test_a_calibrator_of_real_labels_refuses_what_its_fit_refuses():
+    mean, y = jnp.zeros((2, 6)), np.zeros(6, np.float32)
+    of, valid = calibrate.variance(), np.ones(6, bool)
+    for prediction, labels, weights, error, argument in (
+        (Gaussian(mean, jnp.ones((2, 1))), y, valid, errors.WrongShape, "prediction"),
+        (Gaussian(mean, -jnp.ones((2, 6))), y, valid, errors.OutOfRange, "prediction"),
+        (Gaussian(mean, mean + jnp.nan), y, valid, errors.NonFinite, "prediction"),
+        (jnp.zeros((2, 6, 3)), y, valid, errors.WrongType, "prediction"),
+        (Gaussian(mean, mean + 1), y + np.nan, valid, errors.WrongLabel, "labels"),
+        (Gaussian(mean, mean + 1), y[1:], valid, errors.WrongShape, "weights"),
+        (Gaussian(mean, mean + 1), y, -np.ones(6), errors.OutOfRange, "weights"),
+        (Gaussian(mean, mean + 1), y, np.full(6, np.nan), errors.NonFinite, "weights"),
+    ):
+        with pytest.raises(error, match=f"`{argument}`") as caught:
+            oracles.as_users_do(of)(prediction, labels, weights)
+        assert caught.value.argument == argument
+    assert float(of(Gaussian(mean, mean + 1), y, np.zeros(6, bool)).temperature) == 1.0
+
+
+def test_only_the_publics_names_are_public():
+    assert sorted(calibrate.__all__) == calibrate.__all__
+    for name in ("BOUND", "FADE", "density_and_slope", "nll_and_slope", "unfitted"):
+        assert not hasattr(calibrate, name)
+    assert calibrate.conformal.limit(np.arange(1.0, 10.0), 0.1) == 9.0
+
+
 @pytest.mark.parametrize("bad", BAD)
 def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
     error, argument, spoil = BAD[bad]
@@ -191,7 +292,7 @@ def test_anything_else_is_refused_by_name(bad):  # TRAPS 16
     assert caught.value.argument == argument
 
 
-@pytest.mark.parametrize("prior_std", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("prior_std", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_prior_has_a_width(prior_std):
     log_p, y = held_out(0, rows=6)
     fit = lambda prior_std: calibrate.fit_temperature(log_p, y, prior_std=prior_std)
@@ -204,7 +305,7 @@ def test_a_prior_has_a_width(prior_std):
 @pytest.mark.parametrize("log_t", [-2.0, 0.0, 1.5])
 def test_the_slope_is_the_losss_own(log_t):
     log_p, y = held_out(7)
-    loss, slope = calibrate.nll_and_slope(
+    loss, slope = _losses.nll_and_slope(
         jnp.asarray(log_p), jnp.asarray(y, jnp.int32), jnp.ones(len(y))
     )(jnp.float32(log_t))
     at = lambda t: oracles.tempered_nll(log_p, y, math.exp(t))
@@ -493,7 +594,7 @@ def test_the_slope_of_the_density_is_its_losss_own(log_t):
         )
         return -np.log((np.exp(-((y - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v)).mean(0)).mean()
 
-    value, slope = calibrate.density_and_slope(draws, jnp.asarray(y, jnp.float32), jnp.ones(30))(
+    value, slope = _losses.density_and_slope(draws, jnp.asarray(y, jnp.float32), jnp.ones(30))(
         jnp.float32(log_t)
     )
     assert float(value) == pytest.approx(loss(log_t), rel=1e-5)
@@ -509,9 +610,12 @@ def test_few_real_labels_are_held_by_the_prior_and_perfect_ones_stay_finite():
     )
     assert abs(math.log(tight)) < abs(math.log(loose))
     exact = calibrate.fit_variance(prediction, np.asarray(prediction.mean[0]))
-    assert not bool(exact.determined) and 1 / 401 < float(exact.temperature) < 1
+    assert not bool(exact.determined) and not bool(exact.at_bound)
+    # slope of the log-density per log T is a half per label, of the prior log T
+    assert float(exact.temperature) == pytest.approx(math.exp(-15 / 2), rel=1e-3)
     far = calibrate.fit_variance(prediction, np.full(15, 1e6, np.float32))
-    assert not bool(far.determined) and float(far.temperature) < 401 and np.isfinite(far.nll_after)
+    assert not bool(far.determined) and bool(far.at_bound)
+    assert float(far.temperature) == pytest.approx(1e6, rel=1e-3) and np.isfinite(far.nll_after)
 
 
 def test_padding_of_real_labels_changes_nothing():  # TRAPS 21
@@ -526,10 +630,14 @@ def test_padding_of_real_labels_changes_nothing():  # TRAPS 21
 
 
 def test_predictions_of_real_labels_that_are_refused():
-    for prediction in (jnp.zeros((2, 3)), Gaussian(jnp.zeros(3), jnp.ones(3))):
-        with pytest.raises(errors.WrongType, match="`prediction`"):
+    for prediction, error in (
+        (jnp.zeros((2, 3)), errors.WrongType),
+        (Gaussian(jnp.zeros(3), jnp.ones(3)), errors.WrongShape),
+        (Gaussian(jnp.zeros((0, 3)), jnp.ones((0, 3))), errors.WrongSize),
+    ):
+        with pytest.raises(error, match="`prediction`"):
             oracles.as_users_do(calibrate.fit_variance)(prediction, np.zeros(3))
-    with pytest.raises(errors.WrongLabel, match="`y`"):
+    with pytest.raises(errors.WrongLabel, match="`labels`"):
         calibrate.fit_variance(
             Gaussian(jnp.zeros((1, 2)), jnp.ones((1, 2))), np.array([0.0, np.inf])
         )

@@ -104,7 +104,7 @@ GOOD = Posterior(init, fit, draw, apply, lambda state, x: x @ state["w"])
 
 
 def check(posterior=GOOD, draws=60, batch=3, **options):
-    return testing.check_posterior(posterior, X, Y, draws=draws, batch=batch, **options)
+    return testing.check_posterior(posterior, X, Y, num_draws=draws, batch=batch, **options)
 
 
 def test_a_right_posterior_keeps_every_law():
@@ -157,11 +157,11 @@ def test_real_labels():
         apply=lambda state, noise, x: normal.predict((x @ (state["w"] + noise))[:1]),
         real=True,
     )
-    assert testing.check_posterior(real, X, X[:, 0], draws=10).passed
+    assert testing.check_posterior(real, X, X[:, 0], num_draws=10).passed
     flat = real._replace(
         apply=lambda state, noise, x: Gaussian(x @ state["w"][:, 0] + noise[0, 0], jnp.float32(0.0))
     )
-    sentences, laws = broken(testing.check_posterior(flat, X, X[:, 0], draws=10))
+    sentences, laws = broken(testing.check_posterior(flat, X, X[:, 0], num_draws=10))
     assert any(PROPER in law for law in laws) and "finite variance above 0" in " ".join(sentences)
 
 

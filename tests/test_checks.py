@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bayesal import _checks, errors
 from bayesal.types import HParams
@@ -29,7 +31,7 @@ def test_storage_types_have_their_own_tolerance():
 
 @pytest.mark.parametrize("shape", [(3, 40, 5), (40, 5), (3, 8, 5, 5)])
 def test_one_row_in_many_is_found_wherever_it_is(shape, monkeypatch):
-    monkeypatch.setattr(_checks.arrays.chunks, "IN_CACHE", 2**5)  # several chunks
+    monkeypatch.setattr(_checks.predictions._chunks, "IN_CACHE", 2**5)  # several chunks
     jax.clear_caches()
     log_p, _ = oracles.random_log_probs(1, shape)
     _checks.log_probs(log_p, draws=len(shape) > 2)
@@ -102,12 +104,63 @@ def test_a_mask_is_boolean_and_has_one_entry_per_point(mask):
         ([0.0, 1.0, 2.0], []),
         ([[1, 0], [0, 1]], []),
         ([0, 1], []),
-        ([True, False, True], []),
     ],
 )
 def test_labels_out_of_range_or_of_the_wrong_kind(values, rows):  # TRAPS 32
     error = refused(errors.WrongLabel, "labels", _checks.labels, np.array(values), 3, 3)
     assert error.rows.tolist() == rows
+
+
+def test_bools_are_the_classes_0_and_1():
+    assert _checks.labels([True, False, True], 2).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1700000001, 1700000059],  # 1.7e9 twice
+        [16777217],
+        [2.0**24 + 1],
+        [2**62 + 1],
+        [20_000_000.5],
+        [1e-46],
+        [123456.789, 123456.7891],
+    ],
+    ids=str,
+)
+def test_numbers_that_float32_would_change_are_refused(values):
+    error = refused(errors.WrongLabel, "labels", _checks.real_labels, values)
+    assert "Shift or scale" in str(error)
+
+
+@given(
+    st.lists(
+        st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_numbers_that_are_taken_are_kept(values):
+    host = np.array(values)
+    try:
+        held = _checks.real_labels(host)
+    except errors.WrongLabel:
+        return
+    for value, kept in zip(host.tolist(), held.tolist(), strict=True):
+        assert kept == value or (value != int(value) and abs(kept - value) <= 1e-6 * abs(value))
+    assert len(set(host.tolist())) == len(set(held.tolist()))
+
+
+def test_masked_values_are_never_read():
+    masked = np.ma.array([0, 1, 1], mask=[0, 0, 1])
+    whole = np.ma.array([0, 1, 2], mask=False)
+    assert refused(errors.WrongLabel, "labels", _checks.labels, masked, 3).rows.tolist() == [2]
+    refused(errors.WrongLabel, "labels", _checks.real_labels, masked)
+    refused(errors.WrongIndex, "indices", _checks.indices, masked, 4)
+    refused(errors.OutOfRange, "weights", _checks.label_weights, masked, 3)
+    refused(errors.WrongShape, "x", _checks.pool, masked[:, None])
+    assert _checks.labels(whole, 3).tolist() == _checks.indices(whole, 4).tolist() == [0, 1, 2]
+    _checks.pool(whole[:, None])
 
 
 def test_labels_need_not_hold_every_class():  # TRAPS 32
@@ -156,7 +209,7 @@ def test_labels_that_may_not_be_told():  # TRAPS 17
         errors.WrongSize, "indices", _checks.new_labels, np.array([0, 1, 2, 4]), np.array([3]), 4
     )
     assert refused(
-        errors.WrongIndex, "indices", _checks.were_asked, np.array([2, 3]), np.array([3])
+        errors.WrongIndex, "indices", _checks.known_labels, np.array([2, 3]), np.array([3])
     ).rows.tolist() == [2]
 
 
@@ -169,7 +222,7 @@ def test_labels_that_may_not_be_told():  # TRAPS 17
         ("warmup", (-0.1, 1.0)),
         ("final_rate", (-0.1, 1.01)),
         ("label_smoothing", (-0.1, 1.0, np.nan)),
-        ("structure", (-1, 0.5)),
+        ("architecture", (-1, 0.5)),
     ],
 )
 def test_hyperparameters_out_of_range(field, values):
@@ -181,8 +234,8 @@ def test_hyperparameters_out_of_range(field, values):
 
 def test_hyperparameters_at_the_ends_of_their_ranges():
     _checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
-    _checks.hparams(HParams(final_rate=1.0, warmup=0.999, structure=jnp.int32(7)))
-    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, structure=1))
+    _checks.hparams(HParams(final_rate=1.0, warmup=0.999, architecture=jnp.int32(7)))
+    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, architecture=1))
     assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + [
         "int32"
     ]
@@ -191,3 +244,58 @@ def test_hyperparameters_at_the_ends_of_their_ranges():
 
 def test_long_lists_of_rows_are_cut():
     assert _checks.listed(range(7)) == "0, 1, 2, 3, 4 and 2 more" and _checks.listed([]) == ""
+
+
+@pytest.mark.parametrize(("value", "message"), [(4, "at most 3"), (0, "at least 1"), (2.0, "int")])
+def test_a_size_has_two_ends(value, message):
+    error = refused(errors.WrongSize, "bins", _checks.at_least, 1, value, "bins", 3)
+    assert message in str(error)
+    assert _checks.at_least(1, 3, "bins", 3) == 3 and _checks.at_least(1, 10**18, "bins") == 10**18
+
+
+def test_a_plain_array_is_itself():
+    """No copy where none is needed."""
+    array = np.arange(3.0)
+    assert _checks.plain(array, "x") is array and _checks.plain([1], "x") == [1]
+    empty = np.ma.array(array, mask=False)
+    assert type(_checks.plain(empty, "x")) is np.ndarray
+    assert np.shares_memory(_checks.plain(empty, "x"), array)
+    big = _checks.plain(array.astype(">f8"), "x")
+    assert big.dtype.isnative and big.tolist() == array.tolist()
+    refused(errors.WrongType, "x", _checks.plain, np.ma.masked, "x")
+
+
+def test_constants_stay_known_while_a_function_is_traced():
+    def traced(x):
+        assert _checks.concrete(_checks.as_float(np.ones(2)))
+        assert not _checks.concrete(_checks.as_float(x))
+        return x
+
+    jax.jit(traced)(jnp.ones(2))
+
+
+def test_positive_numbers():
+    refused(errors.WrongShape, "noise", _checks.positive, np.array([1.0, 2.0j]), 2, "noise")
+    refused(errors.NonFinite, "noise", _checks.positive, np.array([1.0, 1e300]), 2, "noise")
+    error = refused(errors.NonFinite, "noise", _checks.positive, np.array([1.0, 0.0]), 2, "noise")
+    assert error.rows.tolist() == [1]
+    assert _checks.positive(np.array([1, 2]), 2, "noise").dtype == jnp.float32
+
+
+def test_scores_of_which_a_power_is_taken():
+    error = refused(errors.NegativeScores, "score", _checks.never_negative, lambda p: p.min((0, 2)))
+    assert "softmax" in str(error)
+    _checks.never_negative(lambda p: -p.min((0, 2)))
+    _checks.never_negative(lambda means, variances: -means)  # of real labels: not tried
+    _checks.never_negative(np.linalg.inv)
+
+
+def test_rows_without_nan():
+    values = np.ones((3, 2, 2), np.float32)
+    _checks.finite(values, "targets")
+    values[1, 0, 1] = np.nan
+    assert refused(
+        errors.NonFinite, "targets", _checks.finite, values, "targets"
+    ).rows.tolist() == [1]
+    jax.jit(lambda x: _checks.finite(x, "targets"))(values)
+    _checks.finite(np.ones((2, 2), int), "targets")

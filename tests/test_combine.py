@@ -188,7 +188,7 @@ BAD_WEIGHTS = {
 
 @each
 def test_anything_else_is_refused_by_name(name):
-    function = oracles.as_users_do(getattr(select, name))
+    function = oracles.as_users_do(getattr(rules, name))
     for call, error, argument in BAD.values():
         with pytest.raises(error) as caught:
             call(function)

@@ -258,7 +258,72 @@ def test_intervals_cover_as_often_as_promised(kind):
 
 
 def test_predictions_of_draws_are_refused():
-    for prediction in (Gaussian(jnp.zeros((2, 3)), jnp.ones((2, 3))), jnp.zeros(3)):
-        with pytest.raises(errors.WrongType, match="`prediction`") as caught:
+    for prediction, error in (
+        (Gaussian(jnp.zeros((2, 3)), jnp.ones((2, 3))), errors.WrongShape),
+        (jnp.zeros(3), errors.WrongType),
+    ):
+        with pytest.raises(error, match="`prediction`") as caught:
             oracles.as_users_do(conformal.residual)(prediction, np.zeros(3, np.float32))
         assert caught.value.argument == "prediction"
+
+
+NORMAL = Gaussian(jnp.array([1.0, 2.0]), jnp.array([4.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "argument"),
+    [
+        (lambda: conformal.sets(LOG_P, math.nan), errors.NonFinite, "most"),
+        (lambda: conformal.sets(LOG_P, np.full(5, np.nan)), errors.NonFinite, "most"),
+        (lambda: conformal.sets(LOG_P, np.zeros(4)), errors.WrongShape, "most"),
+        (lambda: conformal.sets(LOG_P, np.zeros((30, 1))), errors.WrongShape, "most"),
+        (lambda: conformal.sets(LOG_P, "0.5"), errors.WrongShape, "most"),
+        (lambda: conformal.sets(LOG_P, 0.5, least=-1), errors.WrongSize, "least"),
+        (lambda: conformal.sets(LOG_P, 0.5, least=6), errors.WrongSize, "least"),
+        (lambda: conformal.sets(LOG_P * np.nan, 0.5), errors.NonFinite, "scores"),
+        (lambda: conformal.interval(NORMAL, -1.0), errors.OutOfRange, "most"),
+        (lambda: conformal.interval(NORMAL, -math.inf), errors.OutOfRange, "most"),
+        (lambda: conformal.interval(NORMAL, math.nan), errors.NonFinite, "most"),
+        (lambda: conformal.interval(NORMAL, np.zeros(2)), errors.WrongShape, "most"),
+        (
+            lambda: conformal.limits(np.zeros(3), np.zeros(3, int), 10**18, 0.1),
+            errors.WrongSize,
+            "classes",
+        ),
+        (lambda: conformal.aps_score(LOG_P, free=10**18), errors.WrongSize, "free"),
+        (
+            lambda: conformal.cqr_score(np.zeros(2), np.ones(1), np.ones(2)),
+            errors.WrongShape,
+            "high",
+        ),
+        (
+            lambda: conformal.cqr_score(np.zeros(2), np.ones(2), np.ones(1)),
+            errors.WrongShape,
+            "labels",
+        ),
+    ],
+)
+def test_limits_and_sizes_that_cannot_be(call, error, argument):
+    with pytest.raises(error, match=f"`{argument}`") as caught:
+        oracles.as_users_do(call)()
+    assert caught.value.argument == argument
+
+
+def test_infinite_limits_are_limits():
+    assert conformal.sets(LOG_P, math.inf).all() and not conformal.sets(LOG_P, -math.inf).any()
+    low, high = conformal.interval(NORMAL, math.inf, scaled=True)
+    assert np.isneginf(low).all() and np.isposinf(high).all()
+    low, high = conformal.interval(NORMAL, 0.0)
+    np.testing.assert_array_equal(low, high)
+
+
+def test_many_classes_few_of_them_seen():
+    """A million classes in the time of three: only those with labels are looked up."""
+    found = conformal.limits(np.arange(12.0), np.repeat([7, 999_999], [9, 3]), 10**6, 0.1)
+    assert np.isinf(found).sum() == 10**6 - 1 and found[7] == 8.0
+
+
+def test_limits_under_jit_are_not_checked():
+    low, high = jax.jit(lambda most: conformal.interval(NORMAL, most))(jnp.float32(1.0))
+    np.testing.assert_allclose(high - low, 2.0)
+    assert jax.jit(lambda most: conformal.sets(jnp.asarray(LOG_P), most))(jnp.float32(9.0)).all()

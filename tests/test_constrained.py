@@ -231,6 +231,17 @@ BAD = {
     "free": (lambda: select.budgeted(GOOD, GOOD - 1, 2.0), errors.WrongPrice, "prices"),
     "negative price": (lambda: select.budgeted(GOOD, -GOOD, 2.0), errors.WrongPrice, "prices"),
     "nan price": (lambda: select.budgeted(GOOD, GOOD * np.nan, 2.0), errors.WrongPrice, "prices"),
+    "complex price": (lambda: select.budgeted(GOOD, GOOD + 3j, 2.0), errors.WrongShape, "prices"),
+    "masked price": (
+        lambda: select.budgeted(GOOD, np.ma.masked_equal(GOOD, GOOD[0]), 2.0),
+        errors.WrongType,
+        "prices",
+    ),
+    "price beyond float32": (
+        lambda: select.budgeted(GOOD, GOOD.astype(np.float64) * 1e300, 2.0),
+        errors.WrongPrice,
+        "prices",
+    ),
     "short prices": (lambda: select.budgeted(GOOD, GOOD[:2], 2.0), errors.WrongShape, "prices"),
     "no budget": (lambda: select.budgeted(GOOD, GOOD, 0.0), errors.WrongPrice, "budget"),
     "too little": (lambda: select.budgeted(GOOD, GOOD, 0.5), errors.WrongPrice, "budget"),

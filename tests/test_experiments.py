@@ -13,8 +13,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from bayesal import _checks, calibrate, networks, posteriors, retune
-from bayesal.predictive.bound import Predictive
+import bayesal
+from bayesal import _checks, acquire, calibrate, networks, posteriors, retune, scores
+from bayesal.calibrate._search import strength
+from bayesal.predictive import bind
 from bayesal.retune import history as histories
 from bayesal.retune import spaces
 from bayesal.types import FitInfo, Gaussian, HParams, Labeled
@@ -303,17 +305,25 @@ def test_ensembles_are_disjoint_groups_of_one_training(tmp_path, tiny):
 
 
 def test_a_strategy_at_one_forgets_the_temperature():
-    bound = Predictive(posteriors.point(networks.mlp(2, 2)), None, None, jnp.float32(3.0))
-    seen = temperature.at_one(
-        lambda key, predictive, x, available, size: (
-            key,
-            predictive.temperature,
-            x,
-            available,
-            size,
-        )
-    )(1, bound, 2, 3, 4)
-    assert seen == (1, 1.0, 2, 3, 4) and bound.temperature == 3.0
+    posterior = posteriors.mc_dropout(networks.mlp(3, 4))
+    state = posterior.init(jax.random.key(0), jnp.zeros(3))._replace(rate=jnp.float32(0.5))
+    drawn = posterior.draw(jax.random.key(1), state, 6)
+    plain, hot = (bind(posterior, state, drawn, t) for t in (1.0, 3.0))
+    x = jax.random.normal(jax.random.key(2), (30, 3))
+    strategy = acquire.top(scores.bald)
+    asked = lambda bound, strategy: bayesal.choose(0, bound, x, 5, strategy)
+    cold = asked(hot, temperature.at_one(strategy))
+    assert_allclose(cold.scores, asked(plain, strategy).scores, rtol=1e-5)
+    assert not np.allclose(cold.scores, asked(hot, strategy).scores)
+    assert hot.temperature == 3.0
+
+
+@pytest.mark.parametrize("labels", [3, 40, 499, 800])
+@pytest.mark.parametrize("classes", [2, 10, 40])
+@pytest.mark.parametrize("determined", [True, False])
+def test_a_prior_costs_what_the_calibrator_charges(labels, classes, determined):
+    charged = strength(jnp.float32(labels), jnp.bool_(determined), 0.7, 20.0, classes)
+    assert_allclose(priors.cost(labels, determined, 0.7, 20.0, classes), charged, rtol=1e-4)
 
 
 def test_figures_say_how_sure_and_how_right():

@@ -14,9 +14,11 @@ from scipy import stats
 
 import bayesal
 from bayesal import acquire, calibrate, errors, posteriors
-from bayesal.posteriors.gp import inducing
+from bayesal.posteriors.gp import _inducing
+from bayesal.posteriors.gp._exact import evidence, latent
+from bayesal.posteriors.gp._process import Process
 from bayesal.posteriors.gp.kernels import MATERN52, RBF, basis, covariance
-from bayesal.posteriors.gp.process import FIRST_NOISE, Process, evidence, latent
+from bayesal.posteriors.gp.regression import FIRST_NOISE
 from bayesal.posteriors.preference import probit_sites
 from bayesal.tasks import preference
 from bayesal.types import HParams, Labeled
@@ -172,7 +174,7 @@ def test_with_every_label_inducing_the_process_is_exact(points):
     mean, cov, _ = by_hand()
     assert np.abs((np.asarray(values).mean(0) - 5) / 2 - mean).max() < 0.03
     of = Process(RBF, None, 1, 64, None, None)
-    found = inducing.latent(of, state, jnp.asarray(AT)[:, None])
+    found = _inducing.latent(of, state, jnp.asarray(AT)[:, None])
     assert_allclose(found.mean[0], mean, atol=5e-3)
     assert_allclose(found.variance[0], np.diag(cov), atol=5e-3)
     label = jax.vmap(sparse.marginal, (None, 0))(state, jnp.asarray(AT))
@@ -232,7 +234,7 @@ def test_the_mode_and_the_evidence_are_laplaces():
     f, weight, log_evidence = newton_by_hand(kernel, 2.0 * y - 1)
     data = Labeled(jnp.zeros((8, 2, 2)), jnp.asarray(np.r_[y, 1, 1]), jnp.int32(6))
     prior = jnp.asarray(np.pad(kernel, (0, 2)) + np.diag([0.0] * 6 + [1.0] * 2), jnp.float32)
-    sites = probit_sites(None, data, jnp.arange(8) < 6, prior)
+    sites = probit_sites(None, data, jnp.where(jnp.arange(8) < 6, 1.0, 0.0), prior)
     assert_allclose(sites.root[0, :6] ** 2, weight, rtol=1e-3)
     assert (np.asarray(sites.root[0, 6:]) == 0).all()
     factor = jnp.linalg.cholesky(jnp.eye(8) + sites.root[0][:, None] * prior * sites.root[0][None])
@@ -254,7 +256,7 @@ def test_the_evidence_has_the_slope_of_laplaces():
 
     def log_evidence(size):  # the mode moves with it
         prior = size * jnp.asarray(kernel, jnp.float32)
-        found = probit_sites(None, data, jnp.ones(6, bool), prior)
+        found = probit_sites(None, data, jnp.ones(6), prior)
         factor = jnp.linalg.cholesky(
             jnp.eye(6) + found.root[0][:, None] * prior * found.root[0][None]
         )
@@ -275,7 +277,7 @@ def compared():
     labels = preference.answers(
         rows, np.where(WORTH[rows[:, 0]] > WORTH[rows[:, 1]], rows[:, 0], rows[:, 1])
     )
-    init, ask, tell = bayesal.learner(
+    init, ask, tell, _ = bayesal.learner(
         PREFERENCE, preference.bald(), size=5, capacity=60, hparams=FEW_STEPS
     )
     state = tell(init(jax.random.key(1), x), x, np.arange(30), labels[:30])
@@ -286,7 +288,7 @@ def compared():
 def test_worth_is_learned_from_comparisons(compared):
     *_, picks, state = compared
     assert len(set(picks.tolist())) == 5 and picks.min() >= 30
-    assert stats.kendalltau(preference.worth(state.posterior, ITEMS).mean, WORTH).statistic > 0.6
+    assert stats.kendalltau(preference.utility(state.posterior, ITEMS).mean, WORTH).statistic > 0.6
 
 
 def test_swapping_a_pair_swaps_its_answers(compared):
@@ -320,6 +322,10 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(errors.WrongLabel, match="`winners`") as caught:
         preference.answers(np.array([[0, 1], [2, 3]]), np.array([1, 0]))
     assert caught.value.rows.tolist() == [1]
+    for rows in ([[0, 1], [2, 2]], [[0, 1], [-1, 2]]):  # an item against itself
+        with pytest.raises(errors.WrongIndex, match="`rows`") as caught:
+            preference.answers(np.array(rows), np.array([1, 2]))
+        assert caught.value.rows.tolist() == [1]
     with pytest.raises(errors.WrongSize, match="`items`"):
         preference.pool(jax.random.key(0), ITEMS[:1], 5)
     with pytest.raises(errors.WrongSize, match="`classes`"):

@@ -4,6 +4,7 @@ seconds.
 
 import itertools
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from laws import DROPOUT, TEMPERATURE, TOP, elephant, problem
 
 import bayesal
-from bayesal import acquire, errors, loop, retune
+from bayesal import acquire, errors, retune
 from bayesal.loop import folds
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 
@@ -267,7 +268,7 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
     """On a clock that ticks whenever it is read. The first run may be all compiling, so how long it
     took foretells nothing.
     """
-    monkeypatch.setattr(loop, "clock", itertools.count().__next__)
+    monkeypatch.setattr(sys.modules["bayesal.loop.learner"], "clock", itertools.count().__next__)
     learner = bayesal.learner(
         elephant(1),
         acquire.uniform(),
@@ -285,7 +286,7 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
         and set(columns["round"].tolist()) == {0}
         and columns["chosen"].sum() == runs
     )
-    state = learner.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
+    state = learner.tell(state, x, np.arange(6, 10), y[6:10])
     assert retune.table(state.search)["round"].tolist() == [0] * 3 * runs + [1] * 3 * runs
     starts = columns["learning_rate"].reshape(runs, 3)[:, 0]
     kept = columns["learning_rate"].reshape(runs, 3)[columns["chosen"].reshape(runs, 3)]
@@ -314,10 +315,10 @@ def test_a_retuner_may_come_later_and_another_memory_is_refused():
         ),
     )
     state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])
-    later = few.tell(state, x, np.arange(6, 10), y[6:10], unasked=True)
+    later = few.tell(state, x, np.arange(6, 10), y[6:10])
     assert int(later.search.count) == 2
     with pytest.raises(errors.WrongType, match="places"):
-        many.tell(later, x, np.arange(10, 14), y[10:14], unasked=True)
+        many.tell(later, x, np.arange(10, 14), y[10:14])
     with pytest.raises(errors.WrongType, match="retune"):
         oracles.as_users_do(bayesal.learner)(
             posterior, acquire.uniform(), size=4, capacity=40, retune=retune.successive_halving

@@ -14,10 +14,12 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from bayesal import errors, likelihoods, networks, posteriors
-from bayesal.posteriors.laplace.curvature import STRUCTURES, Task, curvature, frame
-from bayesal.posteriors.laplace.fisher import fisher_root
+from bayesal.networks import _last
+from bayesal.posteriors.laplace._curvature import Task, curvature, frame
+from bayesal.posteriors.laplace._fisher import fisher_root
+from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.posteriors.laplace.linearized import _curvature, maximize
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled, Likelihood
 
 NOISE, CENTER, SCALE = 0.3, 1.0, 2.0
@@ -167,7 +169,7 @@ def test_the_closed_prediction_is_exact_and_what_draws_average_to(state):
         rtol=1e-5,
     )
     draws = REGRESSION.draw(jax.random.key(3), state, 20_000)
-    average = likelihoods.average(Predictive(REGRESSION, state, draws, jnp.float32(1.0))(x))
+    average = likelihoods.average(bind(REGRESSION, state, draws, jnp.float32(1.0))(x))
     assert_allclose(average.mean, found.mean, atol=5 * float(found.variance.max() / 20_000) ** 0.5)
     assert_allclose(average.variance, found.variance, rtol=0.06)
 
@@ -392,9 +394,9 @@ def test_structures_are_those_of_the_whole_matrix(rows):
     @jax.jit
     def factors(phi, weights):
         task = Task(
-            likelihoods.CATEGORICAL, phi, jnp.zeros(12, jnp.int32), jnp.ones(12, bool), jnp.zeros(0)
+            likelihoods.CATEGORICAL, phi, jnp.zeros(12, jnp.int32), jnp.ones(12), jnp.zeros(0)
         )
-        here = curvature(task, weights, left := frame(phi)[0], phi @ left)
+        here = curvature(task, weights, left := frame(phi, jnp.ones(12))[0], phi @ left)
         return {
             name: (one := s.factor(here, jnp.float32(0.5)), s.log_det(one))
             for name, s in STRUCTURES.items()
@@ -565,11 +567,11 @@ def test_the_last_layer_is_found_by_what_it_does(name):
     network, shape = FOUND[name]
     x = jnp.linspace(-1.0, 2.0, 4)
     layer = jax.jit(
-        lambda x: networks.last_layer(network, x).weights(network.init(jax.random.key(3), x))
+        lambda x: _last.last_layer(network, x).weights(network.init(jax.random.key(3), x))
     )(x)  # also while tracing
     assert layer.shape == shape
     params = network.init(jax.random.key(3), x)
-    outputs = networks.last_layer(network, x).features(network.embed(params, x)) @ layer
+    outputs = _last.last_layer(network, x).features(params, x) @ layer
     assert_allclose(outputs, network.apply(params, x, None, 0.0)[: shape[1]], atol=1e-6)
 
 

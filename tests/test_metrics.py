@@ -111,6 +111,31 @@ def test_labels_needed():
     assert metrics.labels_needed(counts, values, 0.95) == np.inf
 
 
+@pytest.mark.parametrize(("right", "test"), [(9, 10), (450, 500), (19, 20), (2, 3), (7, 10)])
+def test_an_accuracy_that_is_the_level_reaches_it(right, test):
+    """`float(float32(0.9)) < 0.9`: accuracies are float32, levels are not."""
+    log_p = binary([0.9] * test)
+    labels = lambda hits: (np.arange(test) >= hits).astype(int)  # class 0 is predicted
+    exact = float(metrics.accuracy(log_p, labels(right)))
+    one_less = float(metrics.accuracy(log_p, labels(right - 1)))
+    counts = np.array([10, 20])
+    assert metrics.labels_needed(counts, np.array([one_less, exact]), right / test) == 20
+    assert metrics.labels_needed(counts, np.array([0.0, one_less]), right / test) == np.inf
+
+
+def test_negative_and_zero_levels_are_reached_too():
+    counts = np.array([10, 20])
+    assert metrics.labels_needed(counts, np.array([-1.0, np.float32(-0.1)]), -0.1) == 20
+    assert metrics.labels_needed(counts, np.array([-1e-9, 0.0]), 0.0) == 20
+
+
+@pytest.mark.parametrize("level", [np.nan, np.inf, -np.inf, True])
+def test_a_level_is_a_finite_number(level):
+    with pytest.raises(errors.OutOfRange, match="`level`") as caught:
+        oracles.as_users_do(metrics.labels_needed)(np.array([10]), np.array([0.5]), level)
+    assert caught.value.argument == "level"
+
+
 @pytest.mark.parametrize(
     ("counts", "values", "argument"),
     [
@@ -118,6 +143,7 @@ def test_labels_needed():
         ([], [], "values"),
         ([1, 2], [1.0, np.nan], "values"),
         ([2, 2], [1.0, 1.0], "counts"),
+        ([1, np.nan], [1.0, 1.0], "counts"),
     ],
 )
 def test_broken_curves(counts, values, argument):
@@ -161,15 +187,6 @@ def test_jax_arrays_are_as_good_as_numpy():
     assert float(metrics.nll(jnp.asarray(log_p), jnp.asarray(y, jnp.int32))) == float(
         metrics.nll(log_p, y)
     )
-
-
-def test_predictions_without_noise_are_steps():
-    sure = Gaussian(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.zeros((2, 2)))
-    y = np.array([1.0, 0.0], np.float32)
-    np.testing.assert_allclose(metrics.pit(sure, y), [0.5, 0.5])
-    np.testing.assert_allclose(
-        metrics.crps(sure, y), ((1.0 - 0.5) + 0.0) / 2
-    )  # E|Y - y| - E|Y - Y'| / 2 by hand
 
 
 def test_one_prediction_a_label_has_no_joint_beyond_its_own():

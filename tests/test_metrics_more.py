@@ -465,3 +465,43 @@ def test_the_truth_has_uniform_pit_nominal_coverage_and_the_least_crps():
     scores = [float(metrics.crps(normal(v), y)) for v in (0.25, 1.0, 4.0)]
     assert min(scores) == scores[1]
     assert np.asarray(metrics.pit(normal(1.0), np.full(4000, 1e6, np.float32))).max() == 1.0
+
+
+def test_the_error_of_draws_is_that_of_their_mean():
+    draws = Gaussian(jnp.array([[0.0, 2.0], [4.0, 0.0]]), jnp.ones((2, 2)))
+    assert float(metrics.rmse(draws, np.array([1.0, 1.0], np.float32))) == pytest.approx(
+        math.sqrt((1 + 0) / 2)
+    )
+
+
+# --- what would break the machine
+#
+#
+# -------------------------------------------------------------------------------------------------
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: metrics.dyads(KEY, 12, 10**12), "groups"),
+        (lambda: metrics.dyads(KEY, 12, 10**8, size=2), "groups"),
+        (lambda: metrics.dyads(KEY, 12, 1, size=10**12), "size"),
+        (lambda: metrics.dyads(KEY, 2**31, 1), "count"),
+        (lambda: metrics.reliability(LOG_P, Y, bins=2**31), "bins"),
+        (lambda: metrics.ece(LOG_P, Y, bins=2**31), "bins"),
+        (lambda: metrics.squared_ece(LOG_P, Y, bins=2**31), "bins"),
+        (lambda: metrics.classwise_ece(LOG_P, Y, bins=2**31), "bins"),
+        (lambda: metrics.brier_parts(LOG_P, Y, bins=2**31), "bins"),
+    ],
+)
+def test_sizes_have_limits(call, argument):
+    with pytest.raises(errors.WrongSize, match=f"`{argument}` must be at most") as caught:
+        call()
+    assert caught.value.argument == argument
+
+
+def test_many_bins_and_groups_are_still_had():
+    assert metrics.reliability(LOG_P, Y, bins=10**6).count.sum() == ROWS
+    assert metrics.dyads(KEY, 2**31 - 1, 5).shape == (5, 10)

@@ -46,7 +46,7 @@ def by_hand(name, z):
 def test_against_the_oracle_at_the_edges_and_within_bounds(name, seed, draws):  # TRAPS 1, 3, 29
     z = planted(seed, draws)
     want = np.array([by_hand(name, z[:, i]) for i in range(N)])
-    score = getattr(bernoulli, name)
+    score = getattr(multilabel, name)
     for how in ("sum", "mean", "max"):
         got = np.asarray(score(z, how=how))
         np.testing.assert_allclose(got, getattr(np, how)(want, axis=1), atol=3e-6)
@@ -111,7 +111,7 @@ GOOD = np.zeros((K, N, L), np.float32)
 )
 def test_anything_else_is_refused_by_name(name, error, argument, log_odds, options):
     with pytest.raises(error) as caught:
-        as_users_do(getattr(bernoulli, name))(log_odds, **options)
+        as_users_do(getattr(multilabel, name))(log_odds, **options)
     assert caught.value.argument == argument and f"`{argument}`" in str(caught.value)
     if error is errors.NonFinite:
         assert caught.value.rows.tolist() == [7]

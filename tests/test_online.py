@@ -26,7 +26,7 @@ from test_laplace import (
 
 import bayesal
 from bayesal import acquire, checkpoint, errors, likelihoods, networks, posteriors, retune
-from bayesal.posteriors.laplace.curvature import STRUCTURES
+from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.scores import regression
 from bayesal.types import HParams, Labeled
 
@@ -273,7 +273,7 @@ def test_the_loop_fits_once_and_then_adds_and_compiles_once(tmp_path):
         picks = np.asarray(learner.ask(state, POOL).indices)
         if round == 2:  # any number of labels, more than one batch of them
             picks = np.setdiff1d(np.arange(60), np.asarray(state.ledger.indices))[:11]
-        state = learner.tell(state, POOL, picks, TOLD[picks], unasked=round == 2)
+        state = learner.tell(state, POOL, picks, TOLD[picks])
     assert (
         traces == once and int(state.ledger.count) == 28 and int(state.report.fit.failed_at) == -1
     )
@@ -283,8 +283,7 @@ def test_the_loop_fits_once_and_then_adds_and_compiles_once(tmp_path):
     assert_allclose(covariance(state.posterior), truth.covariance, rtol=1e-3, atol=1e-6)
     spare = np.setdiff1d(np.arange(60), rows)[:1]
     anew, added = (
-        one.tell(state, POOL, spare, TOLD[spare], unasked=True)
-        for one in (build(update="fresh"), learner)
+        one.tell(state, POOL, spare, TOLD[spare]) for one in (build(update="fresh"), learner)
     )  # they take the same states
     assert_allclose(anew.posterior.mean, added.posterior.mean, rtol=1e-4)
     checkpoint.save(tmp_path / "state", state)

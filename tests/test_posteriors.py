@@ -19,6 +19,7 @@ from laws import (
     fit,
     fitted,
     labeled,
+    numbers,
     predictive,
     problem,
     programs,
@@ -27,7 +28,7 @@ from laws import (
 )
 
 from bayesal import _chunks, errors, likelihoods, networks, posteriors, types
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 
 
 @every_posterior
@@ -82,7 +83,7 @@ def test_padding_and_capacity_change_nothing(case, garbage):
     if case.grows:
         close(weights(exact), weights(padded), 1e-6)
         exact, padded = (
-            Predictive(
+            bind(
                 case.posterior,
                 s,
                 case.posterior.draw(jax.random.key(2), s, case.draws),
@@ -249,6 +250,22 @@ def test_it_learns(case):
     assert accuracy > case.needs
 
 
+@every_posterior
+def test_a_warm_fit_begins_halfway_between_the_last_one_and_a_fresh_one(case):
+    if case.posterior.warm is None:
+        pytest.skip("it has no warm beginning")
+    init, _ = programs(case)
+    fresh, old = init(jax.random.key(9), labeled().x[0]), fitted(case)
+    warm = jax.jit(case.posterior.warm)(old, fresh)
+    assert jax.tree.structure(warm) == jax.tree.structure(fresh)
+    for between, first, second in zip(
+        *(numbers(weights(state)) for state in (warm, old, fresh)), strict=True
+    ):
+        ends = np.stack([first, second])
+        assert (between >= ends.min(0) - 1e-5).all() and (between <= ends.max(0) + 1e-5).all()
+    assert not same(weights(warm), weights(fresh))
+
+
 def test_an_ensemble_has_exactly_its_members():
     case = next(c for c in POSTERIORS if c.name == "ensemble")
     with pytest.raises(errors.WrongSize, match="6 members") as error:
@@ -349,9 +366,7 @@ def test_what_stands_before_the_first_dropout_is_computed_once():
     model = predictive(case)
 
     def program(ask, rows):
-        bound = lambda state, draws, x: ask(
-            Predictive(case.posterior, state, draws, jnp.float32(1.0)), x
-        )
+        bound = lambda state, draws, x: ask(bind(case.posterior, state, draws, jnp.float32(1.0)), x)
         x = jax.ShapeDtypeStruct((rows, FEATURES), jnp.float32)
         return jax.jit(bound).lower(model.state, model.draws, x).compile().as_text()
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesal import errors, retune
-from bayesal.retune import proposers, racing, spaces
+from bayesal.retune import _racing, proposers, spaces
 from bayesal.retune.history import empty, remember
 from bayesal.types import HParams
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 START = HParams(
     *(
-        jnp.int32(v) if name in ("steps", "structure") else jnp.float32(v)
+        jnp.int32(v) if name in ("steps", "architecture") else jnp.float32(v)
         for name, v in zip(HParams._fields, HParams(), strict=True)
     )
 )
@@ -37,14 +37,14 @@ def raced(losses, rows=ALL, folds=None, log_temperatures=(0.0,), group=None):
         else np.arange(len(rows)) < np.asarray(folds)[:, None]
     )
     task = judging(None, rows, group=group, prior=0.5 * (np.asarray(log_temperatures) / 0.5) ** 2)
-    return racing.standing(
-        racing.Race(losses, jnp.asarray(done), (), jnp.int32(0), ()), task
+    return _racing.standing(
+        _racing.Race(losses, jnp.asarray(done), (), jnp.int32(0), ()), task
     ), jnp.asarray(done.all(axis=1))
 
 
 def judging(fit, rows, group=None, prior=(0.0,), **options):
     group = np.arange(len(rows[0])) if group is None else group
-    return retune.Task(
+    return _racing.Task(
         fit,
         jnp.asarray(rows),
         jnp.asarray(group, jnp.int32),
@@ -61,7 +61,7 @@ def losses_of(*means, spread=0.0, seed=0):
 
 def test_a_clear_winner_wins():
     stand, whole = raced(losses_of(1.0, 0.9, 0.5, 0.7))
-    assert int(racing.winner(stand, whole)) == 2 and float(stand.errors[0]) == 0.0
+    assert int(_racing.winner(stand, whole)) == 2 and float(stand.errors[0]) == 0.0
     np.testing.assert_allclose(stand.losses, [1.0, 0.9, 0.5, 0.7], rtol=1e-6)
     np.testing.assert_allclose(stand.differences, [0.0, -0.1, -0.5, -0.3], atol=1e-6)
 
@@ -73,11 +73,11 @@ def test_the_incumbent_stays_within_the_standard_error(seed, gap):
     by_hand = (losses[1] - losses[0]).std(ddof=1) / np.sqrt(20)
     assert abs(float(stand.errors[1]) - by_hand) < 1e-5
     if abs(gap + by_hand) > 1e-4:
-        assert int(racing.winner(stand, whole)) == (gap < -by_hand)
+        assert int(_racing.winner(stand, whole)) == (gap < -by_hand)
 
 
 def test_a_tie_stays_with_the_incumbent():
-    assert int(racing.winner(*raced(losses_of(1.0, 1.0, 1.0)))) == 0
+    assert int(_racing.winner(*raced(losses_of(1.0, 1.0, 1.0)))) == 0
 
 
 def test_a_candidate_is_compared_on_the_rows_it_has_seen():
@@ -88,7 +88,7 @@ def test_a_candidate_is_compared_on_the_rows_it_has_seen():
     stand, whole = raced(losses, folds=[4, 1])
     np.testing.assert_allclose(stand.losses, [1.5, 2.5])
     np.testing.assert_allclose(stand.differences, [0.0, -0.5])
-    assert int(racing.winner(stand, whole)) == 0
+    assert int(_racing.winner(stand, whole)) == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -97,16 +97,16 @@ def test_a_broken_candidate_never_wins(bad):  # TRAPS 4
     losses[1, 3] = bad
     stand, whole = raced(losses)
     assert (
-        int(racing.winner(stand, whole)) == 2
+        int(_racing.winner(stand, whole)) == 2
         and float(stand.losses[1]) == np.inf
         and np.all(np.isfinite(stand.errors))
     )
     losses[2, 0] = bad
-    assert int(racing.winner(*raced(losses))) == 0
+    assert int(_racing.winner(*raced(losses))) == 0
     broken_first = losses_of(1.0, 2.0, 1.5)
     broken_first[0, 0] = bad
-    assert int(racing.winner(*raced(broken_first))) == 2  # a broken incumbent always loses
-    assert int(racing.winner(*raced(np.full((3, 20), bad)))) == 0
+    assert int(_racing.winner(*raced(broken_first))) == 2  # a broken incumbent always loses
+    assert int(_racing.winner(*raced(np.full((3, 20), bad)))) == 0
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e6, np.nan, -np.inf])
@@ -153,7 +153,7 @@ def test_each_candidate_is_judged_at_its_own_best_temperature():
     np.testing.assert_allclose(stand.losses, [1.0, 0.8, 1.3], rtol=1e-6)
     np.testing.assert_allclose(stand.differences, [0.0, -0.2, 0.3], atol=1e-6)
     assert (
-        int(racing.winner(stand, whole)) == 1 and int(racing.winner(*raced(losses[:, :, 1]))) == 0
+        int(_racing.winner(stand, whole)) == 1 and int(_racing.winner(*raced(losses[:, :, 1]))) == 0
     )
     few = (
         1.0 - 0.01 * np.arange(3) + 0 * losses
@@ -181,19 +181,21 @@ def table_task(losses, rows, count=None, **options):
             )
         mine = jnp.asarray(losses, jnp.float32)[hparams.dropout.astype(jnp.int32)]
         return jnp.where(held[fold], mine, 0.0)[:, None], (
-            {"who": hparams.dropout, "fold": fold, "structure": hparams.architecture},
+            {"who": hparams.dropout, "fold": fold, "architecture": hparams.architecture},
             fold,
         )
 
     return judging(fit, rows, **options)
 
 
-def numbered(size, steps=None, structures=None):
+def numbered(size, steps=None, architectures=None):
     many = jax.tree.map(lambda value: jnp.broadcast_to(value, (size,)), START)
     return many._replace(
         dropout=jnp.arange(size, dtype=jnp.float32),
         steps=jnp.asarray(np.full(size, 5) if steps is None else steps, jnp.int32),
-        structure=jnp.asarray(np.zeros(size) if structures is None else structures, jnp.int32),
+        architecture=jnp.asarray(
+            np.zeros(size) if architectures is None else architectures, jnp.int32
+        ),
     )
 
 
@@ -219,13 +221,13 @@ def halved(losses, rows, keep):
 def test_the_race_is_successive_halving(seed, size, keep):
     rng = np.random.default_rng(seed)
     losses = rng.normal(size=(size, 20)).astype(np.float32)
-    steps, structures = rng.integers(1, 9, size), rng.integers(0, 3, size)
+    steps, architectures = rng.integers(1, 9, size), rng.integers(0, 3, size)
     expected = halved(losses, ALL, keep)
     for together, final, kept in ((1, True, True), (3, False, True), (None, True, False)):
         count = []
-        found = racing.race(
+        found = _racing.race(
             table_task(losses, ALL, count, final=final, kept=kept),
-            numbered(size, steps, structures),
+            numbered(size, steps, architectures),
             keep,
             together,
         )
@@ -233,12 +235,12 @@ def test_the_race_is_successive_halving(seed, size, keep):
         done, chosen = np.asarray(found.done), int(found.chosen)
         assert [set(np.flatnonzero(done[:, fold]).tolist()) for fold in range(4)] == expected
         assert chosen == int(
-            racing.winner(*raced(losses * done.any(axis=1, keepdims=True), folds=done.sum(axis=1)))
+            _racing.winner(*raced(losses * done.any(axis=1, keepdims=True), folds=done.sum(axis=1)))
         )
         assert sorted(count) == sorted(
             [(c, fold) for fold in range(4) for c in expected[fold]] + [(chosen, 4)] * final
         )  # each once, and no other
-        assert len(count) == sum(retune.rungs(size, 4, keep)) + final
+        assert len(count) == sum(_racing.rungs(size, 4, keep)) + final
         seen = done[:, :, None] & ALL[None]
         np.testing.assert_array_equal(
             found.losses[:, :, 0], np.where(seen.any(axis=1), losses, 0.0)
@@ -246,14 +248,14 @@ def test_the_race_is_successive_halving(seed, size, keep):
         if final:
             assert (
                 int(found.final[0]["who"]),
-                int(found.final[0]["structure"]),
+                int(found.final[0]["architecture"]),
                 int(found.final[1]),
-            ) == (chosen, structures[chosen], 4)
+            ) == (chosen, architectures[chosen], 4)
         assert kept or found.states["who"].size == 0
         for name, truth in (
             ("who", np.arange(size)[:, None]),
             ("fold", np.arange(4)),
-            ("structure", structures[:, None]),
+            ("architecture", architectures[:, None]),
         ):
             assert not kept or np.array_equal(
                 np.asarray(found.states[name])[done], np.broadcast_to(truth, (size, 4))[done]
@@ -262,16 +264,16 @@ def test_the_race_is_successive_halving(seed, size, keep):
 
 def test_rungs_are_few_and_never_less_than_two():
     assert (
-        retune.rungs(8, 5) == (8, 4, 2, 2, 2)
-        and retune.rungs(2, 3) == (2, 2, 2)
-        and retune.rungs(9, 2, 0.3) == (9, 3)
+        _racing.rungs(8, 5) == (8, 4, 2, 2, 2)
+        and _racing.rungs(2, 3) == (2, 2, 2)
+        and _racing.rungs(9, 2, 0.3) == (9, 3)
     )
 
 
 def test_a_broken_incumbent_goes_on_and_the_finite_go_before_the_broken():
     losses = losses_of(1.0, 5.0, 0.2, 3.0, 4.0, 2.0)
     losses[[0, 2], 0] = np.nan  # fold 0
-    found = racing.race(table_task(losses, ALL), numbered(6), 0.5)
+    found = _racing.race(table_task(losses, ALL), numbered(6), 0.5)
     assert np.asarray(found.done).sum(axis=1).tolist() == [4, 1, 1, 2, 1, 4]
 
 
@@ -314,7 +316,7 @@ def test_choices_are_alike_and_whole():
 
 def test_a_space_searches_what_it_is_told():
     space = retune.space(
-        dropout=None, warmup=(0.0, 0.3), structure=3, steps=retune.uniform(10, 20, whole=True)
+        dropout=None, warmup=(0.0, 0.3), architecture=3, steps=retune.uniform(10, 20, whole=True)
     )
     assert spaces.searched(space) == (
         "learning_rate",
@@ -322,15 +324,15 @@ def test_a_space_searches_what_it_is_told():
         "prior_scale",
         "steps",
         "warmup",
-        "structure",
+        "architecture",
     )
     units = jax.random.uniform(jax.random.key(0), (50, 6))
     found = spaces.values(space, units, START)
     assert (
         np.all(np.asarray(found.dropout) == np.float32(0.3))
-        and found.steps.dtype == found.structure.dtype == jnp.int32
+        and found.steps.dtype == found.architecture.dtype == jnp.int32
     )
-    assert set(np.asarray(found.structure).tolist()) == {0, 1, 2} and np.all(
+    assert set(np.asarray(found.architecture).tolist()) == {0, 1, 2} and np.all(
         (found.steps >= 10) & (found.steps <= 20)
     )
     again = spaces.values(space, spaces.ranks(space, found), START)
@@ -346,7 +348,7 @@ def test_a_space_searches_what_it_is_told():
         ("steps", {"steps": (-1, 5)}),
         ("prior_scale", {"prior_scale": (float("nan"), 1.0)}),
         ("warmup", {"warmup": (0.0, 1.5)}),
-        ("structure", {"structure": 0}),
+        ("architecture", {"architecture": 0}),
         ("steps", {"steps": "many"}),
         ("label_smoothing", {"label_smoothing": (-0.1, 0.1)}),
     ],
@@ -533,14 +535,14 @@ def test_one_proposal_learns_too():
 
 def test_choices_are_not_repeated_while_there_are_others():
     space = retune.space(
-        structure=4,
+        architecture=4,
         **dict.fromkeys(("learning_rate", "weight_decay", "dropout", "prior_scale", "steps")),
     )
     for seed in range(5):
         units = asking(retune.gp_proposer(0.0), space, 5)(jax.random.key(seed), empty(64, START))[
             :4
         ]  # the last one is anywhere
-        assert sorted(spaces.values(space, units, START).structure.tolist()) == [0, 1, 2, 3]
+        assert sorted(spaces.values(space, units, START).architecture.tolist()) == [0, 1, 2, 3]
 
 
 def test_the_surrogate_s_kernel_is_matern():
@@ -654,15 +656,15 @@ def test_a_budget_of_fits_is_kept_and_used(fits, folds, halve):
     from bayesal.retune.retuners import affordable
 
     share = 0.5 if halve else 1.0
-    if sum(retune.rungs(2, folds, share)) > fits:
+    if sum(_racing.rungs(2, folds, share)) > fits:
         with pytest.raises(errors.WrongSize, match="`fits`"):
             affordable(fits, folds, share)
     else:
         size = affordable(fits, folds, share)
         assert (
-            sum(retune.rungs(size, folds, share))
+            sum(_racing.rungs(size, folds, share))
             <= fits
-            < sum(retune.rungs(size + 1, folds, share))
+            < sum(_racing.rungs(size + 1, folds, share))
         )
 
 

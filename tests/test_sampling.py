@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from numpyro.diagnostics import split_gelman_rubin
 
 from bayesal import acquire, errors, likelihoods, networks, posteriors, scores, training
-from bayesal.posteriors import hmc, sampled
+from bayesal.posteriors import _sampled, hmc
 from bayesal.posteriors.sgmcmc import Collected, Cycles, sghmc
 from bayesal.posteriors.swag import Swag, add, begin, finish, sample
 from bayesal.types import Gaussian, HParams, Labeled
@@ -95,22 +95,22 @@ def test_the_prior_is_that_of_the_documentation():
         + dist.Normal(0.0, 0.07).log_prob(p["bias"]).sum()
     )
     assert_allclose(
-        sampled.prior_energy(params, 0.7), log_density(zero) - log_density(params), rtol=1e-5
+        _sampled.prior_energy(params, 0.7), log_density(zero) - log_density(params), rtol=1e-5
     )
 
 
 def test_picks_are_different_evenly_spaced_and_shifted_by_the_key():
     samples = {"a": jnp.arange(50), "b": jnp.arange(100).reshape(50, 2)}
     rows = np.asarray(
-        jax.vmap(lambda k: sampled.pick(k, samples, 7, "")["a"])(
+        jax.vmap(lambda k: _sampled.pick(k, samples, 7, "")["a"])(
             jax.random.split(jax.random.key(0), 40)
         )
     )
     assert rows.min() >= 0 and rows.max() < 50 and set(np.diff(rows).ravel()) <= {7, 8}
     assert len(np.unique(rows)) > 40
-    assert_allclose(sampled.pick(jax.random.key(0), samples, 50, "")["b"], samples["b"])
+    assert_allclose(_sampled.pick(jax.random.key(0), samples, 50, "")["b"], samples["b"])
     with pytest.raises(errors.WrongSize, match=r"50 samples.*more of them") as error:
-        sampled.pick(jax.random.key(0), samples, 51, "more of them")
+        _sampled.pick(jax.random.key(0), samples, 51, "more of them")
     assert error.value.argument == "num_draws"
 
 
@@ -118,9 +118,9 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     x, y = regression()
     prior = np.full(2, 0.7 / 2**0.5)
     weights = {"kernel": jnp.array([[0.4], [-0.2]])}
-    likelihood, energy = likelihoods.gaussian(noise=NOISE), lambda w: sampled.prior_energy(w, 0.7)
+    likelihood, energy = likelihoods.gaussian(noise=NOISE), lambda w: _sampled.prior_energy(w, 0.7)
     value, slope = jax.value_and_grad(
-        hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), energy, likelihood, batch=16)
+        hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), energy, likelihood, batch_size=16)
     )(weights)
     w = np.array([0.4, -0.2])
     by_hand = (
@@ -131,7 +131,9 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     assert_allclose(value, by_hand, rtol=1e-5)
     assert_allclose(slope["kernel"][:, 0], -x.T @ (y - x @ w) / NOISE**2 + w / prior**2, rtol=1e-4)
     padded = jax.value_and_grad(
-        hmc.potential(lambda w, x: x @ w["kernel"], given(x, y, 200), energy, likelihood, batch=16)
+        hmc.potential(
+            lambda w, x: x @ w["kernel"], given(x, y, 200), energy, likelihood, batch_size=16
+        )
     )(weights)
     assert float(padded[0]) == float(value) and (padded[1]["kernel"] == slope["kernel"]).all()
 
@@ -481,9 +483,8 @@ def test_langevin_and_hamiltonian_steps_have_the_variance_of_their_recursion(
     count, stiffness, chains = 20, 1.5, 2000
     data = Labeled(jnp.zeros((20, 1)), jnp.zeros(20, jnp.int32), jnp.int32(count))
     rule = sghmc(lambda i: rate, friction, lambda i: temperature, count)
-    loss = lambda w, key, x, y, count: (
-        0.5 * stiffness * jnp.sum(w**2)
-    )  # every weight is a chain of its own
+    # every weight is a chain of its own
+    loss = lambda w, key, batch: 0.5 * stiffness * jnp.sum(w**2)
     weights = np.asarray(
         training.walk(jax.random.key(0), jnp.zeros(chains), loss, data, 400, rule)[0]
     )
@@ -534,7 +535,7 @@ def test_sgmcmc_comes_near_the_closed_form_and_temperature_scales_its_width():
             samples=20,
             explore=0.2,
             temperature=temperature,
-            batch=40,
+            batch_size=40,
             likelihood=likelihoods.gaussian(noise=NOISE),
         )
         run = jax.jit(

@@ -24,6 +24,7 @@ from bayesal import acquire, backend, errors, scores, select, shards, stream
 from bayesal.predictive.bound import Predictive
 from bayesal.scores import combine
 from bayesal.select import _lazy as lazy
+from bayesal.select.bait import _fisher_factors as fisher_factors
 from bayesal.types import About, Posterior, Selection
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -306,7 +307,7 @@ SELECTORS = {
         slow=True,
     ),
     "bait": Selector(
-        lambda s: select.bait(select.fisher_factors(s.log_probs, s.features), s.size, **s.masks),
+        lambda s: select.bait(fisher_factors(s.log_probs, s.features), s.size, **s.masks),
         P,
         knows=LABELED,
         slack=2e-3,

@@ -45,7 +45,7 @@ def own_guide(x, y, count):
 def test_a_full_covariance_finds_the_exact_posterior(guide):
     data, mean, precision = regression()
     posterior = posteriors.svi(
-        linear, guide, batch=40, particles=8, likelihood=likelihoods.gaussian(noise=0.5)
+        linear, guide, batch_size=40, particles=8, likelihood=likelihoods.gaussian(noise=0.5)
     )
     hparams = HParams(learning_rate=0.1, steps=1000)
 
@@ -77,7 +77,7 @@ def test_the_bound_counts_every_label_once():
     posterior = posteriors.svi(
         model,
         autoguide.AutoNormal,
-        batch=4,
+        batch_size=4,
         particles=8,
         likelihood=likelihoods.gaussian(noise=1.0),
     )
@@ -137,7 +137,7 @@ def test_other_guides_learn(guide):
 @pytest.mark.slow
 def test_a_lifted_linen_module_runs_in_the_loop():
     x, y = problem()
-    init, ask, tell = bayesal.learner(
+    init, ask, tell, _ = bayesal.learner(
         LINEN, acquire.top(scores.bald), size=4, capacity=40, num_draws=6, hparams=HPARAMS
     )
     state = tell(init(jax.random.key(0), x), x, np.arange(20), y[:20])

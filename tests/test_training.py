@@ -18,15 +18,14 @@ def visits(count, capacity, steps, batch, seed=0):
     data = Labeled(x, jnp.zeros(capacity, jnp.int32), jnp.int32(count))
     seen = []
 
-    def loss(params, key, x, y, count):
-        del key, y
-        jax.debug.callback(
-            lambda rows, n: seen.append((np.asarray(rows).astype(int), int(n))), x[:, 0], count
-        )
+    def loss(params, key, batch):
+        del key
+        note = lambda rows, total: seen.append((np.asarray(rows).astype(int), float(total)))
+        jax.debug.callback(note, batch.x[:, 0], batch.total)
         return jnp.sum(params * 0.0)
 
     params, info = training.sgd(
-        jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch=batch
+        jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch_size=batch
     )
     jax.effects_barrier()
     assert int(info.failed_at) == -1
@@ -57,7 +56,7 @@ def test_another_key_is_another_order():
 def test_the_step_before_the_first_bad_one_is_kept():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
     # the loss is NaN as soon as the parameter has fallen below 1 - 3 steps of Adam
-    loss = lambda params, key, x, y, count: jnp.where(params < 0.75, jnp.nan, params)
+    loss = lambda params, key, batch: jnp.where(params < 0.75, jnp.nan, params)
     hparams = HParams(learning_rate=0.1, weight_decay=0.0, steps=20)
     params, info = training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams)
     assert int(info.failed_at) == 3
@@ -66,7 +65,7 @@ def test_the_step_before_the_first_bad_one_is_kept():
 
 def test_the_rate_follows_a_cosine_to_zero():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
-    loss = lambda params, key, x, y, count: params  # Adam's step is then exactly the rate
+    loss = lambda params, key, batch: params  # Adam's step is then exactly the rate
     params, _ = training.sgd(
         jax.random.key(0),
         jnp.float32(0.0),
@@ -136,8 +135,9 @@ def smoothed_by_hand(logits, label, share):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_smoothed_labels_against_enumeration(share):
     y = jnp.array([0, 2, 1, 1, 0])
+    batch = training.Minibatch(LOGITS, y, jnp.ones(5), jnp.float32(5))
     loss = training.nll(NET, 0.0, smoothing=jnp.float32(share))(
-        jnp.eye(3), jax.random.key(0), LOGITS, y, 5
+        jnp.eye(3), jax.random.key(0), batch
     )
     by_hand = np.mean(
         [
@@ -184,7 +184,7 @@ def test_real_labels_are_not_smoothed():
 
 def test_decay_is_decoupled():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
-    loss = lambda params, key, x, y, count: 0.0 * params  # no gradient: only the decay moves it
+    loss = lambda params, key, batch: 0.0 * params  # no gradient: only the decay moves it
     params, _ = training.sgd(
         jax.random.key(0),
         jnp.float32(2.0),

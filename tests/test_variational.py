@@ -20,6 +20,7 @@ from bayesal.posteriors.variational import (
     spread,
     with_factors,
 )
+from bayesal.training import Minibatch
 from bayesal.types import HParams, Labeled
 
 MEAN = {"kernel": jnp.linspace(-1.0, 1.0, 12).reshape(4, 3), "bias": jnp.array([0.1, -0.2, 0.0])}
@@ -52,8 +53,9 @@ def test_the_antithetic_pair_is_unbiased_and_less_noisy():
     x, y = jax.random.normal(key, (6, 5)), jnp.array([0, 1, 2, 0, 1, 2])
     state = spread(network.init(key, x[0]), 0.5)
     keys = jax.random.split(jax.random.key(1), 4000)
-    single = jax.vmap(lambda k: nll(network, sample(k, state), x, y))(keys)
-    paired = jax.vmap(lambda k: expected_nll(network, k, state, x, y))(keys)
+    rows = Minibatch(x, y, jnp.ones(6), jnp.float32(6))
+    single = jax.vmap(lambda k: nll(network, sample(k, state), rows))(keys)
+    paired = jax.vmap(lambda k: expected_nll(network, k, state, rows))(keys)
     assert_allclose(paired.mean(), single.mean(), atol=5 * float(single.std()) / 4000**0.5)
     assert paired.var() < 0.5 * single.var()
 
@@ -175,7 +177,7 @@ def test_low_rank_finds_the_correlated_posterior_that_mean_field_cannot():
             rank=rank,
             kl_weight=1.0,
             pairs=8,
-            batch=40,
+            batch_size=40,
             likelihood=likelihoods.gaussian(noise=0.5),
         )
         fit = jax.jit(

@@ -6,76 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import _chunks, _maths
 from bayesal._checks.values import _refuse, as_float, concrete, listed, plain
 from bayesal.errors import (
+    BayesalError,
     ConstantScores,
     NegativeScores,
     NonFinite,
-    NotLogProbabilities,
     OutOfRange,
     WrongShape,
     WrongSize,
 )
 
-TOLERANCE = {
-    "float16": 2e-2,
-    "bfloat16": 2e-1,
-}  # |log of a row's sum| that storage alone can explain; float32: 1e-3
-
-
-def log_probs(
-    values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None
-) -> jax.Array:
-    """Normalized log-probabilities `[K, *B, C]` (`[*B, C]` with `draws=False`), or an error that
-    says what they are.
-    """
-    layout(values, name, draws, ndim)
-    if not concrete(values):
-        return as_float(values)
-    with (
-        jax.ensure_compile_time_eval()
-    ):  # concrete values may be closed over by a function that is being traced
-        numbers = as_float(values)
-        total = _log_totals(numbers, TOLERANCE.get(str(values.dtype)), name)
-        return numbers if total is None else numbers - total[..., None]
-
-
-def layout(
-    values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None
-) -> None:
-    """Whether numbers can be log-probabilities by their shape and dtype."""
-    axes = "[K draws, ..., C classes]" if draws else "[..., C classes]"
-    if not hasattr(values, "dtype"):
-        raise WrongShape(
-            name,
-            f"`{name}` must be an array {axes}, got {type(values).__name__}; pass a NumPy or "
-            "JAX array.",
-        )
-    if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise NotLogProbabilities(
-            name,
-            f"`{name}` must be floating-point log-probabilities {axes}, got {values.dtype}. "
-            "One-hot votes become log-probabilities by jnp.log(votes.astype(float)).",
-        )
-    least = 1 + draws
-    if values.ndim < least or (ndim is not None and values.ndim != ndim):
-        wanted = f"{ndim} axes" if ndim is not None else f"at least {least} axes"
-        raise WrongShape(
-            name, f"`{name}` must have {wanted}, {axes}; got shape {tuple(values.shape)}."
-        )
-    if draws and values.shape[0] == 0:
-        raise WrongSize(
-            name,
-            f"`{name}` has K = 0 draws (shape {tuple(values.shape)}); at least one draw is needed.",
-        )
-    if values.shape[-1] < 2:
-        raise WrongShape(
-            name,
-            f"`{name}` has C = {values.shape[-1]} classes on its last axis (shape "
-            f"{tuple(values.shape)}). A binary "
-            "problem has two: stack log p and log(1 - p) on the last axis.",
-        )
+# two draws at three points of two classes, confident and not, for trying a score
+_TRIED = np.log(
+    np.array(
+        [[[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], [[0.8, 0.2], [0.5, 0.5], [0.6, 0.4]]], np.float32
+    )
+)
 
 
 def numbers(
@@ -92,9 +39,9 @@ def numbers(
     """Finite real numbers as float32, of `ndim` axes, of at least `least` axes or of one `shape`,
     all of them `above` a bound.
 
-    `layout` says in words what the axes are, `axis` is the one whose indices are the offending
-    rows.
+    `layout` names the axes for the message. Indices along `axis` are the error's rows.
     """
+    values = plain(values, name)
     dtype = getattr(values, "dtype", None)
     if dtype is None or not (
         jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
@@ -105,11 +52,11 @@ def numbers(
             f"`{name}` must be an array of real numbers {layout}, got {got}; pass a NumPy or "
             "JAX array.",
         )
-    got = tuple(values.shape)
+    found = tuple(values.shape)
     if (
-        len(got) < least
-        or (ndim is not None and len(got) != ndim)
-        or (shape is not None and got != tuple(shape))
+        len(found) < least
+        or (ndim is not None and len(found) != ndim)
+        or (shape is not None and found != tuple(shape))
     ):
         wanted = (
             f"shape {tuple(shape)}"
@@ -118,7 +65,7 @@ def numbers(
             if ndim is not None
             else f"at least {least} axes"
         )
-        raise WrongShape(name, f"`{name}` must have {wanted}, {layout}; got shape {got}.")
+        raise WrongShape(name, f"`{name}` must have {wanted}, {layout}; got shape {found}.")
     numbers = as_float(values)
     if concrete(numbers):
         with jax.ensure_compile_time_eval():
@@ -129,69 +76,6 @@ def numbers(
                 host <= above, OutOfRange, name, f"is not greater than {above:g} (in float32)", axis
             )
     return numbers
-
-
-def unnormalized(log_probs: jax.Array) -> jax.Array:
-    """Of `[K, N, C]`: points `[N]` whose probabilities miss a sum of 1 by 1e-5 or more, or are NaN,
-    in any draw.
-    """
-    probs = jnp.exp(_maths.flattened(log_probs)).reshape(log_probs.shape)
-    return jnp.any(~(jnp.abs(_maths.pairwise(probs, axis=-1) - 1.0) < 1e-5), axis=0)
-
-
-@jax.jit
-def _any_unnormalized(numbers):
-    classes = numbers.shape[-1]
-    some = lambda part: unnormalized(part.reshape(1, -1, classes))
-    return jnp.any(
-        _chunks.over_rows(
-            some, numbers.reshape(1, -1), _chunks.in_cache(classes), axis=1, width=classes
-        )
-    )
-
-
-@jax.jit
-def _row_totals(numbers):
-    return jax.nn.logsumexp(numbers, axis=-1), jnp.isnan(numbers).any(-1)
-
-
-def _log_totals(numbers: jax.Array, tolerance: float | None, name: str) -> jax.Array | None:
-    """What rounding took from each row's log-sum (None: nothing to speak of), or an error. A
-    `tolerance` is of coarse storage.
-    """
-    if tolerance is None and not bool(_any_unnormalized(numbers)):
-        return None
-    total, nan = (np.asarray(a) for a in _row_totals(numbers))
-    if nan.any():
-        where = np.argwhere(nan)
-        raise NonFinite(
-            name,
-            f"`{name}` has NaN in {len(where)} rows, first at index "
-            f"{tuple(int(i) for i in where[0])} "
-            "(the class axis left out). The usual cause is a diverged fit, or log(0) - "
-            "log(0) on the way here: use "
-            "jax.nn.log_softmax.",
-            where[:, -1] if where.shape[1] else (),
-        )
-    off = np.abs(total) > (tolerance or 1e-3)
-    if not off.any():
-        return None if np.max(np.abs(total), initial=0.0) < 1e-5 else jnp.asarray(total)
-    where = np.argwhere(off)
-    at = tuple(int(i) for i in where[0])
-    row = np.asarray(numbers)[at].astype(np.float64)
-    looks_like_probabilities = row.min() >= 0 and abs(row.sum() - 1) < 1e-2
-    advice = (
-        "They look like probabilities: pass jnp.log(probs)."
-        if looks_like_probabilities
-        else ("Logits become log-probabilities by jax.nn.log_softmax(logits, axis=-1).")
-    )
-    raise NotLogProbabilities(
-        name,
-        f"`{name}` must be normalized log-probabilities, but {len(where)} rows do not sum to "
-        "1 over the last axis; "
-        f"the first, at index {at}, sums to {np.exp(np.float64(total[at])):.4g}. {advice}",
-        where[:, -1] if where.shape[1] else (),
-    )
 
 
 def available_rows(available: Any, count: int, name: str = "available") -> jax.Array:
@@ -207,11 +91,12 @@ def available_rows(available: Any, count: int, name: str = "available") -> jax.A
             f"got shape {shape}, dtype {dtype}."
             " From row numbers: mask = np.zeros(N, bool); mask[rows] = True.",
         )
-    return jnp.asarray(available)
+    return jnp.array(available)  # a copy: the caller may use the memory again
 
 
 def features(values: Any, name: str = "features") -> jax.Array:
     """Features `[N, D]`: one row of finite numbers per pool point."""
+    values = plain(values, name)
     if not hasattr(values, "dtype") or np.ndim(values) != 2 or np.shape(values)[1] == 0:
         raise WrongShape(
             name,
@@ -262,27 +147,32 @@ def batch_size(size: Any, available: Any, name: str = "size") -> int:
     return int(size)
 
 
-def positive(values: Any, count: int, name: str) -> jax.Array:
-    """Positive, finite numbers `[N]`, one per pool point."""
+def positive(
+    values: Any, count: int, name: str, error: type[BayesalError] = NonFinite
+) -> jax.Array:
+    """Positive, finite real numbers `[N]`, one per pool point; an `error` of choice for others."""
+    values = plain(values, name)
+    dtype = getattr(values, "dtype", None)
     if (
-        not hasattr(values, "dtype")
+        dtype is None
         or np.shape(values) != (count,)
-        or not jnp.issubdtype(values.dtype, jnp.floating)
+        or not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
     ):
         raise WrongShape(
             name,
-            f"`{name}` must be floating-point numbers of shape ({count},), one per pool "
-            f"point; got {type(values).__name__} of shape "
-            f"{np.shape(values)}. One number for all of them: np.full({count}, number).",
+            f"`{name}` must be real numbers of shape ({count},), one per pool point; got "
+            f"{type(values).__name__} of shape {np.shape(values)}, dtype {dtype}. One number for "
+            f"all points: np.full({count}, number).",
         )
     if concrete(values):
-        host = np.asarray(values, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            host = np.asarray(values, dtype=np.float32)
         bad = np.flatnonzero(~((host > 0) & (host < np.inf)))
         if len(bad):
-            raise NonFinite(
+            raise error(
                 name,
-                f"`{name}` must be positive and finite; rows {listed(bad)} hold "
-                f"{listed(host[bad])}.",
+                f"`{name}` must be positive and finite (in float32); rows {listed(bad)} hold "
+                f"{listed(np.asarray(values)[bad])}.",
                 bad,
             )
     return as_float(values)
@@ -295,7 +185,7 @@ def weights(values: Any, count: int, name: str = "weights") -> jax.Array:
     if values is None:
         return jnp.ones(count, jnp.float32)
     if getattr(values, "dtype", None) == np.bool_:
-        values = as_float(values)  # a mask
+        values = as_float(values, name)  # a mask
     found = numbers(values, name, "one per point", shape=(count,))
     if concrete(found):
         with jax.ensure_compile_time_eval():
@@ -317,11 +207,12 @@ def weights(values: Any, count: int, name: str = "weights") -> jax.Array:
 
 
 def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
-    """Scores `[N]`: real numbers, or -inf for what may not be picked; in float32, and what orders
-    them.
+    """Scores `[N]` in float32, real numbers or -inf for what may not be picked, and numbers that
+    order them.
 
-    float64 and large integers merge in float32, so there the order is that of ranks found before.
+    float64 and large integers merge in float32: their order is that of their ranks.
     """
+    values = plain(values, name)
     if not hasattr(values, "dtype") or np.ndim(values) != 1:
         raise WrongShape(
             name,
@@ -338,9 +229,8 @@ def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
         if len(bad):
             raise NonFinite(
                 name,
-                f"`{name}` is NaN or +inf at {len(bad)} rows: {listed(bad)}. -inf is the way "
-                "to say `may not be picked`; "
-                "NaN usually comes from a diverged fit or from 0 * log 0.",
+                f"`{name}` is NaN or +inf at {len(bad)} rows: {listed(bad)}. The usual cause is a "
+                "diverged fit, or 0 * log 0. -inf marks points that may not be picked.",
                 bad,
             )
     single = as_float(values)
@@ -353,16 +243,49 @@ def scores(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
 
 
 def not_negative(values: Any, name: str = "scores") -> None:
-    """Scores of which a power is taken: 0 or more, or -inf for what may not be picked."""
+    """Scores for a power or a sum: 0 or more, or -inf for what may not be picked."""
     if concrete(values) and len(
         bad := np.flatnonzero(((host := np.asarray(values)) < 0) & (host > -np.inf))
     ):
         raise NegativeScores(
             name,
-            f"`{name}` is negative at {len(bad)} rows: {listed(bad)}; a power is taken of "
-            "scores with a meaningful zero, as information has. For "
-            "others (margin is one) use `softmax` or `softrank`.",
+            f"`{name}` is negative at {len(bad)} rows: {listed(bad)}. Powers need scores with a "
+            "meaningful zero, such as information. For others, such as margin, use `softmax` or "
+            "`softrank`.",
             bad,
+        )
+
+
+def never_negative(score: Any, name: str = "score") -> None:
+    """A score of which a power is taken: at least 0, tried on a few predictions.
+
+    Under jit negative scores could only be counted, like NaN. Scores of other arguments (real
+    labels, a fixed number of classes) are not tried.
+    """
+    try:
+        tried = np.asarray(score(_TRIED))
+    except Exception:
+        return
+    if tried.dtype.kind in "iuf" and (tried < 0).any():
+        raise NegativeScores(
+            name,
+            f"`{name}` = {getattr(score, '__name__', score)!r} gives negative scores, such as "
+            f"{tried[tried < 0][0]:.3g}. Powers need scores with a meaningful zero, such as "
+            "information. For others, such as margin, use `softmax` or `softrank`.",
+        )
+
+
+def finite(values: Any, name: str) -> None:
+    """Rows `[N, ...]` without NaN or inf, where values are known."""
+    values = plain(values, name)
+    if not concrete(values) or not jnp.issubdtype(values.dtype, jnp.inexact):
+        return
+    with jax.ensure_compile_time_eval():
+        host = np.asarray(values)
+    bad = np.flatnonzero(~np.isfinite(host.reshape(len(host), -1)).all(axis=1))
+    if len(bad):
+        raise NonFinite(
+            name, f"`{name}` has NaN or inf in {len(bad)} rows: {listed(bad)}. Leave them out.", bad
         )
 
 
@@ -370,6 +293,7 @@ def at_least_zero(value: Any, name: str) -> Any:
     """A finite number of at least 0, or a traced one, as float32."""
     if not concrete(value):
         return as_float(value)
+    value = plain(value, name)
     if (
         isinstance(value, bool)
         or np.ndim(value)
@@ -383,7 +307,7 @@ def at_least_zero(value: Any, name: str) -> Any:
 
 
 def not_constant(selection: Any, hint: str = "") -> None:
-    """Refuse a ranking in which every available point had the same score."""
+    """Refuse a ranking in which all available points have the same score."""
     if (
         selection.constant is not None
         and concrete(selection.constant)
@@ -391,9 +315,8 @@ def not_constant(selection: Any, hint: str = "") -> None:
     ):
         raise ConstantScores(
             "scores",
-            "all available points have one and the same score, so the first rows of the pool "
-            "would be picked. The usual causes: "
-            "a network without dropout under `mc_dropout`, dropout rate 0, a `point` "
-            "posterior (its draws cannot disagree), or one "
-            "draw (K = 1). To pick at random on purpose, use `uniform`." + hint,
+            "all available points have the same score, so the first rows of the pool would be "
+            "picked. The usual causes: a network without dropout under `mc_dropout`, dropout rate "
+            "0, a `point` posterior (its draws cannot disagree), or one draw (K = 1). To pick at "
+            "random on purpose, use `uniform`." + hint,
         )

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal._checks.values import a, concrete, listed
+from bayesal._checks.values import a, at_least, listed, plain
 from bayesal.errors import (
     NonFinite,
     OutOfRange,
     UnknownName,
     WrongIndex,
-    WrongLabel,
     WrongShape,
     WrongSize,
     WrongType,
@@ -21,72 +20,9 @@ from bayesal.errors import (
 from bayesal.types import HParams
 
 
-def labels(values: Any, classes: int, count: int | None = None, name: str = "labels") -> np.ndarray:
-    """Integer labels `[n]` in `[0, C)`, as int32."""
-    host = np.asarray(values)
-    if host.ndim != 1 or (count is not None and len(host) != count):
-        wanted = f"({count},)" if count is not None else "[n]"
-        raise WrongLabel(
-            name, f"`{name}` must have shape {wanted}, one label per index; got shape {host.shape}."
-        )
-    if not np.issubdtype(host.dtype, np.integer):
-        kind = (
-            "one-hot or soft labels: pass labels.argmax(-1)"
-            if host.ndim == 2
-            else "pass labels.astype(int)"
-        )
-        if host.dtype.kind in "USO":
-            kind = "number your classes: names, labels = np.unique(labels, return_inverse=True)"
-        raise WrongLabel(
-            name, f"`{name}` must be integers in [0, {classes}), got dtype {host.dtype}; {kind}."
-        )
-    bad = np.flatnonzero((host < 0) | (host >= classes))
-    if len(bad):
-        raise WrongLabel(
-            name,
-            f"`{name}` must lie in [0, {classes}); positions {listed(bad)} hold "
-            f"{listed(host[bad])}. Labels count from 0, and the "
-            "network's last layer has one output per class.",
-            bad,
-        )
-    return host.astype(np.int32)
-
-
-def class_labels(values: Any, classes: int, count: int) -> jax.Array:
-    """`labels` as a JAX array; under jit, where their values cannot be looked at, as they are."""
-    return jnp.asarray(labels(values, classes, count) if concrete(values) else values)
-
-
-def real_labels(values: Any, count: int | None = None, name: str = "labels") -> np.ndarray:
-    """Finite real labels `[n]`, as float32."""
-    host = np.asarray(values)
-    if host.ndim != 1 or (count is not None and len(host) != count):
-        wanted = f"({count},)" if count is not None else "[n]"
-        raise WrongLabel(
-            name,
-            f"`{name}` must have shape {wanted}, one number per index; got shape {host.shape}.",
-        )
-    if host.dtype.kind not in "iuf":
-        raise WrongLabel(
-            name,
-            f"`{name}` must be real numbers, got dtype {host.dtype}. For classes build the "
-            "posterior without `likelihood=`.",
-        )
-    single = host.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(single))
-    if len(bad):
-        raise WrongLabel(
-            name,
-            f"`{name}` must be finite (in float32); positions {listed(bad)} hold "
-            f"{listed(host[bad])}.",
-            bad,
-        )
-    return single
-
-
 def indices(values: Any, rows: int, name: str = "indices") -> np.ndarray:
     """Distinct rows of a pool of `rows` points, as int32."""
-    host = np.asarray(values)
+    host = np.asarray(plain(values, name))
     if host.ndim != 1 or not np.issubdtype(host.dtype, np.integer):
         raise WrongIndex(
             name,
@@ -126,6 +62,12 @@ def pool(x: Any, name: str = "x") -> None:
             name,
             f"`{name}` must be numbers, got dtype {x.dtype}; encode text and categories first.",
         )
+    if plain(x, name) is not x:  # callers keep x itself
+        raise WrongType(
+            name,
+            f"`{name}` must be a plain array in native byte order, got {type(x).__name__} of dtype "
+            f"{x.dtype}. Pass np.asarray(x, dtype=x.dtype.newbyteorder('=')).",
+        )
     if x.shape[0] == 0:
         raise WrongSize(
             name,
@@ -133,38 +75,85 @@ def pool(x: Any, name: str = "x") -> None:
         )
 
 
-def new_labels(rows: np.ndarray, labeled: np.ndarray, capacity: int) -> None:
+def new_labels(rows: np.ndarray, labeled: np.ndarray, capacity: int | None) -> None:
     """Rows that have no label yet, and room for them."""
-    if len(rows) == 0:
-        raise WrongSize("indices", "`indices` is empty: there is nothing to tell.")
+    _some(rows, "tell")
     known = rows[np.isin(rows, labeled)]
     if len(known):
         raise WrongIndex(
             "indices",
             f"`indices` holds rows that are labeled already: {listed(known)}. Leave them "
-            "out; a label cannot be changed.",
+            "out, or correct their labels by `learner.relabel(state, x, indices, labels)`.",
             known,
         )
-    if len(labeled) + len(rows) > capacity:
+    needed = len(labeled) + len(rows)
+    if capacity is not None and needed > capacity:
         raise WrongSize(
             "indices",
-            f"`indices` brings {len(rows)} labels, but the ledger holds {len(labeled)} of "
-            f"`capacity` = {capacity}. Build the learner with a "
-            f"capacity of {len(labeled) + len(rows)} or more.",
+            f"`indices` brings {len(rows)} labels, and the label capacity ({capacity}) has room "
+            f"for {capacity - len(labeled)}. {make_room(needed)}",
         )
 
 
-def were_asked(rows: np.ndarray, asked: np.ndarray) -> None:
-    """Rows that the last `ask` gave."""
-    never = rows[~np.isin(rows, asked)]
-    if len(never):
+def known_labels(rows: np.ndarray, labeled: np.ndarray) -> None:
+    """Rows that have a label."""
+    _some(rows, "relabel")
+    new = rows[~np.isin(rows, labeled)]
+    if len(new):
         raise WrongIndex(
             "indices",
-            f"`indices` holds rows that were never asked: {listed(never)}; this round asked "
-            f"for {listed(asked, 20)}. If these are labels you chose to "
-            "add yourself, pass unasked=True.",
-            never,
+            f"`indices` holds rows that have no label yet: {listed(new)}. New labels are told by "
+            "`learner.tell(state, x, indices, labels)`.",
+            new,
         )
+
+
+def _some(rows: np.ndarray, verb: str) -> None:
+    if len(rows) == 0:
+        raise WrongSize("indices", f"`indices` is empty: there is nothing to {verb}.")
+
+
+def make_room(capacity: int) -> str:
+    """What makes room for labels, in words."""
+    return (
+        f"`learner(..., capacity={capacity})` and `state = bayesal.grow(state, {capacity})` make "
+        "room."
+    )
+
+
+MOST = 10_000_000  # labels; each of them is a row of the features that a fit takes at once
+MOST_FOLDS = 1_000  # every fold is a fit
+
+
+def capacity(value: Any, size: int) -> int | None:
+    """The most labels there will be, room for a round of them at least; None: as many as come."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value > MOST:
+        raise WrongSize(
+            "capacity",
+            f"`capacity` must be an int of at most {MOST:,}, the most labels in total, or None: it "
+            f"grows with the labels. Got {value!r}.",
+        )
+    if value < size:
+        raise WrongSize(
+            "capacity",
+            f"`capacity` ({value}, labels in total) must be at least `size` ({size}, labels per "
+            "round).",
+        )
+    return int(value)
+
+
+def num_folds(value: Any, capacity: int | None, used: bool) -> int:
+    """Folds that the labels of a full ledger can fill, where they are used."""
+    number = at_least(2, value, "num_folds")
+    most = MOST_FOLDS if capacity is None or not used else min(capacity, MOST_FOLDS)
+    if number > most:
+        why = f"`capacity` ({capacity} labels)" if most == capacity else f"{MOST_FOLDS:,} fits"
+        raise WrongSize(
+            "num_folds", f"`num_folds` ({number}, one label each at least) must be at most {why}."
+        )
+    return number
 
 
 def same_pool(labeled: np.ndarray, rows: int) -> None:
@@ -180,9 +169,22 @@ def same_pool(labeled: np.ndarray, rows: int) -> None:
         )
 
 
+def finite_rows(features: np.ndarray, rows: np.ndarray, round: int) -> None:
+    """Features of labeled rows hold neither NaN nor inf."""
+    flat = features.reshape(len(rows), -1).astype(np.float32)
+    bad = rows[~np.isfinite(flat).all(axis=1)]
+    if len(bad):
+        raise NonFinite(
+            "x",
+            f"round {round}: labeled rows {listed(bad)} of the pool hold NaN or "
+            "inf, so no net can be fitted. Clean the pool, or leave these rows out.",
+            bad,
+        )
+
+
 def groups(values: Any) -> jax.Array:
     """Whole numbers `[N]`, one for each row of a pool: rows of one number belong together."""
-    array = np.asarray(values)
+    array = np.asarray(plain(values, "groups"))
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise WrongType(
             "groups",
@@ -250,7 +252,13 @@ def hparams(values: Any) -> None:
         "HParams(**values)" if isinstance(values, Mapping) else "HParams(steps=300)",
     )
     shares = dict.fromkeys(("dropout", "warmup", "final_rate", "label_smoothing"), (0, 1))
-    for name, value in zip(HParams._fields, map(float, values), strict=True):
+    for name, given in zip(HParams._fields, values, strict=True):
+        try:
+            value = float(given)
+        except (TypeError, ValueError) as error:
+            raise WrongType(
+                "hparams", f"`hparams.{name}` must be a number, got {given!r}."
+            ) from error
         low, high = {**shares, "prior_scale": (1e-12, np.inf)}.get(name, (0, np.inf))
         if not (low <= value < high or (name == "final_rate" and value == high)):
             raise WrongSize(

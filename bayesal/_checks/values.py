@@ -29,7 +29,7 @@ def unseen(value: bool = True) -> Iterator[None]:
 
 
 def concrete(*arrays: Any) -> bool:
-    """Whether all values can be looked at: none is being traced by jit or vmap."""
+    """Whether all values are known: none is being traced by jit or vmap."""
     if _UNSEEN.get():
         return False
     try:
@@ -42,7 +42,7 @@ def concrete(*arrays: Any) -> bool:
 
 
 def listed(rows: Any, most: int = 5) -> str:
-    """Rows as words: the first few, and how many more."""
+    """Row numbers for a message: the first few, and how many more there are."""
     rows = np.asarray(rows).ravel()
     shown = ", ".join(str(r) for r in rows[:most])
     return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
@@ -70,9 +70,21 @@ def plain(values: Any, name: str) -> Any:
     return values
 
 
-def as_float(values: Any) -> jax.Array:
-    """Arithmetic is in float32, whatever the storage."""
-    return jnp.asarray(values, dtype=jnp.float32)
+def as_float(values: Any, name: str = "values") -> jax.Array:
+    """The array as float32, whatever its storage type.
+
+    NumPy arrays are copied: a result may be computed after the caller has used the memory again.
+    Known values stay known while a function that closes over them is traced, so that its checks see
+    them.
+    """
+    values = plain(values, name)
+    if isinstance(values, np.ndarray):
+        with np.errstate(over="ignore"):  # what float32 cannot hold is inf, which checks refuse
+            values = np.array(values, dtype=np.float32)
+    if not concrete(values):
+        return jnp.asarray(values, dtype=jnp.float32)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(values, dtype=jnp.float32)
 
 
 def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:
@@ -120,8 +132,15 @@ def a(kind: type, value: Any, name: str, example: str) -> Any:
     return value
 
 
-def at_least(least: int, value: Any, name: str) -> int:
-    """An int that is not too small."""
+def at_least(least: int, value: Any, name: str, most: int | None = None) -> int:
+    """An int of at least `least` and, where given, at most `most`.
+
+    Sizes of arrays need a `most`: without one a typing error exhausts the memory.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise WrongSize(name, f"`{name}` must be an int of at least {least}, got {value!r}.")
+    if most is not None and value > most:
+        raise WrongSize(
+            name, f"`{name}` must be at most {most:,} (it sizes an array), got {value!r}."
+        )
     return int(value)

@@ -134,6 +134,7 @@ def _checked(targets):
     if not hasattr(targets, "shape"):
         return _checks.at_least(1, targets, "targets")
     targets = _checks.plain(targets, "targets")
+    _checks.finite(targets, "targets")
     return np.array(targets) if _checks.concrete(targets) else targets
 
 

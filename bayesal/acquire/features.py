@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bayesal import _maths, select
 from bayesal.acquire import _asked
-from bayesal.select.bait import fisher_factors
+from bayesal.select.bait import _fisher_factors
 from bayesal.types import Strategy
 
 
@@ -123,7 +123,7 @@ def bait(*, ridge: float = 1.0) -> Strategy:
     def pick(key, aux, measured, again, available, size):
         del key, aux, again  # deterministic
         log_mean, features = measured
-        factors = fisher_factors(log_mean[None], features)
+        factors = _fisher_factors(log_mean[None], features)
         return select.bait(factors, size, available=available, labeled=~available, ridge=ridge)
 
     return Strategy(measure=_mean_and_embedded, pick=pick)

@@ -23,6 +23,8 @@ def power(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     >>> from bayesal import scores
     >>> gentle, strong = power(beta=1.0), power(scores.bald, beta=8.0)
     """
+    if score is not None:
+        _checks.never_negative(score)
     return _sampled(select.power, score, beta)
 
 

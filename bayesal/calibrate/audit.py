@@ -1,18 +1,19 @@
-"""What a fair sample of labels has to say about a temperature that was fitted on all of them."""
+"""Correction of a temperature by a random sample of labels."""
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from bayesal import likelihoods
-from bayesal.calibrate._search import BOUND, Temperature
+from bayesal import _checks, likelihoods
+from bayesal.calibrate import _held_out
+from bayesal.calibrate._search import AT_BOUND, BOUND, Temperature
 from bayesal.calibrate.classes import temperature
 from bayesal.calibrate.numbers import variance
 from bayesal.types import Prediction, Scaling
 
-# standard deviation of the logarithm of the factor between the temperature of all labels and that
-# of fair ones
+# standard deviation of the log ratio of the temperatures of random and of all labels
 CORRECTION = 0.25
 
 
@@ -25,21 +26,20 @@ def corrected(
     *,
     prior_std: float = CORRECTION,
 ) -> Temperature:
-    """The temperature of all labels, and a factor on it fitted on the audit's alone.
+    """Fit a temperature on all labels, then correct it by a factor fitted on a random audit.
 
-    Chosen labels are many and biased, the audit's few and fair. The first fit is where the second
-    one's prior stands: with a handful of audit labels it changes little, with hundreds theirs is
-    the last word, and no label is wasted. A temperature and a temperature on top are their product,
-    so that what comes out is one (a `Scaling` keeps its classes apart).
+    Actively chosen labels are many and biased, audited ones few and unbiased. The first fit is the
+    center of the second one's prior: a handful of audit labels changes it little, hundreds override
+    it. The product of both is one temperature (a `Scaling` keeps its classes apart).
 
     Args:
       calibrator, prediction, labels, weights: as of a `Calibrator`.
-      audit: which labels are a fair sample, or what each of them counts.
+      audit: which labels are a random sample, as a mask or weights.
       prior_std: standard deviation of the factor's logarithm under the prior; for real labels, of
         half of it.
     Returns:
-      A `Temperature`; its NLLs are over the audit's labels, before and after the correction; T as
-      bounded as without it.
+      A `Temperature`. Its NLLs are over the audit's labels, before and after the correction; T has
+      the bounds of the calibrator, and `at_bound` is of the product.
 
     >>> log_probs = jnp.log(jnp.array([[[0.99, 0.01]] * 8]))
     >>> labels, valid = jnp.array([0, 0, 0, 1] * 2), jnp.ones(8, bool)
@@ -51,24 +51,27 @@ def corrected(
     ... )
     True
     """
-    real = getattr(
-        calibrator,
-        "real",
-        False,
-        # the second fit needs no doubt: its prior is narrow, and what it corrects was held back
-        # already
-    )
+    real = bool(getattr(calibrator, "real", False))
+    if _checks.concrete(prediction, labels, weights, audit):
+        known = (np.asarray(weights) != 0) | (np.asarray(audit) != 0)
+        prediction, labels, _ = _held_out.padded(prediction, labels, known, real)
     first = calibrator(prediction, labels, weights)
-    second = (
+    # no doubt here: this prior is narrow, and the first fit was held back already
+    again = (
         variance(prior_std=2 * prior_std) if real else temperature(prior_std=prior_std, doubt=0.0)
-    )(likelihoods.temper(prediction, first.temperature), labels, audit)
-    most = jnp.exp(jnp.float32(2 * BOUND if real else BOUND))
-    bounded = lambda t: jnp.clip(t * second.temperature, 1 / most, most)
-    both = (
-        Scaling(bounded(first.temperature.temperature), first.temperature.bias / second.temperature)
-        if isinstance(first.temperature, Scaling)
-        else bounded(first.temperature)
     )
+    second = again(likelihoods.temper(prediction, first.temperature), labels, audit)
+    factor, bound = jnp.asarray(second.temperature), 2 * BOUND if real else BOUND
+    bounded = lambda t: jnp.exp(jnp.clip(jnp.log(t * factor), -bound, bound))
+    both: Array | Scaling
+    if isinstance(first.temperature, Scaling):
+        each = bounded(first.temperature.temperature)
+        both = Scaling(each, first.temperature.bias / factor)
+    else:
+        both = each = bounded(first.temperature)
     return first._replace(
-        temperature=both, nll_before=second.nll_before, nll_after=second.nll_after
+        temperature=both,
+        nll_before=second.nll_before,
+        nll_after=second.nll_after,
+        at_bound=jnp.any(jnp.abs(jnp.log(each)) > bound - AT_BOUND),
     )

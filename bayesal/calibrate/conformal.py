@@ -1,12 +1,11 @@
-"""Sets and intervals that hold the truth with a chance that is promised, whatever the net: split
-conformal prediction.
+"""Split conformal prediction: sets and intervals of guaranteed coverage, whatever the net.
 
-A nonconformity score says how badly a label fits a prediction, higher = worse. Scores of held-out
-labels give a limit, and a new point's set is every label that scores at or below it. If held-out
-and new points are exchangeable (drawn alike, and held-out ones not trained on), the chance that the
-set holds the truth is at least 1 - alpha, and at most 1/(n + 1) more where no scores are
-tied. Labels chosen actively are not exchangeable with the pool, and those that a net was trained on
-not with any: keep some apart, drawn at random. Probabilities have no unit, residuals the label's.
+A nonconformity score measures how badly a label fits a prediction, higher = worse. Scores of
+held-out labels give a limit, and a new point's set is every label that scores at or below it. If
+held-out and new points are exchangeable, the set covers the truth with probability at least
+1 - alpha, and at most 1/(n + 1) more where no scores are tied. Neither actively chosen labels nor
+training labels are exchangeable with the pool: hold out a random sample. Residuals have the label's
+unit.
 
 >>> # ten held-out points, all of class 0
 >>> probs = jnp.array([[0.8, 0.1, 0.1]] * 9 + [[0.3, 0.6, 0.1]])
@@ -31,23 +30,23 @@ def _share(value: Any, name: str = "alpha") -> Fraction:
     if isinstance(value, bool) or not 0 < float(value) < 1:
         raise errors.OutOfRange(
             name,
-            f"`{name}` must lie strictly between 0 and 1 (0.1: nine sets of ten hold the "
-            f"truth), got {value!r}.",
+            f"`{name}` must lie strictly between 0 and 1 (0.1: nine of ten sets cover the label), "
+            f"got {value!r}.",
         )
-    return Fraction(str(float(value)))  # 0.1 is a tenth, as it was typed
+    return Fraction(str(float(value)))  # 0.1 is one tenth, as typed
 
 
 def limit(scores: Real[ArrayLike, " n"], alpha: float) -> float:
-    """The k-th smallest of n held-out scores, k = ceil((n + 1) (1 - alpha)); inf if k > n:
-    with so few labels only the full set will do.
+    """The conformal limit: the k-th smallest of n held-out scores, k = ceil((n + 1) (1 - alpha)).
 
-    The chance that a new point's score lies at or below it is k / (n + 1) if none are tied, and
-    more if some are. For fixed held-out points it follows Beta(k, n + 1 - k): with 100 of them and
-    a alpha of 0.1, between 0.85 and 0.945 in nine of ten cases.
+    It is inf if k > n: with so few labels only the full set has the coverage. A new point's score
+    lies at or below the limit with probability k / (n + 1) without ties, and more with them. For
+    fixed held-out points the coverage follows Beta(k, n + 1 - k): with 100 points and alpha = 0.1
+    it is between 0.85 and 0.945 in nine of ten cases.
 
     Args:
       scores: of held-out labels: `of_label(...)`, or residuals.
-      alpha: the share of sets that may miss the truth, strictly between 0 and 1.
+      alpha: miscoverage, the share of sets that may miss the label; strictly between 0 and 1.
     Raises:
       WrongSize: no scores. NonFinite: NaN among them.
     References:
@@ -57,7 +56,7 @@ def limit(scores: Real[ArrayLike, " n"], alpha: float) -> float:
     >>> limit(np.arange(1.0, 10.0), 0.1), limit(np.arange(1.0, 9.0), 0.1)
     (9.0, inf)
     """
-    host, share = np.asarray(scores), _share(alpha)
+    host, share = np.asarray(_checks.plain(scores, "scores")), _share(alpha)
     if host.ndim != 1 or host.dtype.kind not in "iuf":
         raise errors.WrongShape(
             "scores",
@@ -75,29 +74,34 @@ def limit(scores: Real[ArrayLike, " n"], alpha: float) -> float:
 def limits(
     scores: Real[ArrayLike, " n"], labels: Int[ArrayLike, " n"], classes: int, alpha: float
 ) -> Float[np.ndarray, " C"]:
-    """A limit for every class, from the held-out labels of that class (Mondrian): each class is
-    covered by itself, the rare ones too.
+    """A limit per class from its own held-out labels: coverage per class (Mondrian).
 
-    A class with fewer than 1 / alpha - 1 labels has inf, and stands in every set.
+    A class with fewer than 1 / alpha - 1 labels has inf, and is in every set.
 
+    Args:
+      scores, alpha: see `limit`.
+      labels: the class of each score.
+      classes: C, at most 10,000,000.
     References:
       Vovk 2012, https://arxiv.org/abs/1209.2673
 
     >>> limits(np.arange(10.0), np.repeat([0, 1], [9, 1]), 2, 0.1).tolist()
     [8.0, inf]
     """
-    labels, scores = (
-        _checks.labels(labels, _checks.at_least(2, classes, "classes"), len(scores)),
-        np.asarray(scores),
-    )
-    limit(scores, alpha)  # says what is wrong with them
-    each = [scores[labels == c] for c in range(classes)]
-    return np.array([limit(own, alpha) if len(own) else np.inf for own in each])
+    classes = _checks.at_least(2, classes, "classes", most=10_000_000)
+    limit(scores, alpha)  # checks both
+    scores = np.asarray(_checks.plain(scores, "scores"))
+    labels = _checks.labels(labels, classes, len(scores))
+    found = np.full(classes, np.inf)
+    for c in np.unique(labels):
+        found[c] = limit(scores[labels == c], alpha)
+    return found
 
 
 def lac_score(log_probs: Float[ArrayLike, "N C"]) -> Float[Array, "N C"]:
-    """`1 - p_c` for every class c: the smallest sets on average; they may be empty where the net is
-    unsure.
+    """Score `1 - p_c` of every class c (LAC): the smallest sets on average.
+
+    Sets may be empty where the prediction is uncertain.
 
     References:
       Sadinle et al. 2019, https://arxiv.org/abs/1609.00451
@@ -115,19 +119,18 @@ def aps_score(
     penalty: float = 0.0,
     free: int = 0,
 ) -> Float[Array, "N C"]:
-    """Probability of all classes above c, plus a share u of c's own: adaptive sets, larger where
-    the net is less sure (APS; RAPS by a penalty).
+    """Adaptive score of every class (APS, or RAPS with a penalty): larger sets where uncertain.
 
-    s_c = sum of p over classes ranked before c + u p_c + penalty * max(rank_c - free, 0), ranks
-    from 1, equal probabilities by class number.
+    s_c = sum of p over classes ranked before c + u p_c + penalty * max(rank_c - free, 0), with
+    ranks from 1; equal probabilities rank by class number.
 
     Args:
       log_probs: averaged log-probabilities.
-      key: draws u in [0, 1), one for each point; another key for new points than for held-out ones.
-        Without it u = 1: larger sets, none of them empty, covering at least as much.
-      penalty: added for every rank beyond `free`: fewer long sets where many classes have a little
+      key: of u in [0, 1), one per point; use another key for new points than for held-out ones.
+        Without it u = 1: larger sets, never empty, with at least the same coverage.
+      penalty: added for every rank beyond `free`: fewer large sets where many classes have a small
         probability each.
-      free: how many classes cost nothing.
+      free: number of ranks without a penalty.
     References:
       Romano et al. 2020, https://arxiv.org/abs/2006.02544; regularized: Angelopoulos et al. 2021,
       https://arxiv.org/abs/2009.14193
@@ -139,7 +142,8 @@ def aps_score(
     [0.75, 0.5, 1.0]
     """
     log_probs = _checks.log_probs(log_probs, draws=False, ndim=2)
-    penalty, free = _checks.at_least_zero(penalty, "penalty"), _checks.at_least(0, free, "free")
+    penalty = _checks.at_least_zero(penalty, "penalty")
+    free = _checks.at_least(0, free, "free", most=2**31 - 1)
     probs = jnp.exp(log_probs)
     order = jnp.argsort(-log_probs, axis=-1, stable=True)
     ranked = jnp.take_along_axis(probs, order, axis=-1)
@@ -156,14 +160,26 @@ def aps_score(
 
 
 def _of_classes(scores):
-    """Scores of every class; inf is one, NaN is none."""
-    finite = (
-        jnp.where(jnp.isinf(scores), 0.0, scores)
-        if hasattr(scores, "dtype") and jnp.issubdtype(scores.dtype, jnp.floating)
-        else scores
-    )
-    _checks.numbers(finite, "scores", "[N, C]", ndim=2)
-    return _checks.as_float(scores)
+    """Scores of every class; inf is a score, NaN is not."""
+    return _infinite(scores, "scores", "[N, C]", ndim=2)
+
+
+def _infinite(values: Any, name: str, layout: str, **shape: Any) -> Array:
+    """Real numbers that may be infinite, but not NaN."""
+    values = _checks.plain(values, name)
+    finite = values
+    if hasattr(values, "dtype") and jnp.issubdtype(values.dtype, jnp.floating):
+        xp = jnp if isinstance(values, jax.Array) else np  # NumPy keeps float64
+        finite = xp.where(xp.isinf(values), xp.zeros((), values.dtype), values)
+    _checks.numbers(finite, name, layout, **shape)
+    return _checks.as_float(values)
+
+
+def _limit(most: Any, shape: tuple[int, ...], name: str = "most") -> Array:
+    """A limit of this shape, or a traced one; NaN is none."""
+    if isinstance(most, int | float) and not isinstance(most, bool):
+        most = np.float64(most)
+    return _infinite(most, name, "a limit, as `limit` or `limits` gives", shape=shape)
 
 
 def of_label(scores: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"]) -> Float[Array, " N"]:
@@ -178,37 +194,39 @@ def of_label(scores: Float[ArrayLike, "N C"], labels: Int[ArrayLike, " N"]) -> F
 
 
 def sets(
-    scores: Float[ArrayLike, "N C"], most: float | Float[ArrayLike, " C"], *, least: int = 0
+    scores: Float[ArrayLike, "N C"], most: float | Float[ArrayLike, "*C"], *, least: int = 0
 ) -> Bool[Array, "N C"]:
-    """Which classes are in each point's set: those that score at or below the limit (or, of
-    `limits`, their own).
+    """Prediction sets: the classes that score at or below the limit.
 
     Args:
       scores: of every class, by the function that scored the held-out labels.
-      most: the limit.
-      least: classes in a set at least, the best-scoring ones: 1 leaves no set empty, and costs no
-        coverage.
+      most: one limit, or one per class as `limits` gives; inf includes all, NaN is refused.
+      least: smallest size of a set, filled up by the best scores: 1 leaves no set empty, at no cost
+        in coverage.
+    Raises:
+      NonFinite: NaN scores or limits. WrongShape, WrongSize.
 
     >>> sets(jnp.array([[0.2, 0.4], [0.6, 0.9]]), 0.3, least=1).tolist()
     [[True, False], [True, False]]
     """
     scores = _of_classes(scores)
+    least = _checks.at_least(0, least, "least", most=scores.shape[1])
+    bound = _limit(most, () if np.ndim(most) == 0 else scores.shape[1:])
     rank = jnp.argsort(jnp.argsort(scores, axis=-1, stable=True), axis=-1)
-    return (scores <= jnp.broadcast_to(jnp.asarray(most, jnp.float32), scores.shape)) | (
-        rank < least
-    )
+    inside = scores <= jnp.broadcast_to(bound, scores.shape)
+    return jnp.logical_or(inside, jnp.less(rank, least))
 
 
 def residual(
-    prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, scaled: bool = False
+    prediction: Gaussian | Mixture, labels: Float[ArrayLike, " N"], *, scaled: bool = False
 ) -> Float[Array, " N"]:
-    """How far real labels lie from their predicted means: `|y - m|`, or with `scaled` in predicted
-    standard deviations.
+    """Score of real labels: absolute residual `|y - m|`, or in predicted standard deviations.
 
     Args:
       prediction: of N points, averaged over draws, as `predictive.mean(x)` gives.
-      y: the labels.
-      scaled: intervals as wide as the predicted errors, instead of equally wide ones.
+      labels: the real labels.
+      scaled: whether residuals are divided by the predicted standard deviation: intervals as wide
+        as the predicted error instead of equally wide ones.
     References:
       Lei et al. 2018, https://arxiv.org/abs/1604.04173
 
@@ -216,15 +234,25 @@ def residual(
     Array([1.5], dtype=float32)
     """
     found = _averaged(prediction)
-    if _checks.concrete(y):
-        y = _checks.real_labels(y, found.mean.shape[0], "y")
-    return jnp.abs(jnp.asarray(y) - found.mean) / (jnp.sqrt(found.variance) if scaled else 1.0)
+    if _checks.concrete(labels):
+        labels = _checks.real_labels(labels, found.mean.shape[0])
+    away = jnp.abs(jnp.asarray(labels) - found.mean)
+    return away / jnp.sqrt(found.variance) if scaled else away
 
 
 def interval(
-    prediction: Gaussian | Mixture, most: float, *, scaled: bool = False
+    prediction: Gaussian | Mixture,
+    most: float | Float[ArrayLike, ""],
+    *,
+    scaled: bool = False,
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """Lower and upper ends of intervals of all labels whose `residual` lies at or below the limit.
+    """Prediction intervals: all labels whose `residual` is at or below the limit; (low, high).
+
+    Args:
+      prediction, scaled: see `residual`.
+      most: the limit, at least 0; inf gives infinite intervals.
+    Raises:
+      NonFinite: a NaN limit. OutOfRange: a limit below 0, which no residual has.
 
     >>> [
     ...     end.tolist()
@@ -233,29 +261,26 @@ def interval(
     [[-2.0], [4.0]]
     """
     found = _averaged(prediction)
-    reach = most * (jnp.sqrt(found.variance) if scaled else jnp.ones_like(found.mean))
+    bound = _limit(most, ())
+    if _checks.concrete(bound) and bound < 0:
+        raise errors.OutOfRange(
+            "most", f"`most` must be at least 0, as limits of residuals are; got {most!r}."
+        )
+    reach = bound * (jnp.sqrt(found.variance) if scaled else jnp.ones_like(found.mean))
     return found.mean - reach, found.mean + reach
 
 
-def _averaged(prediction):
-    if not isinstance(prediction, Gaussian | Mixture) or jnp.ndim(
-        prediction.mean
-    ) != 1 + isinstance(prediction, Mixture):
-        raise errors.WrongType(
-            "prediction",
-            "`prediction` must be a Gaussian [N] or a Mixture [N, J], as "
-            f"`predictive.mean(x)` gives for real labels; got {type(prediction).__name__}.",
-        )
-    return likelihoods.moments(prediction)
+def _averaged(prediction: Any) -> Gaussian:
+    return likelihoods.moments(_checks.prediction(prediction, axes=(1,), real=True))
 
 
 def cqr_score(
-    low: Float[ArrayLike, " N"], high: Float[ArrayLike, " N"], y: Float[ArrayLike, " N"]
+    low: Float[ArrayLike, " N"], high: Float[ArrayLike, " N"], labels: Float[ArrayLike, " N"]
 ) -> Float[Array, " N"]:
-    """How far labels lie outside predicted quantiles, negative inside: `max(low - y, y - high)`.
+    """Score of conformalized quantile regression: `max(low - y, y - high)`, negative inside.
 
-    The interval of a new point is `low - limit` to `high + limit` (conformalized quantile
-    regression).
+    The interval of a new point is `low - limit` to `high + limit`. `low` and `high` are predicted
+    quantiles.
 
     References:
       Romano et al. 2019, https://arxiv.org/abs/1905.03222
@@ -263,8 +288,9 @@ def cqr_score(
     >>> cqr_score(np.zeros(2), np.ones(2), np.array([0.5, 3.0]))
     Array([-0.5,  2. ], dtype=float32)
     """
-    low, high, y = (
-        _checks.numbers(a, name, "[N]", ndim=1)
-        for a, name in ((low, "low"), (high, "high"), (y, "y"))
+    low = _checks.numbers(low, "low", "[N]", ndim=1)
+    high, labels = (
+        _checks.numbers(a, name, "[N], one per point", shape=low.shape)
+        for a, name in ((high, "high"), (labels, "labels"))
     )
-    return jnp.maximum(low - y, y - high)
+    return jnp.maximum(low - labels, labels - high)

@@ -1,43 +1,42 @@
-"""Error bars that hold what they promise: one number that every draw's variance is
-multiplied by.
-"""
+"""One factor on every draw's variance, for predictions of real labels."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from bayesal import _checks, _maths, errors
+from bayesal.calibrate import _held_out
+from bayesal.calibrate._losses import density_and_slope
 from bayesal.calibrate._search import BOUND, Calibrator, Temperature, search, width
 from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
 def fit_variance(
     prediction: Gaussian | Mixture,
-    y: Float[ArrayLike, " N"],
+    labels: Float[ArrayLike, " N"],
     *,
     weights: ArrayLike | None = None,
     prior_std: float = 1.0,
 ) -> Temperature:
-    """The number T by which every draw's variance is multiplied so that the averaged density of the
-    labels is highest.
+    """Fit one factor T on every draw's variance by the density of the labels.
 
-    Minimizes -sum_i w_i log mean_k N(y_i; m_k(x_i), T v_k(x_i)) plus a prior on log T, normal with
-    mean 0 and `prior_std`, that fades as that of `fit_temperature` does. Of one draw without a
-    prior it is the mean of (y - m)^2 / v: in closed form the variance of the standardized
-    residuals. Means stay where they are, and so does the spread between draws.
+    Minimizes -sum_i w_i log mean_k N(y_i; m_k(x_i), T v_k(x_i)) plus a normal prior on log T with
+    mean 0 and `prior_std`, which fades as in `fit_temperature`. With one draw and no prior T is the
+    mean of (y - m)^2 / v, the variance of the standardized residuals. Means are unchanged, and so
+    is the spread between draws.
 
     Args:
       prediction: of K draws at N held-out points: a `Gaussian` [K, N] or a `Mixture` [K, N, J], as
         a `Predictive` gives.
-      y: their labels.
+      labels: their real labels.
       weights: see `fit_temperature`.
-      prior_std: standard deviation of log T: half of it is that of the logarithm of the standard
-        deviations themselves.
+      prior_std: standard deviation of log T under the prior, for log standard deviations half of
+        it.
     Returns:
-      A `Temperature`; T in [1/400, 400] always.
+      A `Temperature`; T in [1e-6, 1e6], flagged by `at_bound` at either end.
+    Raises:
+      WrongType, WrongShape, NonFinite, OutOfRange, WrongLabel, WrongSize.
     References:
       Levi et al. 2022, https://arxiv.org/abs/1905.11659 (scaling of standard deviations)
 
@@ -45,66 +44,21 @@ def fit_variance(
     >>> float(fit_variance(too_sure, jnp.tile(jnp.array([2.0, -2.0]), 500)).temperature.round(3))
     4.0
     """
-    if not isinstance(prediction, Gaussian | Mixture) or jnp.ndim(
-        prediction.mean
-    ) != 2 + isinstance(prediction, Mixture):
-        raise errors.WrongType(
-            "prediction",
-            "`prediction` must be a Gaussian [K, N] or a Mixture [K, N, J] of K draws, as a "
-            f"Predictive gives; got {type(prediction).__name__}.",
-        )
-    count = prediction.mean.shape[1]
-    if count == 0:
-        raise errors.WrongSize(
-            "y", "`y` is empty: a temperature needs at least one held-out label."
-        )
-    if _checks.concrete(y):
-        y = _checks.real_labels(y, count, "y")
-    return _fit(prediction, jnp.asarray(y), _checks.weights(weights, count), width(prior_std))
+    prediction, labels, weights = _held_out.numbers(prediction, labels, weights)
+    return _fit(prediction, labels, weights, width(prior_std))
 
 
 def variance(*, prior_std: float = 1.0) -> Calibrator:
-    """The calibrator of a learner of real labels: `fit_variance` on out-of-fold predictions."""
+    """A learner's calibrator of real labels: `fit_variance` on out-of-fold predictions.
+
+    Called on known values it refuses what `fit_variance` refuses; under jit it checks nothing.
+    """
     return Calibrator(functools.partial(_fit, prior_std=width(prior_std)), real=True)
 
 
-def density_and_slope(
-    prediction: Gaussian | Mixture, y: Float[Array, " N"], weights: Float[Array, " N"]
-) -> Callable[[Float[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]:
-    """A function of log T: the weighted mean negative log-density of the average of draws with T
-    times their variance, and its derivative.
-
-    d log N(y; m, T v) / d log T = ((y - m)^2 / (T v) - 1) / 2.
-    """
-    known = weights > 0  # padding may hold anything
-    if isinstance(prediction, Gaussian):
-        prediction = Mixture(
-            *(a[..., None] for a in (jnp.zeros_like(prediction.mean), *prediction))
-        )
-    log_weight, mean, variance = (
-        jnp.moveaxis(a, -1, 0).reshape(-1, a.shape[1]) for a in prediction
-    )  # [J K, N]
-    square = jnp.where(known[None], jnp.square(y[None] - mean) / variance, 0.0)
-    fixed = jnp.where(known[None], log_weight - 0.5 * jnp.log(2 * jnp.pi * variance), 0.0)
-    share_of = weights / jnp.maximum(jnp.sum(weights), 1e-30)
-    average = lambda a: _maths.tree_sum(share_of * a, axis=0)
-    draws = prediction.mean.shape[0]
-
-    def look(log_t):
-        scaled = square * jnp.exp(-log_t)
-        each = fixed - 0.5 * (scaled + log_t)
-        total = jax.nn.logsumexp(each, axis=0)
-        share = jnp.exp(each - total[None])
-        return -average(total - jnp.log(float(draws))), -average(
-            0.5 * (_maths.tree_sum(share * scaled, axis=0) - 1.0)
-        )
-
-    return look
-
-
 @jax.jit
-def _fit(prediction, y, weights, prior_std):
+def _fit(prediction, labels, weights, prior_std):
     weights = weights.astype(jnp.float32)
     return search(
-        density_and_slope(prediction, y, weights), weights, jnp.int32(0), prior_std, 2 * BOUND
+        density_and_slope(prediction, labels, weights), weights, jnp.int32(0), prior_std, 2 * BOUND
     )

@@ -1,4 +1,4 @@
-"""Weights for labels that were not drawn at random: how many points of the pool each stands for."""
+"""Sample weights for labels that are not a random sample of the pool."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +9,16 @@ from bayesal.types import ArrayLike
 
 
 def inverse_probability_weights(chances: Float[ArrayLike, " M"], pool: int) -> Float[Array, " M"]:
-    """Weights that make a weighted mean over labels acquired by chance an unbiased estimate of the
-    pool's mean (levelled unbiased risk).
+    """Weights of the levelled unbiased risk estimator, for labels acquired by sampling.
 
     v_m = 1 + (N - M) / (N - m) * (1 / ((N - m + 1) q_m) - 1) for the m-th of M labels of a pool of
-    N; their mean is 1 on average. Points drawn uniformly have q_m = 1 / (N - m + 1) and weights of
-    exactly 1.
+    N. A weighted mean over the labels is then an unbiased estimate of the pool's mean. Uniform
+    sampling has q_m = 1 / (N - m + 1) and weights of exactly 1; the expected weight is 1.
 
     Args:
-      chances: q_m, the probability with which the m-th label was chosen among the N - m + 1 points
-        that were left, in order of acquisition. Strategies that always take the best point have
-        none: for those see `poststratification_weights`, or audit.
+      chances: q_m, the probability with which the m-th label was chosen among the N - m + 1
+        remaining points, in order of acquisition. Deterministic strategies have none: use
+        `poststratification_weights`, or an audit.
       pool: N.
     Raises:
       OutOfRange: chances outside (0, 1]. WrongSize: more labels than points.
@@ -48,19 +47,17 @@ def inverse_probability_weights(chances: Float[ArrayLike, " M"], pool: int) -> F
 def poststratification_weights(
     labeled: Float[ArrayLike, " M"], pool: Float[ArrayLike, " N"], *, strata: int = 5
 ) -> Float[Array, " M"]:
-    """Weights that give labels the pool's shares of a number known of every point:
-    post-stratification.
+    """Post-stratification weights: labels get the pool's shares of the strata of a covariate.
 
-    The pool is cut into strata of equal size along that number (a predicted confidence or entropy),
-    and a label weighs the pool's share of its stratum over the labels' share of it. That takes away
-    the bias as far as labels of one stratum are like the pool's points there. A stratum without a
-    label is not represented.
+    The covariate (a predicted confidence or entropy) cuts the pool into strata of equal size. A
+    label's weight is the pool's share of its stratum over the labels' share. The bias vanishes as
+    far as labels and pool are alike within strata. A stratum without labels is not represented.
 
     Args:
-      labeled: the number for each labeled point, from predictions that did not see its label (out
+      labeled: the covariate of each labeled point, from predictions that did not see its label (out
         of fold).
-      pool: the same for every point of the pool.
-      strata: how many; fewer than one per ten labels, or weights follow luck.
+      pool: the covariate of every point of the pool.
+      strata: number of strata, at most 1,000,000; above one per ten labels the weights are noisy.
 
     >>> poststratification_weights(
     ...     np.array([0.1, 0.2, 0.9]), np.array([0.0, 0.3, 0.8, 1.0]), strata=2
@@ -77,7 +74,7 @@ def poststratification_weights(
     edges = np.unique(
         np.quantile(
             pool,
-            np.arange(1, _checks.at_least(1, strata, "strata")) / strata,
+            np.arange(1, _checks.at_least(1, strata, "strata", most=1_000_000)) / strata,
             method="inverted_cdf",
         )
     )

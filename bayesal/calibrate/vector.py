@@ -1,6 +1,4 @@
-"""A temperature and a bias for every class: vector scaling, held near one temperature by
-a prior.
-"""
+"""Vector scaling: a temperature and a bias per class, under a prior towards one temperature."""
 
 import functools
 
@@ -9,7 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from bayesal import _maths
+from bayesal.calibrate import _held_out
+from bayesal.calibrate._losses import nll_and_slope, possible
 from bayesal.calibrate._search import (
+    AT_BOUND,
     BOUND,
     CROSS_FITTED,
     FADE,
@@ -21,18 +22,11 @@ from bayesal.calibrate._search import (
     strength,
     width,
 )
-from bayesal.calibrate.classes import held_out, nll_and_slope, possible
 from bayesal.types import ArrayLike, Scaling
 
 STEPS = 12  # of Newton's method; six are enough for most sets
-LEAST = 1 / 16  # of the prior's weight on what sets classes apart is never lost
-SHARES = (
-    1.0,
-    0.5,
-    0.25,
-    0.0625,
-    0.0,
-)  # of a step that are tried: with none among them the loss never rises
+LEAST = 1 / 16  # the share of the prior on class differences that never fades
+SHARES = (1.0, 0.5, 0.25, 0.0625, 0.0)  # of a step, for the line search; 0: the loss never rises
 
 
 def fit_vector(
@@ -44,23 +38,21 @@ def fit_vector(
     class_std: float = 0.1,
     doubt: float = 0.0,
 ) -> Temperature:
-    """A temperature T_c and a bias b_c per class that make the averaged prediction of scaled draws
-    most likely.
+    """Fit a temperature T_c and a bias b_c per class by the NLL of the averaged prediction.
 
-    Draws become softmax(log p_k / T + b), all by the same T and b, and are then averaged. log T_c =
-    log T + d_c, and d_c and b_c are normal under the prior with mean 0 and `class_std`, which grows
-    to four times as much with hundreds of labels per class: the prior's weight fades as (1 - N /
-    500 C)^2 to a sixteenth, and no further, so that a class without labels keeps a finite bias.
-    With few labels only T moves; the prior on log T is that of `fit_temperature`. Unlike a
-    temperature it may change which class is most probable.
+    Draws become softmax(log p_k / T + b), all by the same T and b, and are then averaged. With
+    log T_c = log T + d_c, the prior on d_c and b_c is normal with mean 0 and `class_std`. Its
+    weight fades as (1 - N / 500 C)^2, to a sixteenth at most, so that a class without labels keeps
+    a finite bias. The prior on log T is that of `fit_temperature`. With few labels only T changes.
+    Unlike one temperature, this can change the most probable class.
 
     Args:
       log_probs, labels, weights, prior_std: see `fit_temperature`.
-      class_std: standard deviation of what sets classes apart.
+      class_std: standard deviation of d_c and b_c under the prior.
       doubt: see `fit_temperature`.
     Returns:
-      A `Temperature` whose `temperature` is a `Scaling`; T_c in [0.05, 20] always. `determined` is
-      that of one temperature.
+      A `Temperature` whose `temperature` is a `Scaling`; T_c in [0.001, 1000]. `determined` is that
+      of one temperature; `at_bound` flags any T_c at an end of the range.
     References:
       Guo et al. 2017, https://arxiv.org/abs/1706.04599 (vector scaling)
 
@@ -70,7 +62,7 @@ def fit_vector(
     >>> likelihoods.temper(halves, fitted)[0, 0, 0] > jnp.log(0.65)
     Array(True, dtype=bool)
     """
-    log_probs, labels, weights = held_out(log_probs, labels, weights)
+    log_probs, labels, weights = _held_out.classes(log_probs, labels, weights)
     return _fit(
         log_probs, labels, weights, width(prior_std), width(class_std, "class_std"), doubted(doubt)
     )
@@ -82,8 +74,10 @@ def vector(
     class_std: float = 0.1,
     doubt: float = CROSS_FITTED["doubt"],
 ) -> Calibrator:
-    """The calibrator of a learner: `fit_vector` on out-of-fold predictions; the prior on log T is
-    that of `temperature`.
+    """A learner's calibrator: `fit_vector` on out-of-fold predictions.
+
+    The prior on log T is that of `temperature`. Called on known values it refuses what `fit_vector`
+    refuses; under jit it checks nothing.
     """
     return Calibrator(
         functools.partial(
@@ -105,9 +99,7 @@ def _of_label(logits, labels):
 
 
 def _step(values, log_probs, labels, share_of, costs):
-    """One step of Newton's method with the Gauss-Newton matrix, which has no negative curvature:
-    conjugate gradients, then a line search.
-    """
+    """One Gauss-Newton step, which has no negative curvature: conjugate gradients, line search."""
 
     def loss(values):
         prior = sum(
@@ -118,7 +110,7 @@ def _step(values, log_probs, labels, share_of, costs):
         )
 
     def back(of_logits, direction):
-        """What a change of the logits [K, N, C] means for the values, and the prior's part."""
+        """Gradient by the values from one by the logits [K, N, C], plus the prior's part."""
         (moved,) = pull(share * of_logits)
         return jax.tree.map(lambda m, cost, d: m + cost * d, moved, costs, direction)
 
@@ -165,4 +157,8 @@ def _fit(log_probs, labels, weights, prior_std, class_std, doubt):
     each = jnp.clip(log_t + apart, -BOUND, BOUND)
     likely = _of_label(_scaled(log_probs, (0.0, each, bias)), labels)
     after = -_maths.tree_sum(share_of * _maths.log_mean_exp(likely), axis=0)
-    return one._replace(temperature=Scaling(jnp.exp(each), bias), nll_after=after)
+    return one._replace(
+        temperature=Scaling(jnp.exp(each), bias),
+        nll_after=after,
+        at_bound=(count > 0) & jnp.any(jnp.abs(each) > BOUND - AT_BOUND),
+    )

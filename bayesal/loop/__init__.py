@@ -1,13 +1,14 @@
-"""The loop: state, programs of a round, and the verbs `init`, `ask`, `tell`."""
+"""The loop: state, programs of a round, and the verbs `init`, `ask`, `tell`, `relabel`."""
 
+from bayesal.loop.held_out import out_of_fold
 from bayesal.loop.learner import Learner, learner
-from bayesal.loop.programs import (
+from bayesal.loop.state import (
     LearnerState,
     Ledger,
     audit_mask,
     grow,
-    out_of_fold,
     predictive_of,
+    rejected,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "learner",
     "out_of_fold",
     "predictive_of",
+    "rejected",
 ]

@@ -4,6 +4,7 @@ the front.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import errors
@@ -19,7 +20,8 @@ def per_batch(share: float, size: int) -> int:
     >>> per_batch(0.0, 10), per_batch(0.1, 10), per_batch(0.1, 4), per_batch(0.9, 4)
     (0, 1, 1, 3)
     """
-    if isinstance(share, bool) or not 0 <= share < 1:
+    number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
+    if not number or not 0 <= share < 1:
         raise errors.OutOfRange(
             "audit",
             f"`audit` must be a share of the batch in [0, 1), got {share!r}. To pick "
@@ -75,8 +77,17 @@ def before(drawn: Int[Array, " A"], picked: Selection) -> Selection:
     audit = jnp.arange(drawn.shape[0] + picked.indices.shape[0]) < drawn.shape[0]
     return picked._replace(
         indices=jnp.concatenate([drawn.astype(picked.indices.dtype), picked.indices]),
-        scores=put(jnp.nan, picked.scores),
+        # `shown` says NaN, which `jax_debug_nans` would not let pass
+        scores=jnp.concatenate([jnp.zeros(drawn.shape, picked.scores.dtype), picked.scores]),
         joint=put(0.0, picked.joint),
         saturated=put(False, picked.saturated),
         audit=audit,
     )
+
+
+def shown(selection: Selection) -> Selection:
+    """A selection as people get it: the audit's picks have no score."""
+    if selection.audit is None:
+        return selection
+    scores = np.where(np.asarray(selection.audit), np.nan, np.asarray(selection.scores))
+    return selection._replace(scores=scores)

@@ -1,6 +1,5 @@
 """Cross-fitting: every labeled row is predicted by a fit that never saw it, in fixed shapes."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _chunks, _maths, likelihoods
-from bayesal.predictive.bound import Predictive
-from bayesal.retune import Task
+from bayesal import _chunks, likelihoods
+from bayesal.predictive.bound import bind
+from bayesal.retune._racing import Task
 from bayesal.types import FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree
 
 
 class Folds(NamedTuple):
-    """F folds of a labeled set of capacity M, and as number F the one that leaves nothing out, as
-    row numbers; rows beyond the counts are padding.
+    """Row indices of F cross-validation folds of a labeled set of capacity M.
 
-    A fit on all labels is then one more fit of the same program.
+    Index F trains on all labels, so that the final fit reuses the same compiled program. Entries
+    past the counts are padding.
     """
 
     train: Int[Array, "F+1 M"]
@@ -29,41 +28,57 @@ class Folds(NamedTuple):
     test_valid: Bool[Array, "F+1 s"]
 
 
-def split(key: Key, labeled: Labeled, folds: int, groups: Int[Array, " M"] | None = None) -> Folds:
-    """Deal the rows `< count`, sorted by label (class or number) and at random within equals, to
-    the folds in turn.
+def split(
+    key: Key,
+    labeled: Labeled,
+    folds: int,
+    groups: Int[Array, " M"] | None = None,
+    strata: Array | None = None,
+) -> Folds:
+    """Deal the rows `< count`, sorted by stratum and at random within equals, to the folds in turn:
+    no fold has more rows of a class than another by more than one.
 
     Args:
       groups: rows of one number are dealt together, by their first label, larger groups first, each
         to the fold with the fewest rows: no fold has more rows than another by more than the
         largest group. Then every fold has room for all rows, and takes as long to predict.
+      strata: a class or a number per row; default the labels themselves.
     """
-    capacity = labeled.y.shape[0]
+    strata = labeled.y if strata is None else strata
+    capacity = strata.shape[0]
     padded = -(-capacity // folds) * folds
     luck = jax.random.uniform(key, (capacity,))
-    last = jnp.inf if jnp.issubdtype(labeled.y.dtype, jnp.floating) else jnp.iinfo(jnp.int32).max
+    last = jnp.inf if jnp.issubdtype(strata.dtype, jnp.floating) else jnp.iinfo(jnp.int32).max
     valid = jnp.arange(capacity) < labeled.count
-    label = jnp.where(valid, labeled.y, last)
+    strata = jnp.where(valid, strata, last)
     if groups is not None:
-        return _grouped(luck, label, groups, valid, folds)
-    order = jnp.lexsort((luck, label))  # padding last
+        return _grouped(luck, strata, groups, valid, folds)
+    order = jnp.lexsort((luck, strata))  # padding last
+    # Card number p of the sorted rows goes to fold p mod F. Which cards a fold holds depends on the
+    # capacity alone, so these tables are constants of the program; only `order` and `count` are
+    # data. Cards >= count are padding, and as each fold's cards ascend, its padding comes last.
     place = np.arange(padded)
     test = np.stack(
         [np.minimum(place[f::folds], capacity - 1) for f in range(folds)]
-        + [np.zeros(padded // folds, int)]
+        + [np.zeros(padded // folds, int)]  # fold F holds nothing out
     )
     held = np.stack(
         [place[f::folds] < capacity for f in range(folds)] + [np.zeros(padded // folds, bool)]
     )
-    train = np.stack(
+    # the training rows of fold f: all cards of other folds first, in their order, then its own
+    others = np.stack(
         [np.argsort(place[:capacity] % folds == f, kind="stable") for f in range(folds)]
     )
     kept = np.stack(
         [place[:capacity] % folds != f for f in range(folds)] + [np.ones(capacity, bool)]
     )
-    train = jnp.concatenate([order[train], jnp.arange(capacity, dtype=order.dtype)[None]])
+    # fold F trains on all rows in order of acquisition, as a fit without folds does
+    train = jnp.concatenate([order[others], jnp.arange(capacity, dtype=order.dtype)[None]])
     return Folds(
-        train, jnp.sum(kept & valid[None], axis=1), order[test], held & (test < labeled.count)
+        train=train,
+        train_count=jnp.sum(kept & valid[None], axis=1),
+        test=order[test],
+        test_valid=jnp.asarray(held) & (test < labeled.count),
     )
 
 
@@ -90,10 +105,10 @@ def _grouped(luck: Array, label: Array, groups: Array, valid: Array, folds: int)
     rows = lambda those: jnp.argsort(~those, axis=1, stable=True)
     count = member.sum(axis=1)
     return Folds(
-        rows(~member & valid),
-        valid.sum() - count,
-        rows(member),
-        jnp.arange(capacity)[None] < count[:, None],
+        train=rows(~member & valid),
+        train_count=valid.sum() - count,
+        test=rows(member),
+        test_valid=jnp.arange(capacity)[None] < count[:, None],
     )
 
 
@@ -162,30 +177,28 @@ def task(
       groups: rows of one number are copies of one another, and count as one.
       final, kept: as in `Task`.
     """
-    capacity, number = labeled.y.shape[0], folds.train.shape[0] - 1
+    capacity, number = labeled.x.shape[0], folds.train.shape[0] - 1
     placed = jnp.where(folds.test_valid, folds.test, capacity)
+    if labeled.weight is not None:
+        counted = jnp.where(jnp.arange(capacity) < labeled.count, labeled.weight, 0.0)
+        mean_weight = jnp.sum(counted) / jnp.maximum(labeled.count, 1)
 
     def fit(hparams, fold):
         at = lambda tree: jax.tree.map(lambda leaf: leaf[fold], tree)
         state, info = fit_apart(keys.fit[fold], posterior, at(starts), labeled, hparams, at(folds))
         test = folds.test[fold]
-        predicted = Predictive(
+        predicted = bind(
             posterior, state, posterior.draw(keys.judge[fold], state, num_draws), jnp.float32(1.0)
         )(labeled.x[test])
-        losses = jax.lax.map(
-            lambda log_t: loss(predicted, labeled.y[test], jnp.exp(log_t)), log_temperatures
-        ).T
-        losses = jnp.where(jnp.any(info.failed_at >= 0), jnp.inf, losses).astype(
-            jnp.float32
-        )  # a candidate that diverged never wins
-        return jnp.zeros((capacity, losses.shape[1]), jnp.float32).at[placed[fold]].set(
-            losses, mode="drop"
-        ), (state, info)
-
-    def loss(predicted, y, temperature):
-        return -_maths.log_mean_exp(
-            likelihoods.log_likelihood(likelihoods.temper(predicted, temperature), y)
-        )
+        y = jax.tree.map(lambda leaf: leaf[test], labeled.y)
+        judge = lambda log_t: likelihoods.judged(likelihoods.temper(predicted, jnp.exp(log_t)), y)
+        losses = jax.lax.map(judge, log_temperatures).T
+        if labeled.weight is not None:  # so that their mean over all rows is the weighted mean
+            losses = losses * (labeled.weight[test] / mean_weight)[:, None]
+        failed = jnp.any(info.failed_at >= 0)
+        losses = jnp.where(failed, jnp.inf, losses).astype(jnp.float32)  # and never wins
+        by_row = jnp.zeros((capacity, losses.shape[1]), jnp.float32)
+        return by_row.at[placed[fold]].set(losses, mode="drop"), (state, info)
 
     rows = (
         jnp.zeros((number, capacity), bool)
@@ -193,7 +206,14 @@ def task(
         .set(True, mode="drop")
     )
     group = jnp.arange(capacity, dtype=jnp.int32) if groups is None else numbered(groups)
-    return Task(fit, rows, group, 0.5 * jnp.square(log_temperatures / prior_std), final, kept)
+    return Task(
+        fit=fit,
+        rows=rows,
+        group=group,
+        prior=0.5 * jnp.square(log_temperatures / prior_std),
+        final=final,
+        kept=kept,
+    )
 
 
 def fits(
@@ -232,9 +252,14 @@ def fit_apart(
     key: Key, posterior: Posterior, state: PyTree, labeled: Labeled, hparams: HParams, fold: Folds
 ) -> tuple[PyTree, FitInfo]:
     """A fit on all rows but those of one fold (leaves without the axis of folds)."""
-    return posterior.fit(
-        key, state, Labeled(labeled.x[fold.train], labeled.y[fold.train], fold.train_count), hparams
-    )
+    part = rows_of(labeled, fold.train, fold.train_count)
+    return posterior.fit(key, state, part, hparams)
+
+
+def rows_of(labeled: Labeled, rows: Int[Array, " m"], count: Int[Array, ""]) -> Labeled:
+    """Some rows of a labeled set, as a set of `count` rows and padding."""
+    x, y, weight = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, labeled.weight))
+    return Labeled(x=x, y=y, count=count, weight=weight)
 
 
 def out_of_fold(
@@ -252,29 +277,24 @@ def out_of_fold(
     held_out, held = folds.test[:-1], folds.test_valid[:-1]
 
     def one(key, state, rows):
-        return Predictive(posterior, state, posterior.draw(key, state, num_draws), temperature)(
+        return bind(posterior, state, posterior.draw(key, state, num_draws), temperature)(
             labeled.x[rows]
         )
 
-    parts = jax.lax.map(
-        lambda args: one(*args), (keys.held_out[:-1], states, held_out)
-    )  # leaves [F, K, s, ...]
-    capacity = labeled.y.shape[0]
+    # leaves [F, K, s, ...]
+    parts = jax.lax.map(lambda args: one(*args), (keys.held_out[:-1], states, held_out))
+    capacity = labeled.x.shape[0]
     where = jnp.where(held, held_out, capacity).reshape(-1)
 
     def placed(part):
         flat = jnp.moveaxis(part, 0, 1).reshape(num_draws, -1, *part.shape[3:])
-        blank = jnp.full(
-            (num_draws, capacity, *part.shape[3:]),
-            -math.log(part.shape[3]) if part.ndim > 3 else 1.0,
-            part.dtype,
-        )
-        return blank.at[:, where].set(flat, mode="drop")
+        # padding is a prediction too: uniform over classes, or a variance of 1
+        blank = -math.log(part.shape[3]) if part.ndim > 3 else 1.0
+        full = jnp.full((num_draws, capacity, *part.shape[3:]), blank, part.dtype)
+        return full.at[:, where].set(flat, mode="drop")
 
     predicted = jax.tree.map(placed, parts)
-    broken = [
-        jnp.isnan(part).any(axis=(0, *range(2, part.ndim))) for part in jax.tree.leaves(predicted)
-    ]
-    return predicted, (jnp.arange(capacity) < labeled.count) & ~functools.reduce(
-        jnp.logical_or, broken
-    )
+    valid = jnp.arange(capacity) < labeled.count
+    for part in jax.tree.leaves(predicted):
+        valid &= ~jnp.isnan(part).any(axis=(0, *range(2, part.ndim)))
+    return predicted, valid

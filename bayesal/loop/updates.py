@@ -2,7 +2,6 @@
 add the new ones to what is known.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from bayesal import errors
+from bayesal.loop.folds import rows_of
 from bayesal.types import FitInfo, Labeled, Posterior, PyTree
 
 UPDATES = ("fresh", "warm", "online")
@@ -57,35 +57,29 @@ def possible(posterior: Posterior, retune: Any, calibrate: Any, update: str) -> 
 
 def begin(posterior: Posterior, old: PyTree, fresh: PyTree, round: Int[Array, ""]) -> PyTree:
     """Where a warm fit begins: the first one at a fresh initialization."""
+    assert posterior.warm is not None  # `possible` saw to it
     return jax.tree.map(
         lambda warm, fresh: jnp.where(round > 0, warm, fresh), posterior.warm(old, fresh), fresh
     )
 
 
 def add(
-    posterior: Posterior,
-    state: PyTree,
-    take: Callable[[Array], tuple[Array, Array]],
-    known: Int[Array, ""],
-    count: Int[Array, ""],
-    size: int,
+    posterior: Posterior, state: PyTree, labeled: Labeled, known: Int[Array, ""], size: int
 ) -> tuple[PyTree, FitInfo]:
     """The posterior's state after the labels from the `known`-th on, `size` at a time; the last
     ones are padded.
-
-    Args:
-      take: `(places [size]) -> (x [size, ...], y [size])`, points and labels at these places in
-        order of acquisition; what it gives for places `>= count` is padding.
     """
+    assert posterior.online is not None  # `possible` saw to it
 
     def some(i, carry):
         state, info = carry
         at = known + i * size
-        x, y = take(at + jnp.arange(size))  # beyond the capacity JAX gives the last place
-        state, new = posterior.online(state, Labeled(x, y, jnp.minimum(count - at, size)))
+        rows = at + jnp.arange(size)  # beyond the capacity JAX gives the last place
+        part = rows_of(labeled, rows, jnp.minimum(labeled.count - at, size))
+        state, new = posterior.online(state, part)
         return state, new._replace(
             failed_at=jnp.where(info.failed_at < 0, new.failed_at, info.failed_at)
         )
 
-    start = state, FitInfo(jnp.float32(jnp.nan), jnp.int32(-1))
-    return jax.lax.fori_loop(0, (count - known + size - 1) // size, some, start)
+    start = state, FitInfo(jnp.float32(0.0), jnp.int32(-1))  # no labels cost no nats
+    return jax.lax.fori_loop(0, (labeled.count - known + size - 1) // size, some, start)

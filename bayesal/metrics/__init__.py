@@ -1,9 +1,8 @@
-"""How good predictions and whole runs are. Predictions are averaged log-probabilities `[N, C]` and
-labels int `[N]`, or real ones of both.
+"""Accuracy, losses, calibration and learning curves.
 
-Losses are means over points: lower is better. Probabilities have no unit, likelihoods are in nats.
-`weights` `[N]` say how many points each stands for (importance weights, or a mask); all are 1 if
-None.
+Predictions are averaged log-probabilities `[N, C]` with integer labels `[N]`, or a `Gaussian` or
+`Mixture` with real labels `[N]`. Losses are means over points, lower is better; likelihoods are in
+nats. `weights` `[N]` are how many points each stands for (importance weights, or a mask); None: 1.
 """
 
 from bayesal.metrics.bins import Bins, classwise_ece, ece, reliability, squared_ece

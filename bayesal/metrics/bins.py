@@ -6,40 +6,30 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from bayesal import errors
 from bayesal.metrics import _checked
 from bayesal.types import ArrayLike
 
 
 class Bins(NamedTuple):
-    """A reliability diagram: per bin the mean confidence, the accuracy and how many points fell in
-    it.
+    """A reliability diagram, bin by bin.
 
-    weight: the sum of their weights: the count, if all weigh 1.
-    noise:  variance of `accuracy - confidence` by the luck of which points and labels fell in: `s^2
-      / n` of the points' own differences; 0 in a bin of one point, which says nothing about it.
+    confidence: mean confidence of the bin's points; 0 in an empty bin.
+    accuracy: share of its points whose predicted class is the label; 0 in an empty bin.
+    count:  number of its points of weight above 0.
+    weight: sum of their weights: the count, if all weights are 1.
+    noise:  sampling variance of `accuracy - confidence`: `s^2 / n` of the points' differences; 0 in
+      a bin of one point.
     """
 
     confidence: Float[np.ndarray, " bins"]
     accuracy: Float[np.ndarray, " bins"]
-    count: Int[np.ndarray, " bins"]
+    count: Int[np.ndarray, " bins"]  # type: ignore[assignment]  # hides tuple.count
     weight: Float[np.ndarray, " bins"]
     noise: Float[np.ndarray, " bins"]
 
 
-def numbers_of_bins(confidence: Float[np.ndarray, " N"], bins: int) -> Int[np.ndarray, " N"]:
-    """Equal-width bins (0, 1/b], (1/b, 2/b], ..., with 0 in the first.
-
-    >>> numbers_of_bins(np.array([0.0, 0.5, 0.51, 1.0]), 2).tolist()
-    [0, 0, 1, 1]
-    """
-    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
-        raise errors.WrongSize("bins", f"`bins` must be a positive int, got {bins!r}.")
-    return np.clip(np.ceil(confidence * bins - 1e-5).astype(int) - 1, 0, bins - 1)
-
-
 def _table(confidence, correct, weight, bins, equal_mass):
-    which = numbers_of_bins(confidence, bins)
+    which = _checked.bins_of(confidence, bins)
     if equal_mass:
         values, inverse = np.unique(confidence, return_inverse=True)
         mass = np.bincount(inverse.ravel(), weight, len(values))
@@ -70,10 +60,20 @@ def reliability(
 ) -> Bins:
     """Confidence against accuracy of the predicted class, in bins of confidence.
 
-    Equal-width bins are (0, 1/b], (1/b, 2/b], ... as in Guo et al. 2017, with confidence 0 in the
-    first: 1.0 falls in the last bin. Equal-mass bins hold the same number of points (the same
-      weight) to within one, in order of confidence; points of equal
-    confidence are kept in one bin. An empty bin has count 0 and confidence and accuracy 0.
+    Equal-width bins are (0, 1/b], (1/b, 2/b], ... as in Guo et al. 2017; confidence 0 is in the
+    first. Equal-mass bins hold the same weight in order of confidence, to within one point; points
+    of equal confidence share a bin.
+
+    Args:
+      log_probs: averaged log-probabilities.
+      labels: the true classes.
+      bins: number of bins, at most 1,000,000.
+      equal_mass: whether bins have equal mass instead of equal width.
+      weights: how many points each stands for.
+
+    >>> found = reliability(jnp.log(jnp.array([[0.8, 0.2], [0.8, 0.2]])), jnp.array([0, 1]), bins=2)
+    >>> found.confidence.round(4).tolist(), found.accuracy.tolist(), found.count.tolist()
+    ([0.0, 0.8], [0.0, 0.5], [0, 2])
     """
     log_probs, labels, weights = _checked.classes(log_probs, labels, weights)
     host = np.asarray(log_probs, dtype=np.float64)
@@ -107,19 +107,17 @@ def ece(
 
     sum over bins of (points in the bin / N) * |accuracy - mean confidence|.
 
-    By the luck of few labels a bin's gap g is never 0, so that a perfectly calibrated net has an
-    error too, of about sqrt(bins / N). `debiased` takes away what that luck would add if the gap
-    were as measured: E|g + s z| - |g| for a standard normal z and the bin's noise s. Where the true
-    gap is above 2 s that is all there is; where it is 0, E|g| falls by 40 % (`squared_ece` has no
-    bias at all). It may be negative.
+    Sampling noise makes the gap g of every bin positive: a perfectly calibrated net has an ECE of
+    about sqrt(bins / N). `debiased` subtracts the bias E|g + s z| - |g|, for a standard normal z
+    and the bin's noise s. That removes the bias where the true gap is above 2 s, and 40 % of it
+    where the true gap is 0 (`squared_ece` is unbiased). The result may be negative.
 
     Args:
       log_probs: averaged log-probabilities.
       labels: the true classes.
-      bins: how many bins of confidence.
-      equal_mass: bins with equally many points instead of equally wide ones (fewer empty bins, less
-        bias).
-      debiased: less what luck adds.
+      bins: number of bins of confidence, at most 1,000,000.
+      equal_mass: bins of equal mass instead of equal width (fewer empty bins, less bias).
+      debiased: whether the bias by sampling noise is subtracted.
       weights: how many points each stands for.
     References:
       Naeini et al. 2015; Guo et al. 2017, https://arxiv.org/abs/1706.04599; equal mass: Nixon et
@@ -143,13 +141,12 @@ def squared_ece(
     equal_mass: bool = False,
     weights: ArrayLike | None = None,
 ) -> float:
-    """Mean squared gap between confidence and accuracy over bins, without bias; in [-1, 1], and
-    around 0 for a calibrated net.
+    """Unbiased mean squared gap between confidence and accuracy over bins; in [-1, 1].
 
-    sum over bins of (points in the bin / N) * (g^2 - s^2): gap g, noise s^2 (see `Bins`). In each
-    bin that is the mean of d_i d_j over pairs of different points with d = correct - confidence, so
-    its mean is the square of the true gap, however few the points. A bin of one point has no pair,
-    and keeps its g^2. Its root is comparable with `ece`, where it is not negative.
+    sum over bins of (points in the bin / N) * (g^2 - s^2), gap g and noise s^2 (see `Bins`); its
+    expectation is 0 for a calibrated net. In each bin this is the mean of d_i d_j over pairs of
+    different points with d = correct - confidence: an unbiased estimate of the true gap's square. A
+    bin of one point has no pair and keeps its g^2. The root is comparable with `ece`.
 
     References:
       Kumar et al. 2019, https://arxiv.org/abs/1909.10155; Ferro & Fricker 2012.
@@ -175,8 +172,7 @@ def classwise_ece(
     debiased: bool = False,
     weights: ArrayLike | None = None,
 ) -> float:
-    """Calibration error of every class's probability, not only of the predicted one's; in [0, 1],
-    but for `debiased`.
+    """Expected calibration error of every class's probability; in [0, 1] unless `debiased`.
 
     mean over classes c of sum over bins of (points in the bin / N) * |share of label c - mean
     p(c)|; every point is in a bin of every class.

@@ -1,6 +1,4 @@
-"""Losses of predicted classes: averaged log-probabilities `[N, C]`, labels int `[N]`, and weights
-`[N]` where points stand for others.
-"""
+"""Losses of predicted classes: averaged log-probabilities `[N, C]`, labels `[N]`, weights `[N]`."""
 
 import math
 from typing import NamedTuple
@@ -12,8 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from bayesal import _checks, _maths, errors, likelihoods
 from bayesal.metrics import _checked
-from bayesal.metrics.bins import numbers_of_bins
 from bayesal.types import ArrayLike, Gaussian, Key, Mixture
+
+MOST_ROWS = 100_000_000  # of all groups together: 400 MB
 
 
 def accuracy(
@@ -37,11 +36,10 @@ def nll(
     *,
     weights: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Mean negative log-likelihood of the labels, in nats; in [0, inf]. inf if a label was ruled
-    out.
+    """Mean negative log-likelihood of the labels, in nats; in [0, inf].
 
-    `sum_i w_i (-log p(y_i | x_i)) / sum_i w_i`; all weights are 1 if None, and a point of weight 0
-    is left out.
+    `sum_i w_i (-log p(y_i | x_i)) / sum_i w_i`; all weights are 1 if None, and points of weight 0
+    are left out. It is inf if a label has probability 0.
 
     >>> nll(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([0])).round(4)
     Array(0.6931, dtype=float32)
@@ -56,10 +54,9 @@ def brier(
     *,
     weights: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Mean squared distance between the predicted and the one-hot distribution, summed over
-    classes; in [0, 2].
+    """Brier score: mean squared distance of the probabilities from the one-hot label; in [0, 2].
 
-    Brier 1950, in its original multi-class form. `brier_parts` says what it is made of.
+    The original multi-class form (Brier 1950), summed over classes. `brier_parts` decomposes it.
 
     >>> brier(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([0]))
     Array(0.5, dtype=float32)
@@ -75,15 +72,13 @@ def _squares(log_probs, labels):
 
 
 class BrierParts(NamedTuple):
-    """`brier = reliability - resolution + uncertainty + within`, always.
+    """Parts of the Brier score: `brier = reliability - resolution + uncertainty + within`.
 
-    reliability: how far forecasts lie from what happened when they were made; in [0, 2], 0 is best.
-    resolution:  how far that lies from the classes' base rates; in [0, uncertainty], more is
-      better.
-    uncertainty: `sum_c o_c (1 - o_c)` of the base rates o; in [0, 1 - 1/C], not the forecaster's
-      doing.
-    within:      what merging unequal forecasts into one bin hides; exactly 0 where none were
-      merged.
+    reliability: squared distance of forecasts from their group's outcomes; in [0, 2], 0 is best.
+    resolution:  squared distance of group outcomes from the base rates; in [0, uncertainty], higher
+      is better.
+    uncertainty: `sum_c o_c (1 - o_c)` of the base rates o; in [0, 1 - 1/C], a property of the data.
+    within:      effect of merging unequal forecasts into one group; exactly 0 where none is merged.
     """
 
     reliability: float
@@ -99,18 +94,17 @@ def brier_parts(
     bins: int | None = None,
     weights: ArrayLike | None = None,
 ) -> BrierParts:
-    """The Brier score taken apart: forecasts f_i and outcomes o_i in groups g of weight n_g, with
-    means f_g and o_g.
+    """Decomposition of the Brier score into reliability, resolution, uncertainty and within.
 
+    Forecasts f_i and outcomes o_i in groups g of weight n_g have means f_g and o_g:
     reliability = sum_g n_g |f_g - o_g|^2 / N, resolution = sum_g n_g |o_g - o|^2 / N, uncertainty =
     sum_c o_c (1 - o_c), within = sum_i |f_i - f_g|^2 / N - 2 sum_i (f_i - f_g) (o_i - o_g) / N.
 
     Args:
       log_probs, labels: as of `brier`.
-      bins: None groups points of one and the same forecast: Murphy's parts, exact, of use where few
-        forecasts are distinct (a net's seldom
-        repeat: then reliability holds nearly everything). A number groups by predicted class and by
-          confidence, in so many equal bins.
+      bins: None groups points of equal forecasts: Murphy's exact parts, useful where forecasts
+        repeat (a net's rarely do: then nearly all is reliability). A number groups by predicted
+        class and by equal-width bins of confidence.
       weights: how many points each stands for.
     References:
       Murphy 1973; the parts within bins: Stephenson et al. 2008.
@@ -130,7 +124,7 @@ def brier_parts(
     keys = (
         log_probs
         if bins is None
-        else np.stack([forecast.argmax(1), numbers_of_bins(forecast.max(1), bins)], axis=1)
+        else np.stack([forecast.argmax(1), _checked.bins_of(forecast.max(1), bins)], axis=1)
     )
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.ravel()
@@ -155,23 +149,25 @@ def brier_parts(
 
 
 def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "groups size"]:
-    """Rows of `count` points in groups of `size` for `joint_nll`: each group is drawn, with
-    repetitions, from two points of its own.
+    """Groups of rows for `joint_nll` by dyadic sampling: each is drawn from two random points.
 
-    Labels of points drawn at random hardly depend on each other, so that a joint likelihood over
-    them says what the marginal one says already. Within dyads they do.
+    Labels of random points are nearly independent, so a joint likelihood over them adds nothing to
+    the marginal one. Within a dyad points repeat, and the joint likelihood tests their dependence.
 
+    Args:
+      key: fixes the choice.
+      count: number of points, at least 2.
+      groups: number of groups; `groups * size` is at most 100,000,000.
+      size: rows per group, drawn with replacement from the group's two points.
     References:
       Osband et al. 2022, https://arxiv.org/abs/2202.13509
 
     >>> len(set(dyads(jax.random.key(0), 100, 1, size=10)[0].tolist()))
     2
     """
-    count, groups, size = (
-        _checks.at_least(2, count, "count"),
-        _checks.at_least(1, groups, "groups"),
-        _checks.at_least(1, size, "size"),
-    )
+    count = _checks.at_least(2, count, "count", most=2**31 - 1)
+    size = _checks.at_least(1, size, "size", most=MOST_ROWS)
+    groups = _checks.at_least(1, groups, "groups", most=MOST_ROWS // size)
     first_key, gap_key, which_key = jax.random.split(_checks.key(key), 3)
     first = jax.random.randint(first_key, (groups, 1), 0, count)
     second = (first + jax.random.randint(gap_key, (groups, 1), 1, count)) % count
@@ -181,17 +177,17 @@ def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "g
 def joint_nll(
     prediction: ArrayLike | Gaussian | Mixture, labels: ArrayLike, groups: Int[ArrayLike, "G t"]
 ) -> Float[Array, ""]:
-    """Mean over groups of `-log mean_k prod_i p_k(y_i | x_i)`, in nats per group of t labels; of
-    classes in [0, inf].
+    """Mean joint negative log-likelihood of groups of t labels, in nats per group.
 
-    Draws that are wrong together and draws that are wrong each on its own have the same marginal
-    likelihood; this tells them apart. With one draw, or groups of one, it is t times the marginal
-    loss.
+    `-log mean_k prod_i p_k(y_i | x_i)`, in [0, inf] for classes. It distinguishes draws with
+    correlated errors from draws with independent errors, which the marginal likelihood cannot.
+    With one draw, or groups of one, it is t times the marginal loss.
 
     Args:
-      prediction: of K draws: log-probabilities [K, N, C], or a `Gaussian` or `Mixture` [K, N, ...].
+      prediction: of K draws: log-probabilities [K, N, C], a `Gaussian` [K, N] or a `Mixture`
+        [K, N, J].
       labels: classes or real numbers [N].
-      groups: rows [G, t], as `dyads` makes them; none of them need be distinct.
+      groups: rows [G, t], as `dyads` makes them; rows may repeat.
     References:
       Osband et al. 2021, Epistemic neural networks, https://arxiv.org/abs/2107.08924
 
@@ -202,13 +198,7 @@ def joint_nll(
     0.8916
     """
     if isinstance(prediction, Gaussian | Mixture):
-        labels, _ = _checked.real(prediction, labels)
-        if prediction.mean.ndim != (2 if isinstance(prediction, Gaussian) else 3):
-            raise errors.WrongShape(
-                "prediction",
-                "`prediction` must be of draws, [K, N]: one prediction for each label has no "
-                "joint beyond its own.",
-            )
+        prediction, labels, _ = _checked.real(prediction, labels, axes=(2,))
     else:
         prediction = _checks.log_probs(prediction, "prediction", ndim=3)
         labels = _checks.class_labels(labels, prediction.shape[2], prediction.shape[1])
@@ -225,7 +215,7 @@ def _joint(prediction, labels, groups):
 
 
 def _rows(groups, count):
-    host = np.asarray(groups)
+    host = np.asarray(_checks.plain(groups, "groups"))
     if host.ndim != 2 or not np.issubdtype(host.dtype, np.integer) or math.prod(host.shape) == 0:
         raise errors.WrongShape(
             "groups",

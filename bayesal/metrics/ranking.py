@@ -1,4 +1,4 @@
-"""Whether uncertainty is in the right place: does it put errors, or strangers, above the rest?"""
+"""Rankings by uncertainty: do errors, or out-of-distribution points, rank above the rest?"""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from bayesal.types import ArrayLike
 
 
 def _vector(values: Any, name: str) -> np.ndarray:
-    host = np.asarray(values)
+    host = np.asarray(_checks.plain(values, name))
     if host.ndim != 1 or host.dtype.kind not in "biuf":
         raise errors.WrongShape(
             name,
@@ -26,14 +26,13 @@ def _vector(values: Any, name: str) -> np.ndarray:
 
 
 class RiskCoverage(NamedTuple):
-    """Risk of the most confident share of the points, for every share.
+    """Risk-coverage curve: mean loss of the most confident points, for every share of them.
 
     coverage: 1/N, 2/N, ..., 1.
-    risk:     mean loss of that share; where the next of several equally confident points is taken,
-      the mean over their orders.
-    area:     mean of `risk`: the area under the curve. In the loss's unit.
-    excess:   `area` less that of the best possible order, by the losses themselves; at least 0 (NaN
-      where a loss is inf).
+    risk:     mean loss of that share; equally confident points count with their mean loss.
+    area:     mean of `risk`: the area under the curve (AURC), in the loss's unit.
+    excess:   `area` minus the area of the best possible order; at least 0 (NaN where a loss is
+      inf).
     """
 
     coverage: Float[np.ndarray, " N"]
@@ -43,16 +42,15 @@ class RiskCoverage(NamedTuple):
 
 
 def risk_coverage(confidence: Real[ArrayLike, " N"], loss: ArrayLike) -> RiskCoverage:
-    """What is lost if only the most confident points are answered: mean loss against their share.
+    """Selective prediction: mean loss of the most confident points against their share.
 
-    risk(i) = mean loss of the i most confident points; area = mean_i risk(i). The order of equally
-    confident points is no merit and no
-    fault: each of them counts as their mean.
+    risk(i) = mean loss of the i most confident points; area = mean_i risk(i). Each of several
+    equally confident points counts with their mean loss.
 
     Args:
-      confidence: higher means surer, any finite or infinite numbers: `log_probs.max(-1)`, or minus
-        a score.
-      loss: what each point costs: whether it is wrong, or its NLL, its squared error.
+      confidence: higher is more confident, finite or infinite: `log_probs.max(-1)`, or minus a
+        score.
+      loss: the loss of each point: whether it is wrong, its NLL, or its squared error.
     References:
       Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500; excess over the optimum: Geifman et
       al. 2019, https://arxiv.org/abs/1805.08206
@@ -84,23 +82,23 @@ def auroc(
     *,
     weights: ArrayLike | None = None,
 ) -> float:
-    """Chance that a positive point scores above a negative one, ties counting half; in [0, 1], 0.5
-    by luck.
+    """Area under the ROC curve: probability that a positive point scores above a negative one.
 
+    In [0, 1], 0.5 for scores without information; ties count half:
     sum over pairs w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum over pairs w_i w_j, i positive and
     j negative.
 
-    For errors: `auroc(scores.entropy(log_probs), wrong)`. For strangers (out-of-distribution
-    points): scores of both sets in one vector, and which of them are strange.
+    For errors: `auroc(scores.entropy(log_probs), wrong)`. For out-of-distribution points: scores of
+    both sets in one vector, and a mask of the foreign ones.
 
     Args:
-      scores: higher means more positive; any finite or infinite numbers.
+      scores: higher means more positive, finite or infinite.
       positive: mask of the positive points.
       weights: how many points each stands for.
     Raises:
-      WrongLabel: all points of one kind, so that there is no pair.
+      WrongLabel: all points are of one kind, so there is no pair.
     References:
-      Hanley & McNeil 1982; for errors and strangers: Hendrycks & Gimpel 2017,
+      Hanley & McNeil 1982; for errors and foreign points: Hendrycks & Gimpel 2017,
       https://arxiv.org/abs/1610.02136
 
     >>> # of four pairs three are right and one is tied
@@ -108,7 +106,7 @@ def auroc(
     0.875
     """
     scores = _vector(scores, "scores")
-    mask = np.asarray(positive)
+    mask = np.asarray(_checks.plain(positive, "positive"))
     if mask.shape != scores.shape or mask.dtype != bool:
         raise errors.WrongShape(
             "positive",

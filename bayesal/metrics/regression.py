@@ -1,5 +1,7 @@
-"""Losses and calibration of real predictions: a `Gaussian` or `Mixture` of shape `[N]`, or `[K, N]`
-for draws that are averaged, and labels `[N]`.
+"""Losses and calibration of predicted real numbers.
+
+A prediction is a `Gaussian` or `Mixture` of shape `[N]`, or `[K, N]` for draws that are averaged;
+labels are `[N]`. Variances must be above 0 and of the means' shape.
 """
 
 import math
@@ -14,47 +16,55 @@ from bayesal.types import ArrayLike, Gaussian, Mixture
 
 
 def rmse(
-    prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: ArrayLike | None = None
+    prediction: Gaussian | Mixture,
+    labels: Float[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Root of the mean squared error of the predicted means [N], in the label's unit; in [0, inf).
+    """Root mean squared error of the predicted means, in the label's unit; in [0, inf).
+
+    Draws [K, N] are averaged first.
 
     >>> rmse(Gaussian(jnp.array([1.0, 3.0]), jnp.ones(2)), jnp.array([1.0, 1.0])).round(4)
     Array(1.4142, dtype=float32)
     """
-    y, weights = _checked.real(prediction, y, weights)
-    return jnp.sqrt(_checked.mean(jnp.square(likelihoods.moments(prediction).mean - y), weights))
+    prediction, labels, weights = _checked.real(prediction, labels, weights)
+    means = jnp.atleast_2d(likelihoods.moments(prediction).mean)  # [K, N]
+    average = _maths.tree_sum(means, axis=0) / means.shape[0]
+    return jnp.sqrt(_checked.mean(jnp.square(average - labels), weights))
 
 
 def density_nll(
-    prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: ArrayLike | None = None
+    prediction: Gaussian | Mixture,
+    labels: Float[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Mean negative log-density of real labels, in nats (it changes with the label's unit, and may
-    be negative).
+    """Mean negative log-density of real labels, in nats; it may be negative.
+
+    Its value depends on the label's unit.
 
     Args:
-      prediction: of shape [N]: one Gaussian per point (what the deep-ensembles paper scores); or of
-        shape [K, N], draws whose densities are averaged: the likelihood of the mixture itself.
-      y: the labels.
+      prediction: of shape [N], one density per point (as in the deep-ensembles paper); or of shape
+        [K, N], draws whose densities are averaged.
+      labels: the labels.
       weights: how many points each stands for.
 
     >>> round(float(density_nll(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))), 4)
     0.9189
     """
-    y, weights = _checked.real(prediction, y, weights)
-    return -_checked.mean(_density(prediction, y), weights)
+    prediction, labels, weights = _checked.real(prediction, labels, weights)
+    return -_checked.mean(_density(prediction, labels), weights)
 
 
 @jax.jit
-def _density(prediction, y):
-    log_p = likelihoods.log_likelihood(prediction, y)
+def _density(prediction, labels):
+    log_p = likelihoods.log_likelihood(prediction, labels)
     return _maths.log_mean_exp(log_p) if log_p.ndim > 1 else log_p
 
 
 def _components(prediction):
-    """Weights, means and standard deviations [J, N] of the one mixture that all draws and their
-    components are.
-    """
-    prediction = type(prediction)(*jnp.broadcast_arrays(*prediction))
+    """Weights, means and standard deviations [J, N] of the mixture of all draws' components."""
     if isinstance(prediction, Gaussian):
         mean, variance = (jnp.atleast_2d(a) for a in prediction)
         return jnp.full_like(mean, 1.0 / mean.shape[0]), mean, jnp.sqrt(variance)
@@ -66,12 +76,10 @@ def _components(prediction):
     return jnp.exp(weight) / draws, mean, jnp.sqrt(variance)
 
 
-def pit(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Array, " N"]:
-    """Where labels fall in their predicted distributions: `F_i(y_i)`, each in [0, 1]; spread evenly
-    if predictions are calibrated.
+def pit(prediction: Gaussian | Mixture, labels: Float[ArrayLike, " N"]) -> Float[Array, " N"]:
+    """Probability integral transform `F_i(y_i)` of each label, in [0, 1]; uniform if calibrated.
 
-    Heaps at both ends say that predictions are too sure, a heap in the middle that they are not
-    sure enough.
+    Values near 0 and 1 show overconfident predictions, values near 0.5 underconfident ones.
 
     References:
       Dawid 1984; Gneiting et al. 2007.
@@ -79,34 +87,28 @@ def pit(prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"]) -> Float[Arra
     >>> pit(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))
     Array([0.5], dtype=float32)
     """
-    y, _ = _checked.real(prediction, y)
-    return _pit(prediction, y)
+    prediction, labels, _ = _checked.real(prediction, labels)
+    return _pit(prediction, labels)
 
 
 @jax.jit
-def _pit(prediction, y):
+def _pit(prediction, labels):
     weight, mean, std = _components(prediction)
-    away, wide = y[None] - mean, std > 0
-    below = jnp.where(
-        wide,
-        jax.scipy.special.ndtr(away / jnp.where(wide, std, 1.0)),
-        jnp.heaviside(away, jnp.float32(0.5)),
-    )
+    below = jax.scipy.special.ndtr((labels[None] - mean) / std)
     return jnp.clip(_maths.tree_sum(weight * below, axis=0), 0.0, 1.0)
 
 
 def interval_coverage(
     prediction: Gaussian | Mixture,
-    y: Float[ArrayLike, " N"],
+    labels: Float[ArrayLike, " N"],
     level: float = 0.9,
     *,
     weights: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Share of labels inside the central interval that is predicted to hold a share `level` of
-    them; in [0, 1], and `level` is best.
+    """Share of labels inside the central predicted interval of probability `level`; in [0, 1].
 
-    A label is inside where |PIT - 1/2| <= level / 2: between the quantiles (1 - level) / 2 and (1 +
-    level) / 2, for mixtures too.
+    Calibrated predictions have a coverage of `level`. A label is inside where |PIT - 1/2| <=
+    level / 2: between the quantiles (1 - level) / 2 and (1 + level) / 2, for mixtures too.
 
     >>> float(
     ...     interval_coverage(
@@ -119,23 +121,24 @@ def interval_coverage(
         raise errors.OutOfRange(
             "level", f"`level` must lie strictly between 0 and 1, got {level!r}."
         )
-    y, weights = _checked.real(prediction, y, weights)
+    prediction, labels, weights = _checked.real(prediction, labels, weights)
     return _checked.mean(
-        (jnp.abs(_pit(prediction, y) - 0.5) <= level / 2).astype(jnp.float32), weights
+        (jnp.abs(_pit(prediction, labels) - 0.5) <= level / 2).astype(jnp.float32), weights
     )
 
 
 def crps(
-    prediction: Gaussian | Mixture, y: Float[ArrayLike, " N"], *, weights: ArrayLike | None = None
+    prediction: Gaussian | Mixture,
+    labels: Float[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Mean continuous ranked probability score, in closed form, in the label's unit; in [0, inf),
-    lower is better.
+    """Mean continuous ranked probability score (CRPS), in the label's unit; in [0, inf).
 
-    integral of (F(t) - [t >= y])^2 dt = E|Y - y| - E|Y - Y'| / 2. Of a mixture of normals that is
-    sum_j w_j A(y - m_j, v_j)
-    - sum_ij w_i w_j A(m_i - m_j, v_i + v_j) / 2 with A(m, s^2) = E|N(m, s^2)| = 2 s phi(m/s) + m (2
-    Phi(m/s) - 1). A label far out costs its distance, not the square of it; draws [K, N] are one
-    mixture, of which only K numbers per point are held at a time.
+    CRPS = integral of (F(t) - [t >= y])^2 dt = E|Y - y| - E|Y - Y'| / 2, in closed form: for a
+    mixture of normals sum_j w_j A(y - m_j, v_j) - sum_ij w_i w_j A(m_i - m_j, v_i + v_j) / 2 with
+    A(m, s^2) = E|N(m, s^2)| = 2 s phi(m/s) + m (2 Phi(m/s) - 1). An outlier costs its distance, not
+    the squared distance. Draws [K, N] are one mixture; memory is O(K N).
 
     References:
       Gneiting & Raftery 2007; mixtures: Grimit et al. 2006.
@@ -144,14 +147,14 @@ def crps(
     >>> round(float(crps(Gaussian(jnp.zeros(1), jnp.ones(1)), jnp.zeros(1))), 4)
     0.2337
     """
-    y, weights = _checked.real(prediction, y, weights)
-    return _checked.mean(_crps(prediction, y), weights)
+    prediction, labels, weights = _checked.real(prediction, labels, weights)
+    return _checked.mean(_crps(prediction, labels), weights)
 
 
 @jax.jit
-def _crps(prediction, y):
+def _crps(prediction, labels):
     weight, mean, std = _components(prediction)
-    miss = _maths.tree_sum(weight * _absolute(y[None] - mean, std), axis=0)
+    miss = _maths.tree_sum(weight * _absolute(labels[None] - mean, std), axis=0)
 
     def one(spread, component):
         w, m, s = component
@@ -160,14 +163,12 @@ def _crps(prediction, y):
             axis=0,
         ), None
 
-    spread, _ = jax.lax.scan(one, jnp.zeros_like(y), (weight, mean, std))
+    spread, _ = jax.lax.scan(one, jnp.zeros_like(labels), (weight, mean, std))
     return jnp.maximum(miss - 0.5 * spread, 0.0)
 
 
 def _absolute(mean, std):
     """E|N(mean, std^2)|."""
-    z = mean / jnp.where(std > 0, std, 1.0)
-    spread = std * math.sqrt(2 / math.pi) * jnp.exp(
-        -0.5 * jnp.square(z)
-    ) + mean * jax.scipy.special.erf(z / math.sqrt(2))
-    return jnp.where(std > 0, spread, jnp.abs(mean))
+    z = mean / std
+    density = math.sqrt(2 / math.pi) * jnp.exp(-0.5 * jnp.square(z))
+    return std * density + mean * jax.scipy.special.erf(z / math.sqrt(2))

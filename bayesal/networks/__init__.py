@@ -1,29 +1,23 @@
-"""Networks: adapters that make a `Network` of a flax or equinox module or of plain functions, and
-reference nets.
-"""
+"""Reference networks, and adapters from flax, equinox or plain functions to a `Network`."""
 
 from bayesal.networks.adapters import from_functions, from_linen, from_nnx
 from bayesal.networks.convolution import conv
 from bayesal.networks.distance import sngp
 from bayesal.networks.equinox_modules import from_equinox
 from bayesal.networks.heads import shared_noise
-from bayesal.networks.last import LastLayer, fixed_outputs, last_layer
 from bayesal.networks.reference import cnn, dropout, mlp
 from bayesal.networks.resnet import resnet
 from bayesal.networks.text import hashed, text
 
 __all__ = [
-    "LastLayer",
     "cnn",
     "conv",
     "dropout",
-    "fixed_outputs",
     "from_equinox",
     "from_functions",
     "from_linen",
     "from_nnx",
     "hashed",
-    "last_layer",
     "mlp",
     "resnet",
     "shared_noise",

@@ -1,4 +1,4 @@
-"""From what people have to a `Network`: flax nnx modules, flax linen modules, plain functions."""
+"""Adapters from flax nnx modules, flax linen modules and plain functions to a `Network`."""
 
 import inspect
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from flax import linen, nnx
 from bayesal import _checks, errors
 from bayesal.types import Network
 
+__all__ = ["from_functions", "from_linen", "from_nnx"]
+
 RUNNING_STATISTICS = (
     "the module keeps state beside its parameters (running statistics of BatchNorm, for "
     "example), which changes while predicting "
@@ -21,7 +23,7 @@ RUNNING_STATISTICS = (
 def from_functions(
     init: Callable, apply: Callable, *, embed: Callable | None = None, takes_rate: bool = False
 ) -> Network:
-    """A network of plain functions of one example.
+    """Network from plain functions of one example.
 
     Args:
       init: `(key, x) -> params`.
@@ -44,7 +46,7 @@ def from_functions(
 def from_nnx(
     make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None
 ) -> Network:
-    """A network of a flax nnx module, called on one example at a time as a batch of one.
+    """Network from a flax nnx module, which is called on batches of one.
 
     Stock `nnx.Dropout` layers work, with `rngs=` handed to the call or with keys of their own
     (which are replaced by the draw's); with key None the module is in eval mode. At a traced rate
@@ -70,13 +72,14 @@ def from_nnx(
     )
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
-    graph, _, moving, keys, constants = nnx.split(
-        example, *kinds
-    )  # a layer's own keys and constants are never trained
+    # a layer's own keys and constants are never trained
+    parts: Any = nnx.split(example, *kinds)
+    graph, _, moving, keys, constants = parts
     if jax.tree.leaves(moving):
         raise errors.WrongShape("make", RUNNING_STATISTICS)
     if jax.tree.leaves((keys, constants)):
-        *_, keys, constants = nnx.split(make(nnx.Rngs(0)), *kinds)
+        parts = nnx.split(make(nnx.Rngs(0)), *kinds)
+        keys, constants = parts[-2:]
     takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):
@@ -147,7 +150,7 @@ def from_linen(
     deterministic: str | None = None,
     train: str | None = None,
 ) -> Network:
-    """A network of a flax linen module, called on one example at a time as a batch of one.
+    """Network from a flax linen module, which is called on batches of one.
 
     Args:
       module: its `__call__` takes `x [1, ...]` and returns logits; dropout draws from the "dropout"
@@ -167,21 +170,7 @@ def from_linen(
     """
 
     _checks.a(linen.Module, module, "module", "a call of your flax linen class")
-    call = inspect.signature(type(module).__call__).parameters
-    left = [
-        p.name
-        for p in list(call.values())[2:]
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        and p.name not in (rate, deterministic, train)
-    ]
-    if left:
-        raise errors.WrongType(
-            "module",
-            f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say "
-            f"so: train={left[0]!r} (True: dropout on) or "
-            f"deterministic={left[0]!r} (True: dropout off); else give it a default.",
-        )
+    _all_known(module, (rate, deterministic, train))
 
     def options(key, rate_value):
         given = {rate: rate_value} if rate else {}
@@ -210,3 +199,22 @@ def from_linen(
     return Network(
         init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None
     )
+
+
+def _all_known(module: linen.Module, known: tuple[str | None, ...]) -> None:
+    """Refuses a module whose call needs more than x and the arguments whose names are known."""
+    call = inspect.signature(type(module).__call__).parameters
+    left = [
+        p.name
+        for p in list(call.values())[2:]
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in known
+    ]
+    if left:
+        raise errors.WrongType(
+            "module",
+            f"its __call__ needs {', '.join(left)} beside x. If that switches dropout, say "
+            f"so: train={left[0]!r} (True: dropout on) or "
+            f"deterministic={left[0]!r} (True: dropout off); else give it a default.",
+        )

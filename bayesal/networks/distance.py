@@ -1,6 +1,4 @@
-"""A network that knows how far an example is from others: hidden layers that keep distances, and
-waves that forget beyond a length.
-"""
+"""Distance-aware network (SNGP): distance-preserving hidden layers, random Fourier features."""
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +10,17 @@ from bayesal.networks.adapters import from_functions
 from bayesal.networks.reference import pixels
 from bayesal.types import Network
 
+__all__ = ["sngp"]
+
 SQUARINGS = 4  # of a Gram matrix: the bound of its norm is then at most `size ** (1 / 64)` too high
 TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 
 
 @_maths.precise
 def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
-    """A number that the largest singular value does not exceed, and that exceeds it by a factor of
-    `B ** (1 / 64)` at most (7 % for B = 64).
+    """Upper bound of the spectral norm, too high by a factor of `B ** (1 / 64)` at most.
+
+    That is 7 % for B = 64.
 
     For the Gram matrix G = W^T W it is `|G^16|_F ^ (1 / 32)`, by squaring four times. Unlike power
     iteration it never falls short.
@@ -43,7 +44,7 @@ def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
 def residual(
     layers: list[dict[str, Array]], x: Float[Array, " W"], bound: float
 ) -> Float[Array, " W"]:
-    """Layers `h + relu(W h + b)`, each W scaled down to a norm of `bound` where it is larger.
+    """Residual layers `h + relu(W h + b)`, each W scaled to a spectral norm of `bound` at most.
 
     Two examples at a distance d come out at one between `(1 - bound)^L d` and `(1 + bound)^L d`,
     for L layers.
@@ -60,8 +61,9 @@ def residual(
 
 
 def waves(x: Float[Array, " W"], frequencies: Float[Array, "F W"]) -> Float[Array, " D"]:
-    """Cosines and sines, D = 2 F of them, whose squares sum to D; for normal frequencies `phi(x) .
-    phi(x') / D` is nearly a Gaussian kernel.
+    """Random Fourier features: D = 2 F cosines and sines, whose squares sum to D.
+
+    For normal frequencies `phi(x) . phi(x') / D` approximates a Gaussian kernel.
 
     References:
       Rahimi & Recht 2007
@@ -83,8 +85,9 @@ def sngp(
     frequencies: int = 256,
     length: float | None = None,
 ) -> Network:
-    """A spectral-normalized network whose last layer, under `posteriors.last_layer_laplace`, is a
-    Gaussian process on distances: far from all labels it knows nothing.
+    """Spectral-normalized network whose last layer approximates a Gaussian process (SNGP).
+
+    Under `posteriors.last_layer_laplace` its uncertainty grows with the distance from the labels.
 
     Hidden layers are residual with norms below 1, so that they can neither merge examples that
     differ nor tear apart ones that are alike. `embed` are random waves of what they give, fixed for
@@ -119,35 +122,21 @@ def sngp(
     """
     inputs, outputs = _checks.at_least(1, inputs, "inputs"), _checks.at_least(1, outputs, "outputs")
     width = _checks.at_least(inputs, max(inputs, 32) if width is None else width, "width")
-    depth, frequencies = (
-        _checks.at_least(0, depth, "depth"),
-        _checks.at_least(1, frequencies, "frequencies"),
-    )
+    depth = _checks.at_least(0, depth, "depth")
+    frequencies = _checks.at_least(1, frequencies, "frequencies")
     length = inputs**0.5 if length is None else length
-    if not 0 < bound < 1:
-        raise errors.OutOfRange(
-            "bound",
-            f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge "
-            "examples that differ.",
-        )
-    if not 0 < length < np.inf:
-        raise errors.OutOfRange("length", f"`length` = {length} must be positive and finite.")
+    _possible(bound, length)
+    # the same waves for every key: they are part of the network, not of its parameters
     fixed = (np.random.default_rng(0).normal(size=(frequencies, width)) / length).astype(np.float32)
 
     def init(key, x):
         del x
         *keys, last = jax.random.split(key, depth + 1)
-        layers = [
-            {
-                "w": width**-0.5 * jax.random.normal(k, (width, width), jnp.float32),
-                "b": jnp.zeros(width, jnp.float32),
-            }
-            for k in keys
-        ]
+        square = lambda k: width**-0.5 * jax.random.normal(k, (width, width), jnp.float32)
+        kernel = jax.random.normal(last, (2 * frequencies, outputs), jnp.float32)
         return {
-            "hidden": layers,
-            "last": (2 * frequencies) ** -0.5
-            * jax.random.normal(last, (2 * frequencies, outputs), jnp.float32),
+            "hidden": [{"w": square(k), "b": jnp.zeros(width, jnp.float32)} for k in keys],
+            "last": (2 * frequencies) ** -0.5 * kernel,
         }
 
     def embed(params, x):
@@ -158,11 +147,20 @@ def sngp(
                 f"this network takes {inputs} numbers per example (`inputs`), and got shape "
                 f"{x.shape}.",
             )
-        return waves(
-            residual(params["hidden"], jnp.pad(flat, (0, width - inputs)), bound),
-            jnp.asarray(fixed),
-        )
+        hidden = residual(params["hidden"], jnp.pad(flat, (0, width - inputs)), bound)
+        return waves(hidden, jnp.asarray(fixed))
 
     return from_functions(
         init, lambda params, x, key: embed(params, x) @ params["last"], embed=embed
     )
+
+
+def _possible(bound: float, length: float) -> None:
+    if not 0 < bound < 1:
+        raise errors.OutOfRange(
+            "bound",
+            f"`bound` = {bound} must lie in (0, 1): a layer of norm 1 or more can merge "
+            "examples that differ.",
+        )
+    if not 0 < length < np.inf:
+        raise errors.OutOfRange("length", f"`length` = {length} must be positive and finite.")

@@ -115,13 +115,13 @@ def located(rows: np.ndarray) -> Iterator[None]:
         raise type(error)(error.argument, where, rows[there]) from error
 
 
-def held(x: jax.Array) -> Pool:
+def held(x: ArrayLike) -> Pool:
     """The pool of an array that is there, or that is being traced; nothing is checked."""
 
     def map(predictive, fn):
         return _chunks.over_rows(lambda rows: fn(predictive, rows), x, ON_DEVICE)
 
-    return Pool(rows=x.shape[0], map=map, take=lambda rows: x[rows], x=x)
+    return Pool(rows=x.shape[0], map=map, take=lambda rows: jnp.asarray(x)[rows], x=x)
 
 
 def subset(pool: Pool, rows: ArrayLike) -> Pool:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from bayesal.pools import _rows, _walk
 from bayesal.types import Pool
 
@@ -23,4 +21,4 @@ def array(x: Any) -> Pool:
     >>> array(np.zeros((5, 3), np.float32)).rows
     5
     """
-    return _walk.held(jnp.asarray(_rows.whole(x)))
+    return _walk.held(_rows.whole(x))

@@ -1,4 +1,4 @@
-"""Deep ensembles: the same net trained from several beginnings, all in one program."""
+"""Deep ensembles: one network trained from several initializations, in one program."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,16 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float
 
 from bayesal import _chunks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
-from bayesal.types import Likelihood, Network, Posterior, PyTree
+from bayesal.training import LossFn
+from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
+
+__all__ = ["ensemble"]
 
 
 class Member(NamedTuple):
-    """One net and the fixed net beside it, whose outputs count `scale` times."""
+    """A trained network, and a fixed one whose outputs are added `scale` times."""
 
     params: PyTree
     prior: PyTree
@@ -21,8 +25,9 @@ class Member(NamedTuple):
 
 
 def with_prior(network: Network) -> Network:
-    """The network whose outputs are those of `params` plus `scale` times those of `prior`, in which
-    nothing drops out.
+    """Network with randomized prior function: outputs of `params` plus `scale` times `prior`'s.
+
+    The prior network has no dropout.
 
     >>> from bayesal import networks
     >>> network = with_prior(
@@ -45,9 +50,7 @@ def with_prior(network: Network) -> Network:
             member.prior, x, None, 0.0
         )
 
-    return Network(
-        init, apply, (lambda member, x: network.embed(member.params, x)) if network.embed else None
-    )
+    return Network(init, apply, embedded(network, lambda member: member.params))
 
 
 def ensemble(
@@ -55,12 +58,11 @@ def ensemble(
     *,
     members: int = 5,
     priors: bool = False,
-    batch: int = 32,
+    batch_size: int = 32,
     mesh: Mesh | None = None,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """`members` nets trained from different initializations and minibatch orders. A draw is a
-    member: its parameters.
+    """Deep ensemble: networks trained from different initializations. A draw is one member.
 
     With `priors` every member also has a second net that keeps its random initialization: the
     outputs are those of the trained net plus `HParams.prior_scale` times those of the fixed one.
@@ -71,7 +73,7 @@ def ensemble(
       network: what to train.
       members: how many nets, the only number of draws there is; at least 2.
       priors: whether members have randomized prior functions.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       mesh: Auto axes over devices that train the members side by side, `members / mesh.size` each;
         as `bayesal.shards.mesh()` makes. The numbers are those of one device.
       likelihood: what the outputs mean; default classes.
@@ -79,14 +81,10 @@ def ensemble(
       Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474; priors: Osband et al. 2018,
       https://arxiv.org/abs/1806.03335
     """
-    if members < 2:
-        raise errors.WrongSize(
-            "members",
-            f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.",
-        )
-    if mesh is not None:
-        _divides(members, mesh)
+    likelihood = likelihood or likelihoods.CATEGORICAL
+    _possible(members, mesh)
     net = with_prior(network) if priors else network
+    train = _beside_its_prior if priors else training.sgd
 
     def init(key, x):
         usable(network, x, likelihood)
@@ -97,54 +95,64 @@ def ensemble(
 
     def fit(key, state, labeled, hparams):
         loss = training.nll(net, hparams.dropout, likelihood, hparams.label_smoothing)
-
-        def plain(key, params):
-            return training.sgd(key, params, loss, labeled, hparams, batch=batch)
-
-        def beside_its_prior(key, member):
-            member = member._replace(scale=jnp.asarray(hparams.prior_scale, jnp.float32))
-            moving = lambda params, *rest: loss(member._replace(params=params), *rest)
-            params, info = training.sgd(key, member.params, moving, labeled, hparams, batch=batch)
-            return member._replace(params=params), info
-
-        return _chunks.over_fits(
-            beside_its_prior if priors else plain, jax.random.split(key, members), state, mesh=mesh
-        )
+        one = lambda key, start: train(key, start, loss, labeled, hparams, batch_size=batch_size)
+        return _chunks.over_fits(one, jax.random.split(key, members), state, mesh=mesh)
 
     def draw(key, state, num):
         del key
-        if num != members:
-            raise errors.WrongSize(
-                "num_draws",
-                f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
-                "ensemble has exactly its "
-                f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.",
-            )
+        _all_of_them(num, members)
         return state
 
     def apply(state, draw, x):
         del state
         return likelihood.predict(net.apply(draw, x, None, 0.0))
 
-    def embed(state, x):
-        return net.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
-
-    warm = lambda old, fresh: fresh._replace(
-        params=training.shrink_and_perturb(old.params, fresh.params)
-    )
     return Posterior(
         init,
         fit,
         draw,
         apply,
-        embed if network.embed else None,
+        embedded(net, lambda state: jax.tree.map(lambda a: a[0], state)),  # the first member's
         members,
         real=likelihood.real,
-        warm=warm,
+        likelihood=likelihood,
+        warm=_warm if priors else training.shrink_and_perturb,
     )
 
 
-def _divides(members: int, mesh: Mesh) -> None:
+def _beside_its_prior(
+    key: Key, member: Member, loss: LossFn, labeled: Labeled, hparams: HParams, *, batch_size: int
+) -> tuple[Member, FitInfo]:
+    """`training.sgd` of the net alone; the prior beside it stays."""
+    member = member._replace(scale=jnp.asarray(hparams.prior_scale, jnp.float32))
+    moving = lambda params, *rest: loss(member._replace(params=params), *rest)
+    params, info = training.sgd(key, member.params, moving, labeled, hparams, batch_size=batch_size)
+    return member._replace(params=params), info
+
+
+def _warm(old: Member, fresh: Member) -> Member:
+    """Nets go on from where they ended, beside fresh priors."""
+    return fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
+
+
+def _all_of_them(num: int, members: int) -> None:
+    if num != members:
+        raise errors.WrongSize(
+            "num_draws",
+            f"`num_draws` ({num}) must equal the number of members: an ensemble of {members} "
+            f"members has {members} draws. Pass num_draws={members}, or build "
+            f"`ensemble(network, members={num})`.",
+        )
+
+
+def _possible(members: int, mesh: Mesh | None) -> None:
+    if members < 2:
+        raise errors.WrongSize(
+            "members",
+            f"`members` = {members}: an ensemble needs at least 2; for one net use `point`.",
+        )
+    if mesh is None:
+        return
     if not isinstance(mesh, Mesh) or set(mesh.axis_types) != {AxisType.Auto}:
         raise errors.WrongType(
             "mesh", f"`mesh` must have Auto axes, as bayesal.shards.mesh() makes; got {mesh!r}."

@@ -1,4 +1,4 @@
-"""Somebody's finished numpyro inference as K functions of x."""
+"""Finished numpyro inference as K functions of x."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, errors
-from bayesal.posteriors.sampled import pick
-from bayesal.predictive.bound import Predictive
+from bayesal.posteriors._sampled import pick
+from bayesal.predictive.bound import Predictive, bind
 from bayesal.types import Gaussian, Key, Mixture, Posterior, Prediction, PyTree
+
+__all__ = ["from_numpyro", "numpyro_site"]
 
 
 def from_numpyro(
@@ -22,8 +24,9 @@ def from_numpyro(
     params: PyTree = None,
     embed: Callable | None = None,
 ) -> Predictive:
-    """Draws of a finished numpyro inference, for every strategy and score: MCMC that has run, or an
-    autoguide and its parameters.
+    """Draws of a finished numpyro inference: MCMC that has run, or a guide with its parameters.
+
+    They serve every strategy and score.
 
     The samples of MCMC are thinned evenly to `num_draws`; from a guide so many are drawn. Inference
     itself stays with numpyro: the posterior inside can be drawn from again, not fitted.
@@ -45,41 +48,12 @@ def from_numpyro(
     >>> # mcmc = MCMC(NUTS(model), num_warmup=500, num_samples=500); mcmc.run(key, x, y)
     >>> # predictive = from_numpyro(mcmc, numpyro_site(model, "y"), key=key)
     """
-    from numpyro.infer import MCMC
-    from numpyro.infer.autoguide import AutoGuide
-
     _checks.key(key)
     _checks.function(
         apply, "apply", "a function (sample, x) -> logits, such as numpyro_site(model)"
     )
     num_draws = _checks.at_least(1, num_draws, "num_draws")
-    if isinstance(source, MCMC):
-        if source.last_state is None:
-            raise errors.WrongType(
-                "source", "this MCMC has not run yet: call mcmc.run(key, ...) first."
-            )
-        state, draw = (
-            source.get_samples(),
-            lambda key, state, num: pick(key, state, num, "run MCMC with more `num_samples`"),
-        )
-    elif isinstance(source, AutoGuide):
-        if params is None:
-            raise errors.WrongType(
-                "params",
-                "a guide needs the parameters that were found for it: pass "
-                "params=svi_result.params.",
-            )
-        state, draw = (
-            params,
-            lambda key, state, num: source.sample_posterior(key, state, sample_shape=(num,)),
-        )
-    else:
-        raise errors.WrongType(
-            "source",
-            "it must be a numpyro MCMC that has run or an AutoGuide, got "
-            f"{type(source).__name__}. Samples of anything else: draw them, and run "
-            "MCMC's or the guide's `apply` over them yourself.",
-        )
+    state, draw = _source(source, params)
     _finite(state)
     posterior = Posterior(
         _refuse,
@@ -88,12 +62,41 @@ def from_numpyro(
         lambda state, draw, x: _prediction(apply(draw, x)),
         embed and (lambda state, x: embed(x)),
     )
-    return Predictive(posterior, state, draw(key, state, num_draws), jnp.float32(1.0))
+    return bind(posterior, state, draw(key, state, num_draws), jnp.float32(1.0))
+
+
+def _source(source: Any, params: PyTree) -> tuple[PyTree, Callable[[Key, PyTree, int], PyTree]]:
+    """What an inference has found, and how to draw from it."""
+    from numpyro.infer import MCMC
+    from numpyro.infer.autoguide import AutoGuide
+
+    if isinstance(source, MCMC):
+        if source.last_state is None:
+            raise errors.WrongType(
+                "source", "this MCMC has not run yet: call mcmc.run(key, ...) first."
+            )
+        more = "run MCMC with more `num_samples`"
+        return source.get_samples(), lambda key, state, num: pick(key, state, num, more)
+    if isinstance(source, AutoGuide):
+        if params is None:
+            raise errors.WrongType(
+                "params",
+                "a guide needs the parameters that were found for it: pass "
+                "params=svi_result.params.",
+            )
+        return params, lambda key, state, num: source.sample_posterior(
+            key, state, sample_shape=(num,)
+        )
+    raise errors.WrongType(
+        "source",
+        "it must be a numpyro MCMC that has run or an AutoGuide, got "
+        f"{type(source).__name__}. Samples of anything else: draw them, and run "
+        "MCMC's or the guide's `apply` over them yourself.",
+    )
 
 
 def numpyro_site(model: Callable, site: str = "y") -> Callable[[PyTree, Any], Prediction]:
-    """`apply(sample, x)` of a numpyro model: what it says about an observed site at one example,
-    all latent sites known.
+    """Read `apply(sample, x)` for an observed site off a numpyro model.
 
     Args:
       model: called as `model(x [1, ...])`, so its labels must be optional and its plates as long as

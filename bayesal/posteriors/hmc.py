@@ -1,6 +1,4 @@
-"""Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets
-and last layers.
-"""
+"""Hamiltonian Monte Carlo by NUTS, for small networks and for last layers."""
 
 import functools
 from collections.abc import Callable
@@ -12,17 +10,30 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _checks, _chunks, errors, likelihoods, networks, training
+from bayesal import _checks, _chunks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
+from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
+from bayesal.posteriors._sampled import copies, energy_per_label, of_samples, pick, prior_energy
 from bayesal.posteriors._usable import usable
 from bayesal.posteriors.laplace.last_layer import prior_unit
-from bayesal.posteriors.sampled import copies, energy_per_label, of_samples, pick, prior_energy
-from bayesal.types import FitInfo, Key, Labeled, Likelihood, Network, Posterior, PyTree
+from bayesal.types import (
+    FitInfo,
+    HParams,
+    Key,
+    Labeled,
+    Likelihood,
+    Network,
+    Posterior,
+    PyTree,
+)
+
+__all__ = ["nuts"]
 
 MORE = "build `nuts` with more `samples` or `chains`"
 
 
 class Chains(NamedTuple):
-    """S = chains * samples sets of weights, chain after chain, and how the sampling went.
+    """S = chains * samples parameter sets, chain after chain, and sampling diagnostics.
 
     trunk: the trained network whose features the last layer takes, and its outputs beside the
       layer's; () where whole networks are sampled.
@@ -49,7 +60,7 @@ class Trunk(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How long and how many: `nuts` explains them."""
+    """Chain lengths and counts; see `nuts`."""
 
     warmup: int
     samples: int
@@ -62,23 +73,25 @@ def potential(
     labeled: Labeled,
     prior: Callable[[PyTree], Array],
     likelihood: Likelihood = likelihoods.CATEGORICAL,
-    batch: int = 32,
+    batch_size: int = 32,
 ) -> Callable[[PyTree], Float[Array, ""]]:
-    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats,
-    up to a constant; `prior` is that of the prior.
+    """Potential energy: minus the log posterior density, in nats, up to a constant.
 
-    Rows are added `batch` at a time up to the count: the value, and the time it takes, do not
-    depend on the capacity, in any bit. Its gradient is right; there is no second derivative.
+    It is a function of the parameters of `outputs(params, x)`; `prior` is that of the prior.
+
+    Each label counts as often as its weight says. Rows are added `batch_size` at a time
+    up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
+    Its gradient is right; there is no second derivative.
     """
+    weight = training.row_weights(labeled)
 
     def part(params, block):
-        rows = block * batch + jnp.arange(batch)
-        real = rows < labeled.count
-        rows = jnp.where(real, rows, 0)
-        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(
-            labeled.x[rows], labeled.y[rows]
-        )
-        return jnp.sum(jnp.where(real, losses, 0.0))
+        rows = block * batch_size + jnp.arange(batch_size)
+        inside = rows < labeled.count
+        rows = jnp.where(inside, rows, 0)  # of the last block: any row that is no padding
+        x, y, each = jax.tree.map(lambda leaf: leaf[rows], (labeled.x, labeled.y, weight))
+        losses = jax.vmap(lambda x, y: likelihoods.loss(likelihood, outputs(params, x), y))(x, y)
+        return jnp.sum(jnp.where(inside & (each > 0), each * losses, 0.0))
 
     def energy(params):
         here = jax.lax.stop_gradient(params)
@@ -86,7 +99,7 @@ def potential(
             lambda a, b: a + b.astype(a.dtype), total, jax.value_and_grad(part)(here, block)
         )
         value, slope = jax.lax.fori_loop(
-            0, -(-labeled.count // batch), add, jax.value_and_grad(prior)(here)
+            0, -(-labeled.count // batch_size), add, jax.value_and_grad(prior)(here)
         )
         # a loop to a traced bound has no gradient of its own: the value as it is, and the slope
         # found beside it
@@ -153,9 +166,9 @@ def _joined(
     """All chains as a state, and what happened; `failed_at` is that of the training before."""
     params = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), chains.params)
     failed_at = jnp.where((failed_at < 0) & ~chains.moved, jnp.asarray(steps, jnp.int32), failed_at)
-    return Chains(trunk, params, chains.divergences, chains.acceptance), FitInfo(
-        chains.energy / jnp.maximum(labeled.count, 1), failed_at
-    )
+    total = training.total_weight(training.row_weights(labeled))
+    state = Chains(trunk, params, chains.divergences, chains.acceptance)
+    return state, FitInfo(chains.energy / total, failed_at)
 
 
 def _fresh(trunk: PyTree, starts: PyTree, sizes: Sizes) -> Chains:
@@ -183,11 +196,10 @@ def nuts(
     samples: int = 50,
     chains: int = 4,
     thin: int = 1,
-    batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    batch_size: int = 32,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other
-    posteriors are measured against.
+    """No-U-Turn Sampler through numpyro: asymptotically exact, the reference for the others.
 
     With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some
     hundred labels; the prior is that of `variational`, `prior_scale / sqrt(fan-in)` for kernels,
@@ -212,7 +224,7 @@ def nuts(
         there are.
       chains: independent chains, run side by side.
       thin: transitions for each sample kept.
-      batch: rows worked on at a time: a choice of speed alone.
+      batch_size: rows worked on at a time: a choice of speed alone.
       likelihood: what the outputs mean; default classes.
     Raises:
       UnknownName: `on`. MissingEmbed: `on="last"` for a network without features. WrongSize: counts
@@ -223,6 +235,7 @@ def nuts(
       Hoffman & Gelman 2014, https://arxiv.org/abs/1111.4246; Izmailov et al. 2021,
       https://arxiv.org/abs/2104.14421 (of nets).
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     _checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
     if on not in ("all", "last"):
         raise errors.UnknownName(
@@ -235,10 +248,10 @@ def nuts(
         )
     )
     build = _of_all if on == "all" else _of_last
-    return build(network, sizes, _checks.at_least(1, batch, "batch"), likelihood)
+    return build(network, sizes, _checks.at_least(1, batch_size, "batch_size"), likelihood)
 
 
-def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
+def _of_all(network: Network, sizes: Sizes, batch_size: int, likelihood: Likelihood) -> Posterior:
     def init(key, x):
         usable(network, x, likelihood)
         return _fresh(
@@ -251,13 +264,22 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
         loss = energy_per_label(network, hparams.prior_scale, likelihood)
         prior = lambda params: prior_energy(params, hparams.prior_scale)
         energy = potential(
-            lambda params, x: network.apply(params, x, None, 0.0), labeled, prior, likelihood, batch
+            lambda params, x: network.apply(params, x, None, 0.0),
+            labeled,
+            prior,
+            likelihood,
+            batch_size,
         )
 
         def one(key, start):
             mode_key, key = jax.random.split(key)
             mode, info = training.sgd(
-                mode_key, start, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+                mode_key,
+                start,
+                loss,
+                labeled,
+                hparams._replace(weight_decay=0.0),
+                batch_size=batch_size,
             )
             return _chain(key, mode, energy, sizes), info.failed_at
 
@@ -269,7 +291,7 @@ def _of_all(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) 
     return of_samples(network, init, fit, MORE, likelihood, _warm)
 
 
-def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood) -> Posterior:
+def _of_last(network: Network, sizes: Sizes, batch_size: int, likelihood: Likelihood) -> Posterior:
     if network.embed is None:
         raise errors.MissingEmbed(
             "network",
@@ -277,102 +299,86 @@ def _of_last(network: Network, sizes: Sizes, batch: int, likelihood: Likelihood)
             "`embed`: give it one, or use on='all'.",
         )
     layer = functools.cache(
-        lambda shape, dtype: networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
+        lambda shape, dtype: last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
     )
+    of = _Last(network, likelihood, sizes, batch_size, lambda x: layer(x.shape, x.dtype))
 
-    def trained(params, x, outputs):
-        return Trunk(params, networks.fixed_outputs(network, params, x, outputs))
-
-    def init(key, x):
-        usable(network, x, likelihood)
-        net_key, key = jax.random.split(key)
-        params, last = network.init(net_key, x), layer(x.shape, x.dtype)
-        rows, outputs = last.weights(params).shape
-        starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(
-            key, (sizes.chains, rows, outputs)
-        )  # the prior at scale 1: well apart
-        return _fresh(trained(params, x, outputs), starts, sizes)
-
-    def fit(key, state, labeled, hparams):
-        net_key, key = jax.random.split(key)
-        params, info = training.sgd(
-            net_key,
-            state.trunk.params,
-            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
-            labeled,
-            hparams,
-            batch=batch,
-        )
-        x, (_, rows, outputs) = labeled.x[0], state.params.shape
-        trunk, last = trained(params, x, outputs), layer(x.shape, x.dtype)
-        std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
-        prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
-        features = labeled._replace(
-            x=_features(lambda xi: last.features(network.embed(params, xi)), labeled.x, batch)
-        )
-        energy = potential(
-            lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed]),
-            features,
-            prior,
-            likelihood,
-            batch,
-        )
-        one = lambda key, start: _chain(key, start, energy, sizes)
-        chains = _chunks.over_chains(
-            one, jax.random.split(key, sizes.chains), _last(state.params, sizes)
-        )
-        return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
-
-    def trunk(state, x):
-        return layer(x.shape, x.dtype).features(network.embed(state.trunk.params, x))
-
-    def head(state, draw, features):
-        return likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
+    def apply(state, draw, x):
+        return _head(of, state, draw, _trunk(of, state, x))
 
     return Posterior(
-        init,
-        fit,
-        lambda key, state, num: pick(key, state.params, num, MORE),
-        lambda state, draw, x: head(state, draw, trunk(state, x)),
-        lambda state, x: network.embed(state.trunk.params, x),
-        trunk=trunk,
-        head=head,
+        init=functools.partial(_init_last, of),
+        fit=functools.partial(_fit_last, of),
+        draw=lambda key, state, num: pick(key, state.params, num, MORE),
+        apply=apply,
+        embed=embedded(network, lambda state: state.trunk.params),
+        trunk=functools.partial(_trunk, of),
+        head=functools.partial(_head, of),
         real=likelihood.real,
+        likelihood=likelihood,
         warm=_warm,
     )
 
 
-def _features(of_one: Callable[[Array], Array], x: Array, batch: int) -> Float[Array, "M D"]:
+class _Last(NamedTuple):
+    """What a factory was given, and `layer(x)`, the network's last layer for examples such as x."""
+
+    network: Network
+    likelihood: Likelihood
+    sizes: Sizes
+    batch_size: int
+    layer: Callable[[Any], LastLayer]
+
+
+def _init_last(of: _Last, key: Key, x: Any) -> Chains:
+    usable(of.network, x, of.likelihood)
+    net_key, key = jax.random.split(key)
+    params, last = of.network.init(net_key, x), of.layer(x)
+    rows, outputs = last.weights(params).shape
+    # the prior at scale 1: well apart
+    starts = prior_unit(rows, last.bias)[:, None] * jax.random.normal(
+        key, (of.sizes.chains, rows, outputs)
+    )
+    fixed = fixed_outputs(of.network, params, x, outputs)
+    return _fresh(Trunk(params, fixed), starts, of.sizes)
+
+
+def _fit_last(
+    of: _Last, key: Key, state: Chains, labeled: Labeled, hparams: HParams
+) -> tuple[Chains, FitInfo]:
+    net_key, key = jax.random.split(key)
+    loss = training.nll(of.network, hparams.dropout, of.likelihood, hparams.label_smoothing)
+    params, info = training.sgd(
+        net_key, state.trunk.params, loss, labeled, hparams, batch_size=of.batch_size
+    )
+    x, (_, rows, outputs) = labeled.x[0], state.params.shape
+    trunk = Trunk(params, fixed_outputs(of.network, params, x, outputs))
+    last = of.layer(x)
+    std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
+    prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
+    # the trunk stands still from here on: its features take the place of the examples
+    embed = lambda xi: last.features(params, xi)
+    features = labeled._replace(x=_features(embed, labeled.x, of.batch_size))
+    outputs_of = lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed])
+    energy = potential(outputs_of, features, prior, of.likelihood, of.batch_size)
+    one = lambda key, start: _chain(key, start, energy, of.sizes)
+    keys = jax.random.split(key, of.sizes.chains)
+    chains = _chunks.over_chains(one, keys, _last(state.params, of.sizes))
+    return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
+
+
+def _trunk(of: _Last, state: Chains, x: Any) -> Float[Array, " D"]:
+    return of.layer(x).features(state.trunk.params, x)
+
+
+def _head(of: _Last, state: Chains, draw: Float[Array, "D C"], features: Array) -> Any:
+    return of.likelihood.predict(jnp.concatenate([features @ draw, state.trunk.fixed]))
+
+
+def _features(of_one: Callable[[Array], Array], x: Array, batch_size: int) -> Float[Array, "M D"]:
     """Features of all rows, in blocks of one shape: the same bits for any capacity."""
-    rows = np.minimum(np.arange(-(-x.shape[0] // batch) * batch), x.shape[0] - 1).reshape(-1, batch)
+    rows = np.minimum(np.arange(-(-x.shape[0] // batch_size) * batch_size), x.shape[0] - 1).reshape(
+        -1, batch_size
+    )
     blocks = jax.lax.map(lambda r: jax.vmap(of_one)(x[r]), jnp.asarray(rows))
     return blocks.reshape(-1, blocks.shape[-1])[: x.shape[0]]
-
-
-def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
-    """Split R-hat: how much wider all chains together are than their halves alone; about 1 (below
-    1.01) once they have mixed.
-
-    Ask it of predictions, which can mix although weights (whose hidden units may be exchanged)
-    cannot: with all S draws, `r_hat(predictive(x).reshape(chains, samples, *B))`. NaN where nothing
-      varies.
-
-    Raises:
-      WrongSize: fewer than 4 samples of a chain.
-    References:
-      Gelman et al. 2013, section 11.4; Vehtari et al. 2021, https://arxiv.org/abs/1903.08008
-
-    >>> r_hat(jnp.array([[0.0, 1.0, 0.0, 1.0], [5.0, 6.0, 5.0, 6.0]])).round(2)
-    Array(4.14, dtype=float32)
-    """
-    half = values.shape[1] // 2
-    if half < 2:
-        raise errors.WrongSize(
-            "values",
-            f"`values` has {values.shape[1]} samples of each chain (shape {values.shape}): "
-            "split R-hat needs 4 or more.",
-        )
-    halves = jnp.concatenate([values[:, :half], values[:, -half:]])
-    within = jnp.mean(jnp.var(halves, axis=1, ddof=1), axis=0)
-    between = jnp.var(jnp.mean(halves, axis=1), axis=0, ddof=1)
-    return jnp.sqrt((half - 1) / half + between / within)

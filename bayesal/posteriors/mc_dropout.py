@@ -1,4 +1,4 @@
-"""MC dropout: a draw is a key, and the key fixes the mask for every x."""
+"""MC dropout: a draw is a key, which fixes the dropout mask for every x."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
+
+__all__ = ["mc_dropout"]
 
 
 class DropoutState(NamedTuple):
@@ -29,17 +32,16 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 
 
 def mc_dropout(
-    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
+    network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
-    """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key
-    fixes the mask for every x.
+    """MC dropout. A draw is a key, which fixes the dropout mask for every x.
 
     What stands before the first dropout is the same for all draws, and is computed once for every
     chunk of rows, not once a draw.
 
     Args:
       network: a network with dropout.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises (`init`):
       ConstantScores: the network's logits do not depend on the key, so it has no dropout and all
@@ -48,7 +50,7 @@ def mc_dropout(
       Gal & Ghahramani 2016, https://arxiv.org/abs/1506.02142; consistent masks: Kirsch et al. 2019,
       section 4.
     """
-
+    likelihood = likelihood or likelihoods.CATEGORICAL
     _checks.a(Network, network, "network", "networks.mlp(...) or networks.from_nnx(...)")
 
     def init(key, x):
@@ -67,7 +69,9 @@ def mc_dropout(
     def fit(key, state, labeled, hparams):
         rate = jnp.asarray(hparams.dropout, jnp.float32)
         loss = training.nll(network, rate, likelihood, hparams.label_smoothing)
-        params, info = training.sgd(key, state.params, loss, labeled, hparams, batch=batch)
+        params, info = training.sgd(
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
+        )
         return DropoutState(params, rate), info
 
     def draw(key, state, num):
@@ -77,8 +81,10 @@ def mc_dropout(
     def apply(state, draw, x):
         return likelihood.predict(network.apply(state.params, x, draw, state.rate))
 
-    embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
+    embed = embedded(network, lambda state: state.params)
     warm = lambda old, fresh: fresh._replace(
         params=training.shrink_and_perturb(old.params, fresh.params)
     )
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+    return Posterior(
+        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+    )

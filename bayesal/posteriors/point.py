@@ -1,4 +1,4 @@
-"""One trained net: no uncertainty about the function, only its softmax."""
+"""Point estimate: one trained network, without uncertainty about the function."""
 
 import jax.numpy as jnp
 
@@ -6,18 +6,20 @@ from bayesal import likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior
 
+__all__ = ["point"]
+
 
 def point(
-    network: Network, *, batch: int = 32, likelihood: Likelihood = likelihoods.CATEGORICAL
+    network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
-    """A point estimate, trained with dropout and used without. Every draw is the same function, so
-    BALD is 0 everywhere.
+    """Point estimate: trained with dropout, used without. All draws agree, so BALD is 0.
 
     Args:
       network: what to train.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
     def init(key, x):
         usable(network, x, likelihood)
@@ -30,7 +32,7 @@ def point(
             training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
             labeled,
             hparams,
-            batch=batch,
+            batch_size=batch_size,
         )
 
     def draw(key, state, num):
@@ -48,5 +50,6 @@ def point(
         apply,
         network.embed,
         real=likelihood.real,
+        likelihood=likelihood,
         warm=training.shrink_and_perturb,
     )

@@ -1,6 +1,4 @@
-"""Preferences: a latent worth of items, learned from which of two won. A Gaussian process on
-differences, by Laplace's method.
-"""
+"""Preference learning: a Gaussian process on utilities, from pairwise comparisons, by Laplace."""
 
 from collections.abc import Callable
 
@@ -9,9 +7,12 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array
 
+from bayesal.posteriors.gp import _exact
+from bayesal.posteriors.gp._process import Process, Sites, masses
 from bayesal.posteriors.gp.kernels import RBF, Kernel
-from bayesal.posteriors.gp.process import Process, Sites
 from bayesal.types import Posterior
+
+__all__ = ["preference"]
 
 # steps; the posterior has one mode, and the last step moves it by less than float32 can tell
 NEWTON = 12
@@ -22,10 +23,12 @@ SIGNS = (
 
 
 def preference(
-    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, waves: int = 1024
+    *,
+    kernel: Kernel | None = None,
+    features: Callable[[Array], Array] | None = None,
+    waves: int = 1024,
 ) -> Posterior:
-    """Who wins? An example is a pair of items, `x [2, ...]`; label 1 says that the first won, label
-    0 the second.
+    """Preference learning from pairs `x [2, ...]`: label 1 if the first won, 0 if the second.
 
     P(first wins) = Phi(g(first) - g(second)), with g a Gaussian process: classification of pairs
     under the preference kernel k(a, c) + k(b, d) - k(a, d) - k(b, c), so swapping the items swaps
@@ -49,45 +52,57 @@ def preference(
         del state
         return jnp.concatenate([log_ndtr(-latent), log_ndtr(latent)])
 
-    return Process(kernel, features, 1, waves, probit_sites, predict, SIGNS).posterior()
+    return _exact.posterior(
+        Process(
+            kernel=kernel or RBF,
+            features=features,
+            outputs=1,
+            waves=waves,
+            sites=probit_sites,
+            predict=predict,
+            signs=SIGNS,
+        )
+    )
 
 
-def probit_sites(params, labeled, valid, prior) -> Sites:
-    """Normal sites at the mode of `prod_i Phi(s_i f_i) N(f; 0, K)`, s = +-1, by Newton's method;
-    and Laplace's evidence.
+def probit_sites(params, labeled, weight, prior) -> Sites:
+    """Normal sites at the mode of `prod_i Phi(s_i f_i)^w_i N(f; 0, K)`, s = +-1, by Newton's
+    method; and Laplace's evidence.
 
     Each step is regression on the targets `f + slope / precision`, with the likelihood's curvature
-    as precision.
+    as precision. A label that is a distribution, `[M, 2]`, counts for both signs by its shares.
     """
     del params
-    sign = jnp.where(labeled.y == 1, 1.0, -1.0)
+    there = weight > 0
+    share = jnp.where(there, weight, 0.0) * masses(labeled.y, 2).T[::-1]  # first won, second won
+
+    def likely(f):
+        each = jnp.where(share > 0, share * log_ndtr(jnp.stack([f, -f])), 0.0)
+        return jnp.sum(each)
 
     def sites(f):
-        slope = sign * jnp.exp(-0.5 * f * f - 0.5 * jnp.log(2 * jnp.pi) - log_ndtr(sign * f))
-        precision = jnp.maximum(slope * (slope + f), 1e-6)
-        return jnp.where(valid, jnp.sqrt(precision), 0.0), jnp.where(
-            valid, f + slope / precision, 0.0
-        )
+        sign = jnp.array([[1.0], [-1.0]])
+        one = sign * jnp.exp(-0.5 * f * f - 0.5 * jnp.log(2 * jnp.pi) - log_ndtr(sign * f))
+        total = lambda each: jnp.sum(jnp.where(share > 0, share * each, 0.0), axis=0)
+        slope, precision = total(one), jnp.maximum(total(one * (one + f)), 1e-6)
+        root = jnp.where(there, jnp.sqrt(precision), 0.0)
+        return root, jnp.where(there, f + slope / precision, 0.0)
 
     def solved(prior, f):
+        # K^-1 times the new f
         root, target = sites(f)
         factor = jnp.linalg.cholesky(jnp.eye(root.shape[0]) + root[:, None] * prior * root[None])
-        return root * jax.scipy.linalg.cho_solve(
-            (factor, True), root * target
-        )  # K^-1 times the new f
+        return root * jax.scipy.linalg.cho_solve((factor, True), root * target)
 
     held = jax.lax.stop_gradient(prior)
-    f, _ = jax.lax.scan(
-        lambda f, _: (held @ solved(held, f), None), jnp.zeros(sign.shape), None, length=NEWTON - 1
-    )
-    f = prior @ solved(
-        prior, f
-    )  # at the mode a step's slope does not depend on the steps before: theirs need not be known
+    nearer = lambda f, _: (held @ solved(held, f), None)
+    f, _ = jax.lax.scan(nearer, jnp.zeros(weight.shape), None, length=NEWTON - 1)
+    # at the mode a step's slope does not depend on the steps before: theirs need not be known
+    f = prior @ solved(prior, f)
     root, target = sites(f)
     inverse = solved(prior, f)
     # what `evidence` says of the sites is replaced by what Laplace's method says of the labels
-    of_sites = jnp.sum(
-        jnp.where(valid, jnp.log(jnp.where(valid, root, 1.0)) - 0.5 * jnp.log(2 * jnp.pi), 0.0)
-    ) - 0.5 * jnp.sum(target * inverse)
-    of_labels = jnp.sum(jnp.where(valid, log_ndtr(sign * f), 0.0)) - 0.5 * jnp.sum(f * inverse)
+    logs = jnp.log(jnp.where(there, root, 1.0)) - 0.5 * jnp.log(2 * jnp.pi)
+    of_sites = jnp.sum(jnp.where(there, logs, 0.0)) - 0.5 * jnp.sum(target * inverse)
+    of_labels = likely(f) - 0.5 * jnp.sum(f * inverse)
     return Sites(root[None], target[None], of_labels - of_sites)

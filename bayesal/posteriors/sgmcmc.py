@@ -1,6 +1,4 @@
-"""Cyclical stochastic-gradient MCMC: noisy training in cycles, each of which leaves a
-few samples.
-"""
+"""Cyclical stochastic-gradient MCMC: noisy training in cycles that each leave samples."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,9 +9,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.posteriors._sampled import copies, energy_per_label, of_samples
 from bayesal.posteriors._usable import usable
-from bayesal.posteriors.sampled import copies, energy_per_label, of_samples
 from bayesal.types import Likelihood, Network, Posterior, PyTree
+
+__all__ = ["sgmcmc"]
 
 
 class Snapshots(NamedTuple):
@@ -23,15 +23,17 @@ class Snapshots(NamedTuple):
 
 
 def sghmc(
-    rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], count: Any
+    rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], total: Any
 ) -> training.Rule:
-    """Stochastic-gradient Hamiltonian Monte Carlo on the energy per label of `count` labels; with
-    friction 1 it is Langevin's (SGLD).
+    """Update rule of stochastic-gradient Hamiltonian Monte Carlo; with friction 1, Langevin's
+    (SGLD).
 
-    v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / count) * noise;
+    It samples the energy per label of labels whose weights sum to `total`.
+
+    v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / total) * noise;
     w <- w + v.
 
-    On an energy per label of `a w^2 / 2` Langevin's steps have variance `temperature / (count a) /
+    On an energy per label of `a w^2 / 2` Langevin's steps have variance `temperature / (total a) /
     (1 - rate a / 2)`: the right one as the rate goes to 0, too wide by the last factor before.
     Noise of the minibatches adds to that.
 
@@ -41,7 +43,7 @@ def sghmc(
 
     def move(key, i, grads, params, memory):
         flat, unravel = ravel_pytree(grads)
-        scale = jnp.sqrt(2 * friction * rate(i) * temperature(i) / count)
+        scale = jnp.sqrt(2 * friction * rate(i) * temperature(i) / total)
         noise = unravel(scale * jax.random.normal(key, flat.shape, flat.dtype))
         memory = jax.tree.map(
             lambda v, g, e: (1 - friction) * v - rate(i) * g + e, memory, grads, noise
@@ -75,9 +77,7 @@ class Collected(NamedTuple):
 
 
 class Cycles(NamedTuple):
-    """Where a step stands: `cycles` equal cycles over all steps, the first share `explore` of each
-    without noise, `samples` taken in the rest.
-    """
+    """Schedule of equal cycles: a share `explore` without noise, then `samples` snapshots."""
 
     cycles: int
     samples: int
@@ -110,11 +110,12 @@ def sgmcmc(
     friction: float = 0.1,
     temperature: float = 1.0,
     speed: float = 10.0,
-    batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    batch_size: int = 32,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of
-    S = cycles * samples snapshots.
+    """Cyclical SG-HMC or SGLD. A draw is one of S = cycles * samples snapshots.
+
+    One noisy training run of repeatedly falling rate.
 
     A cycle's large first steps look for another mode, without noise; its small last steps sample
     around it. The target is `likelihood^(1 / temperature) * prior`: 1.0 is the Bayes posterior,
@@ -133,7 +134,7 @@ def sgmcmc(
       temperature: of the likelihood; at least 0.
       speed: the rate at the beginning of each cycle, in units of `HParams.learning_rate`, which is
         made for Adam.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongSize: numbers outside these ranges; (`draw`) more draws than snapshots. WrongShape
@@ -142,7 +143,40 @@ def sgmcmc(
       Zhang et al. 2020, https://arxiv.org/abs/1902.03932; on temperatures: Wenzel et al. 2020,
       https://arxiv.org/abs/2002.02405.
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     cycles, samples = _checks.at_least(1, cycles, "cycles"), _checks.at_least(1, samples, "samples")
+    _possible(explore, friction, temperature, speed)
+
+    def init(key, x):
+        usable(network, x, likelihood)
+        return Snapshots(copies(network.init(key, x), cycles * samples))
+
+    def fit(key, state, labeled, hparams):
+        total = training.total_weight(training.row_weights(labeled))
+        steps = jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1)
+        where = Cycles(cycles, samples, explore, steps)
+        rate = lambda i: (
+            speed * hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * where.position(i)))
+        )
+        warmth = lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0)
+        _, seen, info = training.walk(
+            key,
+            jax.tree.map(lambda a: a[-1], state.params),
+            energy_per_label(network, hparams.prior_scale, likelihood, temperature),
+            labeled,
+            hparams.steps,
+            sghmc(rate, friction, warmth, total),
+            batch_size=batch_size,
+            observe=lambda seen, i, params: seen.put(where.slot(i), params),
+            seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),
+        )
+        return Snapshots(seen.filled()), info
+
+    more = "build `sgmcmc` with more `cycles` or `samples`"
+    return of_samples(network, init, fit, more, likelihood, training.shrink_and_perturb)
+
+
+def _possible(explore: float, friction: float, temperature: float, speed: float) -> None:
     for name, value, good in (
         ("explore", explore, 0 <= explore < 1),
         ("friction", friction, 0 < friction <= 1),
@@ -155,44 +189,3 @@ def sgmcmc(
                 f"`{name}` = {value} is out of range: 0 <= explore < 1, 0 < friction <= 1, "
                 "temperature >= 0, speed > 0.",
             )
-
-    def init(key, x):
-        usable(network, x, likelihood)
-        return Snapshots(copies(network.init(key, x), cycles * samples))
-
-    def fit(key, state, labeled, hparams):
-        count = jnp.maximum(labeled.count, 1)
-        where = Cycles(
-            cycles, samples, explore, jnp.maximum(jnp.asarray(hparams.steps, jnp.int32), 1)
-        )
-        rate = lambda i: (
-            speed * hparams.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * where.position(i)))
-        )
-        rule = sghmc(
-            rate,
-            friction,
-            lambda i: jnp.where(where.position(i) >= explore, temperature, 0.0),
-            count,
-        )
-        start = jax.tree.map(lambda a: a[-1], state.params)
-        _, seen, info = training.walk(
-            key,
-            start,
-            energy_per_label(network, hparams.prior_scale, likelihood, temperature),
-            labeled,
-            hparams.steps,
-            rule,
-            batch=batch,
-            observe=lambda seen, i, params: seen.put(where.slot(i), params),
-            seen=Collected(state.params, jnp.zeros(cycles * samples, bool)),
-        )
-        return Snapshots(seen.filled()), info
-
-    return of_samples(
-        network,
-        init,
-        fit,
-        "build `sgmcmc` with more `cycles` or `samples`",
-        likelihood,
-        training.shrink_and_perturb,
-    )

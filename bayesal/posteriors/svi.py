@@ -1,5 +1,6 @@
-"""Stochastic variational inference for any numpyro model with any of its guides, in our loop."""
+"""Stochastic variational inference with numpyro models and guides."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,9 +12,11 @@ from bayesal import _checks, errors, likelihoods, training
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
+__all__ = ["svi"]
+
 
 class Guided(NamedTuple):
-    """What a guide has learned.
+    """Fitted parameters of a guide.
 
     params: of the guide and of the model, without constraints.
     fixed: the model's own parameters, as it takes them: what is trained and not random.
@@ -43,13 +46,12 @@ def svi(
     model: Callable[[Array], Array],
     guide: Callable[[Callable], Callable],
     *,
-    batch: int = 32,
+    batch_size: int = 32,
     particles: int = 1,
     kl_weight: float = 1.0,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Variational inference with a numpyro guide. A draw is one value of everything that the model
-    samples.
+    """Variational inference with a numpyro guide. A draw is one value of every random site.
 
     The model says what is random, and gives outputs; labels and likelihood are ours. Steps are
     those of all our posteriors: Adam, and minibatches of the rows that are labeled. `prior_scale`,
@@ -64,7 +66,7 @@ def svi(
         uniformly between -2 and 2, which is far out for the weights of a net;
         `functools.partial(AutoNormal, init_loc_fn=init_to_sample, init_scale=0.05)` begins in the
         prior.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       particles: samples of the guide per step.
       kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less
         is a cold posterior (see `variational`).
@@ -87,88 +89,83 @@ def svi(
     ... )["w"].shape
     (10, 4, 3)
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     network = as_network(
         _checks.function(model, "model", "a function of x that samples and gives outputs")
     )
     joint = _joint(model, likelihood, kl_weight)
+    _of_minibatches(guide, joint)
     blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
-    _of_minibatches(
-        _checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")(
-            joint
-        )
-    )
-
-    def prepared(key, x):
-        """An engine whose guide knows the shapes, and its beginning. A new guide every time: a
-        guide keeps what it was traced with.
-        """
-        from numpyro.infer import SVI, Trace_ELBO
-        from numpyro.optim import SGD
-
-        engine = SVI(
-            joint, guide(joint), SGD(0.0), Trace_ELBO(particles)
-        )  # the steps are those of `training.sgd`
-        return engine, engine.init(key, x[None], *blank)
+    prepared = functools.partial(_prepared, joint, guide, particles, blank)
 
     def init(key, x):
         usable(network, x, likelihood)
         _global(model, x)
         engine, state = prepared(key, x)
-        if state.mutable_state is not None:
-            raise errors.WrongShape(
-                "model",
-                "the model keeps state beside its parameters (running statistics of "
-                "BatchNorm, or a Dropout layer's own keys), which changes "
-                "while predicting: a draw would not be one function of x. Use GroupNorm or "
-                "LayerNorm, and no dropout.",
-            )
-        params = engine.optim.get_params(state.optim_state)
-        return _guided(engine, network, params, x)
+        _stateless(state)
+        return _guided(engine, network, engine.optim.get_params(state.optim_state), x)
 
     def fit(key, state, labeled, hparams):
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
 
-        def loss(params, key, x, y, count):
-            bound = engine.loss.loss(
-                key, engine.constrain_fn(params), joint, engine.guide, x, y, count
-            )
-            return bound * kl_weight / count
+        def loss(params, key, batch):
+            # guides take what they were built for; only the labels' own term knows of weights
+            weighted = _joint(model, likelihood, kl_weight, batch.weight)
+            values, data = engine.constrain_fn(params), (batch.x, batch.y, batch.total)
+            bound = engine.loss.loss(key, values, weighted, engine.guide, *data)
+            return bound * kl_weight / batch.total
 
-        params, info = training.sgd(
-            key, state.params, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
-        )
+        hparams, start = hparams._replace(weight_decay=0.0), state.params
+        params, info = training.sgd(key, start, loss, labeled, hparams, batch_size=batch_size)
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):
         engine, _ = prepared(jax.random.key(0), state.example)  # for its shapes only
-
-        def one(key):
-            return _sites(
-                engine.guide,
-                key,
-                state.example[None],
-                ("sample",),
-                *blank,
-                values=engine.constrain_fn(state.params),
-            )
-
+        values, x = engine.constrain_fn(state.params), state.example[None]
+        one = lambda key: _sites(engine.guide, key, x, ("sample",), *blank, values=values)
         return jax.lax.map(one, jax.random.split(key, num))
 
     def apply(state, draw, x):
         return likelihood.predict(network.apply({**state.fixed, **draw}, x, None, 0.0))
 
-    return Posterior(init, fit, draw, apply, real=likelihood.real)
+    return Posterior(init, fit, draw, apply, real=likelihood.real, likelihood=likelihood)
 
 
-def _joint(model, likelihood, kl_weight):
-    """The model together with its labels: what guides and bounds take."""
+def _prepared(joint, guide, particles, blank, key, x):
+    """An engine whose guide knows the shapes, and its beginning. A new guide every time: a guide
+    keeps what it was traced with.
+    """
+    from numpyro.infer import SVI, Trace_ELBO
+    from numpyro.optim import SGD
+
+    # the steps are those of `training.sgd`
+    engine = SVI(joint, guide(joint), SGD(0.0), Trace_ELBO(particles))
+    return engine, engine.init(key, x[None], *blank)
+
+
+def _stateless(state) -> None:
+    if state.mutable_state is not None:
+        raise errors.WrongShape(
+            "model",
+            "the model keeps state beside its parameters (running statistics of "
+            "BatchNorm, or a Dropout layer's own keys), which changes "
+            "while predicting: a draw would not be one function of x. Use GroupNorm or "
+            "LayerNorm, and no dropout.",
+        )
+
+
+def _joint(model, likelihood, kl_weight, weight=None):
+    """The model together with its labels, `(x [b, ...], y [b], total)`: what guides and bounds
+    take. The minibatch stands for labels of this total weight.
+    """
     import numpyro
 
-    def joint(x, y, count):
+    def joint(x, y, total):
         losses = jax.vmap(lambda outputs, label: likelihoods.loss(likelihood, outputs, label))(
             model(x), y
         )
-        numpyro.factor("labels", -losses.mean() * count / kl_weight)
+        mean = losses.mean() if weight is None else training.weighted_mean(losses, weight)
+        numpyro.factor("labels", -mean * total / kl_weight)
 
     return joint
 
@@ -219,9 +216,12 @@ def _global(model, x) -> None:
         )
 
 
-def _of_minibatches(guide: Callable) -> None:
+def _of_minibatches(factory: Callable, joint: Callable) -> None:
+    """Refuses a guide that looks at all data at once."""
     from numpyro.infer import autoguide
 
+    _checks.function(factory, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")
+    guide = factory(joint)
     if isinstance(guide, autoguide.AutoLaplaceApproximation | autoguide.AutoDAIS):
         raise errors.WrongType(
             "guide",

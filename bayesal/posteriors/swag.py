@@ -1,5 +1,6 @@
-"""SWAG: a normal around the mean of the last part of a training run, as wide as the path was."""
+"""SWAG: a normal fitted to the last part of a training run."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,8 +9,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
-from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
+from bayesal.types import FitInfo, Key, Likelihood, Network, Posterior, PyTree
+
+__all__ = ["swag"]
 
 
 class Swag(NamedTuple):
@@ -107,11 +111,10 @@ def swag(
     rank: int = 20,
     start: float = 0.75,
     rate: float = 0.5,
-    batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    batch_size: int = 32,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a
-    constant rate and is summed up by a normal.
+    """SWAG: a normal fitted to the parameters of the last part of one training run.
 
     A draw is one set of weights from that normal. How wide it is comes from the noise of the
     minibatches and the rate: it is a picture of the path, not an approximation whose error goes to
@@ -126,7 +129,7 @@ def swag(
       start: the share of the steps before the first snapshot, in [0, 1).
       rate: of the last part, in units of `HParams.learning_rate`; before, the rate falls to it
         along a cosine.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       WrongSize: numbers outside these ranges. WrongShape (`init`): outputs that are no vector.
@@ -134,7 +137,52 @@ def swag(
       Maddox et al. 2019, https://arxiv.org/abs/1902.02476 (with SGD; here the steps are Adam's, as
       everywhere in this package).
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     snapshots, rank = _checks.at_least(2, snapshots, "snapshots"), _checks.at_least(2, rank, "rank")
+    _possible(snapshots, rank, start, rate)
+
+    def init(key, x):
+        usable(network, x, likelihood)
+        return begin(network.init(key, x), rank).moments
+
+    def fit(key, state, labeled, hparams):
+        steps = jnp.asarray(hparams.steps, jnp.int32)
+        first = jnp.floor(start * steps).astype(jnp.int32)
+        # of snapshots that step i has behind it
+        number = lambda i: (i - first) * snapshots // jnp.maximum(steps - first, 1)
+
+        def observe(path, i, params):
+            return add(path, params, (i >= first) & (number(i + 1) > number(i)))
+
+        before = training.cosine(hparams._replace(steps=first, final_rate=rate))
+        rule = training.adam(
+            lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay
+        )
+        loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
+        nothing = begin(state.mean, rank)
+        walk = functools.partial(training.walk, batch_size=batch_size, observe=observe)
+        _, path, info = walk(key, state.mean, loss, labeled, steps, rule, seen=nothing)
+        return _finite(finish(path), nothing.moments, info, steps)
+
+    def draw(key, state, num):
+        return jax.vmap(lambda k: sample(k, state))(jax.random.split(key, num))
+
+    def apply(state, draw, x):
+        del state
+        return likelihood.predict(network.apply(draw, x, None, 0.0))
+
+    embed = embedded(network, lambda state: state.mean)
+    return Posterior(
+        init, fit, draw, apply, embed, real=likelihood.real, warm=_warm, likelihood=likelihood
+    )
+
+
+def _warm(old: Swag, fresh: Swag) -> Swag:
+    """The mean goes on from where it was; widths begin anew."""
+    return fresh._replace(mean=training.shrink_and_perturb(old.mean, fresh.mean))
+
+
+def _possible(snapshots: int, rank: int, start: float, rate: float) -> None:
     if rank > snapshots:
         raise errors.WrongSize(
             "rank",
@@ -145,56 +193,12 @@ def swag(
     if not 0 < rate < float("inf"):
         raise errors.WrongSize("rate", f"`rate` = {rate} must be positive and finite.")
 
-    def init(key, x):
-        usable(network, x, likelihood)
-        return begin(network.init(key, x), rank).moments
 
-    def fit(key, state, labeled, hparams):
-        steps = jnp.asarray(hparams.steps, jnp.int32)
-        first = jnp.floor(start * steps).astype(jnp.int32)
-        number = lambda i: (
-            (i - first) * snapshots // jnp.maximum(steps - first, 1)
-        )  # of snapshots that step i has behind it
-
-        def observe(path, i, params):
-            return add(path, params, (i >= first) & (number(i + 1) > number(i)))
-
-        before = training.cosine(hparams._replace(steps=first, final_rate=rate))
-        rule = training.adam(
-            lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay
-        )
-        loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
-        _, path, info = training.walk(
-            key,
-            state.mean,
-            loss,
-            labeled,
-            steps,
-            rule,
-            batch=batch,
-            observe=observe,
-            seen=begin(state.mean, rank),
-        )
-        found = finish(path)
-        finite = jax.tree.reduce(
-            lambda ok, a: ok & jnp.isfinite(a).all(), found, True
-        )  # squares overflow before weights do
-        found = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), found, begin(state.mean, rank).moments
-        )
-        return found, info._replace(
-            failed_at=jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at)
-        )
-
-    def draw(key, state, num):
-        return jax.vmap(lambda k: sample(k, state))(jax.random.split(key, num))
-
-    def apply(state, draw, x):
-        del state
-        return likelihood.predict(network.apply(draw, x, None, 0.0))
-
-    embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
-    warm = lambda old, fresh: fresh._replace(
-        mean=training.shrink_and_perturb(old.mean, fresh.mean)
-    )  # widths begin anew
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+def _finite(found: Swag, nothing: Swag, info: FitInfo, steps: Array) -> tuple[Swag, FitInfo]:
+    """What was found, if it is finite: squares overflow before weights do. Else `nothing`, and a
+    failure after the last step.
+    """
+    finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda a: jnp.isfinite(a).all(), found))
+    found = jax.tree.map(lambda new, old: jnp.where(finite, new, old), found, nothing)
+    failed_at = jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at)
+    return found, info._replace(failed_at=failed_at)

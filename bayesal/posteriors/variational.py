@@ -1,5 +1,6 @@
 """Variational inference over all weights: mean-field, or low-rank plus diagonal."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +9,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from bayesal import _checks, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
+from bayesal.training import Minibatch
 from bayesal.types import Likelihood, Network, Posterior, PyTree
+
+__all__ = ["variational"]
 
 FIRST_FACTORS = 0.1  # size of a factor at the start, in standard deviations
 
@@ -36,7 +41,7 @@ class LowRank(NamedTuple):
 
 def sample(key: Array, state: MeanField | LowRank) -> PyTree:
     """One set of weights: `mean + std * noise`, and a random multiple of every factor."""
-    key, factor_key = jax.random.split(key) if isinstance(state, LowRank) else (key, None)
+    key, factor_key = jax.random.split(key) if isinstance(state, LowRank) else (key, key)
     flat, unravel = ravel_pytree(
         state.mean
     )  # one stream of noise compiles several times faster than one per leaf
@@ -71,7 +76,7 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
         ratio = log_std - jnp.log(prior)
         return jnp.sum(0.5 * (jnp.exp(2 * ratio) + jnp.square(mean / prior) - 1.0) - ratio)
 
-    diagonal = sum(jax.tree.leaves(jax.tree.map(one, state.mean, state.log_std)))
+    diagonal = jax.tree.reduce(jnp.add, jax.tree.map(one, state.mean, state.log_std))
     if isinstance(state, MeanField):
         return diagonal
     squares = jax.tree.map(
@@ -80,33 +85,32 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
         state.log_std,
         state.factors,
     )
-    gram = sum(
-        jnp.matmul(f, f.T, precision="highest")
-        for f in (f.reshape(f.shape[0], -1) for f in jax.tree.leaves(state.factors))
-    )
+    flat = [f.reshape(f.shape[0], -1) for f in jax.tree.leaves(state.factors)]
+    gram = functools.reduce(jnp.add, [jnp.matmul(f, f.T, precision="highest") for f in flat])
     root = jnp.linalg.cholesky(jnp.eye(gram.shape[0], dtype=gram.dtype) + gram)
-    return diagonal + 0.5 * sum(jax.tree.leaves(squares)) - jnp.sum(jnp.log(jnp.diagonal(root)))
+    return diagonal + 0.5 * jax.tree.reduce(jnp.add, squares) - jnp.sum(jnp.log(jnp.diagonal(root)))
 
 
 def nll(
     network: Network,
     params: PyTree,
-    x: Array,
-    y: Array,
+    batch: Minibatch,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Float[Array, ""]:
-    """Mean negative log-likelihood of a minibatch under one set of weights, in nats."""
-    return jax.vmap(
-        lambda xi, yi: likelihoods.loss(likelihood, network.apply(params, xi, None, 0.0), yi)
-    )(x, y).mean()
+    """Weighted mean of a minibatch's negative log-likelihoods under one set of parameters, in
+    nats.
+    """
+    losses = jax.vmap(
+        lambda x, y: likelihoods.loss(likelihood, network.apply(params, x, None, 0.0), y)
+    )(batch.x, batch.y)
+    return training.weighted_mean(losses, batch.weight)
 
 
 def expected_nll(
     network: Network,
     key: Array,
     state: MeanField | LowRank,
-    x: Array,
-    y: Array,
+    batch: Minibatch,
     likelihood: Likelihood = likelihoods.CATEGORICAL,
 ) -> Float[Array, ""]:
     """`nll` averaged over the weights `mean + std * noise` and `mean - std * noise`: what is odd in
@@ -114,7 +118,9 @@ def expected_nll(
     """
     params = sample(key, state)
     mirrored = jax.tree.map(lambda m, p: 2 * m - p, state.mean, params)
-    return 0.5 * (nll(network, params, x, y, likelihood) + nll(network, mirrored, x, y, likelihood))
+    return 0.5 * (
+        nll(network, params, batch, likelihood) + nll(network, mirrored, batch, likelihood)
+    )
 
 
 def spread(mean: PyTree, ratio: float) -> MeanField:
@@ -139,14 +145,15 @@ def variational(
     network: Network,
     *,
     rank: int = 0,
-    batch: int = 32,
+    batch_size: int = 32,
     pairs: int = 1,
     kl_weight: float = 0.01,
     initial_std: float = 0.5,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Variational inference by a normal over all weights, mean-field or of low rank. A draw is one
-    set of weights.
+    """Variational inference with a normal over all weights, mean-field or low-rank.
+
+    A draw is one set of weights.
 
     Mean-field (`rank` 0) makes all weights independent. A positive `rank` adds so many directions
     in which they move together: what a regression with correlated features needs (its exact
@@ -174,7 +181,7 @@ def variational(
       network: what to train.
       rank: directions of correlated weights; each costs as many parameters as the network has. 0:
         an independent normal for every weight.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       pairs: antithetic pairs of weight samples per step, each shared by the minibatch.
       kl_weight: what the divergence from the prior counts for; 1 is the evidence lower bound, less
         is a cold posterior.
@@ -186,7 +193,7 @@ def variational(
       https://arxiv.org/abs/2002.02405 (cold posteriors); Coker et al. 2022,
       https://arxiv.org/abs/2202.11670 (wide mean-field networks can ignore the data).
     """
-
+    likelihood = likelihood or likelihoods.CATEGORICAL
     rank = _checks.at_least(0, rank, "rank")
 
     def init(key, x):
@@ -196,14 +203,14 @@ def variational(
         return with_factors(factor_key, start, rank) if rank else start
 
     def fit(key, state, labeled, hparams):
-        def loss(state, key, x, y, count):
-            expected = jax.vmap(lambda k: expected_nll(network, k, state, x, y, likelihood))(
-                jax.random.split(key, pairs)
-            ).mean()
-            return expected + kl_weight * kl_to_prior(state, hparams.prior_scale) / count
+        def loss(state, key, minibatch):
+            one = lambda k: expected_nll(network, k, state, minibatch, likelihood)
+            expected = jax.vmap(one)(jax.random.split(key, pairs)).mean()
+            kl = kl_to_prior(state, hparams.prior_scale)
+            return expected + kl_weight * kl / minibatch.total
 
         return training.sgd(
-            key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch=batch
+            key, state, loss, labeled, hparams._replace(weight_decay=0.0), batch_size=batch_size
         )
 
     def draw(key, state, num):
@@ -213,8 +220,10 @@ def variational(
         del state
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
-    embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
+    embed = embedded(network, lambda state: state.mean)
     warm = lambda old, fresh: fresh._replace(
         mean=training.shrink_and_perturb(old.mean, fresh.mean)
     )  # widths begin anew
-    return Posterior(init, fit, draw, apply, embed, real=likelihood.real, warm=warm)
+    return Posterior(
+        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+    )

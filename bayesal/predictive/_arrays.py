@@ -15,6 +15,7 @@ from bayesal.types import Gaussian
 
 LETTERS = "KNC"
 HALF = ("bfloat16", "float16")
+HANDFUL = 20  # numbers, up to which logits may look like probabilities by chance
 UNREAD = (
     BufferError,
     RuntimeError,
@@ -260,6 +261,7 @@ def _of_logits(part, name):
         name,
         "hold +inf. The usual cause is a diverged fit",
     )
+    _refuse_probabilities(part, z, name)
     top = z.max(-1, keepdims=True)
     _refuse(
         top[..., 0] == -xp.inf,
@@ -269,6 +271,22 @@ def _of_logits(part, name):
     )
     z = z - top  # NaN makes its whole row NaN
     return z - xp.log(xp.exp(z).sum(-1, keepdims=True))
+
+
+def _refuse_probabilities(part, z, name):
+    """Rows in [0, 1] that all sum to 1 are no logits: their softmax would flatten them silently.
+
+    Logits do so by chance only in a handful of numbers, which pass.
+    """
+    if z.size <= HANDFUL or bool((z < 0).any()) or bool((z > 1).any()):
+        return
+    near = _checks.TOLERANCE.get(str(part.dtype), 1e-3)
+    if bool((abs(z.sum(-1) - 1) <= near).all()):
+        raise errors.NotLogProbabilities(
+            name,
+            f"`{name}` look like probabilities: all {z.size // z.shape[-1]} rows lie in [0, 1] and "
+            "sum to 1. Pass probs=.",
+        )
 
 
 _MADE = {"probs": _of_probs, "logits": _of_logits}

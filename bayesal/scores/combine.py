@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, _chunks, _maths, errors
+from bayesal._checks import precision
 from bayesal.types import ArrayLike
 
 CHUNK = 256  # points compared with the whole pool at a time
@@ -44,7 +45,7 @@ def rank_sum(
     >>> rank_sum(jnp.array([0.1, 0.2, 9.0]), jnp.array([3.0, 5.0, 4.0]))
     Array([0. , 1.5, 1.5], dtype=float32)
     """
-    return _weighted(_rank_sum, scores, weights, available)
+    return _weighted(_rank_sum, scores, weights, available, by_rank=True)
 
 
 def z_score(
@@ -121,7 +122,7 @@ def pareto(
     >>> pareto(jnp.array([1.0, 3.0, 0.0]), jnp.array([3.0, 1.0, 0.0])).round(2)
     Array([ 0.38,  0.38, -2.  ], dtype=float32)
     """
-    return _weighted(_pareto, scores, None, available)
+    return _weighted(_pareto, scores, None, available, by_rank=True)
 
 
 Combination = Callable[
@@ -129,10 +130,14 @@ Combination = Callable[
 ]
 
 
-def _weighted(kernel: Combination, scores, weights, available) -> Float[Array, " N"]:
+def _weighted(
+    kernel: Combination, scores, weights, available, by_rank: bool = False
+) -> Float[Array, " N"]:
     if not scores:
         raise errors.WrongSize("scores", "`scores` is empty: pass at least one score vector.")
-    vectors = [_checks.scores(values, f"scores[{i}]")[0] for i, values in enumerate(scores)]
+    order = lambda values, name: precision.ranked(values, name)[1]
+    of = order if by_rank else precision.held
+    vectors = [of(values, f"scores[{i}]") for i, values in enumerate(scores)]
     for i, values in enumerate(vectors):
         if values.shape != vectors[0].shape:
             raise errors.WrongShape(
@@ -217,7 +222,9 @@ def _z_score(scores, weights, counts):
 def _product(scores, weights, counts):
     del counts  # each point for itself
     share = (weights / weights.sum())[:, None]
-    logs = jnp.where(share > 0, share * jnp.log(scores), 0.0)
+    none = scores == 0  # log 0 has no finite slope
+    log = jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1.0, scores)))
+    logs = jnp.where(share > 0, jnp.where(share > 0, share, 1.0) * log, 0.0)
     return jnp.exp(_maths.tree_sum(logs, 0))
 
 

@@ -13,7 +13,7 @@ from bayesal.types import ArrayLike
 
 
 @scored
-def vote_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def vote_entropy(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Entropy of the draws' votes, in nats.
 
     -sum_c v_c log v_c with v_c the share of draws whose most probable class is c;  0 <= value <=
@@ -38,7 +38,7 @@ def vote_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
 
 @scored
-def consensus_kl(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def consensus_kl(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Mean divergence of a draw from the consensus, in nats: another name for `bald`.
 
     mean_k KL(p_k || mean_j p_j);  0 <= value <= log(min(K, C)).
@@ -118,13 +118,8 @@ def _model_change(
     lengths = jnp.square(jnp.where(top, others, 1.0 - probs)) + jnp.where(
         top, squares, jnp.maximum(squares - jnp.square(probs), 0.0) + peak
     )
-    change = _maths.tree_sum(_root(lengths), axis=0) / probs.shape[0]
+    change = _maths.tree_sum(_maths.root(lengths), axis=0) / probs.shape[0]
     mean = _maths.tree_sum(probs, axis=0) / probs.shape[0]
     return _maths.tree_sum(mean * change, axis=-1) * jnp.sqrt(
         1.0 + _maths.tree_sum(jnp.square(features), axis=-1)
     )
-
-
-def _root(x: Array) -> Array:
-    positive = x > 0  # the square root has no finite slope at 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

@@ -72,11 +72,11 @@ def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Fl
         )
     if weights is None:
         return jnp.full(targets, 1.0 / targets, jnp.float32)
-    weights = _not_negative(weights, "weights", targets, "[T targets]")
-    return weights / weights.sum()
+    checked = _not_negative(weights, "weights", targets, "[T targets]")
+    return checked / checked.sum()
 
 
-def _not_negative(values, name, count, layout):
+def _not_negative(values, name, count, layout) -> Float[Array, " n"]:
     values = _checks.numbers(values, name, layout, shape=(count,))
     if _checks.concrete(values):
         with jax.ensure_compile_time_eval():  # a strategy may close over them
@@ -191,7 +191,7 @@ def _information(probs, mean, moved, share):
     """sum_s share_s KL(p(y | s) || p(y)) of each class of each point, per unit of p(y)."""
     shift = jnp.matmul(moved, probs, precision=jax.lax.Precision.HIGHEST)  # [S, n * C]
     some = mean > _maths.TINY
-    inverse = jnp.where(some, 1.0 / jnp.where(some, mean, 1.0), 0.0)
+    inverse = jnp.where(some, _maths.reciprocal(jnp.where(some, mean, 1.0)), 0.0)
     return jnp.matmul(share, divergence(shift * inverse[None]), precision=jax.lax.Precision.HIGHEST)
 
 

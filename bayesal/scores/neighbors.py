@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, _chunks, _maths, errors
+from bayesal._checks import precision
 from bayesal.types import ArrayLike
 
 BUDGET = 2**22  # distances held at a time
@@ -61,7 +62,7 @@ def neighbor_error(
     >>> round(float(near), 4), round(float(far), 4)
     (2.5, 2.0)
     """
-    features = _checks.numbers(features, "features", "[N points, D features]", ndim=2)
+    pool = _checks.numbers(features, "features", "[N points, D features]", ndim=2)
     rows = np.shape(labeled_features)[:1]
     if valid is not None and (np.shape(valid) != rows or getattr(valid, "dtype", None) != np.bool_):
         raise errors.WrongShape(
@@ -69,18 +70,19 @@ def neighbor_error(
             f"`valid` must be boolean of shape {rows}, one entry per labeled row; got shape "
             f"{np.shape(valid)}.",
         )
-    valid = jnp.ones(rows, bool) if valid is None else jnp.asarray(valid)
+    valid = jnp.ones(rows, bool) if valid is None else jnp.array(valid)
+    labeled_features = _padded(labeled_features, valid)
     labeled = _checks.numbers(
-        _padded(labeled_features, valid),
+        labeled_features,
         "labeled_features",
         "[M labeled points, D features]",
         ndim=2,
     )
     losses = _checks.numbers(_padded(losses, valid), "losses", "one per labeled point", shape=rows)
-    if labeled.shape[1] != features.shape[1]:
+    if labeled.shape[1] != pool.shape[1]:
         raise errors.WrongShape(
             "labeled_features",
-            f"`labeled_features` must have the {features.shape[1]} features of `features`; "
+            f"`labeled_features` must have the {pool.shape[1]} features of `features`; "
             f"got shape {labeled.shape}.",
         )
     if _checks.concrete(valid) and not np.asarray(valid).any():
@@ -88,8 +90,11 @@ def neighbor_error(
             "valid",
             "`valid` leaves no labeled row: without a held-out loss there is nothing to go by.",
         )
+    if precision.wide(features) or precision.wide(labeled_features):
+        pool, labeled = precision.centered(features, labeled_features)
+        labeled = jnp.where(valid[:, None], labeled, 0.0)
     bandwidth, prior = (_positive(*pair) for pair in ((bandwidth, "bandwidth"), (prior, "prior")))
-    return _neighbor_error(features, labeled, losses, valid, bandwidth, prior)
+    return _neighbor_error(pool, labeled, losses, valid, bandwidth, prior)
 
 
 def _padded(values: ArrayLike, valid: Bool[Array, " M"]) -> ArrayLike:
@@ -98,11 +103,10 @@ def _padded(values: ArrayLike, valid: Bool[Array, " M"]) -> ArrayLike:
     """
     if not hasattr(values, "dtype") or np.shape(values)[:1] != valid.shape:
         return values
-    return jnp.where(
-        valid.reshape(-1, *[1] * (values.ndim - 1)),
-        jnp.asarray(values),
-        jnp.zeros((), values.dtype),
-    )
+    counts = valid.reshape(-1, *[1] * (values.ndim - 1))
+    if _checks.concrete(values, valid):
+        return np.where(np.asarray(counts), np.asarray(values), np.zeros((), values.dtype))
+    return jnp.where(counts, jnp.asarray(values), jnp.zeros((), values.dtype))
 
 
 def _positive(value: float | ArrayLike, name: str) -> Array:
@@ -175,13 +179,13 @@ def density(features: Float[ArrayLike, "N D"], *, neighbors: int = 20) -> Float[
     >>> density(jnp.array([[0.0], [1.0], [2.0], [10.0]]), neighbors=1)
     Array([1.   , 1.   , 1.   , 0.125], dtype=float32)
     """
-    features = _checks.numbers(features, "features", "[N points, D features]", ndim=2)
-    if not 1 <= neighbors < max(features.shape[0], 2):
+    checked = _checks.numbers(features, "features", "[N points, D features]", ndim=2)
+    if not 1 <= neighbors < max(checked.shape[0], 2):
         raise errors.WrongSize(
             "neighbors",
-            f"`neighbors` must lie in 1 .. N - 1 = {features.shape[0] - 1}, got {neighbors}.",
+            f"`neighbors` must lie in 1 .. N - 1 = {checked.shape[0] - 1}, got {neighbors}.",
         )
-    return _density(features, neighbors)
+    return _density(precision.centered(features)[0], neighbors)
 
 
 @functools.partial(jax.jit, static_argnames="neighbors")
@@ -191,7 +195,7 @@ def _density(features: Float[Array, "N D"], neighbors: int) -> Float[Array, " N"
         return jnp.ones(rows)
     centered = features - features[:1]
     centered = centered - (_maths.tree_sum(centered, axis=0) / rows)[None]
-    radius = jnp.sqrt(_maths.tree_sum(_squares(centered), axis=0) / rows)
+    radius = _maths.root(_maths.tree_sum(_squares(centered), axis=0) / rows)
 
     def part(ids):
         here = centered[ids]
@@ -200,7 +204,7 @@ def _density(features: Float[Array, "N D"], neighbors: int) -> Float[Array, " N"
         near = jax.lax.top_k(-others, neighbors)[
             1
         ]  # who they are; how far, without the rounding error of the product:
-        distances = jax.lax.map(lambda j: jnp.sqrt(_squares(here - centered[j])), near.T)
+        distances = jax.lax.map(lambda j: _maths.root(_squares(here - centered[j])), near.T)
         return _maths.tree_sum(distances, axis=0) / neighbors
 
     mean = _chunks.over_rows(part, jnp.arange(rows), _chunk(rows))
@@ -231,7 +235,7 @@ def information_density(
     >>> information_density(jnp.array([0.5, 0.2, -jnp.inf]), jnp.array([1.0, 4.0, 9.0]))
     Array([ 0.5,  0.8, -inf], dtype=float32)
     """
-    score = _checks.scores(score, "score")[0]
+    score = precision.held(score, "score")
     density = _checks.numbers(density, "density", "one per score", shape=score.shape)
     beta = _checks.numbers(jnp.asarray(beta, jnp.float32), "beta", "a number", shape=())
     for values, name in ((score, "score"), (density, "density"), (beta, "beta")):
@@ -253,7 +257,10 @@ def _weighted(
     score: Float[Array, " N"], density: Float[Array, " N"], beta: Float[Array, ""]
 ) -> Float[Array, " N"]:
     gated = score == -jnp.inf
-    safe = jnp.where((score < 0) | (density < 0), jnp.nan, score) * jnp.power(
-        jnp.maximum(density, 0.0), beta
-    )
-    return jnp.where(gated, -jnp.inf, safe)
+    # Kept out of the gradient: ruled-out points, and 0^beta with beta < 1 (no finite slope).
+    open_ = jnp.where(gated, 0.0, score)
+    steep = (density == 0) & (beta < 1)
+    typical = jnp.power(jnp.where(steep, 1.0, jnp.where(density < 0, 0.0, density)), beta)
+    typical = jnp.where(steep & (beta > 0), 0.0, typical)
+    worth = jnp.where((open_ < 0) | (density < 0), jnp.nan, open_) * typical
+    return jnp.where(gated, -jnp.inf, worth)

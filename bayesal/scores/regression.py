@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bayesal import _checks, _chunks, _maths, errors
+from bayesal._checks import precision
+from bayesal.scores._compiled import as_public
 from bayesal.types import ArrayLike
 
 NODES = np.linspace(-6.0, 6.0, 13)  # where each draw's grid stands, in its own standard deviations
@@ -32,12 +34,14 @@ def _predictions(
     """Finite means and positive variances of the same shape `[K, *B]`, in float32, or an error that
     names what is not.
     """
-    means = _checks.numbers(means, names[0], "[K draws, ...]", ndim=ndim, least=1, axis=1)
-    if means.shape[0] == 0:
+    checked = _checks.numbers(means, names[0], "[K draws, ...]", ndim=ndim, least=1, axis=1)
+    if checked.shape[0] == 0:
         raise errors.WrongSize(
             names[0],
-            f"`{names[0]}` has K = 0 draws (shape {means.shape}); at least one draw is needed.",
+            f"`{names[0]}` has K = 0 draws (shape {checked.shape}); at least one draw is needed.",
         )
+    # only differences between draws count
+    means = precision.centered(means)[0] if precision.wide(means) else checked
     return means, _checks.numbers(
         variances, names[1], f"as `{names[0]}`", shape=means.shape, above=0.0, axis=1
     )
@@ -46,11 +50,10 @@ def _predictions(
 def _scored(kernel: Callable[[Array, Array], Array]) -> Callable[[ArrayLike, ArrayLike], Array]:
     compiled = jax.jit(kernel)
 
-    @functools.wraps(kernel)
     def score(means, variances):
         return compiled(*_predictions(means, variances))
 
-    return score
+    return as_public(score, kernel)
 
 
 def _mean(x: Float[Array, "K *B"]) -> Float[Array, "*B"]:
@@ -63,9 +66,7 @@ def _centered(means: Float[Array, "K *B"]) -> Float[Array, "K *B"]:
 
 
 @_scored
-def variance(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def variance(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Variance of the averaged prediction: `epistemic + aleatoric`.
 
     mean_k v_k + mean_k (m_k - mean_j m_j)^2  (law of total variance);  value > 0.
@@ -85,9 +86,7 @@ def variance(
 
 
 @_scored
-def epistemic(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def epistemic(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Variance of the draws' means: the part that labels take away.
 
     mean_k (m_k - mean_j m_j)^2;  value >= 0, and 0 for one draw.
@@ -108,9 +107,7 @@ def epistemic(
 
 
 @_scored
-def aleatoric(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def aleatoric(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Mean of the draws' variances: the noise that stays. It is here to explain a pick rather than
     to choose it.
 
@@ -133,7 +130,7 @@ def aleatoric(
 
 @_scored
 def bald_moments(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
+    means: Float[Array, "K *B"], variances: Float[Array, "K *B"]
 ) -> Float[Array, "*B"]:
     """Upper bound of `bald` from two moments, in nats: the mixture counts as one Gaussian of the
     same variance.
@@ -168,9 +165,7 @@ def bald_moments(
 
 
 @_scored
-def bald(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def bald(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Mutual information between an output and the draws, in nats.
 
     I(y; k) = E_y[log K - H(k | y)] = mean_k KL(N_k || mean_j N_j);  0 <= I <= log K.
@@ -356,26 +351,27 @@ def joint_information(
     >>> joint_information(jnp.array([[-1.0], [1.0]]), jnp.ones(1)).round(4)  # 1/2 log 2
     Array(0.3466, dtype=float32)
     """
-    means = _checks.numbers(means, "means", "[K draws, B points]", ndim=2, axis=1)
-    if means.shape[0] == 0:
+    checked = _checks.numbers(means, "means", "[K draws, B points]", ndim=2, axis=1)
+    if checked.shape[0] == 0:
         raise errors.WrongSize(
-            "means", f"`means` has K = 0 draws (shape {means.shape}); at least one draw is needed."
+            "means",
+            f"`means` has K = 0 draws (shape {checked.shape}); at least one draw is needed.",
         )
     noise = _checks.numbers(
         noise_variances,
         "noise_variances",
         "one per point of `means`",
-        shape=means.shape[1:],
+        shape=checked.shape[1:],
         above=0.0,
     )
-    return _joint_information(means, noise)
+    return _joint_information(precision.centered(means)[0], noise)
 
 
 @jax.jit
 def _joint_information(means: Float[Array, "K B"], noise: Float[Array, " B"]) -> Float[Array, ""]:
     unit, signal, share = _standard(means, noise)
     rows = jnp.concatenate(
-        [unit * jnp.sqrt(signal)[None], jnp.diag(jnp.sqrt(share))]
+        [unit * _maths.root(signal)[None], jnp.diag(jnp.sqrt(share))]
     )  # columns of length 1
     lengths = jnp.abs(jnp.diag(jnp.linalg.qr(rows, mode="r")))
     kept = jnp.maximum(

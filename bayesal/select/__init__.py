@@ -1,7 +1,7 @@
 """Selectors: arrays in, `Selection` out. Indices are rows of what was passed in, best first."""
 
 from bayesal.select.badge import badge
-from bayesal.select.bait import bait, fisher_factors
+from bayesal.select.bait import bait
 from bayesal.select.batch_bald import batch_bald
 from bayesal.select.batch_epig import batch_epig
 from bayesal.select.clusters import k_means, k_means_pp
@@ -20,7 +20,6 @@ __all__ = [
     "budgeted",
     "class_balanced",
     "dpp",
-    "fisher_factors",
     "k_center",
     "k_means",
     "k_means_pp",

@@ -12,8 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from bayesal import _checks, _maths, errors
+from bayesal.scores.epig import divergence
 from bayesal.types import USED_UP
 
+MOST = 2**28  # weights of configurations, a gigabyte
 STEP, FEWEST = 8, 64  # gains are screened with one configuration in 8, if those are at least 64
 
 # gains are differences of entropies: the reduced precision that accelerators multiply with by
@@ -26,6 +29,19 @@ class Configurations(NamedTuple):
 
     weights: Float[Array, "S K"]  # p(draw | configuration)
     share: Float[Array, " S"]  # p(configuration)
+
+
+def checked(configurations: int, draws: int) -> int:
+    """A number of configurations that memory can hold."""
+    configurations = _checks.at_least(1, configurations, "configurations")
+    if configurations * draws > MOST:
+        raise errors.WrongSize(
+            "configurations",
+            f"`configurations` = {configurations} with K = {draws} draws are "
+            f"{configurations * draws:.1e} weights, and at most {MOST:.1e} are kept; pass "
+            f"{MOST // draws} or fewer. The default of 1000 is enough for most batches.",
+        )
+    return configurations
 
 
 def exact_steps(classes: int, configurations: int) -> int:
@@ -60,6 +76,23 @@ def information(
     terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
     total = product(terms, state.share).reshape(probs.shape[:2]).sum(axis=1)
     return total - product(noise, product(state.share, state.weights))
+
+
+def small_information(state: Configurations, probs: Float[Array, "n C K"]) -> Float[Array, " n"]:
+    """`information` where it is so small that a difference of entropies has no digits of it.
+
+    With q any prediction, r_k = p_k / q - 1 and f(r) = (1 + r) log(1 + r) - r, it is the mean over
+    configurations of sum_c q_c (sum_k W_sk f(r_kc) - f(sum_k W_sk r_kc)). Here q is the mean
+    prediction: r and f(r) are then as small as what the draws disagree by, and keep their digits.
+    """
+    mean = probs.mean(axis=-1)
+    never = mean < _maths.TINY
+    inverse = jnp.where(never, 0.0, 1.0 / jnp.where(never, 1.0, mean))
+    ratio = jnp.maximum((probs - mean[..., None]) * inverse[..., None], -1.0)
+    each = product(divergence(ratio), product(state.share, state.weights))  # [n, C]
+    mixed = product(ratio.reshape(-1, ratio.shape[-1]), state.weights.T)  # [n * C, S]
+    both = product(divergence(jnp.maximum(mixed, -1.0)), state.share).reshape(mean.shape)
+    return jnp.sum(mean * (each - both), axis=1)
 
 
 def screening(draws: int, configurations: int) -> int:

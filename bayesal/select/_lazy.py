@@ -47,10 +47,11 @@ def on_host(more: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) 
 
 def held(log_probs: Float[Array, "K N C"]) -> Pool:
     """A pool whose predictions are there."""
+    draws, rows, classes = log_probs.shape
     return Pool(
-        lambda rows: log_probs[:, rows],
-        lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
-        log_probs.shape,
+        at=lambda rows: log_probs[:, rows],
+        over=lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
+        shape=(draws, rows, classes),
     )
 
 
@@ -106,7 +107,10 @@ def best_first(
     def more(carry):
         waiting, *_, best = carry
         ahead = jnp.max(waiting)
-        return (ahead > -jnp.inf) & (ahead + slack * jnp.maximum(best[-1], 0.0) + 1e-5 >= best[-1])
+        # What rounding may take from a bound. Beside gains far below 1e-5 no bound is left at that.
+        rounding = jnp.clip(ahead, 0.0, 1e-5)
+        within = slack * jnp.maximum(best[-1], 0.0) + rounding
+        return (ahead > -jnp.inf) & (ahead + within >= best[-1])
 
     def some(carry):
         waiting, gains, bounds, seen, best = carry

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _checks
+from bayesal._checks import precision
 from bayesal.types import ArrayLike
 
 LANES = 8  # terms that are added to each other before they are added to the running sum
@@ -34,18 +35,31 @@ class Points(NamedTuple):
 
 
 def points(
-    features: ArrayLike, size: int, available: ArrayLike | None, labeled: ArrayLike | None = None
+    features: ArrayLike,
+    size: int,
+    available: ArrayLike | None,
+    labeled: ArrayLike | None = None,
+    *,
+    from_origin: bool = False,
 ) -> tuple[Points, int]:
     """Checked, converted, laid out; and the size, an int that the pool can fill (under jit: that
     its rows can).
+
+    Where not distances but vectors `from_origin` count, an offset that float32 cannot hold is
+    refused. Otherwise it is subtracted.
     """
-    features = _checks.features(features)
-    available = _checks.available_rows(available, features.shape[0])
+    checked = _checks.features(features)
+    available = _checks.available_rows(available, checked.shape[0])
+    used = available
     if labeled is not None:
-        labeled = _checks.available_rows(labeled, features.shape[0], "labeled")
-        available = available & ~labeled
+        labeled = _checks.available_rows(labeled, checked.shape[0], "labeled")
+        used, available = available | labeled, available & ~labeled
     size = _checks.batch_size(size, available)
-    return _laid_out(features, available, labeled), size
+    if from_origin:
+        precision.distinct(features, "features")
+    elif precision.wide(features):
+        checked = precision.centered(features, used=used)[0]
+    return _laid_out(checked, available, labeled), size
 
 
 def scaled(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, ""]]:

@@ -52,7 +52,7 @@ def badge(
     Array([1], dtype=int32)
     """
     log_probs = _checks.log_probs(log_probs, ndim=3)
-    pool, size = points(features, size, available)
+    pool, size = points(features, size, available, from_origin=True)
     if log_probs.shape[1] != pool.available.shape[0]:
         raise errors.WrongShape(
             "features",

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Real
 
 from bayesal import _checks, _chunks, _maths, errors
+from bayesal._checks import precision
 from bayesal.select._points import scaled
 from bayesal.types import ArrayLike, Selection
 
@@ -17,13 +18,13 @@ OVERSHOOT = 2  # times the batch is picked before half of it is taken back, as p
 
 
 @jax.jit
-def _fisher_factors(log_probs, features):
+def _factors(log_probs, features):
     probs = jnp.exp(_maths.log_mean_exp(log_probs))  # [N, C]
     rows = jnp.sqrt(probs)[:, :, None] * (jnp.eye(probs.shape[1])[None] - probs[:, None, :])
     return (rows[..., None] * features[:, None, None, :]).reshape(*probs.shape, -1)
 
 
-def fisher_factors(
+def _fisher_factors(
     log_probs: Float[ArrayLike, "K N C"], features: Real[ArrayLike, "N D"]
 ) -> Float[Array, "N C CD"]:
     """Factors of each point's Fisher information about the weights of the last layer, for C
@@ -42,7 +43,7 @@ def fisher_factors(
     References:
       Ash et al. 2021, https://arxiv.org/abs/2106.09675
 
-    >>> fisher_factors(jnp.log(jnp.full((1, 5, 2), 0.5)), jnp.ones((5, 3))).shape
+    >>> _fisher_factors(jnp.log(jnp.full((1, 5, 2), 0.5)), jnp.ones((5, 3))).shape
     (5, 2, 6)
     """
     log_probs, features = _checks.log_probs(log_probs, ndim=3), _checks.features(features)
@@ -52,7 +53,7 @@ def fisher_factors(
             f"`features` has {features.shape[0]} points, but `log_probs` has N = "
             f"{log_probs.shape[1]}; pass both of the same pool.",
         )
-    return _fisher_factors(log_probs, features)
+    return _factors(log_probs, features)
 
 
 def bait(
@@ -77,9 +78,9 @@ def bait(
     picked.
 
     Args:
-      factors: `V_i [R, P]` of each point, P parameters: `fisher_factors(log_probs, features)` for C
-        classes (R = C, P = C * D), or `features[:, None, :]` for regression (R = 1, P = D), there
-        times 1 / standard deviation of the label.
+      factors: `V_i [R, P]` of each point, P parameters. For C classes R = C, P = C * D and row c is
+        sqrt(p_c) (e_c - p) (outer) x, with p the mean prediction and x the features. For regression
+        R = 1, P = D and it is `features[:, None, :]` over the standard deviation of the label.
       size: how many points to pick.
       available: which points may be picked; all if None.
       labeled: which points have a label already: their information counts, and they are never
@@ -99,6 +100,7 @@ def bait(
     ... )
     [0, 2]
     """
+    factors = _checks.plain(factors, "factors")
     if (
         not hasattr(factors, "dtype")
         or np.ndim(factors) != 3
@@ -109,8 +111,8 @@ def bait(
             "factors",
             "`factors` must be floating-point numbers [N points, R rows, P parameters]; got "
             f"{type(factors).__name__} of shape "
-            f"{np.shape(factors)}. Use fisher_factors(log_probs, features), or features[:, "
-            "None, :] for regression.",
+            f"{np.shape(factors)}. For regression pass features[:, None, :]; for classes rows "
+            "sqrt(p_c) (e_c - p) outer x, as `acquire.bait` does.",
         )
     if _checks.concrete(factors) and len(
         bad := np.flatnonzero(~np.isfinite(np.asarray(factors).astype(np.float32)).all(axis=(1, 2)))
@@ -125,6 +127,7 @@ def bait(
         raise errors.WrongSize(
             "ridge", f"`ridge` must be a positive, finite number, got {ridge!r}."
         )
+    precision.distinct(factors, "factors")
     rows = factors.shape[0]
     labeled = (
         jnp.zeros(rows, bool)
@@ -132,9 +135,8 @@ def bait(
         else _checks.available_rows(labeled, rows, "labeled")
     )
     available = _checks.available_rows(available, rows) & ~labeled
-    return _bait(
-        _checks.as_float(factors), available, labeled, ridge, _checks.batch_size(size, available)
-    )
+    size = _checks.batch_size(size, available)
+    return _bait(_checks.as_float(factors), available, labeled, _checks.as_float(ridge), size)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
+from bayesal._checks import precision
 from bayesal.select._points import scaled
 from bayesal.types import ArrayLike, Selection
 
@@ -40,8 +41,9 @@ def class_balanced(
     >>> class_balanced(jnp.array([0, 0, 0, 1]), jnp.array([0.9, 0.8, 0.7, 0.1]), 3).indices
     Array([0, 3, 1], dtype=int32)
     """
-    scores, _ = _checks.scores(scores)
+    scores, ranks = precision.ranked(scores)
     available = _checks.available_rows(available, scores.shape[0])
+    predictions = _checks.plain(predictions, "predictions")
     if getattr(predictions, "shape", None) != scores.shape or not jnp.issubdtype(
         predictions.dtype, jnp.integer
     ):
@@ -53,9 +55,9 @@ def class_balanced(
             "log_probs.argmax(-1).",
         )
     size = _checks.batch_size(size, available & (scores > -jnp.inf))
-    selection = _class_balanced(jnp.asarray(predictions), scores, available, size)
+    selection = _class_balanced(jnp.array(predictions), ranks, available, size)
     _checks.not_constant(selection)
-    return selection
+    return precision.in_caller_units(selection, scores, ranks)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -102,26 +104,26 @@ def suppress_duplicates(
     ... ).indices
     Array([0, 2], dtype=int32)
     """
-    scores, _ = _checks.scores(scores)
+    scores, ranks = precision.ranked(scores)
     available = _checks.available_rows(available, scores.shape[0])
-    features = _features(features, scores.shape[0])
+    features = _features(features, scores.shape[0], available)
     size = _checks.batch_size(size, available & (scores > -jnp.inf))
     selection = _suppress_duplicates(
-        features, scores, available, _checks.at_least_zero(radius, "radius"), size
+        features, ranks, available, _checks.at_least_zero(radius, "radius"), size
     )
     _checks.not_constant(selection)
-    return selection
+    return precision.in_caller_units(selection, scores, ranks)
 
 
-def _features(features, count):
-    features = _checks.features(features)
-    if features.shape[0] != count:
+def _features(features, count, available):
+    checked = _checks.features(features)
+    if checked.shape[0] != count:
         raise errors.WrongShape(
             "features",
-            f"`features` has {features.shape[0]} rows and `scores` has {count}: pass one "
+            f"`features` has {checked.shape[0]} rows and `scores` has {count}: pass one "
             "vector per point.",
         )
-    return features
+    return precision.centered(features, used=available)[0] if precision.wide(features) else checked
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -184,9 +186,9 @@ def budgeted(
     >>> budgeted(jnp.array([0.2, 0.9, 0.3]), jnp.array([1.0, 10.0, 1.0]), 10.0).indices
     Array([1], dtype=int32)
     """
-    gains, _ = _checks.scores(gains, "gains")
+    gains = precision.held(gains, "gains")
     _checks.not_negative(gains, "gains")
-    prices = _prices(prices, gains.shape[0])
+    prices = _checks.positive(prices, gains.shape[0], "prices", errors.WrongPrice)
     available = _checks.available_rows(available, gains.shape[0])
     budget = _budget(budget)
     selection = _per_cost(gains, prices, budget, available)
@@ -200,29 +202,6 @@ def budgeted(
             f"cheapest of them costs {_cheapest(gains, prices, available)}.",
         )
     return selection._replace(indices=selection.indices[:bought], scores=selection.scores[:bought])
-
-
-def _prices(prices, count):
-    if (
-        not hasattr(prices, "dtype")
-        or tuple(prices.shape) != (count,)
-        or not jnp.issubdtype(prices.dtype, jnp.number)
-    ):
-        raise errors.WrongShape(
-            "prices",
-            f"`prices` must be numbers of shape ({count},), one per point; got shape "
-            f"{np.shape(prices)}, dtype {getattr(prices, 'dtype', None)}.",
-        )
-    if _checks.concrete(prices) and len(
-        bad := np.flatnonzero(~((host := np.asarray(prices)) > 0) | ~np.isfinite(host))
-    ):
-        raise errors.WrongPrice(
-            "prices",
-            f"`prices` must be finite and above 0; rows {_checks.listed(bad)} hold "
-            f"{_checks.listed(host[bad])}. What costs nothing needs no budget: label it.",
-            bad,
-        )
-    return _checks.as_float(prices)
 
 
 def _budget(budget):

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Real
 
 from bayesal import _checks, _maths, errors
+from bayesal._checks import precision
 from bayesal.select._points import Points, points, summed
 from bayesal.types import About, ArrayLike, Selection
 
@@ -52,7 +53,7 @@ def dpp(
       noise: variance of a label, relative to the mean squared length; a positive number.
     Raises:
       WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in
-      `nonfinite`).
+      `nonfinite`), OutOfRange (an offset beside which float32 cannot tell the features apart).
     References:
       Chen et al. 2018, https://arxiv.org/abs/1709.05135; Kulesza & Taskar 2012,
       https://arxiv.org/abs/1207.6083
@@ -60,14 +61,14 @@ def dpp(
     >>> dpp(jnp.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.0]]), 2).indices
     Array([0, 2], dtype=int32)
     """
-    pool, size = points(features, size, available, labeled)
+    pool, size = points(features, size, available, labeled, from_origin=True)
     if quality is not None:
         quality = _checks.positive(quality, pool.available.shape[0], "quality")
     if _checks.concrete(noise) and not 0 < float(noise) < np.inf:
         raise errors.WrongSize(
             "noise", f"`noise` must be a positive, finite number, got {noise!r}."
         )
-    return _determinant(pool, quality, noise, size)
+    return _determinant(pool, quality, _checks.as_float(noise), size)
 
 
 def log_det_gaussian(
@@ -106,6 +107,7 @@ def log_det_gaussian(
     >>> log_det_gaussian(means, jnp.ones(3) * 0.1, 2).indices
     Array([0, 2], dtype=int32)
     """
+    means = _checks.plain(means, "means")
     if (
         not hasattr(means, "dtype")
         or np.ndim(means) != 2
@@ -132,7 +134,7 @@ def log_det_gaussian(
     noise = _checks.positive(noise, means.shape[1], "noise")
     available = _checks.available_rows(available, means.shape[1])
     return _log_det_gaussian(
-        _checks.as_float(means), noise, available, _checks.batch_size(size, available)
+        precision.centered(means)[0], noise, available, _checks.batch_size(size, available)
     )
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from bayesal import _checks, _maths
+from bayesal._checks import precision
 from bayesal.types import ArrayLike, Key, Selection
 
 
@@ -49,10 +50,13 @@ def power(
     >>> sorted(power(jax.random.key(0), jnp.array([0.3, 0.0, 0.2]), 2).indices.tolist())
     [0, 2]
     """
-    scores, _ = _checks.scores(scores)
-    _checks.not_negative(scores)
-    traced_negative = (scores < 0) & (scores > -jnp.inf)
-    return _select(jnp.log, key, jnp.where(traced_negative, jnp.nan, scores), size, beta, available)
+    single, _ = precision.ranked(scores)
+    _checks.not_negative(single)
+    ratios = precision.scale_free(scores, single)
+    traced_negative = (ratios < 0) & (ratios > -jnp.inf)
+    ratios = jnp.where(traced_negative, jnp.nan, ratios)
+    selection = _select(jnp.log, key, ratios, size, beta, available)
+    return precision.in_caller_units(selection, single, ratios)
 
 
 def softmax(
@@ -84,7 +88,7 @@ def softmax(
     >>> softmax(jax.random.key(0), jnp.array([-100.0, 0.0, -50.0]), 2).indices
     Array([1, 2], dtype=int32)
     """
-    return _select(_itself, key, _checks.scores(scores)[0], size, beta, available)
+    return _select(_itself, key, precision.held(scores), size, beta, available)
 
 
 def softrank(
@@ -115,7 +119,9 @@ def softrank(
     >>> softrank(jax.random.key(0), jnp.array([0.1, 0.9, 0.5]), 1, beta=100.0).indices
     Array([1], dtype=int32)
     """
-    return _select(_softrank, key, _checks.scores(scores)[0], size, beta, available)
+    scores, ranks = precision.ranked(scores)
+    selection = _select(_softrank, key, ranks, size, beta, available)
+    return precision.in_caller_units(selection, scores, ranks)
 
 
 def _itself(scores):

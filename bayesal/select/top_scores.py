@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, _maths
+from bayesal._checks import precision
 from bayesal.types import ArrayLike, Key, Selection
 
 
@@ -27,12 +28,12 @@ def top(
     >>> top(jnp.array([0.1, 0.7, 0.3]), 2).indices
     Array([1, 2], dtype=int32)
     """
-    scores, ranks = _checks.scores(scores)
+    scores, ranks = precision.ranked(scores)
     available = _checks.available_rows(available, scores.shape[0])
     _checks.batch_size(size, available & (scores > -jnp.inf))
     selection = _top(ranks, available, size)
     _checks.not_constant(selection)
-    return selection if ranks is scores else selection._replace(scores=scores[selection.indices])
+    return precision.in_caller_units(selection, scores, ranks)
 
 
 @functools.partial(jax.jit, static_argnames="size")

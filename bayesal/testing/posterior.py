@@ -1,15 +1,15 @@
-"""The laws of a posterior, tried on a user's own model and data."""
+"""Laws of a posterior, checked on a user's own model and data."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, _chunks, likelihoods
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive.bound import bind
 from bayesal.testing.predictive import agreeing, differs, predicting, proper
 from bayesal.testing.report import Report, tried
 from bayesal.types import (
@@ -24,6 +24,8 @@ from bayesal.types import (
     PyTree,
 )
 
+__all__ = ["check_posterior"]
+
 GARBAGE = 1e6  # what stands in padding rows
 RUNS = "it can be started, fitted, drawn from and asked inside compiled programs"
 DATA = "hyperparameters, labels and their count are data: other values never compile again"
@@ -34,18 +36,17 @@ def check_posterior(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    draws: int | None = None,
+    num_draws: int | None = None,
     batch: int = 10,
     hparams: HParams | None = None,
     raise_on_failure: bool = False,
 ) -> Report:
-    """Fit somebody's posterior on labeled rows, and try the laws that the loop and the joint scores
-    rest on.
+    """Fit a posterior on labeled rows, and check the laws of the loop and the joint scores.
 
     Args:
       posterior: what is tried.
       x, y: a few dozen labeled rows, at least 6, in both classes or more.
-      draws: K; default its members, or 20.
+      num_draws: K; default its members, or 20.
       batch: how many points will be asked for at a time.
       hparams: of the fit; default `HParams()`.
       raise_on_failure: raise `LawBroken` instead of returning a report with failures.
@@ -72,11 +73,11 @@ def check_posterior(
     )
     name = getattr(posterior.fit, "__qualname__", "").split(".")[0] or "posterior"
     try:
-        model = _fitted(posterior, x, y, draws or posterior.members or 20, hparams or HParams())
+        model = _fitted(posterior, x, y, num_draws or posterior.members or 20, hparams or HParams())
     except Exception as error:  # the posterior is anybody's
         law, found = _why(error)
         return tried(posterior, {law: lambda _: found}, raise_on_failure, name)
-    laws = {
+    laws: dict[str, Callable[[_Model], Any]] = {
         RUNS: lambda m: None,
         DATA: lambda m: None,
         "a fitted state has the types and shapes of a fresh one, so that no later round "
@@ -85,10 +86,7 @@ def check_posterior(
         "its parameters are finite": lambda m: _not_finite(m.state),
         "padding changes nothing": _padding,
         "one key, one set of draws; another key, others": _keys,
-        **{
-            law: lambda m, trial=trial: trial(m.predict)
-            for law, trial in predicting(model.x, batch).items()
-        },
+        **{law: _of_predictions(trial) for law, trial in predicting(model.x, batch).items()},
         "predicting changes no state": _anew,
         "the network gives logits, not probabilities": _softmax_twice,
         "`head` of `trunk` is what `apply` gives": _trunk,
@@ -97,15 +95,19 @@ def check_posterior(
     return tried(model, laws, raise_on_failure, name)
 
 
+def _of_predictions(trial: Callable[[Callable], Any]) -> Callable[["_Model"], Any]:
+    return lambda model: trial(model.predict)
+
+
 class _Model(NamedTuple):
-    """A posterior, fitted, and what all laws look at."""
+    """A fitted posterior, with everything that the laws look at."""
 
     posterior: Posterior
     x: jax.Array
     start: PyTree
     state: PyTree
     info: FitInfo
-    count: int
+    num_draws: int
     draws: PyTree
     predict: Callable[[jax.Array], Prediction]
     refit: Callable[[float], PyTree]  # the same fit over padding of this number
@@ -264,7 +266,7 @@ def _padding(model):
 
 def _keys(model):
     again, other = (
-        _numbers(model.posterior.draw(jax.random.key(seed), model.state, model.count))
+        _numbers(model.posterior.draw(jax.random.key(seed), model.state, model.num_draws))
         for seed in (2, 3)
     )
     same = lambda a, b: all(
@@ -311,7 +313,7 @@ def _softmax_twice(model):
 def _trunk(model):
     if model.posterior.trunk is None:
         return None
-    joined = Predictive(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
+    joined = bind(model.posterior, model.state, model.draws, jnp.float32(1.0))(model.x)
     return differs(
         joined,
         likelihoods.temper(model.predict(model.x), jnp.float32(1.0)),

@@ -24,8 +24,8 @@ from numpyro.contrib.module import random_nnx_module
 from numpyro.infer import autoguide, init_to_sample
 from sklearn.datasets import load_digits
 
-from bayesal import _chunks, metrics, networks, posteriors, shards, training
-from bayesal.predictive.bound import Predictive
+from bayesal import _chunks, metrics, networks, pools, posteriors, training
+from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled
 from experiments.benchmarks._memory import watched
 from experiments.benchmarks.copies import interleaved, loops
@@ -117,13 +117,12 @@ def prediction(draws=DRAWS, rows=ROWS):
     x = np.tile(digits("cnn")[0], (2, 1, 1, 1))[:rows]
     posterior = posteriors.mc_dropout(network("cnn"))
     state = jax.jit(posterior.init)(jax.random.key(0), x[0])._replace(rate=jnp.float32(RATE))
-    model = Predictive(
-        posterior, state, posterior.draw(jax.random.key(1), state, draws), jnp.float32(1.0)
-    )
+    drawn = posterior.draw(jax.random.key(1), state, draws)
+    model = bind(posterior, state, drawn)
     pool = jnp.asarray(x)
     ways = {"ours": lambda: model.mean(pool)}
     if torch:
-        ways["torch"] = torch_prediction(state.params, model.draws, x)
+        ways["torch"] = torch_prediction(state.params, drawn, x)
         apart = float(np.abs(ways["torch"]().numpy() - np.asarray(model.mean(pool))).max())
         print(f"largest difference between ours and torch's log-probabilities: {apart:.1e}")
     print_ways(f"predict, cnn, K = {draws}, N = {rows}", interleaved(ways, 3), "ours")
@@ -134,9 +133,7 @@ def memory(draws=10):
     state = jax.jit(posterior.init)(jax.random.key(0), jnp.zeros(SHAPE))._replace(
         rate=jnp.float32(RATE)
     )
-    model = Predictive(
-        posterior, state, posterior.draw(jax.random.key(1), state, draws), jnp.float32(1.0)
-    )
+    model = bind(posterior, state, posterior.draw(jax.random.key(1), state, draws))
     for rows in (2048, 8192, 32768):
         x = jax.random.uniform(jax.random.key(2), (rows, *SHAPE))
         jax.block_until_ready(model.mean(x))
@@ -275,7 +272,7 @@ def torch_training_graded(x, y, seed):
 
 def side_by_side():
     """The same fits, dealt to one CPU device per core."""
-    mesh = shards.mesh()
+    mesh = pools.mesh()
     for kind in STEPS:
         ways = {
             f"{mesh.size} devices, {name}": members(
@@ -322,9 +319,7 @@ def relative(draws=50):
         fits[name] = partial(run, jax.random.key(1), start)
         state = fits[name]()[0]
         number = 1 if name == "point" else posterior.members or draws
-        model = Predictive(
-            posterior, state, posterior.draw(jax.random.key(2), state, number), jnp.float32(1.0)
-        )
+        model = bind(posterior, state, posterior.draw(jax.random.key(2), state, number))
         passes[name] = partial(model.mean, pool)
         print(
             f"{name:<24}accuracy {metrics.accuracy(model.mean(pool[500:]), y[500:]):.3f}, "

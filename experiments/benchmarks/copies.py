@@ -74,12 +74,12 @@ def training_step(steps=4, batch=32):
 
     def step(net):
         loss = training.nll(net, 0.3)
+        rows = training.Minibatch(x, y, jnp.ones(batch), jnp.float32(batch))
 
         def one(i, carry):
             params, moments = carry
             updates, moments = adam.update(
-                jax.grad(loss)(params, jax.random.fold_in(jax.random.key(2), i), x, y, batch),
-                moments,
+                jax.grad(loss)(params, jax.random.fold_in(jax.random.key(2), i), rows), moments
             )
             return optax.apply_updates(params, updates), moments
 

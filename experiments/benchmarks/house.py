@@ -20,6 +20,7 @@ The old side knows commits from c4b8024 on, up to the one that brings `bayesal.c
 """
 
 import argparse
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -127,18 +128,14 @@ def on_disk(strategy):
         import bayesal
         from bayesal import networks, posteriors, scores
 
-        if new:
-            from bayesal.predictive import Predictive
-        else:
-            from bayesal.predictives import Predictive
         posterior = posteriors.mc_dropout(networks.mlp(WIDTH, CLASSES, (16,)))
         state = posterior.init(jax.random.key(2), jnp.zeros(WIDTH))
         state = state._replace(rate=jnp.float32(0.3))
         draws, key = posterior.draw(jax.random.key(3), state, FEW), jax.random.key(0)
-        predictive = Predictive(posterior, state, draws, jnp.float32(1.0))
         if new:
-            how = called(strategy)
+            predictive, how = bayesal.predictive.bind(posterior, state, draws), called(strategy)
             return lambda: bayesal.choose(key, predictive, bayesal.pools.file(path), SIZE, how)
+        predictive = bayesal.Predictive(posterior, state, draws, jnp.float32(1.0))
         if strategy == "batch_bald()":
             return lambda: bayesal.stream.batch_bald(key, predictive, path, SIZE)
         return lambda: bayesal.stream.top(predictive, path, scores.bald, SIZE)
@@ -216,6 +213,17 @@ def run(name, side, tree, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@contextlib.contextmanager
+def checked_out(commit, folder):
+    """A commit's files as a git worktree in a folder, for as long as the block runs."""
+    git, tree = ["git", "-C", str(ROOT), "worktree"], Path(folder).resolve() / "before"
+    subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit], check=True)
+    try:
+        yield tree
+    finally:
+        subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+
+
 def write(path):
     """The file of a million rows, from one seeded generator, a part at a time."""
     import numpy as np
@@ -270,38 +278,32 @@ def main():
     names = [name for name in CASES if given.only in name]
     if given.cases:
         return print(*names, sep="\n")
-    git = ["git", "-C", str(ROOT), "worktree"]
-    with tempfile.TemporaryDirectory() as folder:
-        old = Path(folder).resolve() / "before"
-        subprocess.run([*git, "add", "--quiet", "--detach", str(old), given.before], check=True)
-        try:
-            if any(name.startswith("file") for name in names):
-                write(Path(folder) / "pool.npy")
-            print(f"before: {given.before}; after: the working tree. K = {DRAWS}, N = {ROWS:,},")
-            print(f"C = {CLASSES}, b = {SIZE}; file: {MANY:,} x {WIDTH} float32, K = {FEW}.")
-            print(f"Medians over {given.pairs} processes a side, which took turns.\n")
-            table(
-                [
-                    "case",
-                    "ms before",
-                    "after",
-                    "ratio",
-                    "MB before",
-                    "after",
-                    "compiled",
-                    "after",
-                    "same",
-                ]
-            )
-            for name in names:
-                found = {"before": [], "after": []}
-                for _ in range(given.pairs):
-                    for side, tree in (("before", old), ("after", ROOT)):
-                        if None not in found[side]:  # what failed once fails again
-                            found[side].append(run(name, side, tree, folder))
-                table(line(name, found))
-        finally:
-            subprocess.run([*git, "remove", "--force", str(old)], check=True)
+    with tempfile.TemporaryDirectory() as folder, checked_out(given.before, folder) as old:
+        if any(name.startswith("file") for name in names):
+            write(Path(folder) / "pool.npy")
+        print(f"before: {given.before}; after: the working tree. K = {DRAWS}, N = {ROWS:,},")
+        print(f"C = {CLASSES}, b = {SIZE}; file: {MANY:,} x {WIDTH} float32, K = {FEW}.")
+        print(f"Medians over {given.pairs} processes a side, which took turns.\n")
+        table(
+            [
+                "case",
+                "ms before",
+                "after",
+                "ratio",
+                "MB before",
+                "after",
+                "compiled",
+                "after",
+                "same",
+            ]
+        )
+        for name in names:
+            found = {"before": [], "after": []}
+            for _ in range(given.pairs):
+                for side, tree in (("before", old), ("after", ROOT)):
+                    if None not in found[side]:  # what failed once fails again
+                        found[side].append(run(name, side, tree, folder))
+            table(line(name, found))
 
 
 if __name__ == "__main__":

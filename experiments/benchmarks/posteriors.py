@@ -15,7 +15,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from bayesal import Predictive, networks, posteriors
+from bayesal import networks, posteriors
+from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled
 
 REPEATS, LABELS, CAPACITY, DRAWS, ROWS = 5, 100, 200, 50, 2000
@@ -89,9 +90,9 @@ def costs(network, shape, steps, names):
         fit = jax.jit(posterior.fit)
         state, _ = fit(jax.random.key(2), start, known, hparams)
         predict = jax.jit(
-            lambda key, state, x, p=posterior, k=draws[name]: Predictive(
-                p, state, p.draw(key, state, k), jnp.float32(1.0)
-            )(x)
+            lambda key, state, x, p=posterior, k=draws[name]: bind(p, state, p.draw(key, state, k))(
+                x
+            )
         )
         fits[name] = lambda fit=fit, start=start, known=known: fit(
             jax.random.key(2), start, known, hparams

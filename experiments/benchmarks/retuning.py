@@ -22,7 +22,7 @@ from bayesal import _chunks, acquire, calibrate, networks, posteriors, retune
 from bayesal._checks import as_traced
 from bayesal.loop import folds
 from bayesal.loop import programs as programs
-from bayesal.retune import racing
+from bayesal.retune import _racing
 from bayesal.types import HParams, Labeled
 from experiments.benchmarks.copies import interleaved
 
@@ -115,7 +115,8 @@ def search(title, posterior, x, y, space, start, repeats):
     many = tuning.candidates
     chosen = _chunks.fits_together() or 8
     ways = {
-        n: jax.jit(lambda many, n=n: racing.race(task(), many, 0.5, n).losses) for n in (1, 2, 4, 8)
+        n: jax.jit(lambda many, n=n: _racing.race(task(), many, 0.5, n).losses)
+        for n in (1, 2, 4, 8)
     }
     medians = interleaved({n: lambda way=way: way(many) for n, way in ways.items()}, repeats)
     print(

@@ -57,9 +57,7 @@ def main():
             for _ in range(repeats)
         ]:
             more, began = np.arange(known, known + SIZE), clock()
-            jax.block_until_ready(
-                learners[update].tell(states[update, known], x, more, y[more], unasked=True)
-            )
+            jax.block_until_ready(learners[update].tell(states[update, known], x, more, y[more]))
             if turn:
                 times[update, known].append([b - a for a, b in zip(began, clock(), strict=True)])
     print(

@@ -8,7 +8,6 @@ needs for 300 steps. Mean over KEYS fits; all at `kl_weight` KL_WEIGHT.
 """
 
 import time
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +21,16 @@ KL_WEIGHT, STEPS, CLOCKED, KEYS, DRAWS = 0.01, 300, 100, 4, 50
 NETWORK = networks.mlp(64, 10)
 
 
+def rows(x, y):
+    """Labels that all count once, as losses take them."""
+    return training.Minibatch(x, y, jnp.ones(x.shape[0]), jnp.float32(x.shape[0]))
+
+
 def shared(samples):
     """`samples` sets of weights, each for the whole minibatch."""
 
     def estimate(key, state, x, y):
-        return jax.vmap(lambda k: nll(NETWORK, sample(k, state), x, y))(
+        return jax.vmap(lambda k: nll(NETWORK, sample(k, state), rows(x, y)))(
             jax.random.split(key, samples)
         ).mean()
 
@@ -35,7 +39,7 @@ def shared(samples):
 
 def per_example(key, state, x, y):
     """Fresh weights for every example."""
-    one = lambda k, xi, yi: nll(NETWORK, sample(k, state), xi[None], yi[None])
+    one = lambda k, xi, yi: nll(NETWORK, sample(k, state), rows(xi[None], yi[None]))
     return jax.vmap(one)(jax.random.split(key, x.shape[0]), x, y).mean()
 
 
@@ -65,7 +69,7 @@ def flipout(key, state, x, y):
             params,
             flips,
         )
-        return nll(NETWORK, flipped, xi[None], yi[None])
+        return nll(NETWORK, flipped, rows(xi[None], yi[None]))
 
     return jax.vmap(one)(jax.random.split(jax.random.fold_in(key, 1), x.shape[0]), x, y).mean()
 
@@ -73,7 +77,7 @@ def flipout(key, state, x, y):
 ESTIMATORS = {
     "shared, 1": shared(1),
     "shared, 4": shared(4),
-    "antithetic pair": partial(expected_nll, NETWORK),
+    "antithetic pair": lambda key, state, x, y: expected_nll(NETWORK, key, state, rows(x, y)),
     "per example": per_example,
     "flipout": flipout,
 }
@@ -82,8 +86,9 @@ ESTIMATORS = {
 def fit(estimate, labeled):
     """A compiled `(key, steps) -> state`."""
 
-    def loss(state, key, x, y, count):
-        return estimate(key, state, x, y) + KL_WEIGHT * kl_to_prior(state, 1.0) / count
+    def loss(state, key, batch):
+        kl = KL_WEIGHT * kl_to_prior(state, 1.0) / batch.total
+        return estimate(key, state, batch.x, batch.y) + kl
 
     def run(key, steps):
         start = spread(NETWORK.init(key, labeled.x[0]), 0.5)

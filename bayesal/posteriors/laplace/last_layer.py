@@ -1,26 +1,34 @@
-"""Laplace's approximation on the last layer: features as trained, and a normal over the weights
-that read them.
-"""
+"""Laplace approximation of the last layer, on features as trained."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bayesal import errors, likelihoods, networks, training
-from bayesal.posteriors.laplace.curvature import (
-    STRUCTURES,
-    Structure,
-    Task,
-    nothing,
-    settle,
-    task_of,
+from bayesal import errors, likelihoods, training
+from bayesal.networks._embedded import embedded
+from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
+from bayesal.posteriors.laplace._curvature import Task, nothing, task_of
+from bayesal.posteriors.laplace._evidence import settle
+from bayesal.posteriors.laplace._fisher import has_mean, last_good, mean_and_slope
+from bayesal.posteriors.laplace._recursive import learn
+from bayesal.posteriors.laplace._structures import STRUCTURES, Structure
+from bayesal.types import (
+    FitInfo,
+    Gaussian,
+    HParams,
+    Key,
+    Labeled,
+    Likelihood,
+    Network,
+    Posterior,
+    PyTree,
 )
-from bayesal.posteriors.laplace.fisher import has_mean, last_good, mean_and_slope
-from bayesal.posteriors.laplace.recursive import learn
-from bayesal.types import FitInfo, Gaussian, HParams, Likelihood, Network, Posterior, PyTree
+
+__all__ = ["last_layer_laplace"]
 
 
 class Laplace(NamedTuple):
@@ -53,17 +61,18 @@ def last_layer_laplace(
     *,
     structure: str = "kron",
     tune: bool = True,
-    batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    batch_size: int = 32,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Laplace's approximation on the last layer. A draw is that layer's weights `[D, C]`; all draws
-    share the features.
+    """Laplace approximation of the last layer. A draw is that layer's weights `[D, C]`.
+
+    All draws share the features.
 
     The network is trained as `point` trains it. Then its last layer is put at its most probable
     weights given the features, and becomes a normal whose precision is the curvature there plus the
     prior's. The prior of a weight is normal with mean 0 and standard deviation `prior_scale /
     sqrt(D)`, of the bias `prior_scale`; that scale is found by the labels' marginal likelihood
-    (`curvature.settle`), and where they do not determine it (`state.determined`) it is that of
+    (see `_evidence.settle`), and where they do not determine it (`state.determined`) it is that of
     `HParams`.
 
     Where the net explains every one of few labels, the posterior is skewed and the normal far too
@@ -75,16 +84,16 @@ def last_layer_laplace(
     labels `posterior.marginal` is the mean and variance over all draws in closed form.
 
     `posterior.online` takes up more labels with the features, the prior and any learned noise of
-    the last fit (see `recursive.learn`): exactly for one mean whose normal noise is known or
+    the last fit (see `_recursive.learn`): exactly for one mean whose normal noise is known or
     shared, and else approximately. It needs one output, or structure="full".
 
     Args:
       network: its outputs are a linear layer on its `embed`.
       structure: "kron", a covariance of the features times one of the outputs (see
-        `curvature.Curvature`); "full", (D C)^2 numbers and (D C)^3 operations, the same as "kron"
+        `_curvature.Curvature`); "full", (D C)^2 numbers and (D C)^3 operations, the same as "kron"
         for one output and for two classes; "diag", variances alone.
       tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     Raises:
       UnknownName: no such structure. MissingEmbed: the network has no `embed`.
@@ -95,95 +104,112 @@ def last_layer_laplace(
       https://arxiv.org/abs/2106.14806; Immer et al. 2021, https://arxiv.org/abs/2008.08400
       (linearized).
 
-    >>> posterior = laplace(networks.mlp(4, 3, (8,)))
+    >>> from bayesal import networks
+    >>> posterior = last_layer_laplace(networks.mlp(4, 3, (8,)))
     >>> state = posterior.init(jax.random.key(0), jnp.ones(4))
     >>> # eight features and the bias, three classes
     >>> posterior.draw(jax.random.key(1), state, 5).shape
     (5, 9, 3)
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
     kept = _structure(structure)
-
-    @functools.cache
-    def layer(shape, dtype):
-        return networks.last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
-
-    def init(key, x):
-        params, last = network.init(key, x), layer(x.shape, x.dtype)
-        mean, one = last.weights(params), jnp.float32(1.0)
-        fixed = networks.fixed_outputs(network, params, x, mean.shape[1])
-        return Laplace(
-            params,
-            mean,
-            kept.factor(nothing(mean), one),
-            prior_unit(mean.shape[0], last.bias),
-            fixed,
-            one,
-            jnp.float32(0.0),
-            jnp.bool_(False),
-        )
+    layer = functools.cache(
+        lambda shape, dtype: last_layer(network, jax.ShapeDtypeStruct(shape, dtype))
+    )
+    of = _Layer(network, likelihood, kept, lambda x: layer(x.shape, x.dtype))
 
     def fit(key, state, labeled, hparams):
+        loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         params, info = training.sgd(
-            key,
-            state.params,
-            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
-            labeled,
-            hparams,
-            batch=batch,
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
         )
-        trained = state._replace(
-            params=params,
-            fixed=networks.fixed_outputs(network, params, labeled.x[0], state.mean.shape[1]),
-        )
-        features = jax.vmap(lambda xi: trunk(trained, xi))(labeled.x) * state.unit
-        task = task_of(likelihood, features, labeled, trained.fixed)
-        found = _approximate(
-            trained, task, kept, jnp.asarray(hparams.prior_scale, jnp.float32), tune
-        )
-        return last_good(found, state, info, hparams)
+        fixed = fixed_outputs(network, params, labeled.x[0], state.mean.shape[1])
+        trained = state._replace(params=params, fixed=fixed)
+        prior_scale = jnp.asarray(hparams.prior_scale, jnp.float32)
+        task = _task(of, trained, labeled)
+        return last_good(_approximate(trained, task, kept, prior_scale, tune), state, info, hparams)
+
+    def apply(state, draw, x):
+        return _head(of, state, draw, _trunk(of, state, x))
+
+    def warm(old, fresh):
+        return fresh._replace(params=training.shrink_and_perturb(old.params, fresh.params))
 
     def online(state, labeled):
-        features = jax.vmap(lambda xi: trunk(state, xi))(labeled.x) * state.unit
-        return _added(state, task_of(likelihood, features, labeled, state.fixed), kept)
-
-    def draw(key, state, num):
-        noise = jax.random.normal(key, (num, *state.mean.shape), jnp.float32)
-        return state.mean + state.unit[:, None] * jax.vmap(lambda z: kept.root(state.factor, z))(
-            noise
-        )
-
-    def trunk(state, x):
-        return layer(x.shape, x.dtype).features(network.embed(state.params, x))
-
-    def head(state, draw, features):
-        return likelihood.predict(jnp.concatenate([features @ draw, state.fixed]))
-
-    def marginal(state, x):
-        features = trunk(state, x)
-        normal, slope = mean_and_slope(
-            likelihood, jnp.concatenate([features @ state.mean, state.fixed])
-        )
-        moves = jnp.outer(
-            features * state.unit, slope[: state.mean.shape[1]]
-        )  # the predicted mean, per weight in units
-        rooted = jax.vjp(lambda z: kept.root(state.factor, z), jnp.zeros_like(moves))[1](moves)[0]
-        return Gaussian(normal.mean, normal.variance + jnp.sum(jnp.square(rooted)))
+        return _added(state, _task(of, state, labeled), kept)
 
     return Posterior(
-        init,
-        fit,
-        draw,
-        lambda state, draw, x: head(state, draw, trunk(state, x)),
-        lambda state, x: network.embed(state.params, x),
-        trunk=trunk,
-        head=head,
+        init=functools.partial(_init, of),
+        fit=fit,
+        draw=functools.partial(_draw, kept),
+        apply=apply,
+        embed=embedded(network, lambda state: state.params),
+        trunk=functools.partial(_trunk, of),
+        head=functools.partial(_head, of),
         real=likelihood.real,
-        marginal=marginal if has_mean(likelihood) else None,
-        warm=lambda old, fresh: fresh._replace(
-            params=training.shrink_and_perturb(old.params, fresh.params)
-        ),
+        likelihood=likelihood,
+        marginal=functools.partial(_marginal, of) if has_mean(likelihood) else None,
+        warm=warm,
         online=online if structure == "full" or (kept.turn and likelihood.outputs) else None,
     )
+
+
+class _Layer(NamedTuple):
+    """What a factory was given, and `last(x)`, the network's last layer for examples such as x."""
+
+    network: Network
+    likelihood: Likelihood
+    kept: Structure
+    last: Callable[[Any], LastLayer]
+
+
+def _init(of: _Layer, key: Key, x: Any) -> Laplace:
+    params, last = of.network.init(key, x), of.last(x)
+    mean, one = last.weights(params), jnp.float32(1.0)
+    fixed = fixed_outputs(of.network, params, x, mean.shape[1])
+    return Laplace(
+        params=params,
+        mean=mean,
+        factor=of.kept.factor(nothing(mean), one),
+        unit=prior_unit(mean.shape[0], last.bias),
+        fixed=fixed,
+        prior_scale=one,
+        evidence=jnp.float32(0.0),
+        determined=jnp.bool_(False),
+    )
+
+
+def _task(of: _Layer, state: Laplace, labeled: Labeled) -> Task:
+    """The labels for the layer to explain; features in units of the prior, so that one precision
+    does for all weights.
+    """
+    features = jax.vmap(lambda x: _trunk(of, state, x))(labeled.x) * state.unit
+    return task_of(of.likelihood, features, labeled, state.fixed)
+
+
+def _draw(kept: Structure, key: Key, state: Laplace, num: int) -> Float[Array, "K D C"]:
+    noise = jax.random.normal(key, (num, *state.mean.shape), jnp.float32)
+    return state.mean + state.unit[:, None] * jax.vmap(lambda z: kept.root(state.factor, z))(noise)
+
+
+def _trunk(of: _Layer, state: Laplace, x: Any) -> Float[Array, " D"]:
+    return of.last(x).features(state.params, x)
+
+
+def _head(of: _Layer, state: Laplace, draw: Float[Array, "D C"], features: Array) -> Any:
+    return of.likelihood.predict(jnp.concatenate([features @ draw, state.fixed]))
+
+
+def _marginal(of: _Layer, state: Laplace, x: Any) -> Gaussian:
+    features = _trunk(of, state, x)
+    outputs = jnp.concatenate([features @ state.mean, state.fixed])
+    normal, slope = mean_and_slope(of.likelihood, outputs)
+    # how the predicted mean moves with each weight, in units of the prior
+    moves = jnp.outer(features * state.unit, slope[: state.mean.shape[1]])
+    # |root' moves|^2 is the variance: the transpose of a linear map is its vjp
+    root = lambda z: of.kept.root(state.factor, z)
+    rooted = jax.vjp(root, jnp.zeros_like(moves))[1](moves)[0]
+    return Gaussian(normal.mean, normal.variance + jnp.sum(jnp.square(rooted)))
 
 
 def _structure(name: str) -> Structure:
@@ -223,7 +249,7 @@ def _approximate(
 def _added(state: Laplace, task: Task, kept: Structure) -> tuple[Laplace, FitInfo]:
     """The state after more labels, its parameters and its prior as they were."""
     weights, factor, gain = learn(task, kept, state.mean / state.unit[:, None], state.factor)
-    loss = task.nll(weights) / jnp.maximum(task.valid.sum(), 1)
+    loss = task.nll(weights) / training.total_weight(task.weight)
     found = state._replace(
         mean=state.unit[:, None] * weights, factor=factor, evidence=state.evidence + gain
     )

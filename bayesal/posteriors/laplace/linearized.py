@@ -1,8 +1,7 @@
-"""Laplace's approximation on all weights: a variance for each, and the network linearized at its
-trained weights.
-"""
+"""Diagonal Laplace approximation of all weights, with a linearized network."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,14 +10,15 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, likelihoods, training
-from bayesal.posteriors.laplace.fisher import fisher_root, has_mean, last_good, mean_and_slope
+from bayesal.networks._embedded import embedded
+from bayesal.posteriors.laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
 from bayesal.posteriors.variational import MeanField, prior_std, sample
-from bayesal.types import Gaussian, Labeled, Likelihood, Network, Posterior, PyTree
+from bayesal.types import Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
-BOUND, GRID = (
-    math.log(1e4),
-    37,
-)  # of |log precision|: prior scales from 0.01 to 100, looked at before bisection
+__all__ = ["linearized_laplace"]
+
+BOUND = math.log(1e4)  # of |log precision|: prior scales from 0.01 to 100
+GRID, HALVINGS = 37, 16  # precisions tried on a grid, then steps of bisection
 
 
 class Diagonal(NamedTuple):
@@ -62,6 +62,7 @@ def maximize(
             eigenvalues / gap - delta * jnp.square(pull / gap)
         )
 
+    # several maxima are possible: the grid finds the highest, bisection of the slope the place
     places = jnp.linspace(-BOUND, BOUND, GRID, dtype=jnp.float32)
     values, slopes = jax.lax.map(look, places)
     best = jnp.argmax(values)
@@ -74,7 +75,7 @@ def maximize(
         rising = look(middle)[1] > 0
         return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
 
-    found = jax.lax.fori_loop(0, 16, halve, (places[low], places[high]))[0]
+    found = jax.lax.fori_loop(0, HALVINGS, halve, (places[low], places[high]))[0]
     found = jnp.where(determined, found, jnp.log(otherwise))
     return jnp.exp(found), look(found)[0], determined
 
@@ -83,11 +84,12 @@ def linearized_laplace(
     network: Network,
     *,
     tune: bool = True,
-    batch: int = 32,
-    likelihood: Likelihood = likelihoods.CATEGORICAL,
+    batch_size: int = 32,
+    likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Laplace's approximation with a variance for every weight. A draw is one set of weights, and
-    names a function linear in them.
+    """Laplace approximation of all weights (diagonal), with a linearized network.
+
+    A draw is one set of weights, and names a function linear in them.
 
     The network is trained as `point` trains it, and stays the mean: `f(x; w) = f(x; mean) + J(x) (w
     - mean)`, as the curvature supposes (weights drawn into the network itself would leave the
@@ -103,12 +105,13 @@ def linearized_laplace(
     Args:
       network: what to train.
       tune: find the prior's scale. False keeps `HParams.prior_scale`, for a retuner to search.
-      batch: rows of one minibatch.
+      batch_size: rows of one minibatch.
       likelihood: what the outputs mean; default classes.
     References:
       MacKay 1992; Immer et al. 2021, https://arxiv.org/abs/2008.08400 (linearized predictive);
       Daxberger et al. 2021, https://arxiv.org/abs/2106.14806
     """
+    likelihood = likelihood or likelihoods.CATEGORICAL
 
     def outputs(params, x):
         return network.apply(params, x, None, 0.0)
@@ -118,36 +121,13 @@ def linearized_laplace(
         return Diagonal(params, _priors(params), one, jnp.float32(0.0), jnp.bool_(False))
 
     def fit(key, state, labeled, hparams):
+        loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         params, info = training.sgd(
-            key,
-            state.params,
-            training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing),
-            labeled,
-            hparams,
-            batch=batch,
+            key, state.params, loss, labeled, hparams, batch_size=batch_size
         )
-        nll, slope, square = _curvature(outputs, likelihood, params, labeled)
-        units = _priors(params)
-        unit, mean, gradient, energy = (
-            _checks.as_float(ravel_pytree(tree)[0]) for tree in (units, params, slope, square)
-        )
-        mean, gradient, energy = mean / unit, gradient * unit, energy * jnp.square(unit)
-        delta, value, determined = maximize(
-            energy,
-            energy * mean - gradient,
-            jnp.asarray(hparams.prior_scale, jnp.float32) ** -2,
-            tune,
-        )
-        evidence = -nll + jnp.sum(gradient * mean - 0.5 * energy * jnp.square(mean)) + value
-        std = jax.tree.map(lambda u, e: u * jax.lax.rsqrt(e * jnp.square(u) + delta), units, square)
-        return last_good(
-            Diagonal(params, std, delta**-0.5, evidence, determined), state, info, hparams
-        )
-
-    def draw(key, state, num):
-        return jax.vmap(
-            lambda k: sample(k, MeanField(state.params, jax.tree.map(jnp.log, state.std)))
-        )(jax.random.split(key, num))
+        prior_scale = jnp.asarray(hparams.prior_scale, jnp.float32)
+        found = _approximate(outputs, likelihood, params, labeled, prior_scale, tune)
+        return last_good(found, state, info, hparams)
 
     def apply(state, draw, x):
         away = jax.tree.map(jnp.subtract, draw, state.params)
@@ -160,16 +140,45 @@ def linearized_laplace(
         moved = jax.tree.map(lambda g, std: jnp.sum(jnp.square(g * std)), back(slope)[0], state.std)
         return Gaussian(normal.mean, normal.variance + sum(jax.tree.leaves(moved)))
 
-    embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
     return Posterior(
-        init,
-        fit,
-        draw,
-        apply,
-        embed,
+        init=init,
+        fit=fit,
+        draw=_draw,
+        apply=apply,
+        embed=embedded(network, lambda state: state.params),
         real=likelihood.real,
+        likelihood=likelihood,
         marginal=marginal if has_mean(likelihood) else None,
     )
+
+
+def _draw(key: Key, state: Diagonal, num: int) -> PyTree:
+    normal = lambda: MeanField(state.params, jax.tree.map(jnp.log, state.std))
+    return jax.vmap(lambda k: sample(k, normal()))(jax.random.split(key, num))
+
+
+def _approximate(
+    outputs: Callable,
+    likelihood: Likelihood,
+    params: PyTree,
+    labeled: Labeled,
+    prior_scale: Float[Array, ""],
+    tune: bool,
+) -> Diagonal:
+    """The normal around trained parameters, and the evidence of the linearized network."""
+    nll, slope, square = _curvature(outputs, likelihood, params, labeled)
+    units = _priors(params)
+    unit, mean, gradient, energy = (
+        _checks.as_float(ravel_pytree(tree)[0]) for tree in (units, params, slope, square)
+    )
+    # in units of the prior at scale 1 one precision does for all weights
+    mean, gradient, energy = mean / unit, gradient * unit, energy * jnp.square(unit)
+    # the quadratic log-likelihood around the trained parameters, moved to 0: its slope there
+    pull = energy * mean - gradient
+    delta, value, determined = maximize(energy, pull, prior_scale**-2, tune)
+    evidence = -nll + jnp.sum(gradient * mean - 0.5 * energy * jnp.square(mean)) + value
+    std = jax.tree.map(lambda u, e: u * jax.lax.rsqrt(e * jnp.square(u) + delta), units, square)
+    return Diagonal(params, std, delta**-0.5, evidence, determined)
 
 
 def _priors(params: PyTree) -> PyTree:
@@ -185,11 +194,13 @@ def _curvature(
     loop over the rows `< count`.
     """
 
+    weight = training.row_weights(labeled)
+
     def add(i, total):
-        value, back = jax.vjp(lambda params: outputs(params, labeled.x[i]), params)
-        loss, slope = jax.value_and_grad(lambda o: likelihoods.loss(likelihood, o, labeled.y[i]))(
-            value
-        )
+        x, y = jax.tree.map(lambda leaf: leaf[i], (labeled.x, labeled.y))
+        value, back = jax.vjp(lambda params: outputs(params, x), params)
+        loss, slope = jax.value_and_grad(lambda o: likelihoods.loss(likelihood, o, y))(value)
+        # one pass back for the slope, and one for every row of the information's root
         pulled = jax.vmap(lambda row: back(row)[0])(
             jnp.concatenate([slope[None], fisher_root(likelihood, value)])
         )
@@ -198,7 +209,10 @@ def _curvature(
             jax.tree.map(lambda g: g[0], pulled),
             jax.tree.map(lambda g: jnp.sum(jnp.square(g[1:]), axis=0), pulled),
         )
-        return jax.tree.map(lambda a, b: a + _checks.as_float(b), total, one)
+        often = weight[i]
+        return jax.tree.map(
+            lambda a, b: a + jnp.where(often > 0, often * _checks.as_float(b), 0.0), total, one
+        )
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
     return jax.lax.fori_loop(0, labeled.count, add, (jnp.float32(0.0), zeros, zeros))

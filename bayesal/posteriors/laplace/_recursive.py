@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import _maths, likelihoods
-from bayesal.posteriors.laplace.curvature import NEWTON, Structure, Task, shortened
-from bayesal.posteriors.laplace.fisher import fisher_root
+from bayesal import _maths, errors, likelihoods
+from bayesal.posteriors.laplace._curvature import Task
+from bayesal.posteriors.laplace._evidence import NEWTON, shortened
+from bayesal.posteriors.laplace._fisher import fisher_root
+from bayesal.posteriors.laplace._structures import Structure
 
 LEAST = 1e-20  # information below which a label tells nothing
 # a step that gains less (in nats, and relative to all) was the last: the next would gain the square
@@ -39,6 +41,12 @@ def learn(
       Bierman 1977, Factorization methods for discrete sequential estimation (square roots);
       Spiegelhalter & Lauritzen 1990 (classes)
     """
+    turn = kept.turn
+    if turn is None:
+        raise errors.WrongType(
+            "update",
+            "structure='diag' cannot add labels online: use 'full', or pass update='fresh'.",
+        )
     outputs, moves = task.features @ weights, _moves(task, kept, weights, factor)
     makes = lambda z: kept.root(factor, z.reshape(weights.shape[::-1]).T)
     objective = lambda z: task.nll(weights + makes(z)) + 0.5 * jnp.sum(jnp.square(z))
@@ -48,9 +56,11 @@ def learn(
         z.
         """
         roots, targets = jax.vmap(lambda o, y: _squares(task, o, y))(outputs + moves @ z, task.y)
-        roots = jnp.where(task.valid[:, None, None], roots, 0.0)
+        # squares count as often as their row's weight says; those of absent rows are 0
+        often = jnp.sqrt(task.weight)
+        roots = jnp.where(often[:, None, None] > 0, often[:, None, None] * roots, 0.0)
         rows = jnp.einsum("mec,mcp->mep", roots, moves).reshape(-1, z.size)
-        return rows, jnp.where(task.valid[:, None], targets, 0.0).ravel()
+        return rows, jnp.where(often[:, None] > 0, often[:, None] * targets, 0.0).ravel()
 
     def step(carry):
         number, z, value, _ = carry
@@ -69,7 +79,7 @@ def learn(
     )  # of the precision's logarithm: 1 + rows^T rows is its factor
     return (
         weights + makes(z),
-        kept.turn(factor, q[: z.size, rows.shape[0] :], growth),
+        turn(factor, q[: z.size, rows.shape[0] :], growth),
         -value - 0.5 * growth,
     )
 

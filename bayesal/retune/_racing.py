@@ -1,5 +1,6 @@
-"""Candidates race over folds: all are fitted on the first, the better half of them on the second,
-and so on; the incumbent always.
+"""Racing of candidates over folds: after each fold the worse half is left out.
+
+The incumbent always stays.
 
 Folds are the resource that is shared out, not steps: a fold more is a fairer look at the very fit
 that will be used, while a shorter fit is another candidate wherever steps and their schedule are
@@ -19,7 +20,7 @@ from bayesal.types import HParams, PyTree
 
 
 class Task(NamedTuple):
-    """What candidates are judged on.
+    """The objective of a search: cross-validated losses of candidates.
 
     fit:   `(hparams, fold) -> (losses [M, T], (state, info))`: a fit on all folds but this one, and
            the out-of-fold NLL (nats) of this fold's rows (elsewhere 0) at every temperature; as
@@ -41,6 +42,23 @@ class Task(NamedTuple):
     kept: bool = True
 
 
+class Tuning(NamedTuple):
+    """Results of one search: columns as in `History`, and the chosen candidate's fits.
+
+    states: of the folds, `[F, ...]`; None: not kept, or nothing was fitted.
+    final: the fit on all labels, a state and its report; None: there was none.
+    """
+
+    candidates: HParams
+    losses: Float[Array, " P"]
+    differences: Float[Array, " P"]
+    errors: Float[Array, " P"]
+    folds: Int[Array, " P"]
+    chosen: Int[Array, ""]
+    states: PyTree | None = None
+    final: PyTree | None = None
+
+
 class Race(NamedTuple):
     """Out-of-fold NLL of every candidate on the rows of the folds it was fitted for, which folds
     those are, its states there, and who won, with the fit on all labels."""
@@ -53,7 +71,7 @@ class Race(NamedTuple):
 
 
 def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
-    """How many of `size` candidates are fitted for each fold: at least the incumbent and one more.
+    """Number of candidates fitted on each fold: at least the incumbent and one more.
 
     >>> rungs(8, 3), rungs(8, 3, keep=1.0), sum(rungs(8, 3))
     ((8, 4, 2), (8, 8, 8), 14)
@@ -62,8 +80,7 @@ def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
 
 
 def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | None = None) -> Race:
-    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the
-    worse of them out on the way; the winner on all labels.
+    """Race candidates (leaves `[P]`, the first is the incumbent) over folds; refit the winner.
 
     One compiled fit of `together` candidates is run again and again: those of one architecture that
     take about as many steps, on the same fold. A fit that is left out, or is not needed to fill up
@@ -71,66 +88,86 @@ def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | Non
     """
     size, folds = candidates.steps.shape[0], task.rows.shape[0]
     together = min(size, together or _chunks.fits_together() or size)
-    shapes = jax.eval_shape(task.fit, jax.tree.map(lambda leaf: leaf[0], candidates), jnp.int32(0))[
-        1
-    ]
     allowed = jnp.asarray(rungs(size, folds, keep))
-    room = jax.tree.map(
-        lambda s: jnp.zeros(((size, folds) if task.kept else (0, 0)) + s.shape, s.dtype), shapes[0]
-    )
-    losses = jnp.zeros((size, task.rows.shape[1], task.prior.shape[0]), jnp.float32)
-    blank = Race(
-        losses,
-        jnp.zeros((size, folds), bool),
-        room,
-        jnp.int32(0),
-        jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
-    )
 
     def wave(carry):
         found, pending, fold = carry
-        order = jnp.lexsort((candidates.steps, candidates.architecture, ~pending))[:together]
-        architecture = candidates.architecture[order[0]]
-        runs = pending[order] & (candidates.architecture[order] == architecture)
-        lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(
-            steps=jnp.where(runs, candidates.steps[order], 0)
-        )
-        losses, fitted = _chunks.over_fits(
-            lambda lane: task.fit(lane._replace(architecture=architecture), fold), lanes
-        )
-        where = jnp.where(runs, order, size)
-        found = found._replace(
-            losses=found.losses.at[where].add(losses, mode="drop"),
-            done=found.done.at[where, fold].set(True, mode="drop"),
-            states=jax.tree.map(
-                lambda full, part: full.at[where, fold].set(part, mode="drop"),
-                found.states,
-                fitted[0],
-            )
-            if task.kept
-            else found.states,
-            final=jax.tree.map(lambda part: part[0], fitted),
-        )
-        pending = pending.at[where].set(False, mode="drop")
+        found, pending = _run(task, candidates, found, pending, fold, together)
+        # once nobody is pending the fold is over, and the next one's candidates are known
         stand, over = standing(found, task), ~jnp.any(pending)
         alive = found.done[:, jnp.minimum(fold, folds - 1)]
-        found = found._replace(
-            chosen=winner(stand, alive)
-        )  # of those that saw every fold, once they have
+        # of those that saw every fold, once they have
+        found = found._replace(chosen=winner(stand, alive))
         better = best(stand.differences, alive, allowed[jnp.minimum(fold + 1, folds - 1)])
+        # after the last fold comes the fit on all labels, of the winner alone
         after = jnp.where(fold < folds - 1, better, jnp.arange(size) == found.chosen)
         return found, jnp.where(over, after, pending), fold + over.astype(jnp.int32)
 
     last = folds if task.final else folds - 1
     return jax.lax.while_loop(
-        lambda carry: carry[2] <= last, wave, (blank, jnp.ones(size, bool), jnp.int32(0))
+        lambda carry: carry[2] <= last,
+        wave,
+        (_blank(task, candidates), jnp.ones(size, bool), jnp.int32(0)),
     )[0]
 
 
+def _blank(task: Task, candidates: HParams) -> Race:
+    """A race before its first fit, with room for what will be kept."""
+    size, folds = candidates.steps.shape[0], task.rows.shape[0]
+    first = jax.tree.map(lambda leaf: leaf[0], candidates)
+    shapes = jax.eval_shape(task.fit, first, jnp.int32(0))[1]
+    room = (size, folds) if task.kept else (0, 0)
+    return Race(
+        losses=jnp.zeros((size, task.rows.shape[1], task.prior.shape[0]), jnp.float32),
+        done=jnp.zeros((size, folds), bool),
+        states=jax.tree.map(lambda s: jnp.zeros(room + s.shape, s.dtype), shapes[0]),
+        chosen=jnp.int32(0),
+        final=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
+    )
+
+
+def _run(
+    task: Task,
+    candidates: HParams,
+    found: Race,
+    pending: Bool[Array, " P"],
+    fold: Int[Array, ""],
+    together: int,
+) -> tuple[Race, Bool[Array, " P"]]:
+    """One run of the compiled fit, of up to `together` pending candidates on one fold: the race
+    with what they give, and who is still pending.
+    """
+    size = candidates.steps.shape[0]
+    # pending ones first, those of one architecture side by side, short ones beside short ones: all
+    # lanes of a run wait for its longest
+    order = jnp.lexsort((candidates.steps, candidates.architecture, ~pending))[:together]
+    architecture = candidates.architecture[order[0]]
+    runs = pending[order] & (candidates.architecture[order] == architecture)
+    # a lane that is only there to fill up the run takes no steps
+    lanes = jax.tree.map(lambda leaf: leaf[order], candidates)._replace(
+        steps=jnp.where(runs, candidates.steps[order], 0)
+    )
+    # the architecture stays one number, not one per lane: `any_of` then branches instead of
+    # computing every branch
+    losses, fitted = _chunks.over_fits(
+        lambda lane: task.fit(lane._replace(architecture=architecture), fold), lanes
+    )
+    where = jnp.where(runs, order, size)  # `size` is no candidate: dropped
+    put = lambda full, part: full.at[where, fold].set(part, mode="drop")
+    # fold F, on all labels, has no place in `done` and `states`: dropped there, kept in `final`
+    found = found._replace(
+        losses=found.losses.at[where].add(losses, mode="drop"),
+        done=found.done.at[where, fold].set(True, mode="drop"),
+        states=jax.tree.map(put, found.states, fitted[0]) if task.kept else found.states,
+        final=jax.tree.map(lambda part: part[0], fitted),
+    )
+    return found, pending.at[where].set(False, mode="drop")
+
+
 class Standing(NamedTuple):
-    """How candidates stand: mean NLL over the rows each was judged on (nats), its mean difference
-    to candidate 0 on the same rows, and the standard error of that; inf for candidates with a
-    non-finite loss.
+    """Mean NLL of candidates (nats), differences to candidate 0, and standard errors.
+
+    Differences are on the rows that both saw; candidates with a non-finite loss have inf.
     """
 
     losses: Float[Array, " P"]
