@@ -194,11 +194,12 @@ def moments(mean: Any, variance: Any, name: str) -> Gaussian:
         np.isnan(a) if jnp.issubdtype(a.dtype, jnp.floating) else np.zeros(a.shape, bool)
     )
     broken = nan(mean) | nan(variance)
+    filled = lambda a, value: np.where(broken, value, a) if broken.any() else a
     with _checks.unseen(False):
         pair = Gaussian(
-            mean=_checks.numbers(np.where(broken, 0, mean), name, "means [K, N]", axis=1),
+            mean=_checks.numbers(filled(mean, 0), name, "means [K, N]", axis=1),
             variance=_checks.numbers(
-                np.where(broken, 1, variance), name, "variances [K, N]", above=0.0, axis=1
+                filled(variance, 1), name, "variances [K, N]", above=0.0, axis=1
             ),
         )
     return jax.tree.map(lambda a: jnp.where(broken, jnp.nan, a), pair) if broken.any() else pair
