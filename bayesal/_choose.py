@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from bayesal import _checks, errors, pools
-from bayesal.pools import _walk
-from bayesal.predictive import Predictive
+from bayesal.pools import _asked, _walk
+from bayesal.pools.meshes import alone
 from bayesal.predictive.bound import with_its_numbers
-from bayesal.types import ArrayLike, Gaussian, Key, Mixture, Pool, PyTree, Selection, Strategy
+from bayesal.types import ArrayLike, Key, Pool, PyTree, Selection, Strategy
 
 
 class Again(NamedTuple):
@@ -88,16 +88,22 @@ def choose(
     >>> choose(0, None, pool, 1, acquire.top(scores.entropy)).indices.tolist()
     [1]
     """
-    key, pool = _key(key), pools.of(pool)
-    strategy_of(strategy)
-    _checks.at_least(1, size, "size")
-    predictive, pool = _predictive(predictive, pool)
-    pool = pool if pool.rows is not None else pool._replace(rows=_counted(pool))
-    mask = _checks.available_rows(available, pool.rows)
-    size = _checks.batch_size(size, mask)
-    selection, off = picked(key, predictive, pool, mask, size, strategy)
-    _normalized(off)
-    return told(selection, size)
+    _untraced(key=key, predictive=predictive, pool=pool, available=available)
+    with alone():
+        key, pool = _key(key), pools.of(pool)
+        strategy_of(strategy)
+        _checks.at_least(1, size, "size")
+        predictive, pool = _asked.asked(predictive, pool)
+        pool = pool if pool.rows is not None else pool._replace(rows=_counted(pool))
+        mask = jnp.asarray(np.asarray(_checks.available_rows(available, pool.rows)))  # one device
+        size = _checks.batch_size(size, mask)
+        try:
+            selection, off = picked(key, predictive, pool, mask, size, strategy)
+            _asked.as_promised(off)
+            return told(selection, size)
+        except Exception as error:
+            _asked.explained(error, predictive, pool)
+            raise
 
 
 def picked(
@@ -138,8 +144,8 @@ def walked(
     off = None
     if strategy.measure is None:
         measured = None
-    elif isinstance(predictive, _Plain):
-        fn = jax.tree_util.Partial(_watched, jax.tree_util.Partial(strategy.measure, aux))
+    elif isinstance(predictive, _asked.Plain):
+        fn = jax.tree_util.Partial(_asked.watched, jax.tree_util.Partial(strategy.measure, aux))
         measured, off = pool.map(predictive, fn)
     else:
         measured = again.measured(strategy, aux)
@@ -187,7 +193,7 @@ def survey(predictive: Any, pool: Any, fn: Callable[[Any, Any], PyTree]) -> tupl
 
     Predictive and pool are what `choose` takes; numbers are not looked at, as under jit.
     """
-    predictive, pool = _predictive(predictive, pools.of(pool))
+    predictive, pool = _asked.asked(predictive, pools.of(pool))
     again = Again(predictive=predictive, pool=pool)
     with _checks.unseen():
         if pool.x is None:
@@ -212,116 +218,25 @@ def strategy_of(value: Any) -> Strategy:
     )
 
 
-class _Plain(NamedTuple):
-    """A function that somebody wrote, traced; whether its rows are normalized is looked
-    at later.
-    """
-
-    function: Any
-
-    def __call__(self, x: Array) -> Any:
-        said = self.function(x)
-        return said if isinstance(said, Gaussian | Mixture) else _laid_out(said, x)
-
-    def embed(self, x: Array) -> Array:
-        if (embed := getattr(self.function, "embed", None)) is None:
-            raise errors.MissingEmbed(
-                "predictive",
-                "the strategy needs features, and this function has no `embed`: pass "
-                "predictive.from_samples(..., embed=...).",
-            )
-        return embed(x)
-
-
-def _laid_out(said: Any, x: Array) -> Any:
-    _checks.layout(said, "predictive", ndim=3)
-    if said.shape[1] != x.shape[0]:
-        raise errors.WrongShape(
-            "predictive",
-            f"`predictive(x)` must give [K draws, n rows, C classes] for x of shape {x.shape}; got "
-            f"shape {said.shape}.",
-        )
-    return said
-
-
-def _watched(fn, predictive, x):
-    """What `fn` measures, and which rows the predictive gave no log-probabilities for."""
-    seen = []
-
-    class Watch:
-        embed = predictive.embed
-
-        def __call__(self, x):
-            seen.append(predictive(x))
-            return seen[-1]
-
-    measured = fn(Watch(), x)
-    off = jnp.zeros(x.shape[0], bool)
-    for said in seen:
-        if not isinstance(said, Gaussian | Mixture):
-            total = jax.nn.logsumexp(said.astype(jnp.float32), axis=-1)
-            off |= (jnp.abs(total) > _checks.TOLERANCE.get(str(said.dtype), 1e-3)).any(axis=0)
-    return measured, off
-
-
-def _normalized(off: Any) -> None:
-    if off is None or not len(bad := np.flatnonzero(np.asarray(off))):
-        return
-    raise errors.NotLogProbabilities(
-        "predictive",
-        f"`predictive(x)` must give normalized log-probabilities [K, n, C], but {len(bad)} rows "
-        f"({_checks.listed(bad)}) do not sum to 1 over the last axis. Logits become "
-        "log-probabilities by jax.nn.log_softmax(logits, axis=-1).",
-        bad,
-    )
-
-
-def _predictive(predictive: Any, pool: Pool) -> tuple[Any, Pool]:
-    """What is asked, as a program or the host takes it, and the pool in a form that goes
-    with it.
-    """
-    if pool.predictive is not None:
-        if predictive is not None:
-            raise errors.WrongType(
-                "predictive",
-                "`pool` holds predictions already, so `predictive` must be None. To predict with "
-                "your model pass the examples themselves, as an array or a file.",
-            )
-        return pool.predictive, pool
-    if isinstance(predictive, Predictive):
-        return predictive, pool
-    _checks.function(predictive, "predictive", "a Predictive, or a function of x [n, ...]")
-    if _is_traceable(predictive, pool):
-        return _Plain(with_its_numbers(predictive)), pool
-    host = _walk.OnHost(predictive)
-    return host, pool if pool.x is None else pools.file(np.asarray(pool.x))
-
-
-def _is_traceable(function: Any, pool: Pool) -> bool:
-    """Whether JAX can trace a function; what is wrong with it otherwise shows when it runs."""
-    one = pool.take(np.zeros(1, np.int32))
-    try:
-        jax.eval_shape(function, jax.ShapeDtypeStruct(one.shape, one.dtype))
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        return False
-    except Exception:  # anything: a model of another library handed a tracer
-        return not _answers(function, np.asarray(one))
-    return True
-
-
-def _answers(function: Any, x: np.ndarray) -> bool:
-    """Whether a function works on a NumPy array, which says that only the tracer was wrong."""
-    try:
-        function(x)
-    except Exception:
-        return False
-    return True
-
-
 def _counted(pool: Pool) -> int:
     """Rows of a pool that only a whole pass can tell."""
     fn = lambda predictive, x: jnp.zeros(x.shape[0], bool)
     return pool.map(_walk.Answers(prediction=None, features=None), fn).shape[0]
+
+
+def _untraced(**given: Any) -> None:
+    """No argument is being traced: `choose` looks at numbers, and answers with numbers."""
+    given["pool"] = given["pool"].x if isinstance(given["pool"], Pool) else given["pool"]
+    given["available"] = [given["available"], jnp.zeros(())]  # closed over, all is traced
+    for name, value in given.items():
+        if isinstance(value, list if name == "pool" else ()):
+            continue  # numbers, one by one
+        if not _checks.concrete(value):
+            raise errors.WrongType(
+                name,
+                f"`{name}` is being traced by jit or vmap, and `choose` answers with numbers. Call "
+                "it outside, or build the program from `bayesal.scores` and `bayesal.select`.",
+            )
 
 
 def _key(key: Any) -> Key:

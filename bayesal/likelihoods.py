@@ -16,7 +16,16 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from bayesal import _checks, _maths, errors
-from bayesal.types import Gaussian, Likelihood, Mixture, Posterior, Prediction, PyTree, Scaling
+from bayesal.types import (
+    ArrayLike,
+    Gaussian,
+    Likelihood,
+    Mixture,
+    Posterior,
+    Prediction,
+    PyTree,
+    Scaling,
+)
 
 SAME = 1e-3  # the largest difference (`apart`) of two predictions of one draw at one point
 FLOOR = 1e-6  # of a variance, in units of scale^2
@@ -323,7 +332,7 @@ def average(prediction: Prediction) -> Array | Gaussian:
     )
 
 
-def log_likelihood(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Array, "..."]:
+def log_likelihood(prediction: Prediction, y: Shaped[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Log-probability (or log-density) of labels under each draw, in nats.
 
     Args:

@@ -1,5 +1,6 @@
-"""One optimizer loop for every posterior that is trained by gradients. The number of steps is data,
-not structure.
+"""The optimizer loop of all posteriors that are trained by gradients.
+
+The number of steps is data, not structure.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ __all__ = [
 
 
 class Minibatch(NamedTuple):
-    """What a loss sees in one step.
+    """Rows of one optimizer step, with weights.
 
     x:      examples `[b, ...]`.
     y:      their labels: a pytree, every leaf `[b, ...]`.
@@ -51,7 +52,7 @@ ObserveFn = Callable[[PyTree, Array, PyTree], PyTree]
 
 
 class Rule(NamedTuple):
-    """How a gradient moves the parameters.
+    """Update rule: from gradients to parameters.
 
     init: `(params) -> memory`, what the rule keeps from step to step.
     move: `(key, i, grads, params, memory) -> (params, memory)` at step `i`; `key` is for noise.
@@ -62,8 +63,7 @@ class Rule(NamedTuple):
 
 
 def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
-    """The learning rate of step `i`: linearly from 0 to its peak, then along a cosine to
-    `final_rate` of it.
+    """Learning-rate schedule: linear warmup, then a cosine to `final_rate` of the peak.
 
     >>> rate = cosine(HParams(learning_rate=8.0, steps=8, warmup=0.5, final_rate=0.25))
     >>> [round(float(rate(i)), 2) for i in range(9)]
@@ -85,7 +85,7 @@ def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
 
 
 def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
-    """Adam with decoupled weight decay (per unit of the rate), at the rate `rate(i)`.
+    """Adam with decoupled weight decay (per unit of the rate).
 
     References:
       Kingma & Ba 2015; Loshchilov & Hutter 2019.
@@ -141,9 +141,7 @@ def sgd(
     *,
     batch_size: int = 32,
 ) -> tuple[PyTree, FitInfo]:
-    """Minimize `loss(params, key, minibatch)` by Adam with decoupled weight decay, at the rate of
-    `cosine`: see `walk`.
-    """
+    """Minimize `loss(params, key, minibatch)` by Adam on a cosine schedule (see `walk`)."""
     params, _, info = walk(
         key,
         params,
@@ -168,8 +166,9 @@ def walk(
     observe: ObserveFn | None = None,
     seen: PyTree = (),
 ) -> tuple[PyTree, PyTree, FitInfo]:
-    """Follow the gradients of `loss(params, key, minibatch)` by a rule; returns the last parameters
-    and what was seen.
+    """Optimizer loop: follow gradients of `loss(params, key, minibatch)` by an update rule.
+
+    Returns the last parameters, what was observed, and a report.
 
     Minibatches walk round and round one random order of the rows that count: those `< count` with a
     weight above 0. So every such row is used equally often, rows of padding or of weight 0 are
@@ -250,8 +249,7 @@ SHRINK, PERTURB = 0.5, 0.5  # shares of the old weights and of fresh ones in a w
 
 
 def shrink_and_perturb(old: PyTree, fresh: PyTree) -> PyTree:
-    """Where a warm fit begins: half of the weights found before, and half of a fresh
-    initialization.
+    """Warm start: half of the earlier weights plus half of a fresh initialization.
 
     Weights that simply go on from where they were generalize worse than fresh ones; shrunk and
     perturbed they do not, and keep what they have learned.

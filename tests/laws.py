@@ -19,7 +19,7 @@ from numpyro.infer.initialization import init_to_sample
 from bayesal import _checks, acquire, calibrate, networks, posteriors, scores
 from bayesal.networks.reference import dropout
 from bayesal.posteriors.laplace._structures import STRUCTURES
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 
 CLASSES, FEATURES, POOL = 3, 16, 128
@@ -198,9 +198,9 @@ def fitted(case: Case):
     return fit(case, labeled())[1]
 
 
-def predictive(case: Case, seed: int = 2) -> Predictive:
+def predictive(case: Case, seed: int = 2) -> "bayesal.Predictive":
     state = fitted(case)
-    return Predictive(
+    return bind(
         case.posterior,
         state,
         case.posterior.draw(jax.random.key(seed), state, case.draws),

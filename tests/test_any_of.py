@@ -1,9 +1,10 @@
-"""Structure as data: the chosen posterior is what it is by itself, and the others are neither
+"""Architecture as data: the chosen posterior is what it is by itself, and the others are neither
 fitted nor asked.
 """
 
 import functools
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from laws import CLASSES, FEATURES, HPARAMS, labeled, problem, same
 
 import bayesal
 from bayesal import (
+    _checks,
     acquire,
     calibrate,
     errors,
@@ -23,7 +25,8 @@ from bayesal import (
     retune,
     scores,
 )
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
+from bayesal.retune import _racing
 from bayesal.types import FitInfo, Network, Posterior
 
 KEY = jax.random.key(0)
@@ -77,9 +80,7 @@ def fitted(i: int):
 
 
 def bound(posterior, state):
-    return Predictive(
-        posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0)
-    )
+    return bind(posterior, state, posterior.draw(jax.random.key(2), state, 5), jnp.float32(1.0))
 
 
 @pytest.mark.parametrize("i", [0, 1])
@@ -104,7 +105,7 @@ def test_the_chosen_architecture_is_that_posterior_by_itself_in_every_bit(i):
 def test_another_architecture_compiles_nothing_again():
     fitted(0), fitted(1)
     assert sorted(TRACED) == [0, 1] and program()._cache_size() == 1
-    predict = jax.jit(lambda state, draws: Predictive(CHOICE, state, draws, jnp.float32(1.0))(X))
+    predict = jax.jit(lambda state, draws: bind(CHOICE, state, draws, jnp.float32(1.0))(X))
     for i in (0, 1):
         predict(fitted(i)[0], bound(CHOICE, fitted(i)[0]).draws)
     assert predict._cache_size() == 1
@@ -191,6 +192,39 @@ def test_a_learner_refuses_architectures_that_its_posterior_lacks():
         hparams=architecture(1),
         retune=retune.successive_halving(2, retune.space(architecture=2)),
     )
+
+
+def test_a_retuner_without_a_space_searches_all_architectures():
+    build = lambda retuner: bayesal.learner(
+        CHOICE, acquire.uniform(), size=1, capacity=9, retune=retuner
+    )
+    usual = retune.successive_halving(4)
+    found = retune.for_posterior(usual, CHOICE)
+    assert found.architectures == 2 and retune.for_posterior(usual, CHOICE) is found
+    assert retune.for_posterior(usual, PLAIN[0]).architectures == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # neither leaves anything out
+        build(usual)
+        build(retune.fixed())
+    for space in (retune.space(), retune.space(architecture=1)):
+        with pytest.warns(UserWarning, match="2 architectures.* holds 1"):
+            build(retune.successive_halving(4, space))
+
+
+def test_the_search_of_all_architectures_tries_them():
+    rows = np.arange(12) % 3 == np.arange(3)[:, None]
+
+    def fit(hparams, fold):
+        losses = jnp.where(hparams.architecture == 1, 0.1, 1.0) * jnp.asarray(rows)[fold % 3]
+        return losses[:, None].astype(jnp.float32), (hparams.architecture, ())
+
+    task = _racing.Task(fit, jnp.asarray(rows), jnp.arange(12, dtype=jnp.int32), jnp.zeros(1))
+    found = retune.for_posterior(retune.successive_halving(8), CHOICE)
+    start = _checks.as_traced(bayesal.HParams())
+    run = jax.jit(lambda key: found.run(key, task, start, found.init(start), jnp.int32(0))[:2])
+    hparams, tuning = run(jax.random.key(0))
+    assert set(np.asarray(tuning.candidates.architecture).tolist()) == {0, 1}
+    assert int(hparams.architecture) == 1
 
 
 @pytest.mark.parametrize("strategy", [acquire.batch_bald, scores.bald, acquire.top])

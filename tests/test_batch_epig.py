@@ -135,7 +135,7 @@ def test_the_screened_limit_is_rarely_too_low():
 
 def test_labels_that_cannot_be_are_worth_nothing(monkeypatch):
     monkeypatch.setattr(
-        configurations, "inverse_cdf", lambda probs, places: jnp.zeros(places.shape, jnp.int32)
+        _configurations, "inverse_cdf", lambda probs, places: jnp.zeros(places.shape, jnp.int32)
     )  # as rounding of sums may lead to
     _, log_q = problem(1, rows=20)
     state = _configurations.Configurations(

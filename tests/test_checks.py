@@ -244,3 +244,58 @@ def test_hyperparameters_at_the_ends_of_their_ranges():
 
 def test_long_lists_of_rows_are_cut():
     assert _checks.listed(range(7)) == "0, 1, 2, 3, 4 and 2 more" and _checks.listed([]) == ""
+
+
+@pytest.mark.parametrize(("value", "message"), [(4, "at most 3"), (0, "at least 1"), (2.0, "int")])
+def test_a_size_has_two_ends(value, message):
+    error = refused(errors.WrongSize, "bins", _checks.at_least, 1, value, "bins", 3)
+    assert message in str(error)
+    assert _checks.at_least(1, 3, "bins", 3) == 3 and _checks.at_least(1, 10**18, "bins") == 10**18
+
+
+def test_a_plain_array_is_itself():
+    """No copy where none is needed."""
+    array = np.arange(3.0)
+    assert _checks.plain(array, "x") is array and _checks.plain([1], "x") == [1]
+    empty = np.ma.array(array, mask=False)
+    assert type(_checks.plain(empty, "x")) is np.ndarray
+    assert np.shares_memory(_checks.plain(empty, "x"), array)
+    big = _checks.plain(array.astype(">f8"), "x")
+    assert big.dtype.isnative and big.tolist() == array.tolist()
+    refused(errors.WrongType, "x", _checks.plain, np.ma.masked, "x")
+
+
+def test_constants_stay_known_while_a_function_is_traced():
+    def traced(x):
+        assert _checks.concrete(_checks.as_float(np.ones(2)))
+        assert not _checks.concrete(_checks.as_float(x))
+        return x
+
+    jax.jit(traced)(jnp.ones(2))
+
+
+def test_positive_numbers():
+    refused(errors.WrongShape, "noise", _checks.positive, np.array([1.0, 2.0j]), 2, "noise")
+    refused(errors.NonFinite, "noise", _checks.positive, np.array([1.0, 1e300]), 2, "noise")
+    error = refused(errors.NonFinite, "noise", _checks.positive, np.array([1.0, 0.0]), 2, "noise")
+    assert error.rows.tolist() == [1]
+    assert _checks.positive(np.array([1, 2]), 2, "noise").dtype == jnp.float32
+
+
+def test_scores_of_which_a_power_is_taken():
+    error = refused(errors.NegativeScores, "score", _checks.never_negative, lambda p: p.min((0, 2)))
+    assert "softmax" in str(error)
+    _checks.never_negative(lambda p: -p.min((0, 2)))
+    _checks.never_negative(lambda means, variances: -means)  # of real labels: not tried
+    _checks.never_negative(np.linalg.inv)
+
+
+def test_rows_without_nan():
+    values = np.ones((3, 2, 2), np.float32)
+    _checks.finite(values, "targets")
+    values[1, 0, 1] = np.nan
+    assert refused(
+        errors.NonFinite, "targets", _checks.finite, values, "targets"
+    ).rows.tolist() == [1]
+    jax.jit(lambda x: _checks.finite(x, "targets"))(values)
+    _checks.finite(np.ones((2, 2), int), "targets")

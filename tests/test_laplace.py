@@ -19,7 +19,7 @@ from bayesal.posteriors.laplace._curvature import Task, curvature, frame
 from bayesal.posteriors.laplace._fisher import fisher_root
 from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.posteriors.laplace.linearized import _curvature, maximize
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled, Likelihood
 
 NOISE, CENTER, SCALE = 0.3, 1.0, 2.0
@@ -169,7 +169,7 @@ def test_the_closed_prediction_is_exact_and_what_draws_average_to(state):
         rtol=1e-5,
     )
     draws = REGRESSION.draw(jax.random.key(3), state, 20_000)
-    average = likelihoods.average(Predictive(REGRESSION, state, draws, jnp.float32(1.0))(x))
+    average = likelihoods.average(bind(REGRESSION, state, draws, jnp.float32(1.0))(x))
     assert_allclose(average.mean, found.mean, atol=5 * float(found.variance.max() / 20_000) ** 0.5)
     assert_allclose(average.variance, found.variance, rtol=0.06)
 
@@ -571,7 +571,7 @@ def test_the_last_layer_is_found_by_what_it_does(name):
     )(x)  # also while tracing
     assert layer.shape == shape
     params = network.init(jax.random.key(3), x)
-    outputs = _last.last_layer(network, x).features(network.embed(params, x)) @ layer
+    outputs = _last.last_layer(network, x).features(params, x) @ layer
     assert_allclose(outputs, network.apply(params, x, None, 0.0)[: shape[1]], atol=1e-6)
 
 

@@ -28,7 +28,7 @@ from laws import (
 )
 
 from bayesal import _chunks, errors, likelihoods, networks, posteriors, types
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 
 
 @every_posterior
@@ -83,7 +83,7 @@ def test_padding_and_capacity_change_nothing(case, garbage):
     if case.grows:
         close(weights(exact), weights(padded), 1e-6)
         exact, padded = (
-            Predictive(
+            bind(
                 case.posterior,
                 s,
                 case.posterior.draw(jax.random.key(2), s, case.draws),
@@ -366,9 +366,7 @@ def test_what_stands_before_the_first_dropout_is_computed_once():
     model = predictive(case)
 
     def program(ask, rows):
-        bound = lambda state, draws, x: ask(
-            Predictive(case.posterior, state, draws, jnp.float32(1.0)), x
-        )
+        bound = lambda state, draws, x: ask(bind(case.posterior, state, draws, jnp.float32(1.0)), x)
         x = jax.ShapeDtypeStruct((rows, FEATURES), jnp.float32)
         return jax.jit(bound).lower(model.state, model.draws, x).compile().as_text()
 

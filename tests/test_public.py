@@ -32,7 +32,7 @@ def modules() -> dict[str, types.ModuleType]:
 
 
 def names() -> dict[str, object]:
-    """Every public name that is no module, by the module that lists it. Once each: the first place."""
+    """Every public name that is no module, by the first module that lists it."""
     found, seen = {}, set()
     for module_name, module in modules().items():
         for attribute in module.__all__:
@@ -52,7 +52,7 @@ def page() -> str:
     lines = [
         "# Public names",
         "",
-        "Everything that `bayesal` promises, with the first lines of its docstring. Whatever is not",
+        "Everything that `bayesal` promises, with the first lines of its docstring. What is not",
         "here may change without notice.",
     ]
     listed = names()

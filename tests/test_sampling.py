@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from numpyro.diagnostics import split_gelman_rubin
 
 from bayesal import acquire, errors, likelihoods, networks, posteriors, scores, training
-from bayesal.posteriors import hmc, sampled
+from bayesal.posteriors import _sampled, hmc
 from bayesal.posteriors.sgmcmc import Collected, Cycles, sghmc
 from bayesal.posteriors.swag import Swag, add, begin, finish, sample
 from bayesal.types import Gaussian, HParams, Labeled
@@ -95,22 +95,22 @@ def test_the_prior_is_that_of_the_documentation():
         + dist.Normal(0.0, 0.07).log_prob(p["bias"]).sum()
     )
     assert_allclose(
-        sampled.prior_energy(params, 0.7), log_density(zero) - log_density(params), rtol=1e-5
+        _sampled.prior_energy(params, 0.7), log_density(zero) - log_density(params), rtol=1e-5
     )
 
 
 def test_picks_are_different_evenly_spaced_and_shifted_by_the_key():
     samples = {"a": jnp.arange(50), "b": jnp.arange(100).reshape(50, 2)}
     rows = np.asarray(
-        jax.vmap(lambda k: sampled.pick(k, samples, 7, "")["a"])(
+        jax.vmap(lambda k: _sampled.pick(k, samples, 7, "")["a"])(
             jax.random.split(jax.random.key(0), 40)
         )
     )
     assert rows.min() >= 0 and rows.max() < 50 and set(np.diff(rows).ravel()) <= {7, 8}
     assert len(np.unique(rows)) > 40
-    assert_allclose(sampled.pick(jax.random.key(0), samples, 50, "")["b"], samples["b"])
+    assert_allclose(_sampled.pick(jax.random.key(0), samples, 50, "")["b"], samples["b"])
     with pytest.raises(errors.WrongSize, match=r"50 samples.*more of them") as error:
-        sampled.pick(jax.random.key(0), samples, 51, "more of them")
+        _sampled.pick(jax.random.key(0), samples, 51, "more of them")
     assert error.value.argument == "num_draws"
 
 
@@ -118,7 +118,7 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     x, y = regression()
     prior = np.full(2, 0.7 / 2**0.5)
     weights = {"kernel": jnp.array([[0.4], [-0.2]])}
-    likelihood, energy = likelihoods.gaussian(noise=NOISE), lambda w: sampled.prior_energy(w, 0.7)
+    likelihood, energy = likelihoods.gaussian(noise=NOISE), lambda w: _sampled.prior_energy(w, 0.7)
     value, slope = jax.value_and_grad(
         hmc.potential(lambda w, x: x @ w["kernel"], given(x, y), energy, likelihood, batch_size=16)
     )(weights)

@@ -285,7 +285,7 @@ def test_a_large_pool_is_scored_in_parts_with_the_same_bits(large):
 
 @pytest.mark.parametrize("at_once", [10**9, 150_000, 181_000, 1])
 def test_a_pool_from_the_host_is_brought_in_parts(large, at_once, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("bayesal.scores.edge"), "AT_ONCE", at_once)
+    monkeypatch.setattr(importlib.import_module("bayesal.scores._compiled"), "AT_ONCE", at_once)
     host = np.array(large[:, : 40 if at_once == 1 else None])
     parts, whole = scores.decompose(host), scores.decompose(jnp.asarray(host))
     assert all(np.array_equal(a, b) for a, b in zip(parts, whole, strict=True))

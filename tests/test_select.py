@@ -184,7 +184,7 @@ def test_screened_batches_are_those_of_a_full_sweep(monkeypatch):
     lazy = [
         select.batch_bald(jax.random.key(0), log_p, 8, configurations=640) for log_p in problems
     ]
-    monkeypatch.setattr(configurations, "screening", lambda *given: 0)
+    monkeypatch.setattr(_configurations, "screening", lambda *given: 0)
     lazily = module.best_first
     monkeypatch.setattr(
         module, "best_first", lambda bound, tie, slack, *rest: lazily(bound, tie, 1e9, *rest)

@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import select
+from bayesal import errors, select
 from bayesal.select import _configurations
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -81,3 +81,14 @@ def test_a_class_that_no_draw_allows_adds_nothing():
     both = [select.batch_bald(jax.random.key(0), x, 3, configurations=100) for x in (log_p, wider)]
     assert both[0].indices.tolist() == both[1].indices.tolist()
     np.testing.assert_allclose(both[0].scores, both[1].scores, rtol=1e-3)
+
+
+def test_more_configurations_than_memory_holds_are_refused():
+    log_p = oracles.random_log_probs(0, (10, 20, 3))[0]
+    for function in (
+        lambda: select.batch_bald(jax.random.key(0), log_p, 2, configurations=10**9),
+        lambda: select.batch_epig(jax.random.key(0), log_p, log_p, 2, configurations=10**9),
+    ):
+        with pytest.raises(errors.WrongSize, match="`configurations`") as caught:
+            function()
+        assert caught.value.argument == "configurations"

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from bayesal import errors, likelihoods, networks, posteriors
 from bayesal.networks.distance import norm_bound, residual, waves
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled
 
 
@@ -165,7 +165,7 @@ def test_classes_are_equally_probable_far_from_all_labels_and_not_with_a_plain_n
         state = fitted(posterior, data, y)
         p = np.exp(
             np.asarray(
-                Predictive(
+                bind(
                     posterior,
                     state,
                     posterior.draw(jax.random.key(2), state, 400),
@@ -176,7 +176,7 @@ def test_classes_are_equally_probable_far_from_all_labels_and_not_with_a_plain_n
         found[name] = -(p * np.log(p)).sum(1) / np.log(2)
         right = (
             np.asarray(
-                Predictive(
+                bind(
                     posterior, state, posterior.draw(jax.random.key(2), state, 50), jnp.float32(1.0)
                 ).mean(jnp.asarray(data))
             ).argmax(1)

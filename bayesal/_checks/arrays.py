@@ -17,6 +17,13 @@ from bayesal.errors import (
     WrongSize,
 )
 
+# two draws at three points of two classes, confident and not, for trying a score
+_TRIED = np.log(
+    np.array(
+        [[[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], [[0.8, 0.2], [0.5, 0.5], [0.6, 0.4]]], np.float32
+    )
+)
+
 
 def numbers(
     values: Any,
@@ -246,6 +253,39 @@ def not_negative(values: Any, name: str = "scores") -> None:
             "meaningful zero, such as information. For others, such as margin, use `softmax` or "
             "`softrank`.",
             bad,
+        )
+
+
+def never_negative(score: Any, name: str = "score") -> None:
+    """A score of which a power is taken: at least 0, tried on a few predictions.
+
+    Under jit negative scores could only be counted, like NaN. Scores of other arguments (real
+    labels, a fixed number of classes) are not tried.
+    """
+    try:
+        tried = np.asarray(score(_TRIED))
+    except Exception:
+        return
+    if tried.dtype.kind in "iuf" and (tried < 0).any():
+        raise NegativeScores(
+            name,
+            f"`{name}` = {getattr(score, '__name__', score)!r} gives negative scores, such as "
+            f"{tried[tried < 0][0]:.3g}. Powers need scores with a meaningful zero, such as "
+            "information. For others, such as margin, use `softmax` or `softrank`.",
+        )
+
+
+def finite(values: Any, name: str) -> None:
+    """Rows `[N, ...]` without NaN or inf, where values are known."""
+    values = plain(values, name)
+    if not concrete(values) or not jnp.issubdtype(values.dtype, jnp.inexact):
+        return
+    with jax.ensure_compile_time_eval():
+        host = np.asarray(values)
+    bad = np.flatnonzero(~np.isfinite(host.reshape(len(host), -1)).all(axis=1))
+    if len(bad):
+        raise NonFinite(
+            name, f"`{name}` has NaN or inf in {len(bad)} rows: {listed(bad)}. Leave them out.", bad
         )
 
 

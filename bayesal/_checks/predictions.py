@@ -42,7 +42,7 @@ def prediction(
         number if empty.
       real: whether log-probabilities are refused.
       draws: whether the first axis is of draws, at least one.
-      nan: whether NaN passes, for arithmetic in which a NaN stays NaN.
+      nan: for arithmetic: whether NaN passes, which stays NaN, and so does a single class.
     """
     if isinstance(value, Gaussian | Mixture):
         return _real(value, name, axes, draws, nan)
@@ -150,10 +150,10 @@ def log_probs(
     """Normalized log-probabilities `[K, *B, C]` (`[*B, C]` with `draws=False`) in float32, or an
     error that names what came instead.
 
-    Rounding errors of a sum are divided out. With `nan`, rows of NaN pass.
+    Rounding errors of a sum are divided out. With `nan`, rows of NaN pass, and a single class.
     """
     values = plain(values, name)
-    layout(values, name, draws, ndim)
+    layout(values, name, draws, ndim, classes=1 if nan else 2)
     if not concrete(values):
         return as_float(values)
     with jax.ensure_compile_time_eval():  # a traced function may close over concrete values
@@ -163,7 +163,11 @@ def log_probs(
 
 
 def layout(
-    values: Any, name: str = "log_probs", draws: bool = True, ndim: int | None = None
+    values: Any,
+    name: str = "log_probs",
+    draws: bool = True,
+    ndim: int | None = None,
+    classes: int = 2,
 ) -> None:
     """Refuse what cannot be log-probabilities by its shape or dtype."""
     axes = "[K draws, ..., C classes]" if draws else "[..., C classes]"
@@ -190,7 +194,7 @@ def layout(
             name,
             f"`{name}` has K = 0 draws (shape {tuple(values.shape)}); at least one draw is needed.",
         )
-    if values.shape[-1] < 2:
+    if values.shape[-1] < classes:
         raise WrongShape(
             name,
             f"`{name}` has C = {values.shape[-1]} classes on its last axis (shape "

@@ -15,13 +15,13 @@ _UNSEEN: ContextVar[bool] = ContextVar("unseen", default=False)
 
 
 @contextlib.contextmanager
-def unseen() -> Iterator[None]:
+def unseen(value: bool = True) -> Iterator[None]:
     """Treat values as under jit: what cannot be looked at there is not looked at here either.
 
     A pool that is walked on the host then answers as a compiled program does: NaN is counted and
-    left out, not refused.
+    left out, not refused. Inside, `unseen(False)` looks again.
     """
-    token = _UNSEEN.set(True)
+    token = _UNSEEN.set(value)
     try:
         yield
     finally:
@@ -74,12 +74,17 @@ def as_float(values: Any, name: str = "values") -> jax.Array:
     """The array as float32, whatever its storage type.
 
     NumPy arrays are copied: a result may be computed after the caller has used the memory again.
+    Known values stay known while a function that closes over them is traced, so that its checks see
+    them.
     """
     values = plain(values, name)
     if isinstance(values, np.ndarray):
         with np.errstate(over="ignore"):  # what float32 cannot hold is inf, which checks refuse
             values = np.array(values, dtype=np.float32)
-    return jnp.asarray(values, dtype=jnp.float32)
+    if not concrete(values):
+        return jnp.asarray(values, dtype=jnp.float32)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(values, dtype=jnp.float32)
 
 
 def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int) -> None:

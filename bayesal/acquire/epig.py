@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from bayesal import _checks, _maths, scores, select
+from bayesal.acquire import _asked
 from bayesal.acquire.joint import grown
 from bayesal.acquire.prefilter import best, outward
 from bayesal.scores.epig import ceiling, checked_target, spread
@@ -39,7 +41,7 @@ def epig(
         return _prepared(key, predictive, pool, targets, weights)
 
     def measure(aux, predictive, x):
-        return ceiling(_log_probs(predictive, x), aux[2])
+        return ceiling(_asked.log_probs(predictive, x), aux[2])
 
     def pick(key, aux, measured, again, available, size):
         del key
@@ -92,7 +94,7 @@ def batch_epig(
         return _prepared(jax.random.split(key)[0], predictive, pool, targets, weights)
 
     def measure(aux, predictive, x):
-        log_probs = _log_probs(predictive, x)
+        log_probs = _asked.log_probs(predictive, x)
         return ceiling(log_probs, aux[2]), scores.bald(log_probs)
 
     def among(key, aux, measured, again, available, size, count):
@@ -128,11 +130,12 @@ def batch_epig(
 
 
 def _checked(targets):
-    return targets if hasattr(targets, "shape") else _checks.at_least(1, targets, "targets")
-
-
-def _log_probs(predictive, x):
-    return _checks.log_probs(predictive(x), ndim=3)
+    """An int, or a copy: what the caller does to the array later changes nothing."""
+    if not hasattr(targets, "shape"):
+        return _checks.at_least(1, targets, "targets")
+    targets = _checks.plain(targets, "targets")
+    _checks.finite(targets, "targets")
+    return np.array(targets) if _checks.concrete(targets) else targets
 
 
 def _prepared(key, predictive, pool, targets, weights):
@@ -147,7 +150,7 @@ def _prepared(key, predictive, pool, targets, weights):
 
 
 def _predicted(predictive, x, weights):
-    log_probs = predictive(x)
+    log_probs = _asked.log_probs(predictive, x)
     return log_probs, weights, log_probs.shape[0]
 
 

@@ -8,9 +8,8 @@ numbers; of K draws only the mean is kept.
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
-
 from bayesal import _maths, select
+from bayesal.acquire import _asked
 from bayesal.select.bait import _fisher_factors
 from bayesal.types import Strategy
 
@@ -137,7 +136,7 @@ def _embedded(aux, predictive, x):
 
 def _mean_and_embedded(aux, predictive, x):
     del aux
-    return _maths.log_mean_exp(jnp.asarray(predictive(x))), predictive.embed(x)
+    return _maths.log_mean_exp(_asked.log_probs(predictive, x)), predictive.embed(x)
 
 
 def _of_features(selector: Callable) -> Strategy:

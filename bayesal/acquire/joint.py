@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jax import lax
 
-from bayesal import _checks, likelihoods, scores, select
+from bayesal import _checks, scores, select
+from bayesal.acquire import _asked
 from bayesal.acquire.prefilter import best, outward
 from bayesal.select._lazy import certified, predicted
 from bayesal.select.batch_bald import searched
@@ -36,7 +37,7 @@ def batch_bald(
 
     def measure(aux, predictive, x):
         del aux
-        return scores.bald(predictive(x))
+        return scores.bald(_asked.log_probs(predictive, x))
 
     def among(key, bald, again, available, size, count):
         kept = best(bald, available, max(count, size))
@@ -83,7 +84,7 @@ def log_det_gaussian() -> Strategy:
 
     def measure(aux, predictive, x):
         del aux
-        found = likelihoods.moments(predictive(x))
+        found = _asked.moments(predictive, x)
         return found.mean.T, jnp.mean(found.variance, axis=0)
 
     def pick(key, aux, measured, again, available, size):

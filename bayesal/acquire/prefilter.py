@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _checks, _maths, likelihoods
+from bayesal import _checks, _maths
+from bayesal.acquire import _asked
 from bayesal.acquire.ranking import score_of
 from bayesal.types import Score, Selection, Strategy
 
@@ -46,7 +47,7 @@ def prefilter(candidates: int, score: Score, then: Strategy) -> Strategy:
 
     def measure(aux, predictive, x):
         del aux
-        return likelihoods.scored(score, predictive(x))
+        return _asked.scored(score, predictive(x))
 
     def pick(key, aux, measured, again, available, size):
         kept = best(measured, available, max(candidates, size))

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float
 
-from bayesal import _checks, errors, likelihoods, select
+from bayesal import _checks, errors, select
+from bayesal.acquire import _asked
 from bayesal.scores import combine
 from bayesal.types import Score, Strategy
 
@@ -38,7 +39,7 @@ def top(score: Score) -> Strategy:
 
     def measure(aux, predictive, x):
         del aux
-        return likelihoods.scored(score, predictive(x))
+        return _asked.scored(score, predictive(x))
 
     def pick(key, aux, measured, again, available, size):
         del key, aux, again  # deterministic
@@ -74,8 +75,8 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] | None = None
 
     def measure(aux, predictive, x):
         del aux
-        log_probs = predictive(x)
-        return [likelihoods.scored(score, log_probs) for score in scores]
+        said = predictive(x)
+        return [_asked.scored(score, said, "scores") for score in scores]
 
     def pick(key, aux, measured, again, available, size):
         del key, aux, again  # deterministic

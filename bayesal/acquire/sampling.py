@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bayesal import _checks, likelihoods, scores, select
+from bayesal import _checks, scores, select
+from bayesal.acquire import _asked
 from bayesal.acquire.ranking import score_of
 from bayesal.types import Score, Strategy
 
@@ -22,6 +23,8 @@ def power(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     >>> from bayesal import scores
     >>> gentle, strong = power(beta=1.0), power(scores.bald, beta=8.0)
     """
+    if score is not None:
+        _checks.never_negative(score)
     return _sampled(select.power, score, beta)
 
 
@@ -59,7 +62,7 @@ def _sampled(selector, score, beta) -> Strategy:
 
     def measure(aux, predictive, x):
         del aux
-        return likelihoods.scored(score, predictive(x))
+        return _asked.scored(score, predictive(x))
 
     def pick(key, aux, measured, again, available, size):
         del aux, again

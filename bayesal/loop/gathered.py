@@ -105,7 +105,7 @@ def _padded(rows: np.ndarray, capacity: int) -> jax.Array:
     return jnp.asarray(full)
 
 
-def shapes(ledger: Ledger, x: View, *, grouped: bool = False, audited: bool = False) -> Gathered:
+def shapes(ledger: Ledger, x: Any, *, grouped: bool = False, audited: bool = False) -> Gathered:
     """Shapes and types of what `gather` gives for examples like those of `x`; nothing is made."""
     empty = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf * 0, ledger)
     small = gather(

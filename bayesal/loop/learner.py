@@ -124,6 +124,7 @@ def learner(
     hparams = HParams() if hparams is None else hparams
     retune = retune or programs.KEEP
     edge.kinds(posterior, strategy, retune, calibrate, hparams)
+    retune = retuning.for_posterior(retune, posterior)
     size = _checks.at_least(1, size, "size")
     capacity = _checks.capacity(capacity, size)
     updates.possible(posterior, retune, calibrate, update)

@@ -1,6 +1,4 @@
-"""Networks: adapters that make a `Network` of a flax or equinox module or of plain functions, and
-reference nets.
-"""
+"""Reference networks, and adapters from flax, equinox or plain functions to a `Network`."""
 
 from bayesal.networks.adapters import from_functions, from_linen, from_nnx
 from bayesal.networks.convolution import conv

@@ -1,7 +1,8 @@
-"""The last layer of a network that is only known as functions, found by what it does."""
+"""The linear last layer of a network, identified by its behavior on random inputs."""
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +22,22 @@ class LastLayer(NamedTuple):
     """The linear layer between `embed` and the outputs.
 
     weights: `(params) -> [D, C]`; with a bias [D + 1, C], the bias last.
-    bias:    whether there is one; then the layer's features are `embed(x)` and a 1.
+    bias:    whether there is one; then the layer's features are `embed(params, x)` and a 1.
+    embed:   the network's own.
     """
 
     weights: Callable[[PyTree], Float[Array, "D C"]]
     bias: bool
+    embed: Callable[[PyTree, Any], Array]
 
-    def features(self, embedded: Float[Array, " d"]) -> Float[Array, " D"]:
+    def features(self, params: PyTree, x: ArrayLike) -> Float[Array, " D"]:
         """What the layer multiplies: float32, and a 1 where there is a bias."""
-        embedded = _checks.as_float(embedded)
+        embedded = _checks.as_float(self.embed(params, x))
         return jnp.append(embedded, 1.0) if self.bias else embedded
 
 
 def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLayer:
-    """The parameters, of shapes [D, C] (or [C, D]) and [C], for which `outputs == embed(x) @ kernel
-    + bias`, whatever the values.
+    """Find the kernel and bias for which `outputs == embed(x) @ kernel + bias` holds.
 
     They are found by trying: every parameter gets random values, and the pair that reproduces the
     outputs at random examples is the layer. So it may come from any adapter, under any name.
@@ -73,8 +75,9 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
         weights = leaves[kernel].T if turned else leaves[kernel]
         if _gives(embedded @ weights + (0.0 if bias is None else leaves[bias]), outputs):
             return LastLayer(
-                lambda params: _read(jax.tree.leaves(params), kernel, turned, bias),  # noqa: B023
-                bias is not None,
+                weights=functools.partial(_read, kernel, turned, bias),
+                bias=bias is not None,
+                embed=network.embed,
             )
     raise errors.WrongShape(
         "network",
@@ -90,7 +93,7 @@ def last_layer(network: Network, x: ArrayLike | jax.ShapeDtypeStruct) -> LastLay
 def fixed_outputs(
     network: Network, params: PyTree, x: ArrayLike, outputs: int
 ) -> Float[Array, " R"]:
-    """The outputs after the last layer's own, which do not depend on x (see `last_layer`); float32.
+    """Outputs beside the last layer's own, which are the same for every x; float32.
 
     >>> from bayesal import networks
     >>> network = networks.shared_noise(networks.mlp(4, 1))
@@ -149,7 +152,9 @@ def _gives(found, outputs) -> bool:
     )
 
 
-def _read(leaves, kernel, turned, bias):
+def _read(kernel, turned, bias, params):
+    """The layer's weights among a network's parameters, a bias last."""
+    leaves = jax.tree.leaves(params)
     weights = _checks.as_float(leaves[kernel].T if turned else leaves[kernel])
     return (
         weights

@@ -1,4 +1,4 @@
-"""From what people have to a `Network`: flax nnx modules, flax linen modules, plain functions."""
+"""Adapters from flax nnx modules, flax linen modules and plain functions to a `Network`."""
 
 import inspect
 from collections.abc import Callable
@@ -23,7 +23,7 @@ RUNNING_STATISTICS = (
 def from_functions(
     init: Callable, apply: Callable, *, embed: Callable | None = None, takes_rate: bool = False
 ) -> Network:
-    """A network of plain functions of one example.
+    """Network from plain functions of one example.
 
     Args:
       init: `(key, x) -> params`.
@@ -46,7 +46,7 @@ def from_functions(
 def from_nnx(
     make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None
 ) -> Network:
-    """A network of a flax nnx module, called on one example at a time as a batch of one.
+    """Network from a flax nnx module, which is called on batches of one.
 
     Stock `nnx.Dropout` layers work, with `rngs=` handed to the call or with keys of their own
     (which are replaced by the draw's); with key None the module is in eval mode. At a traced rate
@@ -72,13 +72,14 @@ def from_nnx(
     )
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
-    graph, _, moving, keys, constants = nnx.split(
-        example, *kinds
-    )  # a layer's own keys and constants are never trained
+    # a layer's own keys and constants are never trained
+    parts: Any = nnx.split(example, *kinds)
+    graph, _, moving, keys, constants = parts
     if jax.tree.leaves(moving):
         raise errors.WrongShape("make", RUNNING_STATISTICS)
     if jax.tree.leaves((keys, constants)):
-        *_, keys, constants = nnx.split(make(nnx.Rngs(0)), *kinds)
+        parts = nnx.split(make(nnx.Rngs(0)), *kinds)
+        keys, constants = parts[-2:]
     takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):
@@ -149,7 +150,7 @@ def from_linen(
     deterministic: str | None = None,
     train: str | None = None,
 ) -> Network:
-    """A network of a flax linen module, called on one example at a time as a batch of one.
+    """Network from a flax linen module, which is called on batches of one.
 
     Args:
       module: its `__call__` takes `x [1, ...]` and returns logits; dropout draws from the "dropout"

@@ -1,6 +1,4 @@
-"""A convolution and a max-pool that train at full speed inside a compiled loop, on
-every backend.
-"""
+"""Convolution and max-pooling with fast gradients inside compiled loops, on every backend."""
 
 import math
 from typing import Any
@@ -17,7 +15,7 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 def conv(
     lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **options: Any
 ) -> jax.Array:
-    """Drop-in for `jax.lax.conv_general_dilated`, for flax's `conv_general_dilated=` argument.
+    """Drop-in for `jax.lax.conv_general_dilated` with fast gradients inside loops on CPU.
 
     On CPU the gradient of XLA's convolution runs ten times slower inside a loop (`lax.scan`,
     `fori_loop`) than outside. So, on CPU and when it is differentiated, this one multiplies patches
@@ -89,8 +87,9 @@ def _patches(
 
 
 def pool(x: jax.Array) -> jax.Array:
-    """The largest of every 2x2 window, `[n, H, W, c]` to `[n, H // 2, W // 2, c]`; an odd last row
-    or column is left out.
+    """Maximum of every 2x2 window, `[n, H, W, c]` to `[n, H // 2, W // 2, c]`.
+
+    An odd last row or column is left out.
 
     A maximum over a reshaped array: the gradient of XLA's own pooling takes a third of a training
     step of `cnn` on CPU.

@@ -1,6 +1,4 @@
-"""A network that knows how far an example is from others: hidden layers that keep distances, and
-waves that forget beyond a length.
-"""
+"""Distance-aware network (SNGP): distance-preserving hidden layers, random Fourier features."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +18,9 @@ TINY = 1e-30  # keeps the gradient of a norm at 0 finite
 
 @_maths.precise
 def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
-    """A number that the largest singular value does not exceed, and that exceeds it by a factor of
-    `B ** (1 / 64)` at most (7 % for B = 64).
+    """Upper bound of the spectral norm, too high by a factor of `B ** (1 / 64)` at most.
+
+    That is 7 % for B = 64.
 
     For the Gram matrix G = W^T W it is `|G^16|_F ^ (1 / 32)`, by squaring four times. Unlike power
     iteration it never falls short.
@@ -45,7 +44,7 @@ def norm_bound(weights: Float[Array, "A B"]) -> Float[Array, ""]:
 def residual(
     layers: list[dict[str, Array]], x: Float[Array, " W"], bound: float
 ) -> Float[Array, " W"]:
-    """Layers `h + relu(W h + b)`, each W scaled down to a norm of `bound` where it is larger.
+    """Residual layers `h + relu(W h + b)`, each W scaled to a spectral norm of `bound` at most.
 
     Two examples at a distance d come out at one between `(1 - bound)^L d` and `(1 + bound)^L d`,
     for L layers.
@@ -62,8 +61,9 @@ def residual(
 
 
 def waves(x: Float[Array, " W"], frequencies: Float[Array, "F W"]) -> Float[Array, " D"]:
-    """Cosines and sines, D = 2 F of them, whose squares sum to D; for normal frequencies `phi(x) .
-    phi(x') / D` is nearly a Gaussian kernel.
+    """Random Fourier features: D = 2 F cosines and sines, whose squares sum to D.
+
+    For normal frequencies `phi(x) . phi(x') / D` approximates a Gaussian kernel.
 
     References:
       Rahimi & Recht 2007
@@ -85,8 +85,9 @@ def sngp(
     frequencies: int = 256,
     length: float | None = None,
 ) -> Network:
-    """A spectral-normalized network whose last layer, under `posteriors.last_layer_laplace`, is a
-    Gaussian process on distances: far from all labels it knows nothing.
+    """Spectral-normalized network whose last layer approximates a Gaussian process (SNGP).
+
+    Under `posteriors.last_layer_laplace` its uncertainty grows with the distance from the labels.
 
     Hidden layers are residual with norms below 1, so that they can neither merge examples that
     differ nor tear apart ones that are alike. `embed` are random waves of what they give, fixed for

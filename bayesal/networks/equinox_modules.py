@@ -1,4 +1,4 @@
-"""From an equinox module to a `Network`; equinox is imported when it is asked for."""
+"""Adapter from an equinox module to a `Network`; equinox is imported on first use."""
 
 import inspect
 from collections.abc import Callable
@@ -16,7 +16,7 @@ __all__ = ["from_equinox"]
 def from_equinox(
     make: Callable[[Any], Any], *, embed: str | None = None, rate: str | None = None
 ) -> Network:
-    """A network of an equinox module, called on one example, as equinox's own are.
+    """Network from an equinox module, which is called on one example.
 
     Its floating-point arrays are the parameters, kept as a list; all else stays what `make` gives
     for one fixed key. `eqx.nn.Dropout` gets the draw's key through the call's `key` argument; with

@@ -1,16 +1,18 @@
-"""Heads: what a network's outputs get beside themselves."""
+"""Output heads: parameters that are added to a network's outputs."""
 
 import jax.numpy as jnp
 
 from bayesal import _checks, errors
+from bayesal.networks._embedded import embedded
 from bayesal.types import Network
 
 __all__ = ["shared_noise"]
 
 
 def shared_noise(network: Network) -> Network:
-    """A network of one output gets a second one, the same for every x and learned: homoscedastic
-    noise for `likelihoods.gaussian()`.
+    """Add a learned noise output that is the same for every x (homoscedastic regression).
+
+    The network then fits `likelihoods.gaussian()`.
 
     The new parameter starts at 0 (a variance of 0.69 in units of `scale` squared) and is trained
     with the others. Draws that drop units out do not drop it.
@@ -38,6 +40,4 @@ def shared_noise(network: Network) -> Network:
             )
         return jnp.concatenate([outputs, params["noise"]])
 
-    return Network(
-        init, apply, (lambda params, x: network.embed(params["net"], x)) if network.embed else None
-    )
+    return Network(init, apply, embedded(network, lambda params: params["net"]))

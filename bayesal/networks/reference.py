@@ -1,4 +1,4 @@
-"""Reference networks, in flax nnx, with a traced dropout rate."""
+"""Reference networks in flax nnx, with a traced dropout rate."""
 
 import itertools
 from collections.abc import Sequence
@@ -21,8 +21,9 @@ def dropout(
     rate: jax.Array | float,
     shape: tuple[int, ...] | None = None,
 ) -> jax.Array:
-    """Inverted dropout at a traced rate (stock layers cannot take one), for networks whose rate the
-    retuner searches.
+    """Inverted dropout at a traced rate, so that a retuner can search the rate.
+
+    Stock layers cannot take a traced rate.
 
     Args:
       x: activations.
@@ -45,7 +46,7 @@ def dropout(
 
 
 def pixels(x: jax.Array) -> jax.Array:
-    """uint8 images become floats in [0, 1]; anything else becomes float32 as it is."""
+    """Scale uint8 images to floats in [0, 1]; convert anything else to float32."""
     return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
@@ -102,8 +103,7 @@ class CNN(nnx.Module):
 
 
 def mlp(inputs: int, classes: int, hidden: Sequence[int] = (128,)) -> Network:
-    """A multilayer perceptron on flattened examples, dropout after each hidden layer at the rate
-    `HParams.dropout`.
+    """Multilayer perceptron with ReLU, and dropout at the rate `HParams.dropout`.
 
     Args:
       inputs: numbers per example (64 for an 8x8 image).
@@ -120,8 +120,9 @@ def mlp(inputs: int, classes: int, hidden: Sequence[int] = (128,)) -> Network:
 
 
 def cnn(shape: tuple[int, int, int], classes: int) -> Network:
-    """The convolutional net of the BatchBALD paper: conv 5x5x32, pool, conv 5x5x64, pool, dense
-    128, dropout at each.
+    """Convolutional net of the BatchBALD paper: two 5x5 convolutions, then a dense layer of 128.
+
+    The convolutions have 32 and 64 channels, each with a max-pool; dropout at every layer.
 
     Convolutional dropout drops whole channels, as the authors' code does. uint8 images are scaled
     to [0, 1].

@@ -1,4 +1,4 @@
-"""A residual net for small images, with GroupNorm and channel dropout at a traced rate."""
+"""Residual net for small images, with GroupNorm and channel dropout at a traced rate."""
 
 from collections.abc import Sequence
 
@@ -83,8 +83,7 @@ def resnet(
     widths: Sequence[int] = (16, 32, 64),
     blocks: int = 1,
 ) -> Network:
-    """A residual net of CIFAR's size: 3x3 convolutions, GroupNorm (no statistics of batches),
-    pre-activation.
+    """Residual net for small images: 3x3 convolutions, GroupNorm, pre-activation.
 
     `blocks` per stage make 2 * stages * blocks + 2 layers: 8 by default, 20 with `blocks=3`;
     `widths=(64, 128, 256), blocks=2` is a wide one. Dropout drops whole channels inside each block,

@@ -1,4 +1,4 @@
-"""Texts: hashed n-grams on the host, and a small encoder of token ids."""
+"""Text classification: hashed n-grams on the host, and a small encoder of token ids."""
 
 import re
 import zlib
@@ -27,7 +27,7 @@ def hashed(
     buckets: int = 8192,
     ngrams: Sequence[int] = (1, 2),
 ) -> Int[np.ndarray, "N length"]:
-    """Texts as ids of their word n-grams: a pool for `networks.text`, with no vocabulary to keep.
+    """Hash the word n-grams of texts to token ids: a pool for `networks.text` without a vocabulary.
 
     Words are runs of letters, digits and underscores, in lower case. Each n-gram's id is 1 + CRC-32
     modulo `buckets - 1`: the same on every machine, for every list of texts. The n-grams stand in
@@ -99,8 +99,7 @@ class Text(nnx.Module):
 
 
 def text(buckets: int, classes: int, *, width: int = 64, hidden: Sequence[int] = (64,)) -> Network:
-    """A small encoder of token ids: a bag of embeddings, dense layers, dropout at the rate
-    `HParams.dropout`.
+    """Small text encoder: a bag of token embeddings, dense layers, dropout at `HParams.dropout`.
 
     One example is a vector of integer ids in [0, buckets), of any tokenizer or of
     `networks.hashed`; 0 is padding and changes nothing. The order of tokens counts as far as

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import errors
+from bayesal import _checks, errors
 
 
 class Source(NamedTuple):
@@ -35,7 +35,7 @@ def opened(source: Any) -> Source:
     if isinstance(source, np.memmap) and _is_its_file(source):
         return _from_file(Path(str(source.filename)), source)
     if isinstance(source, np.ndarray | jax.Array):
-        return _from_array(np.asarray(source))
+        return _from_array(np.asarray(_checks.plain(source, "source")))
     if hasattr(source, "tocsr"):
         return _from_sparse(source.tocsr())
     if callable(source):
@@ -54,13 +54,16 @@ def opened(source: Any) -> Source:
 
 
 def _rows_of_numbers(shape: tuple[int, ...], dtype: Any, what: str) -> None:
-    if len(shape) == 0:
+    if len(shape) < 2:
         raise errors.WrongShape(
-            "source", f"{what} must have the pool's rows as its first axis; got a single number."
+            "source",
+            f"{what} must have the pool's rows as its first axis, [N, ...] with one example per "
+            f"row; got shape {tuple(shape)}. Rows of a single number are x[:, None].",
         )
-    if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if not (real or jnp.issubdtype(dtype, jnp.bool_)):
         raise errors.BadPool(
-            "source", f"{what} must hold numbers, got dtype {dtype}. Encode it first."
+            "source", f"{what} must hold real numbers, got dtype {dtype}. Encode it first."
         )
 
 
@@ -98,6 +101,12 @@ def _is_its_file(x: np.memmap) -> bool:
 
 
 def _from_npy(path: Path) -> Source:
+    if path.is_dir():
+        raise errors.BadPool(
+            "source",
+            f"`source` = {path} is a folder. Pass one .npy file, or a function that returns an "
+            "iterator of chunks: lambda: (np.load(part) for part in parts).",
+        )
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -111,7 +120,7 @@ def _from_npy(path: Path) -> Source:
         raise errors.BadPool(
             "source", f"`source` = {path} holds several arrays: save the pool alone, by np.save."
         )
-    return _from_file(path, x) if x.ndim and x.flags.c_contiguous else _from_array(x)
+    return _from_file(path, x) if x.flags.c_contiguous else _from_array(x)
 
 
 def _from_file(path: Path, x: np.memmap) -> Source:
@@ -188,6 +197,8 @@ def _from_iterator(make: Callable[[], Iterable[Any]]) -> Source:
             )
 
     def take(wanted):
+        if not wanted.any():  # a look at one row, for its shape: not worth a pass
+            return np.repeat(next(read(1))[:1], len(wanted), axis=0)
         order = np.argsort(wanted, kind="stable")
         found, start = [], 0
         for part in read(4096):
@@ -209,7 +220,7 @@ def _alike(parts: Iterable[Any]) -> Iterator[np.ndarray]:
     """
     first = None
     for number, part in enumerate(parts):
-        part = np.array(part)
+        part = np.array(_checks.plain(part, "source"))
         _rows_of_numbers(part.shape, part.dtype, f"chunk {number} of `source()`")
         first = part[:0] if first is None else first
         if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
+from bayesal.predictive import _arrays
 from bayesal.predictive.bound import with_its_numbers
 from bayesal.types import ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
@@ -39,6 +40,24 @@ class Answers(NamedTuple):
         return self.features
 
 
+def laid_out(said: Any, x: Any) -> Any:
+    """What a predictive says of `x [n, ...]`, if its shape is `[K, n, C]` (normals: `[K, n]`)."""
+    if isinstance(said, Gaussian | Mixture):
+        axes, shapes = "[K draws, n rows]", {np.shape(leaf)[:2] for leaf in said}
+        fits = all(np.ndim(leaf) == 2 + isinstance(said, Mixture) for leaf in said)
+        fits &= len({np.shape(leaf) for leaf in said}) == 1
+    else:
+        _checks.layout(said, "predictive", ndim=3)
+        axes, shapes, fits = "[K draws, n rows, C classes]", {tuple(said.shape)}, True
+    if not fits or next(iter(shapes))[1] != x.shape[0]:
+        raise errors.WrongShape(
+            "predictive",
+            f"`predictive(x)` must give {axes} for x of shape {tuple(x.shape)}; got shape "
+            f"{' and '.join(map(str, sorted(shapes)))}.",
+        )
+    return said
+
+
 @jax.tree_util.register_static
 class OnHost:
     """A function of NumPy arrays that JAX cannot trace; hashed by identity."""
@@ -46,18 +65,20 @@ class OnHost:
     def __init__(self, function: Callable[[np.ndarray], Any]):
         self.function = function
 
+    def __call__(self, x: Any) -> Any:
+        return self.answers(x, features=False).prediction
+
     def answers(self, x: Any, features: bool) -> Answers:
-        """What the function says of a chunk, checked."""
+        """What the function says of a chunk, checked; rows of NaN stay NaN."""
         x = np.asarray(x)
         said = self.function(x)
         if not isinstance(said, Gaussian | Mixture):
-            said = _checks.log_probs(np.asarray(said), "predictive", ndim=3)
-            if said.shape[1] != len(x):
-                raise errors.WrongShape(
-                    "predictive",
-                    f"`predictive(x)` must give [K, n, C] with n = {len(x)} rows for x of shape "
-                    f"{x.shape}; it gave {said.shape}.",
-                )
+            said = np.asarray(_arrays.read(said, "predictive"))
+        laid_out(said, x)
+        if isinstance(said, Gaussian):
+            said = _arrays.moments(said.mean, said.variance, "predictive")
+        elif not isinstance(said, Mixture):
+            said = _arrays.log_probs("log_probs", said, "predictive")
         embed = getattr(self.function, "embed", None)
         found = jnp.asarray(np.asarray(embed(x))) if features and embed is not None else None
         return Answers(prediction=said, features=found)
@@ -82,15 +103,16 @@ def part(fn: Callable[[Any, Any], PyTree], predictive: Any, x: Any) -> PyTree:
 
 
 @contextlib.contextmanager
-def located(start: int) -> Iterator[None]:
-    """Errors about rows of a chunk speak of rows of the pool."""
+def located(rows: np.ndarray) -> Iterator[None]:
+    """Errors about positions in a chunk become errors about rows of the pool."""
     try:
         yield
     except errors.BayesalError as error:
-        if not start or not len(error.rows):
+        there = error.rows[error.rows < len(rows)]
+        if not len(there) or np.array_equal(rows[there], there):
             raise
-        where = f"rows are counted from {start}, where this chunk begins: {error}"
-        raise type(error)(error.argument, where, error.rows + start) from error
+        where = f"{error} In rows of the pool: {_checks.listed(rows[there])}."
+        raise type(error)(error.argument, where, rows[there]) from error
 
 
 def held(x: ArrayLike) -> Pool:

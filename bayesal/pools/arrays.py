@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from bayesal import _checks
-from bayesal.pools import _walk
+from bayesal.pools import _rows, _walk
 from bayesal.types import Pool
 
 
@@ -17,9 +16,9 @@ def array(x: Any) -> Pool:
       x: numbers, one example per row.
     Raises:
       WrongShape: not an array of numbers with a row per example. WrongSize: no rows.
+      OutOfRange: 64-bit whole numbers that JAX would change. WrongType: masked entries.
 
     >>> array(np.zeros((5, 3), np.float32)).rows
     5
     """
-    _checks.pool(x)
-    return _walk.held(x)
+    return _walk.held(_rows.whole(x))

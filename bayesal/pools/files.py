@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, errors
-from bayesal.pools import _sources, _walk
+from bayesal.pools import _rows, _sources, _walk
 from bayesal.types import Pool, PyTree
 
 Progress = Callable[[int, int | None], Any]
@@ -42,12 +42,14 @@ def file(source: Any, *, memory: int | None = None, progress: Progress | None = 
     [0.0, 0.0, 0.0, 2.0]
     """
     opened = _sources.opened(source)
+    if opened.rows == 0:
+        raise errors.WrongSize("source", "`source` has no rows: there is nothing to ask about.")
     chunk = _rows_at_a_time(opened, memory)
 
     def map(predictive, fn):
         kept, done = [], 0
         for count, x in _ahead(opened.read(chunk), chunk):
-            with _walk.located(done):
+            with _walk.located(np.arange(done, done + count)):
                 measured = _walk.part(fn, predictive, x)
             kept.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], measured))
             done += count
@@ -57,14 +59,14 @@ def file(source: Any, *, memory: int | None = None, progress: Progress | None = 
 
     def take(rows):
         x = opened.take(np.asarray(rows))
-        return jnp.asarray(np.ascontiguousarray(x, x.dtype.newbyteorder("=")))
+        return jnp.asarray(np.ascontiguousarray(_rows.native(x, "source")))
 
     return Pool(rows=opened.rows, map=map, take=take)
 
 
 def _joined(kept: list[PyTree]) -> PyTree:
     if not kept:
-        raise errors.WrongSize("pool", "`pool` is empty: there is nothing to ask about.")
+        raise errors.WrongSize("source", "`source` has no rows: there is nothing to ask about.")
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *kept)
 
 
@@ -90,11 +92,16 @@ def _ahead(parts: Iterator[np.ndarray], chunk: int) -> Iterator[tuple[int, jax.A
     # a setting of the caller's thread, which the reader's thread does not see
     device = getattr(jax.config, "jax_default_device")  # noqa: B009
 
+    begun = 0
+
     def read():
+        nonlocal begun
         rows = next(parts, None)
         if rows is None or len(rows) == 0:
             return None
-        rows = np.ascontiguousarray(rows, rows.dtype.newbyteorder("="))
+        with _walk.located(np.arange(begun, begun + len(rows))):
+            rows = np.ascontiguousarray(_rows.native(rows, "source"))
+        begun += len(rows)
         short = chunk - len(rows)
         whole = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)]) if short else rows
         with jax.default_device(device):

@@ -7,16 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, errors
-from bayesal.pools import _walk
+from bayesal.pools import _rows, _walk
 from bayesal.predictive import _arrays
-from bayesal.types import Gaussian, Pool
+from bayesal.types import Pool
 
 
 @jax.tree_util.register_static
 class _Given:
     """The predictive of a pool of numbers: a row is its own prediction."""
 
-    def __call__(self, x: _walk.Answers) -> Any:
+    def __call__(self, x: Any) -> Any:
+        if not isinstance(x, _walk.Answers):
+            raise errors.WrongType(
+                "targets",
+                "a pool of numbers has no model to predict other points with: pass `targets` as an "
+                "int, so many rows of the pool.",
+            )
         return x(None)
 
     def embed(self, x: _walk.Answers) -> Any:
@@ -49,7 +55,8 @@ def numbers(
         Required for three axes. Two axes are "N C", one prediction per point, if nothing is said.
       features: a vector per point, `[N, D]`, for strategies that need features.
     Raises:
-      WrongShape, NotLogProbabilities, NotProbabilities, NonFinite: naming the argument and rows.
+      WrongShape, NotLogProbabilities, NotProbabilities, OutOfRange, NonFinite: naming the argument
+        and rows. Rows of NaN are not refused: `choose` counts them and picks others.
 
     >>> votes = [[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.7, 0.3]]]  # 2 points, 2 draws, 2 classes
     >>> numbers(probs=votes, axes="N K C").rows
@@ -69,15 +76,15 @@ def numbers(
 
     def take(some):
         some = some if isinstance(some, slice) else np.asarray(some)
-        found = None if vectors is None else _checks.features(vectors[some])
-        return _walk.Answers(prediction=read(some), features=found)
+        with _walk.located(np.arange(rows)[some]):
+            found = None if vectors is None else _checks.features(vectors[some])
+            return _walk.Answers(prediction=read(some), features=found)
 
     def map(predictive, fn):
         kept = []
         for start in range(0, rows, chunk):
             at = max(0, min(start, rows - chunk))  # the last chunk is moved back: one shape
-            with _walk.located(at):
-                measured = _walk.part(fn, predictive, take(slice(at, at + chunk)))
+            measured = _walk.part(fn, predictive, take(slice(at, at + chunk)))
             kept.append(jax.tree.map(lambda a, n=start - at: np.asarray(a)[n:], measured))
         return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *kept)
 
@@ -85,7 +92,7 @@ def numbers(
 
 
 def _classes(kind: str, values: Any, axes: str | None):
-    values = _arrays.read(values, kind)
+    values = _rows.relaxed(_arrays.read(values, kind))
     if axes is None and np.ndim(values) == 3:
         raise errors.WrongShape(
             "axes",
@@ -122,9 +129,5 @@ def _moments(values: Any):
             f"{means.shape} and {variances.shape}.",
         )
 
-    def read(some):
-        mean = _checks.numbers(means[:, some], "moments", "means [K, N]", axis=1)
-        variance = _checks.numbers(variances[:, some], "moments", "variances", above=0.0, axis=1)
-        return Gaussian(mean=mean, variance=variance)
-
+    read = lambda some: _arrays.moments(means[:, some], variances[:, some], "moments")
     return read, means.shape[1], means.shape[0]

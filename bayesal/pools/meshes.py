@@ -1,7 +1,8 @@
 """Pools over devices and processes: measured where the rows are, without communication."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
-from bayesal.pools import _walk
+from bayesal.pools import _rows, _walk
 from bayesal.predictive.bound import with_its_numbers
 from bayesal.types import ArrayLike, Pool, PyTree
 
@@ -45,7 +46,7 @@ def sharded(x: ArrayLike, over: Mesh | None = None) -> Pool:
     >>> sharded(np.ones((5, 3), np.float32), mesh(jax.devices()[:1])).rows
     5
     """
-    _checks.pool(x)
+    x = _rows.whole(x)
     place, rows = _one_axis(mesh() if over is None else over), x.shape[0]
     padding = -rows % place.size
     if padding:  # jax pads no uneven array itself
@@ -70,12 +71,13 @@ def load(read: Callable[[int, int], np.ndarray], rows: int, over: Mesh | None = 
     """
     place = _one_axis(mesh() if over is None else over)
     _checks.at_least(1, rows, "rows")
-    like = np.asarray(read(0, 1))
+    like = _rows.native(np.asanyarray(read(0, 1)), "read")
+    _checks.pool(like, "read")
     whole = rows + (-rows % place.size)
 
     def part(index):
         start, stop, _ = index[0].indices(whole)
-        x = np.asarray(read(min(start, rows), min(stop, rows)))
+        x = _rows.native(np.asanyarray(read(min(start, rows), min(stop, rows))), "read")
         if x.shape != (min(stop, rows) - min(start, rows), *like.shape[1:]):
             raise errors.WrongShape(
                 "read",
@@ -89,14 +91,27 @@ def load(read: Callable[[int, int], np.ndarray], rows: int, over: Mesh | None = 
     return _pool(x, rows, place)
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Without the mesh that the caller may have set: its Explicit axes forbid what pools do."""
+    if jax.sharding.get_abstract_mesh().empty:
+        yield
+        return
+    with jax.set_mesh(mesh(jax.local_devices()[:1])):
+        yield
+
+
 def _pool(x: Array, rows: int, place: Mesh) -> Pool:
     def map(predictive, fn):
         _traceable(predictive)
         fn, bound = (_everywhere(with_its_numbers(f), place) for f in (fn, predictive))
-        return jax.tree.map(lambda a: _here(a)[:rows], _mapped(fn, bound, x, place))
+        with jax.set_mesh(place):  # not the caller's
+            measured = _mapped(fn, bound, x, place)
+        return jax.tree.map(lambda a: _here(a)[:rows], measured)
 
     def take(some):
-        return _here(_taken(x, jnp.asarray(np.asarray(some)), place))
+        with jax.set_mesh(place):
+            return _here(_taken(x, jnp.asarray(np.asarray(some)), place))
 
     return Pool(rows=rows, map=map, take=take)
 

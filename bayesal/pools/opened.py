@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from bayesal import errors
 from bayesal.pools.arrays import array
 from bayesal.pools.files import file
 from bayesal.pools.meshes import mesh, sharded
+from bayesal.predictive import _arrays
 from bayesal.types import Pool
 
 
@@ -19,7 +19,8 @@ def of(x: Any) -> Pool:
 
     A `Pool` is itself. A path, a memory map, a sparse matrix or a function that returns an iterator
     is `pools.file`. A JAX array that is split over several devices is `pools.sharded`, over the
-    same devices. Any other array, a data frame or a list of equal rows is `pools.array`.
+    same devices. Any other array (of torch too), a data frame or a list of equal rows is
+    `pools.array`.
 
     Args:
       x: examples, one per row.
@@ -40,11 +41,6 @@ def of(x: Any) -> Pool:
         return array(x)
     if hasattr(x, "to_numpy"):
         x = x.to_numpy()
-    elif isinstance(x, list | tuple):
-        try:
-            x = np.asarray(x)
-        except ValueError as error:
-            raise errors.WrongShape(
-                "x", f"`x` is no regular array ({error}). Every row needs the same shape."
-            ) from error
+    elif isinstance(x, list | tuple) or hasattr(x, "__dlpack__"):
+        x = _arrays.read(x, "x")
     return array(x)

@@ -1,4 +1,4 @@
-"""Ways to be uncertain: one method, one file, one shape (`types.Posterior`)."""
+"""Approximate posteriors: one method per file, all of type `types.Posterior`."""
 
 from bayesal.posteriors.any_of import any_of
 from bayesal.posteriors.ensemble import ensemble

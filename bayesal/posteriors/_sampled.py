@@ -1,6 +1,4 @@
-"""What the samplers share: the energy of a set of weights, and posteriors that are S sets of
-weights.
-"""
+"""Shared parts of the samplers: the energy of parameters, and posteriors of S parameter sets."""
 
 from typing import Any
 
@@ -9,24 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesal import errors, likelihoods
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors.variational import nll, prior_std
 from bayesal.training import LossFn
 from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 
 def prior_energy(params: PyTree, scale: Any) -> Float[Array, ""]:
-    """Minus the log-density of the prior that `variational` has too (see `prior_std`), in nats, up
-    to a constant.
+    """Minus the log-density of the prior (see `prior_std`), in nats, up to a constant.
 
     >>> # each of the four has standard deviation 1/2
     >>> prior_energy({"kernel": jnp.ones((4, 1))}, 1.0)
     Array(8., dtype=float32)
     """
-    return sum(
-        jax.tree.leaves(
-            jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)
-        )
-    )
+    each = jax.tree.map(lambda p: 0.5 * jnp.sum(jnp.square(p / prior_std(p, scale))), params)
+    return jax.tree.reduce(jnp.add, each)
 
 
 def energy_per_label(
@@ -48,15 +43,14 @@ def energy_per_label(
 
 
 def copies(params: PyTree, num: int) -> PyTree:
-    """The same weights `num` times, every leaf `[num, ...]`: what a set of samples is before the
-    first fit.
-    """
+    """The same parameters `num` times, every leaf `[num, ...]`: the state before the first fit."""
     return jax.tree.map(lambda a: jnp.repeat(a[None], num, axis=0), params)
 
 
 def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
-    """`num` different samples of S (leading axis of every leaf), evenly spaced; the key shifts
-    them. All S are all S in order.
+    """Pick `num` different samples of S, evenly spaced; the key shifts them.
+
+    Samples lie along the leading axis of every leaf. All S are returned in their order.
 
     Args:
       more: what to change for more samples, for the error.
@@ -70,8 +64,7 @@ def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
     if num > held:
         raise errors.WrongSize(
             "num_draws",
-            f"`draw` was asked for {num} draws of {held} samples. A posterior of samples has "
-            "no more functions than those: pass "
+            f"`num_draws` ({num}) exceeds the {held} samples of this posterior: pass "
             f"num_draws={held} or fewer, or {more}.",
         )
     rows = (jnp.arange(num) * held + jax.random.randint(key, (), 0, held)) // num
@@ -92,15 +85,12 @@ def of_samples(
         del state
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
-    def embed(state, x):
-        return network.embed(jax.tree.map(lambda a: a[-1], state.params), x)
-
     return Posterior(
         init,
         fit,
         draw,
         apply,
-        embed if network.embed else None,
+        embedded(network, lambda state: jax.tree.map(lambda a: a[-1], state.params)),
         real=likelihood.real,
         warm=warm,
         likelihood=likelihood,

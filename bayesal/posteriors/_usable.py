@@ -1,6 +1,4 @@
-"""What a network must be, looked at once for every kind of example, when a posterior is
-initialized.
-"""
+"""Check of a network's outputs, once per kind of example, when a posterior is initialized."""
 
 import functools
 
@@ -15,8 +13,7 @@ ROWS = 4  # random examples whose outputs are looked at
 
 
 def usable(network: Network, x: ArrayLike, likelihood: Likelihood) -> None:
-    """Refuses a network whose outputs are not one vector, or are probabilities of classes where
-    logits are needed.
+    """Refuse networks whose outputs are no vector, or probabilities instead of logits.
 
     Outputs are seen on random examples, under random parameters, so this works while `x` and the
     parameters are being traced.

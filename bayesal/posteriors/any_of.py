@@ -1,4 +1,4 @@
-"""Structure as data: several posteriors as one, of which the hyperparameters choose."""
+"""Architecture as data: several posteriors as one, chosen by a hyperparameter."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,21 +9,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from bayesal import _checks, errors
-from bayesal.types import ArrayLike, FitInfo, Key, Posterior, PyTree
+from bayesal.types import FitInfo, Key, Posterior, PyTree
 
 __all__ = ["any_of"]
 
 
 class AnyOf(NamedTuple):
-    """The states of all architectures, and which of them was fitted last: the one that predicts."""
+    """States of all architectures, and the index of the one fitted last, which predicts."""
 
     which: Int[Array, ""]
     states: tuple[PyTree, ...]
 
 
 def any_of(*posteriors: Posterior) -> Posterior:
-    """One of several posteriors, as `HParams.architecture` says: networks of other widths, depths
-    or kinds as a choice that is data.
+    """Combine posteriors into one; `HParams.architecture` selects which is fitted.
+
+    The choice among widths, depths or kinds of networks is then data.
 
     What is asked of it goes to the architecture fitted last, and is what that posterior by itself
     would give for the same keys. A warm fit of that architecture goes on from where it ended; any
@@ -59,25 +60,23 @@ def any_of(*posteriors: Posterior) -> Posterior:
     """
     _alike(posteriors)
     asked = functools.partial(_asked, posteriors)
-    apply = lambda i, states, draws, x: posteriors[i].apply(states[i], draws[i], x)
-    head = lambda i, states, draws, shared: posteriors[i].head(states[i], draws[i], shared[i])
     return Posterior(
         init=functools.partial(_init, posteriors),
         fit=_fitting(posteriors),
         draw=functools.partial(_draw, posteriors),
-        apply=asked("apply", apply),
-        embed=asked("embed", functools.partial(_embed, posteriors)),
+        apply=_switched([functools.partial(_apply, p.apply, i) for i, p in enumerate(posteriors)]),
+        embed=asked("embed", _embed),
         members=posteriors[0].members,
-        trunk=asked("trunk", functools.partial(_trunk, posteriors)),
-        head=asked("head", head),
+        trunk=asked("trunk", _trunk),
+        head=asked("head", _head),
         real=posteriors[0].real,
-        warm=asked("warm", functools.partial(_warm, posteriors)),
-        architectures=len(posteriors),
         likelihood=posteriors[0].likelihood,
+        warm=asked("warm", _warm),
+        architectures=len(posteriors),
     )
 
 
-def _init(posteriors: Sequence[Posterior], key: Key, x: ArrayLike) -> AnyOf:
+def _init(posteriors: Sequence[Posterior], key: Key, x: Any) -> AnyOf:
     # one key for all: each architecture is then what it is by itself, and no two are ever asked
     # together
     states = tuple(p.init(key, x) for p in posteriors)
@@ -98,41 +97,52 @@ def _draw(posteriors: Sequence[Posterior], key: Key, state: AnyOf, num: int) -> 
     return tuple(p.draw(key, s, num) for p, s in zip(posteriors, state.states, strict=True))
 
 
-def _embed(posteriors: Sequence[Posterior], i: int, states: tuple, x: ArrayLike) -> Array:
-    """Features of one architecture, filled up with zeros to the widest."""
-    widest = max(
-        jax.eval_shape(p.embed, s, x).size for p, s in zip(posteriors, states, strict=True)
-    )
-    features = _checks.as_float(posteriors[i].embed(states[i], x))
+# what architecture i says, given `each` architecture's own function
+
+
+def _apply(apply: Callable, i: int, states: tuple, draws: tuple, x: Any) -> Any:
+    return apply(states[i], draws[i], x)
+
+
+def _head(each: Sequence[Callable], i: int, states: tuple, draws: tuple, shared: tuple) -> Any:
+    return each[i](states[i], draws[i], shared[i])
+
+
+def _embed(each: Sequence[Callable], i: int, states: tuple, x: Any) -> Array:
+    """Features, filled up with zeros to those of the widest."""
+    widest = max(jax.eval_shape(embed, s, x).size for embed, s in zip(each, states, strict=True))
+    features = _checks.as_float(each[i](states[i], x))
     return jnp.pad(features, (0, widest - features.size))
 
 
-def _trunk(posteriors: Sequence[Posterior], i: int, states: tuple, x: ArrayLike) -> tuple:
-    """What one architecture's draws share, beside zeros for the others."""
-    shapes = tuple(jax.eval_shape(p.trunk, s, x) for p, s in zip(posteriors, states, strict=True))
+def _trunk(each: Sequence[Callable], i: int, states: tuple, x: Any) -> tuple:
+    """What its draws share, beside zeros for the others."""
+    shapes = tuple(jax.eval_shape(trunk, s, x) for trunk, s in zip(each, states, strict=True))
     blank = jax.tree.map(lambda o: jnp.zeros(o.shape, o.dtype), shapes)
-    return _put(blank, i, posteriors[i].trunk(states[i], x))
+    return _put(blank, i, each[i](states[i], x))
 
 
-def _warm(posteriors: Sequence[Posterior], i: int, old: tuple, fresh: AnyOf) -> AnyOf:
+def _warm(each: Sequence[Callable], i: int, old: tuple, fresh: AnyOf) -> AnyOf:
     """The architecture fitted last goes on; any other begins anew."""
-    return AnyOf(jnp.int32(i), _put(fresh.states, i, posteriors[i].warm(old[i], fresh.states[i])))
+    return AnyOf(jnp.int32(i), _put(fresh.states, i, each[i](old[i], fresh.states[i])))
 
 
-def _asked(
-    posteriors: Sequence[Posterior], verb: str, one: Callable, *more: Callable
-) -> Callable | None:
-    """`(AnyOf, ...) -> one(i, states, ...)`, a branch for each i; None where not all architectures
-    know the verb.
+def _asked(posteriors: Sequence[Posterior], verb: str, one: Callable) -> Callable | None:
+    """`(AnyOf, ...) -> one(each, i, states, ...)`; None where not all architectures know the
+    verb.
+    """
+    each = [getattr(posterior, verb) for posterior in posteriors]
+    if not all(each):
+        return None
+    return _switched([functools.partial(one, each, i) for i in range(len(each))])
+
+
+def _switched(branches: Sequence[Callable]) -> Callable:
+    """`(AnyOf, ...) -> branches[which](states, ...)`.
 
     The branches are made once: an eager switch over new functions would compile each time.
     """
-    branches = [*(functools.partial(one, i) for i in range(len(posteriors))), *more]
-    return (
-        (lambda state, *args: jax.lax.switch(state.which, branches, state.states, *args))
-        if all(getattr(p, verb) for p in posteriors)
-        else None
-    )
+    return lambda state, *args: jax.lax.switch(state.which, branches, state.states, *args)
 
 
 def _fitting(posteriors: Sequence[Posterior]) -> Callable:
@@ -160,11 +170,11 @@ def _fitting(posteriors: Sequence[Posterior]) -> Callable:
             jnp.zeros(info.failed_at.shape, info.failed_at.dtype),
         )
 
-    asked = _asked(posteriors, "fit", one, none)
+    chosen = _switched([*(functools.partial(one, i) for i in range(len(fits))), none])
 
     def fit(key, state, labeled, hparams):
         which = _known(hparams.architecture, len(posteriors))
-        states, info = asked(AnyOf(which, state.states), key, labeled, hparams)
+        states, info = chosen(AnyOf(which, state.states), key, labeled, hparams)
         return AnyOf(jnp.where(which < len(posteriors), which, state.which), states), info
 
     return fit
@@ -188,21 +198,19 @@ def _alike(posteriors: Sequence[Posterior]) -> None:
     if len({p.real for p in posteriors}) > 1:
         raise errors.WrongType(
             "posteriors",
-            "`posteriors` are for real labels and for classes: pass them all the same kind "
-            "of `likelihood`.",
+            "`posteriors` mix real labels and classes: give all the same kind of `likelihood`.",
         )
     if len(members := {p.members for p in posteriors}) > 1:
         raise errors.WrongSize(
             "posteriors",
             "`posteriors` have different numbers of members "
-            f"({', '.join(map(str, members))}; None: any number of draws), and K draws are "
-            "asked of whichever is fitted: build ensembles of one size, and choose among "
-            "ensembles alone.",
+            f"({', '.join(map(str, members))}; None: any number of draws), so no number of draws "
+            "suits them all: combine ensembles of one size, and nothing else with them.",
         )
 
 
 def _known(architecture: Any, count: int) -> Int[Array, ""]:
-    """The architecture's number; `count` if there is none such and that is known under jit only."""
+    """Index of the architecture; `count` where it is out of range, which only jit lets pass."""
     which = jnp.asarray(architecture, jnp.int32)
     known = (which >= 0) & (which < count)
     if _checks.concrete(known):
@@ -224,8 +232,9 @@ def _same_shapes(what: str, each: list[PyTree]) -> None:
 
 
 def _with_room(leaf: Array, found: jax.ShapeDtypeStruct) -> Array:
-    """What stays of a architecture that is not fitted: all, or zeros where a fit makes room for
-    every label (Gaussian processes).
+    """State of an architecture that is not fitted: unchanged, or zeros of the fitted shape.
+
+    A Gaussian process grows a row for every label.
     """
     return leaf if leaf.shape == found.shape else jax.lax.full(found.shape, 0, found.dtype)
 

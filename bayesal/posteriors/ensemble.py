@@ -1,4 +1,4 @@
-"""Deep ensembles: the same net trained from several beginnings, all in one program."""
+"""Deep ensembles: one network trained from several initializations, in one program."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float
 
 from bayesal import _chunks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.training import LossFn
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
@@ -16,7 +17,7 @@ __all__ = ["ensemble"]
 
 
 class Member(NamedTuple):
-    """One net and the fixed net beside it, whose outputs count `scale` times."""
+    """A trained network, and a fixed one whose outputs are added `scale` times."""
 
     params: PyTree
     prior: PyTree
@@ -24,8 +25,9 @@ class Member(NamedTuple):
 
 
 def with_prior(network: Network) -> Network:
-    """The network whose outputs are those of `params` plus `scale` times those of `prior`, in which
-    nothing drops out.
+    """Network with randomized prior function: outputs of `params` plus `scale` times `prior`'s.
+
+    The prior network has no dropout.
 
     >>> from bayesal import networks
     >>> network = with_prior(
@@ -48,9 +50,7 @@ def with_prior(network: Network) -> Network:
             member.prior, x, None, 0.0
         )
 
-    return Network(
-        init, apply, (lambda member, x: network.embed(member.params, x)) if network.embed else None
-    )
+    return Network(init, apply, embedded(network, lambda member: member.params))
 
 
 def ensemble(
@@ -62,8 +62,7 @@ def ensemble(
     mesh: Mesh | None = None,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """`members` nets trained from different initializations and minibatch orders. A draw is a
-    member: its parameters.
+    """Deep ensemble: networks trained from different initializations. A draw is one member.
 
     With `priors` every member also has a second net that keeps its random initialization: the
     outputs are those of the trained net plus `HParams.prior_scale` times those of the fixed one.
@@ -108,15 +107,12 @@ def ensemble(
         del state
         return likelihood.predict(net.apply(draw, x, None, 0.0))
 
-    def embed(state, x):
-        return net.embed(jax.tree.map(lambda a: a[0], state), x)  # the first member's features
-
     return Posterior(
         init,
         fit,
         draw,
         apply,
-        embed if network.embed else None,
+        embedded(net, lambda state: jax.tree.map(lambda a: a[0], state)),  # the first member's
         members,
         real=likelihood.real,
         likelihood=likelihood,
@@ -143,9 +139,9 @@ def _all_of_them(num: int, members: int) -> None:
     if num != members:
         raise errors.WrongSize(
             "num_draws",
-            f"`draw` was asked for {num} draws of an ensemble of {members} members. An "
-            "ensemble has exactly its "
-            f"members: pass num_draws={members}, or build `ensemble(network, members={num})`.",
+            f"`num_draws` ({num}) must equal the number of members: an ensemble of {members} "
+            f"members has {members} draws. Pass num_draws={members}, or build "
+            f"`ensemble(network, members={num})`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Somebody's finished numpyro inference as K functions of x."""
+"""Finished numpyro inference as K functions of x."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +24,9 @@ def from_numpyro(
     params: PyTree = None,
     embed: Callable | None = None,
 ) -> Predictive:
-    """Draws of a finished numpyro inference, for every strategy and score: MCMC that has run, or an
-    autoguide and its parameters.
+    """Draws of a finished numpyro inference: MCMC that has run, or a guide with its parameters.
+
+    They serve every strategy and score.
 
     The samples of MCMC are thinned evenly to `num_draws`; from a guide so many are drawn. Inference
     itself stays with numpyro: the posterior inside can be drawn from again, not fitted.
@@ -95,8 +96,7 @@ def _source(source: Any, params: PyTree) -> tuple[PyTree, Callable[[Key, PyTree,
 
 
 def numpyro_site(model: Callable, site: str = "y") -> Callable[[PyTree, Any], Prediction]:
-    """`apply(sample, x)` of a numpyro model: what it says about an observed site at one example,
-    all latent sites known.
+    """Read `apply(sample, x)` for an observed site off a numpyro model.
 
     Args:
       model: called as `model(x [1, ...])`, so its labels must be optional and its plates as long as

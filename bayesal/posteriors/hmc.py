@@ -1,6 +1,4 @@
-"""Hamiltonian Monte Carlo: the posterior itself, up to what a finite chain misses, for small nets
-and last layers.
-"""
+"""Hamiltonian Monte Carlo by NUTS, for small networks and for last layers."""
 
 import functools
 from collections.abc import Callable
@@ -13,12 +11,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _checks, _chunks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors._sampled import copies, energy_per_label, of_samples, pick, prior_energy
 from bayesal.posteriors._usable import usable
 from bayesal.posteriors.laplace.last_layer import prior_unit
 from bayesal.types import (
-    ArrayLike,
     FitInfo,
     HParams,
     Key,
@@ -35,7 +33,7 @@ MORE = "build `nuts` with more `samples` or `chains`"
 
 
 class Chains(NamedTuple):
-    """S = chains * samples sets of weights, chain after chain, and how the sampling went.
+    """S = chains * samples parameter sets, chain after chain, and sampling diagnostics.
 
     trunk: the trained network whose features the last layer takes, and its outputs beside the
       layer's; () where whole networks are sampled.
@@ -62,7 +60,7 @@ class Trunk(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How long and how many: `nuts` explains them."""
+    """Chain lengths and counts; see `nuts`."""
 
     warmup: int
     samples: int
@@ -77,10 +75,11 @@ def potential(
     likelihood: Likelihood = likelihoods.CATEGORICAL,
     batch_size: int = 32,
 ) -> Callable[[PyTree], Float[Array, ""]]:
-    """Minus the log-density of the posterior over the parameters of `outputs(params, x)`, in nats,
-    up to a constant; `prior` is that of the prior.
+    """Potential energy: minus the log posterior density, in nats, up to a constant.
 
-    Each label's log-likelihood counts as often as its weight says. Rows are added `batch_size` at a time
+    It is a function of the parameters of `outputs(params, x)`; `prior` is that of the prior.
+
+    Each label counts as often as its weight says. Rows are added `batch_size` at a time
     up to the count: the value, and the time it takes, do not depend on the capacity, in any bit.
     Its gradient is right; there is no second derivative.
     """
@@ -200,8 +199,7 @@ def nuts(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Samples of the posterior by the No-U-Turn Sampler, through numpyro: the standard that other
-    posteriors are measured against.
+    """No-U-Turn Sampler through numpyro: asymptotically exact, the reference for the others.
 
     With `on="all"` a draw is a whole network: for nets of up to some thousand weights and some
     hundred labels; the prior is that of `variational`, `prior_scale / sqrt(fan-in)` for kernels,
@@ -313,7 +311,7 @@ def _of_last(network: Network, sizes: Sizes, batch_size: int, likelihood: Likeli
         fit=functools.partial(_fit_last, of),
         draw=lambda key, state, num: pick(key, state.params, num, MORE),
         apply=apply,
-        embed=lambda state, x: network.embed(state.trunk.params, x),
+        embed=embedded(network, lambda state: state.trunk.params),
         trunk=functools.partial(_trunk, of),
         head=functools.partial(_head, of),
         real=likelihood.real,
@@ -329,10 +327,10 @@ class _Last(NamedTuple):
     likelihood: Likelihood
     sizes: Sizes
     batch_size: int
-    layer: Callable[[ArrayLike], LastLayer]
+    layer: Callable[[Any], LastLayer]
 
 
-def _init_last(of: _Last, key: Key, x: ArrayLike) -> Chains:
+def _init_last(of: _Last, key: Key, x: Any) -> Chains:
     usable(of.network, x, of.likelihood)
     net_key, key = jax.random.split(key)
     params, last = of.network.init(net_key, x), of.layer(x)
@@ -359,7 +357,7 @@ def _fit_last(
     std = hparams.prior_scale * prior_unit(rows, last.bias)[:, None]
     prior = lambda weights: 0.5 * jnp.sum(jnp.square(weights / std))
     # the trunk stands still from here on: its features take the place of the examples
-    embed = lambda xi: last.features(of.network.embed(params, xi))
+    embed = lambda xi: last.features(params, xi)
     features = labeled._replace(x=_features(embed, labeled.x, of.batch_size))
     outputs_of = lambda weights, h: jnp.concatenate([h @ weights, trunk.fixed])
     energy = potential(outputs_of, features, prior, of.likelihood, of.batch_size)
@@ -369,8 +367,8 @@ def _fit_last(
     return _joined(trunk, chains, labeled, info.failed_at, hparams.steps)
 
 
-def _trunk(of: _Last, state: Chains, x: ArrayLike) -> Float[Array, " D"]:
-    return of.layer(x).features(of.network.embed(state.trunk.params, x))
+def _trunk(of: _Last, state: Chains, x: Any) -> Float[Array, " D"]:
+    return of.layer(x).features(state.trunk.params, x)
 
 
 def _head(of: _Last, state: Chains, draw: Float[Array, "D C"], features: Array) -> Any:

@@ -1,4 +1,4 @@
-"""MC dropout: a draw is a key, and the key fixes the mask for every x."""
+"""MC dropout: a draw is a key, which fixes the dropout mask for every x."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
@@ -33,8 +34,7 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 def mc_dropout(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
-    """Dropout at prediction time as draws of an approximate posterior. A draw is a key; the key
-    fixes the mask for every x.
+    """MC dropout. A draw is a key, which fixes the dropout mask for every x.
 
     What stands before the first dropout is the same for all draws, and is computed once for every
     chunk of rows, not once a draw.
@@ -81,7 +81,7 @@ def mc_dropout(
     def apply(state, draw, x):
         return likelihood.predict(network.apply(state.params, x, draw, state.rate))
 
-    embed = (lambda state, x: network.embed(state.params, x)) if network.embed else None
+    embed = embedded(network, lambda state: state.params)
     warm = lambda old, fresh: fresh._replace(
         params=training.shrink_and_perturb(old.params, fresh.params)
     )

@@ -1,4 +1,4 @@
-"""One trained net: no uncertainty about the function, only its softmax."""
+"""Point estimate: one trained network, without uncertainty about the function."""
 
 import jax.numpy as jnp
 
@@ -12,8 +12,7 @@ __all__ = ["point"]
 def point(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:
-    """A point estimate, trained with dropout and used without. Every draw is the same function, so
-    BALD is 0 everywhere.
+    """Point estimate: trained with dropout, used without. All draws agree, so BALD is 0.
 
     Args:
       network: what to train.

@@ -1,6 +1,4 @@
-"""Preferences: a latent worth of items, learned from which of two won. A Gaussian process on
-differences, by Laplace's method.
-"""
+"""Preference learning: a Gaussian process on utilities, from pairwise comparisons, by Laplace."""
 
 from collections.abc import Callable
 
@@ -30,8 +28,7 @@ def preference(
     features: Callable[[Array], Array] | None = None,
     waves: int = 1024,
 ) -> Posterior:
-    """Who wins? An example is a pair of items, `x [2, ...]`; label 1 says that the first won, label
-    0 the second.
+    """Preference learning from pairs `x [2, ...]`: label 1 if the first won, 0 if the second.
 
     P(first wins) = Phi(g(first) - g(second)), with g a Gaussian process: classification of pairs
     under the preference kernel k(a, c) + k(b, d) - k(a, d) - k(b, c), so swapping the items swaps

@@ -1,4 +1,4 @@
-"""Whether the chains of a sampler have mixed."""
+"""Convergence of Markov chains."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -9,8 +9,9 @@ __all__ = ["r_hat"]
 
 
 def r_hat(values: Float[Array, "chains samples *B"]) -> Float[Array, "*B"]:
-    """Split R-hat: how much wider all chains together are than their halves alone; about 1 (below
-    1.01) once they have mixed.
+    """Split R-hat, a convergence diagnostic: about 1 (below 1.01) once chains have mixed.
+
+    It compares the spread of all chains together with that of their halves alone.
 
     Ask it of predictions, which can mix although weights (whose hidden units may be exchanged)
     cannot: with all S draws, `r_hat(predictive(x).reshape(chains, samples, *B))`. NaN where nothing

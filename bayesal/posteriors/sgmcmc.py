@@ -1,6 +1,4 @@
-"""Cyclical stochastic-gradient MCMC: noisy training in cycles, each of which leaves a
-few samples.
-"""
+"""Cyclical stochastic-gradient MCMC: noisy training in cycles that each leave samples."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,8 +25,10 @@ class Snapshots(NamedTuple):
 def sghmc(
     rate: Callable[[Array], Any], friction: float, temperature: Callable[[Array], Any], total: Any
 ) -> training.Rule:
-    """Stochastic-gradient Hamiltonian Monte Carlo on the energy per label of labels that weigh
-    `total` in all; with friction 1 it is Langevin's (SGLD).
+    """Update rule of stochastic-gradient Hamiltonian Monte Carlo; with friction 1, Langevin's
+    (SGLD).
+
+    It samples the energy per label of labels whose weights sum to `total`.
 
     v <- (1 - friction) v - rate * slope + sqrt(2 * friction * rate * temperature / total) * noise;
     w <- w + v.
@@ -77,9 +77,7 @@ class Collected(NamedTuple):
 
 
 class Cycles(NamedTuple):
-    """Where a step stands: `cycles` equal cycles over all steps, the first share `explore` of each
-    without noise, `samples` taken in the rest.
-    """
+    """Schedule of equal cycles: a share `explore` without noise, then `samples` snapshots."""
 
     cycles: int
     samples: int
@@ -115,8 +113,9 @@ def sgmcmc(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Cyclical SG-HMC (or SGLD): one noisy training run in cycles of falling rate; a draw is one of
-    S = cycles * samples snapshots.
+    """Cyclical SG-HMC or SGLD. A draw is one of S = cycles * samples snapshots.
+
+    One noisy training run of repeatedly falling rate.
 
     A cycle's large first steps look for another mode, without noise; its small last steps sample
     around it. The target is `likelihood^(1 / temperature) * prior`: 1.0 is the Bayes posterior,

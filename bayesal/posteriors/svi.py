@@ -1,4 +1,4 @@
-"""Stochastic variational inference for any numpyro model with any of its guides, in our loop."""
+"""Stochastic variational inference with numpyro models and guides."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ __all__ = ["svi"]
 
 
 class Guided(NamedTuple):
-    """What a guide has learned.
+    """Fitted parameters of a guide.
 
     params: of the guide and of the model, without constraints.
     fixed: the model's own parameters, as it takes them: what is trained and not random.
@@ -51,8 +51,7 @@ def svi(
     kl_weight: float = 1.0,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Variational inference with a numpyro guide. A draw is one value of everything that the model
-    samples.
+    """Variational inference with a numpyro guide. A draw is one value of every random site.
 
     The model says what is random, and gives outputs; labels and likelihood are ours. Steps are
     those of all our posteriors: Adam, and minibatches of the rows that are labeled. `prior_scale`,
@@ -94,9 +93,8 @@ def svi(
     network = as_network(
         _checks.function(model, "model", "a function of x that samples and gives outputs")
     )
-    _checks.function(guide, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")
     joint = _joint(model, likelihood, kl_weight)
-    _of_minibatches(guide(joint))
+    _of_minibatches(guide, joint)
     blank = jnp.zeros(1, jnp.float32 if likelihood.real else jnp.int32), jnp.int32(1)
     prepared = functools.partial(_prepared, joint, guide, particles, blank)
 
@@ -117,10 +115,8 @@ def svi(
             bound = engine.loss.loss(key, values, weighted, engine.guide, *data)
             return bound * kl_weight / batch.total
 
-        hparams = hparams._replace(weight_decay=0.0)
-        params, info = training.sgd(
-            key, state.params, loss, labeled, hparams, batch_size=batch_size
-        )
+        hparams, start = hparams._replace(weight_decay=0.0), state.params
+        params, info = training.sgd(key, start, loss, labeled, hparams, batch_size=batch_size)
         return _guided(engine, network, params, state.example), info
 
     def draw(key, state, num):
@@ -220,9 +216,12 @@ def _global(model, x) -> None:
         )
 
 
-def _of_minibatches(guide: Callable) -> None:
+def _of_minibatches(factory: Callable, joint: Callable) -> None:
+    """Refuses a guide that looks at all data at once."""
     from numpyro.infer import autoguide
 
+    _checks.function(factory, "guide", "a class of numpyro.infer.autoguide, such as AutoNormal")
+    guide = factory(joint)
     if isinstance(guide, autoguide.AutoLaplaceApproximation | autoguide.AutoDAIS):
         raise errors.WrongType(
             "guide",

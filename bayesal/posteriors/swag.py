@@ -1,5 +1,6 @@
-"""SWAG: a normal around the mean of the last part of a training run, as wide as the path was."""
+"""SWAG: a normal fitted to the last part of a training run."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from bayesal import _checks, errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.types import FitInfo, Key, Likelihood, Network, Posterior, PyTree
 
@@ -112,8 +114,7 @@ def swag(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Stochastic weight averaging, Gaussian: one training run, whose last part goes on at a
-    constant rate and is summed up by a normal.
+    """SWAG: a normal fitted to the parameters of the last part of one training run.
 
     A draw is one set of weights from that normal. How wide it is comes from the noise of the
     minibatches and the rate: it is a picture of the path, not an approximation whose error goes to
@@ -159,17 +160,8 @@ def swag(
         )
         loss = training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         nothing = begin(state.mean, rank)
-        _, path, info = training.walk(
-            key,
-            state.mean,
-            loss,
-            labeled,
-            steps,
-            rule,
-            batch_size=batch_size,
-            observe=observe,
-            seen=nothing,
-        )
+        walk = functools.partial(training.walk, batch_size=batch_size, observe=observe)
+        _, path, info = walk(key, state.mean, loss, labeled, steps, rule, seen=nothing)
         return _finite(finish(path), nothing.moments, info, steps)
 
     def draw(key, state, num):
@@ -179,7 +171,7 @@ def swag(
         del state
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
-    embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
+    embed = embedded(network, lambda state: state.mean)
     return Posterior(
         init, fit, draw, apply, embed, real=likelihood.real, warm=_warm, likelihood=likelihood
     )
@@ -206,7 +198,7 @@ def _finite(found: Swag, nothing: Swag, info: FitInfo, steps: Array) -> tuple[Sw
     """What was found, if it is finite: squares overflow before weights do. Else `nothing`, and a
     failure after the last step.
     """
-    finite = jax.tree.reduce(lambda ok, a: ok & jnp.isfinite(a).all(), found, True)
+    finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda a: jnp.isfinite(a).all(), found))
     found = jax.tree.map(lambda new, old: jnp.where(finite, new, old), found, nothing)
     failed_at = jnp.where((info.failed_at < 0) & ~finite, steps, info.failed_at)
     return found, info._replace(failed_at=failed_at)

@@ -1,5 +1,6 @@
 """Variational inference over all weights: mean-field, or low-rank plus diagonal."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from bayesal import _checks, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.training import Minibatch
 from bayesal.types import Likelihood, Network, Posterior, PyTree
@@ -39,7 +41,7 @@ class LowRank(NamedTuple):
 
 def sample(key: Array, state: MeanField | LowRank) -> PyTree:
     """One set of weights: `mean + std * noise`, and a random multiple of every factor."""
-    key, factor_key = jax.random.split(key) if isinstance(state, LowRank) else (key, None)
+    key, factor_key = jax.random.split(key) if isinstance(state, LowRank) else (key, key)
     flat, unravel = ravel_pytree(
         state.mean
     )  # one stream of noise compiles several times faster than one per leaf
@@ -74,7 +76,7 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
         ratio = log_std - jnp.log(prior)
         return jnp.sum(0.5 * (jnp.exp(2 * ratio) + jnp.square(mean / prior) - 1.0) - ratio)
 
-    diagonal = sum(jax.tree.leaves(jax.tree.map(one, state.mean, state.log_std)))
+    diagonal = jax.tree.reduce(jnp.add, jax.tree.map(one, state.mean, state.log_std))
     if isinstance(state, MeanField):
         return diagonal
     squares = jax.tree.map(
@@ -83,12 +85,10 @@ def kl_to_prior(state: MeanField | LowRank, scale: Any) -> Float[Array, ""]:
         state.log_std,
         state.factors,
     )
-    gram = sum(
-        jnp.matmul(f, f.T, precision="highest")
-        for f in (f.reshape(f.shape[0], -1) for f in jax.tree.leaves(state.factors))
-    )
+    flat = [f.reshape(f.shape[0], -1) for f in jax.tree.leaves(state.factors)]
+    gram = functools.reduce(jnp.add, [jnp.matmul(f, f.T, precision="highest") for f in flat])
     root = jnp.linalg.cholesky(jnp.eye(gram.shape[0], dtype=gram.dtype) + gram)
-    return diagonal + 0.5 * sum(jax.tree.leaves(squares)) - jnp.sum(jnp.log(jnp.diagonal(root)))
+    return diagonal + 0.5 * jax.tree.reduce(jnp.add, squares) - jnp.sum(jnp.log(jnp.diagonal(root)))
 
 
 def nll(
@@ -151,8 +151,9 @@ def variational(
     initial_std: float = 0.5,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Variational inference by a normal over all weights, mean-field or of low rank. A draw is one
-    set of weights.
+    """Variational inference with a normal over all weights, mean-field or low-rank.
+
+    A draw is one set of weights.
 
     Mean-field (`rank` 0) makes all weights independent. A positive `rank` adds so many directions
     in which they move together: what a regression with correlated features needs (its exact
@@ -219,7 +220,7 @@ def variational(
         del state
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
-    embed = (lambda state, x: network.embed(state.mean, x)) if network.embed else None
+    embed = embedded(network, lambda state: state.mean)
     warm = lambda old, fresh: fresh._replace(
         mean=training.shrink_and_perturb(old.mean, fresh.mean)
     )  # widths begin anew

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bayesal import _checks, errors
+from bayesal.types import Gaussian
 
 LETTERS = "KNC"
 HALF = ("bfloat16", "float16")
@@ -117,38 +118,99 @@ def laid_out(values: np.ndarray | jax.Array, letters: str, name: str) -> np.ndar
     )
 
 
-def log_probs(kind: str, part: np.ndarray | jax.Array) -> Float[Array, "K n C"]:
+def log_probs(
+    kind: str, part: np.ndarray | jax.Array, name: str | None = None
+) -> Float[Array, "K n C"]:
     """Checked, normalized float32 log-probabilities from `part [K, n, C]`, which is of the kind the
     caller said.
+
+    Rows of NaN stay NaN, for strategies to count. All else is checked, inside `unseen` too: these
+    numbers came from a person.
     """
+    name = kind if name is None else name
+    broken = broken_rows(part)
+    if broken is not None:
+        part = _with(part, broken[..., None], _HARMLESS[kind](part.shape[-1]))
+    with _checks.unseen(False):
+        found = _as_said(kind, part, name)
+    return found if broken is None else jnp.where(broken[..., None], jnp.nan, found)
+
+
+def broken_rows(part: np.ndarray | jax.Array) -> np.ndarray | None:
+    """Which rows of the last axis hold NaN; None: no number is."""
+    xp = _numbers_of(part)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if not xp.isnan(xp.sum(part)):  # one cheap pass where nothing is broken
+            return None
+    found = np.asarray(xp.isnan(part).any(-1))
+    return found if found.any() else None
+
+
+def refuse_nan(part: np.ndarray | jax.Array, name: str) -> None:
+    """NaN where values can be looked at: an error that names the rows."""
+    if (broken := broken_rows(part)) is not None:
+        why = "hold NaN. The usual cause is a diverged fit, or log(0) - log(0) on the way"
+        _refuse(broken, errors.NonFinite, name, why)
+
+
+_HARMLESS = {
+    "log_probs": lambda classes: -np.log(classes),
+    "probs": lambda classes: 1 / classes,
+    "logits": lambda classes: 0.0,
+}
+
+
+def _numbers_of(part):
+    return jnp if isinstance(part, jax.Array) else np
+
+
+def _with(part, where, value):
+    """A copy with `value` in some places, of the same dtype."""
+    xp = _numbers_of(part)
+    return xp.where(where, xp.asarray(value, part.dtype), part)
+
+
+def _as_said(kind, part, name):
     if kind in _MADE:
-        return _checks.log_probs(_MADE[kind](part, kind), kind)
+        return _checks.log_probs(_MADE[kind](part, name), name)
     try:
-        checked = _checks.log_probs(part, kind)
+        checked = _checks.log_probs(part, name)
     except errors.NotLogProbabilities as error:
+        if name != kind:
+            raise
         hint = (
             "If they are log-probabilities: is `axes` right? Read as [K, N, C] this part has "
             f"shape {tuple(part.shape)}."
         )
         raise errors.NotLogProbabilities(kind, f"{error} {hint}", error.rows) from error
-    return (
-        jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked
-    )  # half precision sums to 1 roughly
+    # half precision sums to 1 roughly
+    return jax.nn.log_softmax(checked, axis=-1) if str(part.dtype) in HALF else checked
+
+
+def moments(mean: Any, variance: Any, name: str) -> Gaussian:
+    """Checked means and variances `[K, n]`; pairs with NaN stay NaN, for strategies to count."""
+    mean, variance = np.asarray(mean), np.asarray(variance)
+    nan = lambda a: (
+        np.isnan(a) if jnp.issubdtype(a.dtype, jnp.floating) else np.zeros(a.shape, bool)
+    )
+    broken = nan(mean) | nan(variance)
+    with _checks.unseen(False):
+        pair = Gaussian(
+            mean=_checks.numbers(np.where(broken, 0, mean), name, "means [K, N]", axis=1),
+            variance=_checks.numbers(
+                np.where(broken, 1, variance), name, "variances [K, N]", above=0.0, axis=1
+            ),
+        )
+    return jax.tree.map(lambda a: jnp.where(broken, jnp.nan, a), pair) if broken.any() else pair
 
 
 def on_host(kind: str, part: np.ndarray) -> np.ndarray:
     """What `log_probs` gives, without a call of JAX: inside a callback of a running JAX program one
-    may wait for ever.
+    may wait for ever. Rows of NaN stay NaN.
     """
     if kind in _MADE:
         return _MADE[kind](part, kind).astype(np.float32)
-    _refuse(
-        np.isnan(part).any(-1),
-        errors.NonFinite,
-        kind,
-        "hold NaN. The usual cause is a diverged fit",
-    )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > _checks.TOLERANCE.get(
             str(part.dtype), 1e-3
         )
@@ -166,15 +228,12 @@ def _working(part):
     """NumPy stays on the host, where float64 keeps its digits through the logarithm; nothing is
     narrower than float32.
     """
-    xp = jnp if isinstance(part, jax.Array) else np
+    xp = _numbers_of(part)
     return xp, part.astype(xp.promote_types(part.dtype, np.float32))
 
 
 def _of_probs(part, name):
     xp, p = _working(part)
-    _refuse(
-        xp.isnan(p).any(-1), errors.NonFinite, name, "hold NaN. The usual cause is a diverged fit"
-    )
     _refuse(
         (p < 0).any(-1),
         errors.NotProbabilities,
@@ -183,7 +242,7 @@ def _of_probs(part, name):
     )
     total = p.sum(-1, keepdims=True)
     _refuse(
-        ~(abs(total[..., 0] - 1) <= _checks.TOLERANCE.get(str(part.dtype), 1e-3)),
+        abs(total[..., 0] - 1) > _checks.TOLERANCE.get(str(part.dtype), 1e-3),
         errors.NotProbabilities,
         name,
         "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are "
@@ -196,10 +255,10 @@ def _of_probs(part, name):
 def _of_logits(part, name):
     xp, z = _working(part)
     _refuse(
-        (xp.isnan(z) | (z == xp.inf)).any(-1),
+        (z == xp.inf).any(-1),
         errors.NonFinite,
         name,
-        "hold NaN or +inf. The usual cause is a diverged fit",
+        "hold +inf. The usual cause is a diverged fit",
     )
     _refuse_probabilities(part, z, name)
     top = z.max(-1, keepdims=True)
@@ -209,7 +268,7 @@ def _of_logits(part, name):
         name,
         "are -inf for every class; at least one class must be possible",
     )
-    z = z - top
+    z = z - top  # NaN makes its whole row NaN
     return z - xp.log(xp.exp(z).sum(-1, keepdims=True))
 
 

@@ -63,7 +63,8 @@ class _Foreign:
     """K functions that somebody else trained, as the model of a `Predictive`.
 
     Outside jit every number is checked. Under jit, where values cannot be looked at, rows that are
-    not what was said become NaN, which selectors count and never pick.
+    not what was said become NaN, which selectors count and never pick; a function on the host
+    raises from its callback, except for NaN.
     """
 
     function: Callable[..., Any]
@@ -73,7 +74,11 @@ class _Foreign:
     def predict(self, x: Any, temperature: Any) -> Prediction:
         x = _pool(x)
         if isinstance(self.function, Outside):
-            return likelihoods.temper(self.function(x), temperature)
+            said = self.function(x)
+            if _checks.concrete(said):
+                for leaf in jax.tree.leaves(said):
+                    _arrays.refuse_nan(leaf, self.told.kind)
+            return likelihoods.temper(said, temperature)
         raw = _laid_out(_traced(self.function, x), self.told, x.shape[0])
         return likelihoods.temper(_prediction(raw, self.told), temperature)
 
@@ -167,7 +172,9 @@ def _answer(
     if told.kind != "moments":
         return _arrays.on_host(told.kind, np.asarray(raw))
     mean, variance = (np.asarray(a, np.float32) for a in raw)
-    if (bad := ~(np.isfinite(mean) & (variance > 0) & (variance < np.inf))).any():
+    broken = np.isnan(mean) | np.isnan(variance)
+    mean, variance = (np.where(broken, np.float32(np.nan), a) for a in (mean, variance))
+    if (bad := ~broken & ~(np.isfinite(mean) & (variance > 0) & (variance < np.inf))).any():
         raise errors.OutOfRange(
             "moments",
             f"`moments` gave {int(bad.sum())} pairs that are no finite mean with a finite "
@@ -248,6 +255,7 @@ def _prediction(raw: Any, told: Told) -> Prediction:
         mean, variance = (_checks.as_float(a) for a in raw)
         return Gaussian(mean, jnp.where(variance > 0, variance, jnp.nan))
     if _checks.concrete(raw):
+        _arrays.refuse_nan(raw, told.kind)
         return _arrays.log_probs(told.kind, raw)
     values = _checks.as_float(raw)
     if told.kind == "logits":

@@ -1,5 +1,4 @@
-"""The next round's hyperparameters, found on labels that no candidate was fitted on, every round,
-in one program that is compiled once.
+"""Hyperparameter search in every round, by cross-validation, in one compiled program.
 
 A `Retuner` searches a `space` of distributions over `HParams`; a `Proposer` says what to try, from
 the `History` of all rounds; candidates race over folds, and the incumbent stays unless it is beaten
@@ -8,7 +7,7 @@ by more than the standard error.
 
 from bayesal.retune.history import History, table
 from bayesal.retune.proposers import Proposer, gp_proposer, local_proposer
-from bayesal.retune.retuners import Retuner, fixed, successive_halving
+from bayesal.retune.retuners import Retuner, fixed, for_posterior, successive_halving
 from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
 
 __all__ = [
@@ -18,6 +17,7 @@ __all__ = [
     "Retuner",
     "choice",
     "fixed",
+    "for_posterior",
     "gp_proposer",
     "local_proposer",
     "log_uniform",

@@ -1,5 +1,6 @@
-"""Candidates race over folds: all are fitted on the first, the better half of them on the second,
-and so on; the incumbent always.
+"""Racing of candidates over folds: after each fold the worse half is left out.
+
+The incumbent always stays.
 
 Folds are the resource that is shared out, not steps: a fold more is a fairer look at the very fit
 that will be used, while a shorter fit is another candidate wherever steps and their schedule are
@@ -19,7 +20,7 @@ from bayesal.types import HParams, PyTree
 
 
 class Task(NamedTuple):
-    """What candidates are judged on.
+    """The objective of a search: cross-validated losses of candidates.
 
     fit:   `(hparams, fold) -> (losses [M, T], (state, info))`: a fit on all folds but this one, and
            the out-of-fold NLL (nats) of this fold's rows (elsewhere 0) at every temperature; as
@@ -42,9 +43,10 @@ class Task(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """What a retuner tried in one go: see `History` for the columns; which one is kept, its states
-    `[F, ...]` of the folds (None: not kept, or nothing was fitted), and its fit on all labels, a
-    state and its report (None: there was none).
+    """Results of one search: columns as in `History`, and the chosen candidate's fits.
+
+    states: of the folds, `[F, ...]`; None: not kept, or nothing was fitted.
+    final: the fit on all labels, a state and its report; None: there was none.
     """
 
     candidates: HParams
@@ -69,7 +71,7 @@ class Race(NamedTuple):
 
 
 def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
-    """How many of `size` candidates are fitted for each fold: at least the incumbent and one more.
+    """Number of candidates fitted on each fold: at least the incumbent and one more.
 
     >>> rungs(8, 3), rungs(8, 3, keep=1.0), sum(rungs(8, 3))
     ((8, 4, 2), (8, 8, 8), 14)
@@ -78,8 +80,7 @@ def rungs(size: int, folds: int, keep: float = 0.5) -> tuple[int, ...]:
 
 
 def race(task: Task, candidates: HParams, keep: float = 0.5, together: int | None = None) -> Race:
-    """Fit candidates (leaves `[P]`; the first is the incumbent) fold after fold, and leave the
-    worse of them out on the way; the winner on all labels.
+    """Race candidates (leaves `[P]`, the first is the incumbent) over folds; refit the winner.
 
     One compiled fit of `together` candidates is run again and again: those of one architecture that
     take about as many steps, on the same fold. A fit that is left out, or is not needed to fill up
@@ -164,9 +165,9 @@ def _run(
 
 
 class Standing(NamedTuple):
-    """How candidates stand: mean NLL over the rows each was judged on (nats), its mean difference
-    to candidate 0 on the same rows, and the standard error of that; inf for candidates with a
-    non-finite loss.
+    """Mean NLL of candidates (nats), differences to candidate 0, and standard errors.
+
+    Differences are on the rows that both saw; candidates with a non-finite loss have inf.
     """
 
     losses: Float[Array, " P"]

@@ -1,6 +1,4 @@
-"""What a retuner has tried so far: a part of the learner's state, so that later rounds know and
-people can look.
-"""
+"""History of a search: part of the learner's state, so that later rounds can use it."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ __all__ = ["History", "table"]
 
 
 class History(NamedTuple):
-    """Every candidate of every round, in a ring of H places; the oldest give way when it is full.
+    """All candidates of all rounds, in a ring buffer of H rows; the oldest are overwritten.
 
     candidates:  leaves `[H]`.
     losses:      mean out-of-fold NLL (nats) over the folds the candidate was fitted for; inf if a
@@ -38,7 +36,7 @@ class History(NamedTuple):
     round: Int[Array, " H"]
     go: Int[Array, " H"]
     chosen: Bool[Array, " H"]
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides a tuple's own `count`
 
     @property
     def written(self) -> Bool[Array, " H"]:
@@ -47,7 +45,7 @@ class History(NamedTuple):
 
 
 def empty(places: int, hparams: HParams) -> History:
-    """A history of nothing, with room for so many candidates."""
+    """Empty history of a given capacity."""
     blank = jax.tree.map(lambda value: jnp.zeros(places, jnp.result_type(value)), hparams)
     numbers, whole = jnp.zeros(places, jnp.float32), jnp.zeros(places, jnp.int32)
     return History(
@@ -56,18 +54,18 @@ def empty(places: int, hparams: HParams) -> History:
 
 
 def remember(history: History, tried: History) -> History:
-    """The history with the candidates of one more round, `tried`, a full one of as many places."""
+    """Append one round's candidates, `tried`, a full history of as many rows."""
     places, more = history.losses.shape[0], tried.losses.shape[0]
     at = (history.count + jnp.arange(more)) % places
     put = lambda old, new: old.at[at].set(new)
-    return jax.tree.map(put, history._replace(count=None), tried._replace(count=None))._replace(
-        count=history.count + more
-    )
+    columns = jax.tree.map(put, history[:-1], tried[:-1])
+    return History._make((*columns, history.count + more))
 
 
 def table(history: History) -> dict[str, np.ndarray]:
-    """The history as columns, oldest first: `round`, the fields of `HParams`, `loss`, `difference`,
-    `error`, `folds`, `chosen`. For plots and data frames.
+    """History as columns, oldest first, for plots and data frames.
+
+    Columns: `round`, the fields of `HParams`, `loss`, `difference`, `error`, `folds`, `chosen`.
 
     >>> # pandas.DataFrame(retune.table(state.search)); experiments/pictures.py draws it
     """

@@ -1,4 +1,4 @@
-"""Who proposes the next candidates, in the unit cube of a search space.
+"""Proposal of candidates, in the unit cube of a search space.
 
 A proposer is two pure functions: `ask` gives points to try, `tell` adds a round's results to what
 is known. All run inside the round's compiled program.
@@ -27,7 +27,7 @@ WORST = 3.0  # standardized differences are cut here, and diverged candidates ha
 
 
 class Proposer(NamedTuple):
-    """Two pure functions.
+    """Strategy of proposal: a pair of pure functions.
 
     ask:  `(key, history, space, incumbent, size) -> units [size, D]`, points of the unit cube to
       try beside the incumbent.
@@ -39,8 +39,7 @@ class Proposer(NamedTuple):
 
 
 def local_proposer(local: float = 0.5, width: float = 0.2) -> Proposer:
-    """Neighbors of the incumbent and points of the whole space; what earlier rounds learned is only
-    who the incumbent is.
+    """Propose neighbors of the incumbent and uniform points; earlier rounds are not used.
 
     Args:
       local: share of the points that are neighbors: normal steps of `width` along every axis of the
@@ -65,8 +64,7 @@ def local_proposer(local: float = 0.5, width: float = 0.2) -> Proposer:
 
 
 def gp_proposer(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
-    """Points that a Gaussian process, fitted to all recent rounds, holds to be best: Thompson
-    sampling.
+    """Propose by Thompson sampling from a Gaussian process fitted to all recent rounds.
 
     The process sees, for each candidate of the past, its loss less its incumbent's, in units of the
     median distance of its run's candidates to their median, and of their standard error at least.

@@ -1,8 +1,10 @@
-"""The next round's hyperparameters. Every candidate is judged on labels it was not fitted on,
-beside the incumbent on the same labels.
+"""Retuners: search for the next round's hyperparameters, against the incumbent.
+
+Every candidate is judged on labels it was not fitted on, the same for all.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,13 +16,13 @@ from bayesal import _checks, errors
 from bayesal.retune import history as histories
 from bayesal.retune import proposers, spaces
 from bayesal.retune._racing import Task, Tuning, race, rungs, standing
-from bayesal.types import HParams, Key, PyTree
+from bayesal.types import HParams, Key, Posterior, PyTree
 
-__all__ = ["Retuner", "fixed", "successive_halving"]
+__all__ = ["Retuner", "fixed", "for_posterior", "successive_halving"]
 
 
 class Retuner(NamedTuple):
-    """A search for hyperparameters, as pure functions that run inside a round's compiled program.
+    """Hyperparameter search, as pure functions that run inside a round's compiled program.
 
     init: `(hparams) -> memory`, what it knows before the first round.
     run:  `(key, task, hparams, memory, round) -> (hparams, Tuning, memory)`.
@@ -28,6 +30,8 @@ class Retuner(NamedTuple):
     seconds: how long a round may search, run after run; None: one run.
     tempered: whether candidates are judged each at its own temperature, where a learner calibrates.
     architectures: how many architectures candidates may have (see `HParams.architecture`).
+    adapt: `(architectures) -> Retuner`, this search over so many architectures; None where its
+      space was given, or where it searches nothing. See `for_posterior`.
     """
 
     init: Callable[[HParams], PyTree]
@@ -36,10 +40,38 @@ class Retuner(NamedTuple):
     seconds: float | None = None
     tempered: bool = False
     architectures: int = 1
+    adapt: Callable[[int], "Retuner"] | None = None
+
+
+def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
+    """Retuner for a posterior: without a space of its own it searches all architectures.
+
+    The same retuner and number of architectures give the same object, so nothing compiles again.
+
+    Warns:
+      UserWarning: the retuner's own space leaves architectures out.
+
+    >>> from bayesal import networks, posteriors
+    >>> posterior = posteriors.any_of(
+    ...     *(posteriors.point(networks.mlp(2, 3, (width,))) for width in (4, 8))
+    ... )
+    >>> for_posterior(successive_halving(), posterior).architectures
+    2
+    """
+    count = posterior.architectures
+    found = retuner if retuner.adapt is None else retuner.adapt(count)
+    if found.searches and found.architectures < count:
+        warnings.warn(
+            f"`posterior` has {count} architectures, and the space of `retune` holds "
+            f"{found.architectures}: the others are never tried. Pass "
+            f"retune.space(architecture={count}), or successive_halving() without a space.",
+            stacklevel=3,
+        )
+    return found
 
 
 def fixed() -> Retuner:
-    """The same hyperparameters every round; nothing is tried."""
+    """Keep the hyperparameters in every round; nothing is searched."""
 
     def run(key, task, hparams, memory, round):
         del key, task, round
@@ -71,8 +103,7 @@ def successive_halving(
     tempered: bool = True,
     places: int = 1024,
 ) -> Retuner:
-    """Candidates beside the incumbent, all trained in one compiled program, the worse half of them
-    left out after each fold.
+    """Race candidates against the incumbent; after each fold the worse half is left out.
 
     Each round the incumbent and `size - 1` proposals are cross-fitted on the same folds with the
     same random numbers: all on the first fold, then the better half of them on the second, and so
@@ -84,7 +115,8 @@ def successive_halving(
       size: how many candidates, the incumbent among them; at least 2; 8 if neither this nor `fits`
         is given. With 5 folds 8 candidates cost 18 fits (8 + 4 + 2 + 2 + 2), and every
         round one more on all labels.
-      space: what is searched; default `space()`.
+      space: what is searched; default `space()`, and all architectures of a posterior that has
+        several (see `for_posterior`).
       proposer: default `gp_proposer()`, which learns from all rounds; `local_proposer()` looks
         around the incumbent. With few labels they are level with points at random, with hundreds
         slightly ahead (`experiments/proposers.py`).
@@ -102,36 +134,49 @@ def successive_halving(
     Raises:
       WrongSize: `size` < 2, both or too few `fits`, no such seconds or places.
     """
-    space = _space(space)
-    size, fits = _budget(size, fits)
+    number, fits = _budget(size, fits)
     if seconds is not None and not seconds > 0:
         raise errors.WrongSize("seconds", f"`seconds` = {seconds} must be > 0, or None.")
-    places = _checks.at_least(size or 2, places, "places")
+    places = _checks.at_least(number, places, "places")
     proposer = proposer or proposers.gp_proposer()
     search = _Search(
-        space=space,
+        space=_space(space),
         proposer=_checks.a(proposers.Proposer, proposer, "proposer", "retune.local_proposer()"),
         share=0.5 if halve else 1.0,
-        size=size,
+        size=number,
         fits=fits,
         places=places,
     )
-    return Retuner(
+    retuner = Retuner(
         init=lambda hparams: histories.empty(places, hparams),
         run=functools.partial(_run, search),
         seconds=seconds,
         tempered=tempered,
-        architectures=spaces.architectures(space),
+        architectures=spaces.architectures(search.space),
     )
+    return retuner if space is not None else retuner._replace(adapt=_adapting(retuner, search))
+
+
+def _adapting(retuner: Retuner, search: "_Search") -> Callable[[int], Retuner]:
+    """The retuner over the usual space and so many architectures; one object for each number."""
+
+    @functools.cache
+    def adapt(count):
+        if count == 1:
+            return retuner
+        wider = search._replace(space=spaces.space(architecture=count))
+        return retuner._replace(run=functools.partial(_run, wider), architectures=count)
+
+    return adapt
 
 
 class _Search(NamedTuple):
-    """What `successive_halving` was given: how much is tried, by `size` or by `fits`."""
+    """What `successive_halving` was given; where there are `fits`, they say how much is tried."""
 
     space: HParams
     proposer: proposers.Proposer
     share: float
-    size: int | None
+    size: int
     fits: int | None
     places: int
 
@@ -147,21 +192,23 @@ def _space(space: HParams | None) -> HParams:
     return space
 
 
-def _budget(size: int | None, fits: int | None) -> tuple[int | None, int | None]:
+def _budget(size: int | None, fits: int | None) -> tuple[int, int | None]:
     if size is not None and fits is not None:
         raise errors.WrongSize(
             "fits", "`size` and `fits` both say how much is tried; pass one of them."
         )
     if fits is None:
         return _checks.at_least(2, 8 if size is None else size, "size"), None
-    return None, _checks.at_least(4, fits, "fits")
+    return 2, _checks.at_least(4, fits, "fits")
 
 
 def _run(
     search: _Search, key: Key, task: Task, hparams: HParams, memory: PyTree, round: Int[Array, ""]
 ) -> tuple[HParams, Tuning, PyTree]:
     """One go: propose, race, remember."""
-    number = search.size or affordable(search.fits, task.rows.shape[0], search.share)
+    number, fits = search.size, search.fits
+    if fits is not None:
+        number = affordable(fits, task.rows.shape[0], search.share)
     if number > search.places:
         raise errors.WrongSize(
             "places",
@@ -201,7 +248,7 @@ def _run(
 
 
 def affordable(fits: int, folds: int, share: float) -> int:
-    """The most candidates that so many fits can judge.
+    """Largest number of candidates within a budget of fits.
 
     >>> affordable(24, 3, 0.5), affordable(24, 3, 1.0)
     (13, 8)

@@ -1,6 +1,4 @@
-"""What is searched: a distribution for each hyperparameter that may change, all seen as one unit
-cube.
-"""
+"""Search spaces: a distribution per hyperparameter, together a unit cube."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,8 +14,7 @@ __all__ = ["Distribution", "choice", "log_uniform", "space", "uniform"]
 
 
 class Distribution(NamedTuple):
-    """Where one hyperparameter may lie, and how likely: its quantile function and the inverse of
-    that, both traceable.
+    """Prior of one hyperparameter: its quantile function and the inverse, both traceable.
 
     quantile: `(unit in [0, 1]) -> value`.
     rank:     `(value) -> unit`; values outside have the unit of the nearest end.
@@ -32,7 +29,7 @@ class Distribution(NamedTuple):
 
 
 def uniform(low: float | int, high: float | int, *, whole: bool = False) -> Distribution:
-    """All values between two bounds alike; whole numbers only, if asked.
+    """Uniform between two bounds; optionally whole numbers.
 
     >>> float(uniform(0.0, 10.0).quantile(0.25)), float(uniform(0.0, 10.0).rank(2.5))
     (2.5, 0.25)
@@ -42,7 +39,7 @@ def uniform(low: float | int, high: float | int, *, whole: bool = False) -> Dist
 
 
 def log_uniform(low: float | int, high: float | int, *, whole: bool = False) -> Distribution:
-    """All orders of magnitude between two bounds > 0 alike; whole numbers only, if asked.
+    """Log-uniform between two bounds > 0; optionally whole numbers.
 
     >>> (
     ...     round(float(log_uniform(1e-4, 1e-2).quantile(0.5)), 6),
@@ -55,8 +52,7 @@ def log_uniform(low: float | int, high: float | int, *, whole: bool = False) -> 
 
 
 def choice(number: int) -> Distribution:
-    """One of `number` things without an order, such as the architectures of `posteriors.any_of`: 0
-    to number - 1.
+    """Unordered choice: 0 to number - 1, such as the architectures of `posteriors.any_of`.
 
     >>> [int(choice(3).quantile(u)) for u in (0.1, 0.5, 0.9, 1.0)]
     [0, 1, 2, 2]
@@ -118,8 +114,7 @@ USUAL = {
 
 
 def space(**fields: Any) -> HParams:
-    """A search space: for each field of `HParams` a `Distribution`, or None for what stays as the
-    incumbent has it.
+    """Search space: for each field of `HParams` a `Distribution`, bounds, or None (not searched).
 
     Args:
       fields: by name, a `Distribution`; or (low, high), on the field's own scale (uniform for

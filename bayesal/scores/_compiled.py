@@ -30,8 +30,8 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
         values, off = _in_cache(lambda part: (kernel(part), _checks.unnormalized(part)), log_probs)
         return values, jnp.any(off)
 
-    @functools.wraps(kernel)
     def score(log_probs):
+        log_probs = _checks.plain(log_probs, "log_probs")
         _checks.layout(log_probs)
         if _checks.concrete(log_probs) and str(log_probs.dtype) not in _checks.TOLERANCE:
             with (
@@ -44,6 +44,19 @@ def scored(kernel: Callable[[Array], PyTree]) -> Callable[[ArrayLike], PyTree]:
                     return jax.tree.map(lambda *v: _together(v, log_probs.shape[1:-1]), *values)
         return compiled(_checks.log_probs(log_probs))
 
+    return as_public(score, kernel)
+
+
+def as_public(score: Callable, kernel: Callable) -> Callable:
+    """`score` with the name, the docstring and the signature of its kernel, whose arguments may be
+    NumPy arrays too.
+    """
+    functools.update_wrapper(score, kernel)
+    score.__annotations__ = {
+        name: note if name == "return" else Float[ArrayLike, note.dim_str]
+        for name, note in kernel.__annotations__.items()
+    }
+    score.__dict__.pop("__wrapped__")  # signatures are looked for there first
     return score
 
 

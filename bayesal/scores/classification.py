@@ -15,11 +15,10 @@ from jaxtyping import Array, Float
 
 from bayesal import _maths
 from bayesal.scores._compiled import scored
-from bayesal.types import ArrayLike
 
 
 @scored
-def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def entropy(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Entropy of the averaged prediction (total, or predictive, uncertainty), in nats.
 
     H[mean_k p_k];  0 <= H <= log C.
@@ -39,7 +38,7 @@ def entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
 
 @scored
-def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def expected_entropy(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Mean over draws of each draw's own entropy (aleatoric uncertainty), in nats.
 
     mean_k H[p_k] = entropy - bald;  0 <= value <= log C. High means noisy or ambiguous, not
@@ -60,7 +59,7 @@ def expected_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
 
 
 @scored
-def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def least_confidence(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """One minus the probability of the most probable class of the averaged prediction; `0 <= value
     <= 1 - 1/C`.
 
@@ -81,7 +80,7 @@ def least_confidence(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"
 
 
 @scored
-def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def margin(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Minus the gap between the two most probable classes of the averaged prediction; `-1 <= value
     <= 0`.
 
@@ -100,7 +99,7 @@ def margin(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
 
 @scored
-def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def variation_ratio(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Share of draws whose predicted class is not the most frequent one; `0 <= value <= 1 -
     1/min(K, C)`.
 
@@ -124,7 +123,7 @@ def variation_ratio(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]
 
 
 @scored
-def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def mean_std(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Standard deviation of a class' probability over draws, averaged over classes; `0 <= value <=
     1/2`.
 
@@ -147,7 +146,7 @@ def mean_std(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
 
 @scored
-def bald(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def bald(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Mutual information between a label and the draws (epistemic uncertainty), in nats.
 
     I(y; w | x) = H[mean_k p_k] - mean_k H[p_k] = mean_k KL(p_k || mean p);  0 <= I <= log(min(K,
@@ -180,7 +179,7 @@ class Uncertainty(NamedTuple):
 
 
 @scored
-def decompose(log_probs: Float[ArrayLike, "K *B C"]) -> Uncertainty:
+def decompose(log_probs: Float[Array, "K *B C"]) -> Uncertainty:
     """`entropy`, `expected_entropy` and `bald` in one pass over the draws, which takes half the
     time of three.
 
@@ -256,7 +255,7 @@ def _divergence(d: Array, ratio: Array) -> Array:
     """
     near = jnp.abs(d) < 0.5
     small = jnp.where(near, d, 0.0)
-    series = SERIES[-1]
-    for coefficient in SERIES[-2::-1]:
+    series = SERIES[-1] * small + SERIES[-2]
+    for coefficient in SERIES[-3::-1]:
         series = series * small + coefficient
     return jnp.where(near, series * small * small, ratio * d - (ratio - 1.0))

@@ -13,7 +13,7 @@ from bayesal.types import ArrayLike
 
 
 @scored
-def vote_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def vote_entropy(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Entropy of the draws' votes, in nats.
 
     -sum_c v_c log v_c with v_c the share of draws whose most probable class is c;  0 <= value <=
@@ -38,7 +38,7 @@ def vote_entropy(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
 
 
 @scored
-def consensus_kl(log_probs: Float[ArrayLike, "K *B C"]) -> Float[Array, "*B"]:
+def consensus_kl(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """Mean divergence of a draw from the consensus, in nats: another name for `bald`.
 
     mean_k KL(p_k || mean_j p_j);  0 <= value <= log(min(K, C)).

@@ -72,11 +72,11 @@ def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Fl
         )
     if weights is None:
         return jnp.full(targets, 1.0 / targets, jnp.float32)
-    weights = _not_negative(weights, "weights", targets, "[T targets]")
-    return weights / weights.sum()
+    checked = _not_negative(weights, "weights", targets, "[T targets]")
+    return checked / checked.sum()
 
 
-def _not_negative(values, name, count, layout):
+def _not_negative(values, name, count, layout) -> Float[Array, " n"]:
     values = _checks.numbers(values, name, layout, shape=(count,))
     if _checks.concrete(values):
         with jax.ensure_compile_time_eval():  # a strategy may close over them

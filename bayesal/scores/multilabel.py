@@ -29,6 +29,7 @@ def _scored(kernel: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _checked(log_odds: ArrayLike) -> Float[Array, "K *B L"]:
+    log_odds = _checks.plain(log_odds, "log_odds")
     dtype = getattr(log_odds, "dtype", None)
     if (
         dtype is None

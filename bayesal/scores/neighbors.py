@@ -92,7 +92,7 @@ def neighbor_error(
         )
     if precision.wide(features) or precision.wide(labeled_features):
         pool, labeled = precision.centered(features, labeled_features)
-        labeled = _padded(labeled, valid)
+        labeled = jnp.where(valid[:, None], labeled, 0.0)
     bandwidth, prior = (_positive(*pair) for pair in ((bandwidth, "bandwidth"), (prior, "prior")))
     return _neighbor_error(pool, labeled, losses, valid, bandwidth, prior)
 

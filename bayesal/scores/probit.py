@@ -129,13 +129,13 @@ def _refuse_covariance(cov: np.ndarray, pairs: np.ndarray) -> None:
             bad[:, 0],
         )
     i, j = pairs.T
-    bad = np.flatnonzero(cov[i, i] + cov[j, j] - 2 * cov[i, j] < -tolerance)
-    if len(bad):
+    negative = np.flatnonzero(cov[i, i] + cov[j, j] - 2 * cov[i, j] < -tolerance)
+    if len(negative):
         raise errors.OutOfRange(
             "cov",
-            f"`cov` gives the difference of items {pairs[bad[0]].tolist()} a negative "
+            f"`cov` gives the difference of items {pairs[negative[0]].tolist()} a negative "
             "variance, as no covariance does.",
-            pairs[bad].ravel(),
+            pairs[negative].ravel(),
         )
 
 

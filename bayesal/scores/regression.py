@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
+from bayesal.scores._compiled import as_public
 from bayesal.types import ArrayLike
 
 NODES = np.linspace(-6.0, 6.0, 13)  # where each draw's grid stands, in its own standard deviations
@@ -49,11 +50,10 @@ def _predictions(
 def _scored(kernel: Callable[[Array, Array], Array]) -> Callable[[ArrayLike, ArrayLike], Array]:
     compiled = jax.jit(kernel)
 
-    @functools.wraps(kernel)
     def score(means, variances):
         return compiled(*_predictions(means, variances))
 
-    return score
+    return as_public(score, kernel)
 
 
 def _mean(x: Float[Array, "K *B"]) -> Float[Array, "*B"]:
@@ -66,9 +66,7 @@ def _centered(means: Float[Array, "K *B"]) -> Float[Array, "K *B"]:
 
 
 @_scored
-def variance(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def variance(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Variance of the averaged prediction: `epistemic + aleatoric`.
 
     mean_k v_k + mean_k (m_k - mean_j m_j)^2  (law of total variance);  value > 0.
@@ -88,9 +86,7 @@ def variance(
 
 
 @_scored
-def epistemic(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def epistemic(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Variance of the draws' means: the part that labels take away.
 
     mean_k (m_k - mean_j m_j)^2;  value >= 0, and 0 for one draw.
@@ -111,9 +107,7 @@ def epistemic(
 
 
 @_scored
-def aleatoric(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def aleatoric(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Mean of the draws' variances: the noise that stays. It is here to explain a pick rather than
     to choose it.
 
@@ -136,7 +130,7 @@ def aleatoric(
 
 @_scored
 def bald_moments(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
+    means: Float[Array, "K *B"], variances: Float[Array, "K *B"]
 ) -> Float[Array, "*B"]:
     """Upper bound of `bald` from two moments, in nats: the mixture counts as one Gaussian of the
     same variance.
@@ -171,9 +165,7 @@ def bald_moments(
 
 
 @_scored
-def bald(
-    means: Float[ArrayLike, "K *B"], variances: Float[ArrayLike, "K *B"]
-) -> Float[Array, "*B"]:
+def bald(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Mutual information between an output and the draws, in nats.
 
     I(y; k) = E_y[log K - H(k | y)] = mean_k KL(N_k || mean_j N_j);  0 <= I <= log K.

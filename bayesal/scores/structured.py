@@ -49,6 +49,7 @@ def reduce(
     Array([0.5, 0.7], dtype=float32)
     """
     _refuse_options(how, axes, top)
+    values = _checks.plain(values, "values")
     if (
         not hasattr(values, "dtype")
         or not jnp.issubdtype(values.dtype, jnp.floating)
@@ -76,7 +77,7 @@ def reduce(
 
 
 def structured(
-    score: Callable[[Float[Array, "K N C"]], Float[Array, " N"]],
+    score: Callable[[Float[ArrayLike, "K N C"]], Float[Array, " N"]],
     *,
     how: str = "mean",
     axes: int = 1,
@@ -123,7 +124,8 @@ def structured(
         if mask is not None:  # parts that do not exist become uniform: any score is defined there
             uniform = jnp.asarray(-math.log(max(shape[-1], 1))).astype(log_probs.dtype)
             log_probs = jnp.where(kept[None, ..., None], jnp.array(log_probs), uniform)
-        parts = score(log_probs.reshape(shape[0], math.prod(shape[1:-1]), shape[-1]))
+        flat = log_probs.reshape(shape[0], math.prod(shape[1:-1]), shape[-1])
+        parts = score(flat)
         return reduce(parts.reshape(shape[1:-1]), kept, how=how, axes=axes, top=top)
 
     return points
@@ -143,6 +145,7 @@ def _refuse_options(how: str, axes: int, top: int) -> None:
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     if mask is None:
         return jnp.ones(shape, bool)
+    mask = _checks.plain(mask, "mask")
     if np.shape(mask) != shape or getattr(mask, "dtype", None) != np.bool_:
         raise errors.WrongShape(
             "mask",

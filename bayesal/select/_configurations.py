@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _maths
+from bayesal import _checks, _maths, errors
 from bayesal.scores.epig import divergence
 from bayesal.types import USED_UP
 
+MOST = 2**28  # weights of configurations, a gigabyte
 STEP, FEWEST = 8, 64  # gains are screened with one configuration in 8, if those are at least 64
 
 # gains are differences of entropies: the reduced precision that accelerators multiply with by
@@ -28,6 +29,19 @@ class Configurations(NamedTuple):
 
     weights: Float[Array, "S K"]  # p(draw | configuration)
     share: Float[Array, " S"]  # p(configuration)
+
+
+def checked(configurations: int, draws: int) -> int:
+    """A number of configurations that memory can hold."""
+    configurations = _checks.at_least(1, configurations, "configurations")
+    if configurations * draws > MOST:
+        raise errors.WrongSize(
+            "configurations",
+            f"`configurations` = {configurations} with K = {draws} draws are "
+            f"{configurations * draws:.1e} weights, and at most {MOST:.1e} are kept; pass "
+            f"{MOST // draws} or fewer. The default of 1000 is enough for most batches.",
+        )
+    return configurations
 
 
 def exact_steps(classes: int, configurations: int) -> int:

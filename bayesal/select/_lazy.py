@@ -47,10 +47,11 @@ def on_host(more: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) 
 
 def held(log_probs: Float[Array, "K N C"]) -> Pool:
     """A pool whose predictions are there."""
+    draws, rows, classes = log_probs.shape
     return Pool(
-        lambda rows: log_probs[:, rows],
-        lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
-        log_probs.shape,
+        at=lambda rows: log_probs[:, rows],
+        over=lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
+        shape=(draws, rows, classes),
     )
 
 

@@ -100,6 +100,7 @@ def bait(
     ... )
     [0, 2]
     """
+    factors = _checks.plain(factors, "factors")
     if (
         not hasattr(factors, "dtype")
         or np.ndim(factors) != 3

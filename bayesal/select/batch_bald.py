@@ -77,7 +77,7 @@ def batch_bald(
             "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every "
             "point. Pass at least 2 draws.",
         )
-    configurations = _checks.at_least(1, configurations, "configurations")
+    configurations = labels.checked(configurations, log_probs.shape[0])
     available = _checks.available_rows(available, log_probs.shape[1])
     size = _checks.batch_size(size, available)
     selection = _batch_bald(_checks.key(key), log_probs, available, size, configurations)
@@ -198,7 +198,7 @@ def _turn(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
     if search.each:
         needless = (b <= search.exact) | small
         open_, looked = _screened(search, progress, open_, tie, slack, needless)
-        slack = 0.0  # what was not looked at has a bound too low even for the slack
+        slack = jnp.float32(0.0)  # what was not looked at has a bound too low even for the slack
         progress = progress._replace(
             evaluated=progress.evaluated
             + looked.sum(dtype=jnp.float32)

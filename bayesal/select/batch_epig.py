@@ -2,11 +2,12 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _checks, _maths, errors, scores
 from bayesal.scores.epig import ceiling, checked_target, spread, unchecked
@@ -86,7 +87,7 @@ def batch_epig(
         weights,
         available,
         size,
-        _checks.at_least(1, configurations, "configurations"),
+        labels.checked(configurations, draws),
     )
     _checks.not_constant(selection)
     return selection
@@ -110,75 +111,139 @@ def searched(
     """`batch_epig` in a pool that is held, or predicted when it is looked at, `chunk` rows at a
     time: once for a pick.
     """
+    search = _search(key, pool, target, weights, configurations, chunk)
+    bound, nonfinite, constant = _maths.maskable(search.bound, available, size)
+    search = search._replace(bound=bound)
+    progress = lax.fori_loop(1, size, functools.partial(_turn, search), _start(search, size))
+    candidates = jnp.sum(bound > -jnp.inf, dtype=jnp.float32)
+    return Selection(
+        indices=progress.indices,
+        scores=progress.gains,
+        joint=progress.joint,
+        saturated=labels.used_up(progress.joint, search.most),
+        about=About.TARGETS,
+        ceiling=search.most,
+        nonfinite=nonfinite,
+        constant=constant & (progress.gains[0] <= 0.0),
+        evaluated=progress.computed / jnp.maximum(candidates * size, 1.0),
+    )
+
+
+class _Search(NamedTuple):
+    """What stays the same from pick to pick."""
+
+    key: Key  # fixes the sampled configurations
+    pool: Pool  # the candidates
+    target: Float[Array, "K T L"]
+    weights: Float[Array, " T"]
+    bound: Float[Array, " N"]  # no EPIG exceeds it; -inf: may not be picked
+    bald: Float[Array, " N"]  # no gain exceeds it
+    most: Float[Array, ""]  # all that labels can tell about the targets
+    pairs: int  # of a label configuration and a target's label
+    step: int  # one pair in so many is screened with; 1: there is no screening
+    points: int  # rows of the pool looked at together
+    block: int  # candidates whose gains are computed together
+
+
+class _Progress(NamedTuple):
+    """What is known after some picks: the carry of the loop."""
+
+    state: labels.Configurations  # labels of the picks observed so far
+    taken: Bool[Array, " N"]  # picked, or never to be picked
+    last: Float[Array, "K C"]  # prediction at the latest pick, to be observed next
+    indices: Int[Array, " B"]
+    gains: Float[Array, " B"]
+    joint: Float[Array, " B"]  # information in the picks about the targets
+    computed: Float[Array, ""]  # gains computed; a screened one counts as one in `step`
+
+
+def _search(key, pool: Pool, target, weights, configurations: int, chunk: int) -> _Search:
+    """The problem in which every point may be picked."""
     draws, rows, classes = pool.shape
     pairs = draws * max(1, configurations // draws)
     step = max(1, min(labels.STEP, pairs // labels.FEWEST))
     points = max(1, min(rows, chunk, TABLE // (classes * max(draws, pairs // step))))
-    block = block_size(2 * pairs * classes, rows)
     bound, bald = bounds(pool, target, weights, points)
-    bound, nonfinite, constant = _maths.maskable(bound, available, size)
-    gain, seen = highest(pool, target, weights, bound, 1)
-
-    def pick(b, carry):
-        state, taken, last, indices, gains, joint, computed = carry
-        config_key, label_key = jax.random.split(jax.random.fold_in(key, b))
-        state = labels.observe_sampled(config_key, state, last, indices[b - 1] >= 0)
-        told = _targets.sampled(label_key, state, target, weights)
-        open_ = jnp.where(taken, -jnp.inf, bald)
-        limit = jnp.minimum(open_, screened(pool, told, step, points)) if step > 1 else open_
-        tie = jnp.where(joint[b - 1] > USED_UP * most, TIE_BREAK, 0.0) * jnp.maximum(bound, 0.0)
-
-        def gains_of(at):
-            gain = jnp.clip(jnp.mean(_targets.revealed(told, pool.at(at)), axis=0), 0.0, bald[at])
-            return gain, gain
-
-        gain, _, seen = best_first(limit, tie, 0.0, block, gains_of)
-        row, taken, last = _best(pool, jnp.where(seen, gain + tie, -jnp.inf), taken)
-        gains = gains.at[b].set(jnp.where(row >= 0, gain[row], -jnp.inf))
-        joint = joint.at[b].set(jnp.minimum(joint[b - 1] + jnp.maximum(gains[b], 0.0), most))
-        computed += jnp.sum(seen, dtype=jnp.float32) + (
-            jnp.sum(open_ > -jnp.inf, dtype=jnp.float32) / step if step > 1 else 0.0
-        )
-        return state, taken, last, indices.at[b].set(row), gains, joint, computed
-
-    most = jnp.sum(weights * scores.bald(target))
-    start = labels.Configurations(
-        jnp.full((pairs, draws), 1.0 / draws, jnp.float32),
-        jnp.full(pairs, 1.0 / pairs, jnp.float32),
+    return _Search(
+        key=key,
+        pool=pool,
+        target=target,
+        weights=weights,
+        bound=bound,
+        bald=bald,
+        most=jnp.sum(weights * scores.bald(target)),
+        pairs=pairs,
+        step=step,
+        points=points,
+        block=block_size(2 * pairs * classes, rows),
     )
-    row, taken, last = _best(pool, jnp.where(seen, gain, -jnp.inf), bound == -jnp.inf)
+
+
+def _start(search: _Search, size: int) -> _Progress:
+    """The first pick, the highest EPIG, exactly: no label is sampled for it."""
+    draws = search.pool.shape[0]
+    gain, seen = highest(search.pool, search.target, search.weights, search.bound, 1)
+    row, taken, last = _best(search.pool, jnp.where(seen, gain, -jnp.inf), search.bound == -jnp.inf)
     first, zeros = jnp.where(row >= 0, gain[row], -jnp.inf), jnp.zeros(size, jnp.float32)
-    carry = (
-        start,
-        taken,
-        last,
-        jnp.full(size, -1, jnp.int32).at[0].set(row),
-        zeros.at[0].set(first),
-        zeros.at[0].set(jnp.clip(first, 0.0, most)),
-        jnp.sum(seen, dtype=jnp.float32),
+    return _Progress(
+        # every configuration starts with every draw as likely as any other
+        state=labels.Configurations(
+            jnp.full((search.pairs, draws), 1.0 / draws, jnp.float32),
+            jnp.full(search.pairs, 1.0 / search.pairs, jnp.float32),
+        ),
+        taken=taken,
+        last=last,
+        indices=jnp.full(size, -1, jnp.int32).at[0].set(row),
+        gains=zeros.at[0].set(first),
+        joint=zeros.at[0].set(jnp.clip(first, 0.0, search.most)),
+        computed=jnp.sum(seen, dtype=jnp.float32),
     )
-    *_, indices, gains, joint, computed = lax.fori_loop(1, size, pick, carry)
-    return Selection(
-        indices,
-        gains,
-        joint=joint,
-        saturated=labels.used_up(joint, most),
-        about=About.TARGETS,
-        ceiling=most,
-        nonfinite=nonfinite,
-        constant=constant & (first <= 0.0),
-        evaluated=computed / jnp.maximum(jnp.sum(bound > -jnp.inf, dtype=jnp.float32) * size, 1.0),
+
+
+def _turn(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
+    """Observe the label of pick b - 1, then make pick b."""
+    config_key, label_key = jax.random.split(jax.random.fold_in(search.key, b))
+    real = progress.indices[b - 1] >= 0
+    state = labels.observe_sampled(config_key, progress.state, progress.last, real)
+    pairs = _targets.sampled(label_key, state, search.target, search.weights)
+    # Gains may rise along a batch, so earlier ones bound nothing: every candidate is open again,
+    # up to its BALD score, and is screened anew.
+    open_ = jnp.where(progress.taken, -jnp.inf, search.bald)
+    limit, screened_count = open_, jnp.float32(0.0)
+    if search.step > 1:
+        limit = jnp.minimum(open_, screened(search.pool, pairs, search.step, search.points))
+        screened_count = jnp.sum(open_ > -jnp.inf, dtype=jnp.float32) / search.step
+    # near ties of a saturated batch go by the bound on plain EPIG
+    saturated = progress.joint[b - 1] > USED_UP * search.most
+    tie = jnp.where(saturated, TIE_BREAK, 0.0) * jnp.maximum(search.bound, 0.0)
+    gains_of = functools.partial(_gains, search, pairs)
+    gain, _, seen = best_first(limit, tie, 0.0, search.block, gains_of)
+    row, taken, last = _best(search.pool, jnp.where(seen, gain + tie, -jnp.inf), progress.taken)
+    won = jnp.where(row >= 0, gain[row], -jnp.inf)
+    joint = jnp.minimum(progress.joint[b - 1] + jnp.maximum(won, 0.0), search.most)
+    return _Progress(
+        state=state,
+        taken=taken,
+        last=last,
+        indices=progress.indices.at[b].set(row),
+        gains=progress.gains.at[b].set(won),
+        joint=progress.joint.at[b].set(joint),
+        computed=progress.computed + (jnp.sum(seen, dtype=jnp.float32) + screened_count),
     )
+
+
+def _gains(search: _Search, pairs: _targets.Pairs, at: Int[Array, " n"]):
+    """Gains of some candidates from all pairs; none exceeds the BALD score."""
+    every = _targets.revealed(pairs, search.pool.at(at))
+    gain = jnp.clip(jnp.mean(every, axis=0), 0.0, search.bald[at])
+    return gain, gain
 
 
 def _best(pool: Pool, rank, taken):
     """The best row, or -1 if there is none; what is taken with it; its prediction [K, C]."""
     best = jnp.argmax(rank)
-    return (
-        jnp.where(rank[best] > -jnp.inf, best, -1).astype(jnp.int32),
-        taken.at[best].set(True),
-        jnp.exp(pool.at(best[None])[:, 0]),
-    )
+    row = jnp.where(rank[best] > -jnp.inf, best, -1).astype(jnp.int32)
+    return row, taken.at[best].set(True), jnp.exp(pool.at(best[None])[:, 0])
 
 
 def bounds(

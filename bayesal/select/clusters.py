@@ -39,7 +39,8 @@ def k_means_pp(
 
     Args:
       key: fixes the draws.
-      features: one row of numbers per pool point, any float or integer type; computed in float32.
+      features: one row of numbers per pool point, any float or integer type; computed in float32,
+        after a common offset that float32 could not hold is subtracted.
       size: how many points to pick.
       available: which points may be picked; all if None.
       labeled: which points have a label already: they count as centers and are never picked; none
@@ -85,7 +86,8 @@ def k_means(
 
     Args:
       key: fixes the seeds.
-      features: one row of numbers per pool point, any float or integer type; computed in float32.
+      features: one row of numbers per pool point, any float or integer type; computed in float32,
+        after a common offset that float32 could not hold is subtracted.
       size: how many points to pick.
       available: which points are clustered and may be picked; all if None.
       iterations: steps of Lloyd's algorithm; 0 leaves the seeds as they are.

@@ -107,6 +107,7 @@ def log_det_gaussian(
     >>> log_det_gaussian(means, jnp.ones(3) * 0.1, 2).indices
     Array([0, 2], dtype=int32)
     """
+    means = _checks.plain(means, "means")
     if (
         not hasattr(means, "dtype")
         or np.ndim(means) != 2

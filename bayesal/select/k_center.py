@@ -32,7 +32,8 @@ def k_center(
     Memory O(N D), time O(N D) for every pick and every labeled point.
 
     Args:
-      features: one row of numbers per pool point, any float or integer type; computed in float32.
+      features: one row of numbers per pool point, any float or integer type; computed in float32,
+        after a common offset that float32 could not hold is subtracted.
       size: how many points to pick.
       available: which points may be picked; all if None.
       labeled: which points have a label already: they count as centers and are never picked; none

@@ -45,7 +45,7 @@ def typiclust(
     Args:
       key: fixes the seeds of the clusters.
       features: one row of numbers per pool point, best self-supervised; any float or integer type,
-        computed in float32.
+        computed in float32, after a common offset that it could not hold is subtracted.
       size: how many points to pick.
       available: which points may be picked; all if None.
       labeled: which points have a label already: their clusters wait, and they are never picked;

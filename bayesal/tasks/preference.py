@@ -109,9 +109,7 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
     return (rows[:, 0] == winners).astype(np.int32)
 
 
-def bald(
-    *, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None, chunk: int = CHUNK
-) -> Strategy:
+def bald(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None) -> Strategy:
     """Strategy: pairs of the highest BALD of the latent difference, `scores.probit.bald`.
 
     In closed form, without draws. It prefers items unlike all others; to rank the given items,
@@ -119,22 +117,20 @@ def bald(
 
     Args:
       kernel, features: those of its `posteriors.preference`.
-      chunk: pairs scored at a time.
     References:
       Houlsby et al. 2011, section 5, https://arxiv.org/abs/1112.5745
     """
-    _checks.at_least(1, chunk, "chunk")
 
-    def strategy(key, predictive, x, available, size):
-        del key  # deterministic
+    def measure(aux, predictive, x):
+        del aux
+        difference = _difference(predictive.model.state, x, kernel, features)
+        return probit.bald(difference.mean, jnp.maximum(difference.variance, 1e-9))
 
-        def scored(part):
-            difference = _difference(predictive.state, part, kernel, features)
-            return probit.bald(difference.mean, jnp.maximum(difference.variance, 1e-9))
+    def pick(key, aux, measured, again, available, size):
+        del key, aux, again  # deterministic
+        return select.top(measured, size, available=available)
 
-        return select.top(_chunks.over_rows(scored, x, chunk), size, available=available)
-
-    return strategy
+    return Strategy(measure=measure, pick=pick)
 
 
 def utility(

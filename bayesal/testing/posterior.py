@@ -1,8 +1,8 @@
-"""The laws of a posterior, tried on a user's own model and data."""
+"""Laws of a posterior, checked on a user's own model and data."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,7 @@ def check_posterior(
     hparams: HParams | None = None,
     raise_on_failure: bool = False,
 ) -> Report:
-    """Fit somebody's posterior on labeled rows, and try the laws that the loop and the joint scores
-    rest on.
+    """Fit a posterior on labeled rows, and check the laws of the loop and the joint scores.
 
     Args:
       posterior: what is tried.
@@ -78,7 +77,7 @@ def check_posterior(
     except Exception as error:  # the posterior is anybody's
         law, found = _why(error)
         return tried(posterior, {law: lambda _: found}, raise_on_failure, name)
-    laws = {
+    laws: dict[str, Callable[[_Model], Any]] = {
         RUNS: lambda m: None,
         DATA: lambda m: None,
         "a fitted state has the types and shapes of a fresh one, so that no later round "
@@ -87,10 +86,7 @@ def check_posterior(
         "its parameters are finite": lambda m: _not_finite(m.state),
         "padding changes nothing": _padding,
         "one key, one set of draws; another key, others": _keys,
-        **{
-            law: lambda m, trial=trial: trial(m.predict)
-            for law, trial in predicting(model.x, batch).items()
-        },
+        **{law: _of_predictions(trial) for law, trial in predicting(model.x, batch).items()},
         "predicting changes no state": _anew,
         "the network gives logits, not probabilities": _softmax_twice,
         "`head` of `trunk` is what `apply` gives": _trunk,
@@ -99,15 +95,19 @@ def check_posterior(
     return tried(model, laws, raise_on_failure, name)
 
 
+def _of_predictions(trial: Callable[[Callable], Any]) -> Callable[["_Model"], Any]:
+    return lambda model: trial(model.predict)
+
+
 class _Model(NamedTuple):
-    """A posterior, fitted, and what all laws look at."""
+    """A fitted posterior, with everything that the laws look at."""
 
     posterior: Posterior
     x: jax.Array
     start: PyTree
     state: PyTree
     info: FitInfo
-    count: int
+    num_draws: int
     draws: PyTree
     predict: Callable[[jax.Array], Prediction]
     refit: Callable[[float], PyTree]  # the same fit over padding of this number
@@ -266,7 +266,7 @@ def _padding(model):
 
 def _keys(model):
     again, other = (
-        _numbers(model.posterior.draw(jax.random.key(seed), model.state, model.count))
+        _numbers(model.posterior.draw(jax.random.key(seed), model.state, model.num_draws))
         for seed in (2, 3)
     )
     same = lambda a, b: all(

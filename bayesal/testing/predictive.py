@@ -111,7 +111,7 @@ def proper(prediction: Prediction, x: jax.Array) -> str | None:
             f"{rows} rows of shape {x.shape[1:]} gave shape {values.shape}, not [K, {rows}, C]: "
             "a posterior's `apply` gives [C] for one draw and one example, without a batch axis"
         )
-    if (bad := np.isnan(values).any(-1)).any():
+    if (bad := np.asarray(np.isnan(values).any(-1))).any():
         return (
             f"NaN at {int(bad.sum())} places, the first at (draw, row) {_first(bad)}: NaN in the "
             "parameters or in x, or log(0) - log(0) on the way"

@@ -49,12 +49,11 @@ def tried(
     for law, trial in laws.items():
         try:
             found = trial(function) or ""
-        except (
-            Exception
-        ) as error:  # the function is anybody's: whatever it raises is what was found
+        except Exception as error:  # anybody's function: whatever it raises is what was found
             found = f"it raised {type(error).__name__}: {error}".splitlines()[0]
         outcomes.append(Outcome(law, found))
-    report = Report(name or getattr(function, "__name__", type(function).__name__), tuple(outcomes))
+    called = name or str(getattr(function, "__name__", type(function).__name__))
+    report = Report(called, tuple(outcomes))
     if raise_on_failure and not report.passed:
         raise LawBroken(report)
     return report

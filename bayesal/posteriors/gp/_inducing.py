@@ -1,6 +1,4 @@
-"""Gaussian processes for many labels: the labels speak through inducing points, at a cost linear in
-how many there are.
-"""
+"""Sparse Gaussian processes: inducing points, at a cost linear in the number of labels."""
 
 import functools
 from typing import Any, NamedTuple

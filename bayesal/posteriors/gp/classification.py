@@ -26,8 +26,7 @@ def gp_classification(
     waves: int = 1024,
     inducing: int | None = None,
 ) -> Posterior:
-    """Gaussian-process classification by Dirichlet regression: one latent function per class, exact
-    given its sites.
+    """Gaussian-process classification by Dirichlet regression, one latent function per class.
 
     A label is a Dirichlet with concentration 1.01 for its class and 0.01 for the others (a
     distribution over classes: its shares, and 0.01 more); its logarithms are matched by normals,

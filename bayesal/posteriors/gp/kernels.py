@@ -1,7 +1,6 @@
-"""Stationary covariances: of two sets of inputs, and as a basis of random waves whose weighted sums
-are functions of the prior.
-"""
+"""Stationary kernels: covariance matrices, and random Fourier features of the prior."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ __all__ = ["MATERN52", "RBF", "Kernel"]
 
 
 class Kernel(NamedTuple):
-    """A covariance of unit variance and unit length.
+    """Stationary kernel of unit variance and unit length scale.
 
     value: `(squared distances) -> covariances`, 1 at 0.
     waves: `(key, F, D) -> [F, D]`, frequencies drawn from its spectral density.
@@ -26,6 +25,7 @@ class Kernel(NamedTuple):
 
 
 def _student(key, waves, features):
+    # the spectral density of Matern 5/2 is a Student t of 5 degrees: a normal over a root of chi^2
     normal_key, chi_key = jax.random.split(key)
     heavy = jnp.sqrt(
         2.5 / jax.random.gamma(chi_key, 2.5, (waves, 1))
@@ -53,6 +53,8 @@ def squared_distances(a: Float[Array, "n D"], b: Float[Array, "m D"]) -> Float[A
     Array([[1.],
            [4.]], dtype=float32)
     """
+    # one matrix product instead of [n, m, D] differences; at full precision, for what is left of
+    # near neighbors is a small difference of large numbers, which rounding can make negative
     product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.maximum(
         jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None] - 2.0 * product, 0.0
@@ -69,8 +71,10 @@ def covariance(
     >>> float(covariance(RBF, pair, pair, (1, -1))[0, 0])
     0.0
     """
+    # bilinear: Cov(sum_p s_p g(a_p), sum_q s_q g(b_q)) = sum_pq s_p s_q k(a_p, b_q)
     of_parts = lambda p, q: signs[p] * signs[q] * kernel.value(squared_distances(a[:, p], b[:, q]))
-    return sum(of_parts(p, q) for p in range(len(signs)) for q in range(len(signs)))
+    sides = range(len(signs))
+    return functools.reduce(jnp.add, [of_parts(p, q) for p in sides for q in sides])
 
 
 def basis(
@@ -86,6 +90,8 @@ def basis(
     >>> round(float(at[0] @ at[0]), 4)
     1.0
     """
+    # cos(u - v) = cos u cos v + sin u sin v: the product of two rows is the mean over F frequencies
+    # of cos(w . (a - b)), whose expectation is the kernel (Bochner)
     angles = jnp.matmul(a, waves.T, precision=jax.lax.Precision.HIGHEST)  # [n, P, F]
     both = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1) * waves.shape[0] ** -0.5
-    return sum(sign * both[:, p] for p, sign in enumerate(signs))
+    return functools.reduce(jnp.add, [sign * both[:, p] for p, sign in enumerate(signs)])

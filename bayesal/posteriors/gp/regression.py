@@ -25,8 +25,10 @@ def gp_regression(
     waves: int = 1024,
     inducing: int | None = None,
 ) -> Posterior:
-    """Exact Gaussian-process regression. A draw is a function of the posterior process: prior
-    waves, corrected at the labeled points.
+    """Gaussian-process regression, exact or sparse. A draw is a function of the posterior.
+
+    By Matheron's rule it is a function of the prior (random waves), corrected at the labeled
+    points.
 
     Length, variance and noise maximize the marginal likelihood (under a weak normal prior on their
     logarithms), by `HParams.steps` steps of Adam at ten times `HParams.learning_rate`. The

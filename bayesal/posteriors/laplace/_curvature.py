@@ -16,8 +16,7 @@ from bayesal.types import Labeled, Likelihood, PyTree
 
 
 class Curvature(NamedTuple):
-    """What labels say about a layer: features (0 in padding), each row's Fisher information, and
-    the Kronecker product nearest to both.
+    """Curvature of the labels' loss: features, Fisher information per row, Kronecker approximation.
 
     The product is `sum_i s_i f_i f_i^T (x) F`, for the mean information F of a row and each row's
     share of it, `s_i = <F_i, F> / <F, F>`. Of all products with F it is the nearest to `sum_i f_i
@@ -42,8 +41,9 @@ class Curvature(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Labels for a layer to explain: each row's log-likelihood counts as often as its weight says,
-    and rows of weight 0 are absent; `fixed` are outputs beside the layer's.
+    """Labels of a linear layer, with weights; rows of weight 0 are absent.
+
+    `fixed` are outputs beside the layer's.
     """
 
     likelihood: Likelihood
@@ -126,7 +126,9 @@ def shares(fisher: Float[Array, "M C C"], mean: Float[Array, "C C"]) -> Float[Ar
     Array([0.5, 1.5], dtype=float32)
     """
     size = jnp.max(jnp.abs(mean))
-    per = jnp.where(size > 0, size, 1.0)  # squares of small numbers vanish
+    per = jnp.where(size > 0, size, 1.0)  # squares of small numbers vanish in float32
+    # the projection <F_i, F> / <F, F>: F_i less its share of F is orthogonal to F, which makes the
+    # sum of the products the nearest one in Frobenius norm
     found = jnp.einsum("mcd,cd->m", fisher / per, mean / per) / jnp.maximum(
         jnp.sum(jnp.square(mean / per)), 1.0
     )
@@ -139,6 +141,8 @@ def curvature(
 ) -> Curvature:
     """The curvature at these weights; `left` is the features' frame, `seen` the features in it."""
     fisher = task.fisher(weights)
+    # the outputs' factor of the product is the mean information of a label; its scale does not
+    # matter, for the shares are relative to it
     mean = fisher.sum(0) / training.total_weight(task.weight)
     power, right = jnp.linalg.eigh(mean)
     parts = shares(fisher, mean)

@@ -33,8 +33,8 @@ def _labels(prediction: Prediction) -> tuple[Array, Float[Array, " q"]]:
     """Labels and weights, under which a mean is the prediction's own."""
     if not isinstance(prediction, Gaussian | Mixture):
         return jnp.arange(prediction.shape[0]), jnp.exp(prediction)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES[isinstance(prediction, Mixture)])
-    weights = jnp.asarray(weights / weights.sum(), jnp.float32)[:, None]
+    nodes, masses = np.polynomial.hermite_e.hermegauss(NODES[isinstance(prediction, Mixture)])
+    weights = jnp.asarray(masses / masses.sum(), jnp.float32)[:, None]
     share = jnp.exp(prediction.log_weight) if isinstance(prediction, Mixture) else jnp.ones(())
     labels = (
         prediction.mean + jnp.sqrt(prediction.variance) * jnp.asarray(nodes, jnp.float32)[:, None]

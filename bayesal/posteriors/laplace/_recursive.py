@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bayesal import _maths, likelihoods
+from bayesal import _maths, errors, likelihoods
 from bayesal.posteriors.laplace._curvature import Task
 from bayesal.posteriors.laplace._evidence import NEWTON, shortened
 from bayesal.posteriors.laplace._fisher import fisher_root
@@ -41,6 +41,12 @@ def learn(
       Bierman 1977, Factorization methods for discrete sequential estimation (square roots);
       Spiegelhalter & Lauritzen 1990 (classes)
     """
+    turn = kept.turn
+    if turn is None:
+        raise errors.WrongType(
+            "update",
+            "structure='diag' cannot add labels online: use 'full', or pass update='fresh'.",
+        )
     outputs, moves = task.features @ weights, _moves(task, kept, weights, factor)
     makes = lambda z: kept.root(factor, z.reshape(weights.shape[::-1]).T)
     objective = lambda z: task.nll(weights + makes(z)) + 0.5 * jnp.sum(jnp.square(z))
@@ -73,7 +79,7 @@ def learn(
     )  # of the precision's logarithm: 1 + rows^T rows is its factor
     return (
         weights + makes(z),
-        kept.turn(factor, q[: z.size, rows.shape[0] :], growth),
+        turn(factor, q[: z.size, rows.shape[0] :], growth),
         -value - 0.5 * growth,
     )
 

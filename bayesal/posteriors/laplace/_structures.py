@@ -56,9 +56,8 @@ def _kron_turn(factor: Kron, matrix, growth) -> Kron:
     if factor.right.shape != (1, 1):
         raise errors.WrongType(
             "update",
-            "a Kronecker product cannot take up the labels of a layer of "
-            f"{factor.right.shape[0]} outputs one after the other: build the posterior with "
-            "structure='full', or pass update='fresh'.",
+            f"structure='kron' cannot add labels online for {factor.right.shape[0]} outputs: build "
+            "the posterior with structure='full', or pass update='fresh'.",
         )
     # the turned noise is no longer independent along the old axes: all scales become one, which the
     # matrix, put into the basis, makes up for

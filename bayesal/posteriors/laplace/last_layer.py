@@ -1,6 +1,4 @@
-"""Laplace's approximation on the last layer: features as trained, and a normal over the weights
-that read them.
-"""
+"""Laplace approximation of the last layer, on features as trained."""
 
 import functools
 from collections.abc import Callable
@@ -11,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from bayesal import errors, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors.laplace._curvature import Task, nothing, task_of
 from bayesal.posteriors.laplace._evidence import settle
@@ -18,7 +17,6 @@ from bayesal.posteriors.laplace._fisher import has_mean, last_good, mean_and_slo
 from bayesal.posteriors.laplace._recursive import learn
 from bayesal.posteriors.laplace._structures import STRUCTURES, Structure
 from bayesal.types import (
-    ArrayLike,
     FitInfo,
     Gaussian,
     HParams,
@@ -66,8 +64,9 @@ def last_layer_laplace(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Laplace's approximation on the last layer. A draw is that layer's weights `[D, C]`; all draws
-    share the features.
+    """Laplace approximation of the last layer. A draw is that layer's weights `[D, C]`.
+
+    All draws share the features.
 
     The network is trained as `point` trains it. Then its last layer is put at its most probable
     weights given the features, and becomes a normal whose precision is the curvature there plus the
@@ -144,7 +143,7 @@ def last_layer_laplace(
         fit=fit,
         draw=functools.partial(_draw, kept),
         apply=apply,
-        embed=lambda state, x: network.embed(state.params, x),
+        embed=embedded(network, lambda state: state.params),
         trunk=functools.partial(_trunk, of),
         head=functools.partial(_head, of),
         real=likelihood.real,
@@ -161,10 +160,10 @@ class _Layer(NamedTuple):
     network: Network
     likelihood: Likelihood
     kept: Structure
-    last: Callable[[ArrayLike], LastLayer]
+    last: Callable[[Any], LastLayer]
 
 
-def _init(of: _Layer, key: Key, x: ArrayLike) -> Laplace:
+def _init(of: _Layer, key: Key, x: Any) -> Laplace:
     params, last = of.network.init(key, x), of.last(x)
     mean, one = last.weights(params), jnp.float32(1.0)
     fixed = fixed_outputs(of.network, params, x, mean.shape[1])
@@ -193,15 +192,15 @@ def _draw(kept: Structure, key: Key, state: Laplace, num: int) -> Float[Array, "
     return state.mean + state.unit[:, None] * jax.vmap(lambda z: kept.root(state.factor, z))(noise)
 
 
-def _trunk(of: _Layer, state: Laplace, x: ArrayLike) -> Float[Array, " D"]:
-    return of.last(x).features(of.network.embed(state.params, x))
+def _trunk(of: _Layer, state: Laplace, x: Any) -> Float[Array, " D"]:
+    return of.last(x).features(state.params, x)
 
 
 def _head(of: _Layer, state: Laplace, draw: Float[Array, "D C"], features: Array) -> Any:
     return of.likelihood.predict(jnp.concatenate([features @ draw, state.fixed]))
 
 
-def _marginal(of: _Layer, state: Laplace, x: ArrayLike) -> Gaussian:
+def _marginal(of: _Layer, state: Laplace, x: Any) -> Gaussian:
     features = _trunk(of, state, x)
     outputs = jnp.concatenate([features @ state.mean, state.fixed])
     normal, slope = mean_and_slope(of.likelihood, outputs)

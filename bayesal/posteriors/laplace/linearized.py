@@ -1,6 +1,4 @@
-"""Laplace's approximation on all weights: a variance for each, and the network linearized at its
-trained weights.
-"""
+"""Diagonal Laplace approximation of all weights, with a linearized network."""
 
 import math
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, likelihoods, training
+from bayesal.networks._embedded import embedded
 from bayesal.posteriors.laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
 from bayesal.posteriors.variational import MeanField, prior_std, sample
 from bayesal.types import Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
@@ -88,8 +87,9 @@ def linearized_laplace(
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:
-    """Laplace's approximation with a variance for every weight. A draw is one set of weights, and
-    names a function linear in them.
+    """Laplace approximation of all weights (diagonal), with a linearized network.
+
+    A draw is one set of weights, and names a function linear in them.
 
     The network is trained as `point` trains it, and stays the mean: `f(x; w) = f(x; mean) + J(x) (w
     - mean)`, as the curvature supposes (weights drawn into the network itself would leave the
@@ -145,7 +145,7 @@ def linearized_laplace(
         fit=fit,
         draw=_draw,
         apply=apply,
-        embed=(lambda state, x: network.embed(state.params, x)) if network.embed else None,
+        embed=embedded(network, lambda state: state.params),
         real=likelihood.real,
         likelihood=likelihood,
         marginal=marginal if has_mean(likelihood) else None,
