@@ -27,7 +27,7 @@ import numpy as np
 from flax import nnx
 
 from bayesal import networks, posteriors, scores
-from bayesal.networks.reference import MLP
+from bayesal.networks._reference import MLP
 from bayesal.types import HParams, Labeled
 from experiments import pictures, runs
 

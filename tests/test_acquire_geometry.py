@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bayesal import _maths, acquire, errors, posteriors, scores, select
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive._bound import Predictive
 
 N, K, C, F, B = 40, 3, 3, 4, 4
 X = jnp.asarray(np.random.default_rng(0).normal(size=(N, F)).astype(np.float32))

@@ -10,7 +10,8 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import backend, calibrate, errors, likelihoods, metrics, scores, select
+import bayesal
+from bayesal import acquire, calibrate, errors, likelihoods, metrics, pools, scores, select
 from bayesal.calibrate import conformal
 from bayesal.scores import combine, multilabel, probit, regression
 from bayesal.tasks import preference
@@ -123,8 +124,10 @@ FUNCTIONS = {
         lambda **a: select.budgeted(budget=2.0, **a),
         dict(gains=VALUES, prices=VALUES[::-1], available=AVAILABLE),
     ),
-    "backend.choose": (
-        lambda **a: backend.choose(size=2, method="bald", **a),
+    "pools.numbers": (
+        lambda **a: bayesal.choose(
+            0, None, pools.numbers(axes="K N C", **a), 2, acquire.top(scores.bald)
+        ),
         dict(log_probs=LOG_P),
     ),
     "metrics.accuracy": (metrics.accuracy, CLASSES),

@@ -77,7 +77,7 @@ def test_half_precision(dtype):  # TRAPS 5
             assert (
                 len(set(choose(**{kind: half}, size=10, method="bald").indices) & set(exact)) >= 8
             )
-    with pytest.raises(errors.NotProbabilities, match="half precision"):
+    with pytest.raises(errors.NotLogProbabilities, match="half precision"):
         choose(probs=z.softmax(-1).to(dtype), size=SIZE)
 
 

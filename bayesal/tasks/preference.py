@@ -18,11 +18,19 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from bayesal import _checks, _chunks, errors, select
-from bayesal.posteriors.gp._exact import GPState, latent
-from bayesal.posteriors.gp.kernels import RBF, Kernel
-from bayesal.posteriors.preference import SIGNS
+from bayesal.posteriors._gp._exact import GPState, latent
+from bayesal.posteriors._gp._kernels import Kernel
+from bayesal.posteriors._preference import SIGNS
 from bayesal.scores import probit
 from bayesal.types import ArrayLike, Gaussian, Key, Strategy
+
+__all__ = [
+    "answers",
+    "bald",
+    "pairs",
+    "pool",
+    "utility",
+]
 
 CHUNK = 1024  # pairs scored at a time
 MOST_PAIRS = 10_000_000  # of a pool
@@ -109,7 +117,9 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
     return (rows[:, 0] == winners).astype(np.int32)
 
 
-def bald(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None) -> Strategy:
+def bald(
+    *, kernel: Kernel | None = None, features: Callable[[Array], Array] | None = None
+) -> Strategy:
     """Strategy: pairs of the highest BALD of the latent difference, `scores.probit.bald`.
 
     In closed form, without draws. It prefers items unlike all others; to rank the given items,
@@ -137,7 +147,7 @@ def utility(
     state: GPState,
     items: ArrayLike,
     *,
-    kernel: Kernel = RBF,
+    kernel: Kernel | None = None,
     features: Callable[[Array], Array] | None = None,
 ) -> Gaussian:
     """Latent utility of items, mean and variance `[N]`, relative to the mean compared item.
@@ -192,3 +202,7 @@ def _rows(rows: Any, count: int | None = None) -> np.ndarray:
             bad,
         )
     return host
+
+
+def __dir__() -> list[str]:
+    return __all__
