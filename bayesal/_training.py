@@ -132,6 +132,37 @@ def weighted_mean(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Flo
     return jnp.sum(values * weight.astype(values.dtype)) / total_weight(weight).astype(values.dtype)
 
 
+def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
+    """`likelihoods.loss` with label smoothing: a share of the label's mass is spread evenly over all classes.
+
+    For training only. The minimum is at probabilities `(1 - share) onehot(y) + share / C`, so a net
+    is not driven to higher confidence. Real labels are not smoothed.
+
+    References:
+      Szegedy et al. 2016, section 7, https://arxiv.org/abs/1512.00567
+
+    >>> from bayesal import likelihoods
+    >>> # the entropy of (0.95, 0.05)
+    >>> round(
+    ...     float(
+    ...         smoothed(
+    ...             likelihoods.categorical(), jnp.log(jnp.array([0.95, 0.05])), jnp.array(0), 0.1
+    ...         )
+    ...     ),
+    ...     4,
+    ... )
+    0.1985
+    """
+    predicted = likelihood.predict(outputs)
+    plain = -likelihoods.log_likelihood(predicted, y)
+    if likelihood.real:
+        return plain
+    everywhere = -jnp.mean(predicted)
+    return jnp.where(
+        share > 0, (1.0 - share) * plain + share * everywhere, plain
+    )  # a class may be impossible: 0 * inf
+
+
 def sgd(
     key: Key,
     params: PyTree,
@@ -230,14 +261,14 @@ def nll(
     Args:
       rate: of dropout.
       likelihood: what the outputs mean; default classes.
-      smoothing: of the labels: see `likelihoods.smoothed`.
+      smoothing: of the labels: see `smoothed`.
     """
     likelihood = likelihood or likelihoods.CATEGORICAL
 
     def loss(params, key, batch):
         def one(x, y, key):
             outputs = network.apply(params, x, key, rate)
-            return likelihoods.smoothed(likelihood, outputs, y, smoothing)
+            return smoothed(likelihood, outputs, y, smoothing)
 
         keys = jax.random.split(key, batch.x.shape[0])
         return weighted_mean(jax.vmap(one)(batch.x, batch.y, keys), batch.weight)

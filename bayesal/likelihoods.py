@@ -57,31 +57,6 @@ def judged(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Array, "...
     return -_maths.log_mean_exp(log_likelihood(prediction, y))
 
 
-def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
-    """`loss` with label smoothing: a share of the label's mass is spread evenly over all classes.
-
-    For training only. The minimum is at probabilities `(1 - share) onehot(y) + share / C`, so a net
-    is not driven to higher confidence. Real labels are not smoothed.
-
-    References:
-      Szegedy et al. 2016, section 7, https://arxiv.org/abs/1512.00567
-
-    >>> # the entropy of (0.95, 0.05)
-    >>> round(
-    ...     float(smoothed(categorical(), jnp.log(jnp.array([0.95, 0.05])), jnp.array(0), 0.1)), 4
-    ... )
-    0.1985
-    """
-    predicted = likelihood.predict(outputs)
-    plain = -log_likelihood(predicted, y)
-    if likelihood.real:
-        return plain
-    everywhere = -jnp.mean(predicted)
-    return jnp.where(
-        share > 0, (1.0 - share) * plain + share * everywhere, plain
-    )  # a class may be impossible: 0 * inf
-
-
 def categorical(*, soft: bool = False) -> Likelihood:
     """Likelihood of classes: outputs are logits, one per class.
 

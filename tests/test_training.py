@@ -152,7 +152,7 @@ def test_the_smoothed_loss_is_least_at_the_smoothed_label():
     share, label = 0.3, 1
     target = jnp.full(3, share / 3).at[label].add(1 - share)
     slope = jax.grad(
-        lambda outputs: likelihoods.smoothed(
+        lambda outputs: _training.smoothed(
             likelihoods.CATEGORICAL, outputs, jnp.int32(label), share
         )
     )
@@ -167,7 +167,7 @@ def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
     )
     zero = jax.jit(
         jax.value_and_grad(
-            lambda o, share: likelihoods.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)
+            lambda o, share: _training.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)
         )
     )
     for o in outputs:
@@ -177,7 +177,7 @@ def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
 
 def test_real_labels_are_not_smoothed():
     normal, outputs, y = likelihoods.gaussian(), jnp.array([0.3, 0.1]), jnp.float32(2.0)
-    assert float(likelihoods.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(
+    assert float(_training.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(
         likelihoods.loss(normal, outputs, y)
     )
 

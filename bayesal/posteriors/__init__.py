@@ -3,7 +3,7 @@
 from bayesal.posteriors._any_of import any_of
 from bayesal.posteriors._ensemble import ensemble
 from bayesal.posteriors._from_numpyro import from_numpyro, numpyro_site
-from bayesal.posteriors._gp import gp_classification, gp_regression
+from bayesal.posteriors._gp import MATERN52, RBF, gp_classification, gp_regression
 from bayesal.posteriors._hmc import nuts
 from bayesal.posteriors._laplace import last_layer_laplace, linearized_laplace
 from bayesal.posteriors._mc_dropout import mc_dropout
@@ -16,6 +16,8 @@ from bayesal.posteriors._swag import swag
 from bayesal.posteriors._variational import variational
 
 __all__ = [
+    "MATERN52",
+    "RBF",
     "any_of",
     "ensemble",
     "from_numpyro",

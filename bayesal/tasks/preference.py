@@ -126,10 +126,12 @@ def bald(
     `acquire.epig` needs fewer answers (`experiments/preference.py`).
 
     Args:
-      kernel, features: those of its `posteriors.preference`.
+      kernel, features: those of its `posteriors.preference`; `posteriors.RBF` if None.
     References:
       Houlsby et al. 2011, section 5, https://arxiv.org/abs/1112.5745
     """
+
+    kernel = RBF if kernel is None else kernel
 
     def measure(aux, predictive, x):
         del aux
@@ -155,10 +157,10 @@ def utility(
     Args:
       state: the fitted state of `posteriors.preference`.
       items: one item per row.
-      kernel, features: those of the posterior.
+      kernel, features: those of the posterior; the kernel is `posteriors.RBF` if None.
     """
     _checks.pool(items, "items")
-    return _utility(state, jnp.asarray(items), kernel, features)
+    return _utility(state, jnp.asarray(items), RBF if kernel is None else kernel, features)
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "features"))
