@@ -133,7 +133,7 @@ def weighted_mean(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Flo
 
 
 def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
-    """`likelihoods.loss` with label smoothing: a share of the label's mass is spread evenly over all classes.
+    """Loss with label smoothing: a share of the label's mass is spread evenly over all classes.
 
     For training only. The minimum is at probabilities `(1 - share) onehot(y) + share / C`, so a net
     is not driven to higher confidence. Real labels are not smoothed.
@@ -158,9 +158,8 @@ def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Ar
     if likelihood.real:
         return plain
     everywhere = -jnp.mean(predicted)
-    return jnp.where(
-        share > 0, (1.0 - share) * plain + share * everywhere, plain
-    )  # a class may be impossible: 0 * inf
+    # the choice is for a class that is impossible: 0 * inf
+    return jnp.where(share > 0, (1.0 - share) * plain + share * everywhere, plain)
 
 
 def sgd(

@@ -19,7 +19,7 @@ MOST = 221  # names that are no modules; before the house was rebuilt there were
 CONSTANTS = {
     id(
         bayesal.REJECTED
-    ): "The class label -1: none of my classes. Never fitted, never asked again.",
+    ): "The class label -1, none of my classes: never fitted, never asked again.",
     id(bayesal.posteriors.RBF): "Kernel `exp(-d^2 / 2)`: smooth functions.",
     id(bayesal.posteriors.MATERN52): "Matern 5/2 kernel: functions that are twice differentiable.",
 }
