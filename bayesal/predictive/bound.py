@@ -24,7 +24,7 @@ class Model(Protocol):
     def embed(self, x: Any) -> Array: ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jax.jit takes it as a function
 class Predictive:
     """K functions of x: `predictive(x) -> [K, n, C]` tempered, normalized log-probabilities.
 
@@ -66,9 +66,10 @@ class Predictive:
             it normalizes by its batch.
         """
         rows = likelihoods.in_other_company(x.shape[0])
-        apart = likelihoods.apart(jax.tree.map(lambda a: a[:, rows], self(x)), self(x[rows]))
+        said = self(x)
+        apart = likelihoods.apart(jax.tree.map(lambda a: a[:, rows], said), self(x[rows]))
         if apart > likelihoods.SAME:
-            real = isinstance(self(x[:1]), likelihoods.Gaussian | likelihoods.Mixture)
+            real = isinstance(said, likelihoods.Gaussian | likelihoods.Mixture)
             unit = "standard deviations" if real else "probability"
             raise errors.DrawsDiffer(
                 "predictive",
