@@ -25,7 +25,7 @@ class Model(Protocol):
     def embed(self, x: Any) -> Array: ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jax.jit takes it as a function
 class Predictive:
     """K functions of x: `predictive(x) -> [K, n, C]` tempered, normalized log-probabilities.
 
@@ -67,9 +67,10 @@ class Predictive:
             it normalizes by its batch.
         """
         rows = _repeats.other_order(x.shape[0])
-        apart = _repeats.apart(jax.tree.map(lambda a: a[:, rows], self(x)), self(x[rows]))
+        said = self(x)
+        apart = _repeats.apart(jax.tree.map(lambda a: a[:, rows], said), self(x[rows]))
         if apart > _repeats.SAME:
-            real = isinstance(self(x[:1]), likelihoods.Gaussian | likelihoods.Mixture)
+            real = isinstance(said, likelihoods.Gaussian | likelihoods.Mixture)
             unit = "standard deviations" if real else "probability"
             raise errors.DrawsDiffer(
                 "predictive",

@@ -32,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from bayesal import acquire, backend, errors, likelihoods, scores, shards, stream
+from bayesal import acquire, choose, errors, likelihoods, pools, scores
 from bayesal.predictive import from_committee, from_samples
 from bayesal.scores import regression
 
@@ -45,7 +45,6 @@ random = np.random.default_rng(0)
 W = random.normal(size=(K, D, C)).astype(np.float32)
 X = random.normal(size=(N, D)).astype(np.float32)
 LOG_P = oracles.log_softmax(np.einsum("nd,kdc->knc", X.astype(np.float64), W))
-KEY, ALL = jax.random.key(0), np.ones(N, bool)
 
 
 def logits(x):
@@ -60,21 +59,21 @@ def on_host(x):
 SAMPLES = {
     "log_probs": from_samples(lambda x: jax.nn.log_softmax(logits(x)), K, embed=lambda x: x[:, :2]),
     "probs": from_samples(
-        probs=lambda x: jnp.moveaxis(jax.nn.softmax(logits(x)), 0, 1), draws=K, axes="N K C"
+        probs=lambda x: jnp.moveaxis(jax.nn.softmax(logits(x)), 0, 1), num_draws=K, axes="N K C"
     ),
-    "logits": from_samples(logits=logits, draws=K),
+    "logits": from_samples(logits=logits, num_draws=K),
     "a pytree": from_samples(
         logits=jax.tree_util.Partial(lambda w, x: jnp.einsum("nd,kdc->knc", x, w), jnp.asarray(W)),
-        draws=K,
+        num_draws=K,
     ),
     "logits on the host": from_samples(
-        logits=on_host, draws=K, axes="N C K", host=True, embed=lambda x: x[:, :2]
+        logits=on_host, num_draws=K, axes="N C K", host=True, embed=lambda x: x[:, :2]
     ),
     "log_probs on the host": from_samples(
         lambda x: oracles.log_softmax(np.moveaxis(on_host(x), 2, 0)), K, host=True
     ),
     "lists on the host": from_samples(
-        logits=lambda x: on_host(x).tolist(), draws=K, axes="N C K", host=True
+        logits=lambda x: on_host(x).tolist(), num_draws=K, axes="N C K", host=True
     ),
 }
 JAX, HOST = SAMPLES["log_probs"], SAMPLES["logits on the host"]
@@ -106,33 +105,20 @@ def test_a_pytree_keeps_its_numbers_as_arguments():
     assert [leaf.shape for leaf in jax.tree.leaves(HOST)] == [()]
 
 
-@pytest.mark.parametrize(
-    "samples",
-    [pytest.param(JAX, id="traced", marks=pytest.mark.slow), pytest.param(HOST, id="host")],
-)
-def test_every_door_takes_samples_and_picks_the_same(samples):
-    want = np.argsort(
-        -np.array([oracles.bald(np.exp(LOG_P[:, n])) for n in range(N)]), kind="stable"
-    )[:4]
-    strategy = acquire.top(scores.bald, chunk=16)
-    outside = strategy(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 4).indices
-    inside = jax.jit(strategy, static_argnums=4)(
-        KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 4
-    ).indices
-    streamed = stream.top(samples, X, scores.bald, 4, chunk=16).indices
-    spread = shards.top(
-        shards.scores(samples, shards.spread(X, shards.mesh()), scores.bald), 4
-    ).indices
-    chosen = backend.choose(predict=samples, x=X, size=4, method="bald", chunk=16).indices
-    for picks in (outside, inside, streamed, spread, chosen):
-        assert_array_equal(picks, want)
-    centers = acquire.k_center()
-    assert_array_equal(
-        centers(KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3).indices,
-        jax.jit(centers, static_argnums=4)(
-            KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3
-        ).indices,
-    )
+TOP, CENTERS = acquire.top(scores.bald), acquire.k_center()
+WORTH = [oracles.bald(np.exp(LOG_P[:, n])) for n in range(N)]
+BEST = np.argsort(-np.array(WORTH), kind="stable")[:4]
+
+
+@pytest.mark.parametrize("samples", [JAX, HOST], ids=["traced", "host"])
+def test_every_pool_takes_samples_and_picks_the_same(samples, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    where = [X, tmp_path / "x.npy", pools.sharded(X)]
+    for pool in where:
+        assert_array_equal(choose(0, samples, pool, 4, TOP).indices, BEST)
+    want = choose(0, JAX, X, 3, CENTERS).indices
+    for pool in where:
+        assert_array_equal(choose(0, samples, pool, 3, CENTERS).indices, want)
 
 
 @pytest.mark.parametrize("host", [pytest.param(False, marks=pytest.mark.slow), True])
@@ -140,37 +126,34 @@ def test_moments_are_normals(host):
     xp = np if host else jnp
     samples = from_samples(
         moments=lambda x: (xp.stack([x[:, 0], x[:, 1]]), xp.stack([x[:, 2] ** 2 + 1] * 2)),
-        draws=2,
+        num_draws=2,
         host=host,
     )
     assert_allclose(samples.checked(X)(X).variance[0], X[:, 2] ** 2 + 1, rtol=1e-5)
     mean = samples.mean(X)
     assert_allclose(mean.variance, X[:, 2] ** 2 + 1 + (X[:, 0] - X[:, 1]) ** 2 / 4, rtol=1e-4)
-    strategy = acquire.top(regression.epistemic, chunk=16)
-    picks = jax.jit(strategy, static_argnums=4)(
-        KEY, samples, jnp.asarray(X), jnp.asarray(ALL), 3
-    ).indices
+    picks = choose(0, samples, X, 3, acquire.top(regression.epistemic)).indices
     assert_array_equal(picks, np.argsort(-np.abs(X[:, 0] - X[:, 1]))[:3])
 
 
 def test_draws_that_are_no_functions_are_found_on_request():
     generator = np.random.default_rng(0)
     per_call = from_samples(
-        logits=lambda x: on_host(x) + generator.normal(), draws=K, axes="N C K", host=True
+        logits=lambda x: on_host(x) + generator.normal(), num_draws=K, axes="N C K", host=True
     )
     per_call.checked(X)  # one constant for all classes changes no probability
     per_row = from_samples(
         logits=lambda x: on_host(x) * generator.integers(0, 2, (len(x), 1, K)),
-        draws=K,
+        num_draws=K,
         axes="N C K",
         host=True,
     )
-    batch = from_samples(logits=lambda x: logits((x - x.mean(0)) / x.std(0)), draws=K)
-    shaky = from_samples(moments=lambda x: (x.T[:2] + x.mean(), jnp.ones((2, len(x)))), draws=2)
-    for samples, kind in ((per_row, "logits"), (batch, "logits"), (shaky, "moments")):
+    batch = from_samples(logits=lambda x: logits((x - x.mean(0)) / x.std(0)), num_draws=K)
+    shaky = from_samples(moments=lambda x: (x.T[:2] + x.mean(), jnp.ones((2, len(x)))), num_draws=2)
+    for samples in (per_row, batch, shaky):
         with pytest.raises(errors.DrawsDiffer, match="one dropout mask per draw") as caught:
             samples.checked(X)
-        assert caught.value.argument == kind
+        assert caught.value.argument == "predictive"
 
 
 def test_what_is_not_as_it_was_said_is_refused():
@@ -197,7 +180,7 @@ def test_what_is_not_as_it_was_said_is_refused():
         for host in (False, True):
             with pytest.raises(error, match=f"`{argument}`") as caught:
                 from_samples(
-                    draws=K,
+                    num_draws=K,
                     host=host,
                     **{
                         name: (lambda x, f=f: jax.tree.map(np.asarray, f(jnp.asarray(x))))
@@ -209,11 +192,13 @@ def test_what_is_not_as_it_was_said_is_refused():
             assert caught.value.argument == argument
     with pytest.raises(errors.OutOfRange, match="`moments`") as caught:
         from_samples(
-            moments=lambda x: (np.zeros((K, N)), np.arange(K * N).reshape(K, N)), draws=K, host=True
+            moments=lambda x: (np.zeros((K, N)), np.arange(K * N).reshape(K, N)),
+            num_draws=K,
+            host=True,
         )(X)
     assert caught.value.rows.tolist() == [0]
     with pytest.raises(errors.OutOfRange, match="`moments`"):
-        from_samples(moments=lambda x: (jnp.zeros((K, N)), -jnp.ones((K, N))), draws=K)(X)
+        from_samples(moments=lambda x: (jnp.zeros((K, N)), -jnp.ones((K, N))), num_draws=K)(X)
 
 
 def test_under_jit_rows_that_are_not_as_said_are_never_picked():
@@ -221,22 +206,40 @@ def test_under_jit_rows_that_are_not_as_said_are_never_picked():
     values = jax.jit(wrong)(X)
     assert np.isnan(values[:, 3]).all() and np.isfinite(np.delete(values, 3, axis=1)).all()
     negative = from_samples(
-        probs=lambda x: jax.nn.softmax(logits(x)).at[0, 5, 0].set(-0.1), draws=K
+        probs=lambda x: jax.nn.softmax(logits(x)).at[0, 5, 0].set(-0.1), num_draws=K
     )
     assert np.isnan(jax.jit(negative)(X)[0, 5]).all()
     uncertain = from_samples(
-        moments=lambda x: (jnp.zeros((K, len(x))), jnp.ones((K, len(x))).at[0, 1].set(0.0)), draws=K
+        moments=lambda x: (jnp.zeros((K, len(x))), jnp.ones((K, len(x))).at[0, 1].set(0.0)),
+        num_draws=K,
     )
     assert np.isnan(jax.jit(uncertain)(X).variance[0, 1])
-    late = from_samples(
-        logits=lambda x: np.full((K, len(x), C), np.nan) if len(x) > 1 else np.zeros((K, 1, C)),
-        draws=K,
+    broken = lambda number: from_samples(
+        probs=lambda x: np.full((K, len(x), C), number if len(x) > 1 else 1 / C),
+        num_draws=K,
         host=True,
     )
-    with pytest.raises(
-        Exception, match="hold NaN"
-    ):  # raised by the callback, with the sentence in it
-        jax.block_until_ready(jax.jit(late)(X))
+    assert np.isnan(jax.jit(broken(np.nan))(X)).all()
+    with pytest.raises(Exception, match="negative"):  # by the callback, with the sentence in it
+        jax.block_until_ready(jax.jit(broken(-1.0))(X))
+
+
+@pytest.mark.parametrize("host", [False, True], ids=["traced", "host"])
+def test_rows_of_nan_are_refused_outside_of_programs_and_counted_by_choose(host):
+    def spoilt(x):
+        xp = np if host else jnp
+        z = xp.einsum("nd,kdc->knc", x, xp.asarray(W))
+        return xp.where((x[:, 0] > 1.5)[None, :, None], xp.nan, z)
+
+    samples = from_samples(logits=spoilt, num_draws=K, host=host)
+    bad = np.flatnonzero(X[:, 0] > 1.5)
+    with pytest.raises(errors.NonFinite, match="`logits`") as caught:
+        samples(X)
+    assert caught.value.rows.tolist() == bad.tolist() and len(bad)
+    for pool in (X, pools.sharded(X), lambda: iter([X])):
+        with pytest.warns(UserWarning, match=f"{len(bad)} available points"):
+            found = choose(0, samples, pool, 4, TOP)
+        assert not set(bad.tolist()) & set(found.indices.tolist())
 
 
 def test_functions_are_said_by_name():
@@ -244,15 +247,15 @@ def test_functions_are_said_by_name():
         from_samples(logits, K, probs=logits)
     assert caught.value.argument == "probs"
     with pytest.raises(errors.WrongShape, match="`moments`"):
-        from_samples(draws=K)
+        from_samples(num_draws=K)
     with pytest.raises(errors.WrongType, match="`logits`"):
-        from_samples(logits=LOG_P, draws=K)
-    with pytest.raises(errors.WrongSize, match="`draws`"):
+        from_samples(logits=LOG_P, num_draws=K)
+    with pytest.raises(errors.WrongSize, match="`num_draws`"):
         from_samples(logits)
     with pytest.raises(errors.WrongShape, match="`axes`"):
         from_samples(logits, K, axes="K C N B")
     with pytest.raises(errors.WrongType, match="host=True") as caught:
-        from_samples(logits=lambda x: np.einsum("nd,kdc->knc", x, W), draws=K)(X)
+        from_samples(logits=lambda x: np.einsum("nd,kdc->knc", x, W), num_draws=K)(X)
     assert caught.value.argument == "host"
 
 
@@ -263,9 +266,9 @@ def test_features_are_asked_for_where_they_are_needed():
         SAMPLES["logits"].embed(X)
     for host in (False, True):
         with pytest.raises(errors.WrongShape, match="`embed`"):
-            from_samples(logits=logits, draws=K, host=host, embed=lambda x: x[:, 0]).embed(X)
+            from_samples(logits=logits, num_draws=K, host=host, embed=lambda x: x[:, 0]).embed(X)
     with pytest.raises(errors.WrongType, match="`embed`"):
-        from_samples(logits=logits, draws=K, embed="features")
+        from_samples(logits=logits, num_draws=K, embed="features")
 
 
 # committees
@@ -334,18 +337,12 @@ def test_a_list_is_aligned_by_labels():
 
 
 @pytest.mark.slow
-def test_a_committee_chooses_under_jit_as_outside():
+def test_a_committee_chooses_from_arrays_and_files():
     committee = from_committee(forest().fit(FLOWERS, SPECIES), embed=lambda x: x)
-    strategy, x, available = (
-        acquire.top(scores.bald, chunk=64),
-        jnp.asarray(FLOWERS),
-        jnp.ones(150, bool),
-    )
-    inside = jax.jit(strategy, static_argnums=4)(KEY, committee, x, available, 3)
-    assert_array_equal(inside.indices, strategy(KEY, committee, x, available, 3).indices)
-    assert_array_equal(
-        inside.indices, backend.choose(predict=committee, x=FLOWERS, size=3, method="bald").indices
-    )
+    found = [choose(0, committee, pool, 3, TOP) for pool in (FLOWERS, lambda: iter([FLOWERS]))]
+    want = np.argsort(-np.asarray(scores.bald(committee(FLOWERS))), kind="stable")[:3]
+    for picked in found:
+        assert_array_equal(picked.indices, want)
     assert committee.checked(FLOWERS).embed(FLOWERS).shape == (150, 4)
 
 

@@ -1,4 +1,4 @@
-"""Real torch tensors through the door, where torch is installed: every dtype, layout and axis
+"""Real torch tensors as pools of numbers, where torch is installed: every dtype, layout and axis
 order, and nobody writes into the other's memory.
 """
 
@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import backend, errors, scores, select
+from bayesal import acquire, choose, errors, pools, predictive, scores, select
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
@@ -15,7 +15,13 @@ pytestmark = pytest.mark.slow
 K, N, C, SIZE = 6, 30, 3, 4
 LOG_P, P = oracles.random_log_probs(0, (K, N, C))
 WANT = select.batch_bald(jax.random.key(0), LOG_P, SIZE)
-choose = oracles.as_users_do(backend.choose)
+BATCH, BALD = acquire.batch_bald(), acquire.top(scores.bald)
+numbers = oracles.as_users_do(pools.numbers)
+
+
+def picked(strategy=BATCH, size=SIZE, available=None, **given):
+    pool = numbers(**{"axes": "K N C", **given})
+    return choose(0, None, pool, size, strategy, available=available)
 
 
 def strided(tensor):
@@ -45,12 +51,9 @@ def test_every_form_and_kind_gives_the_picks_of_the_core(form, kind):
     numbers = {"log_probs": LOG_P, "probs": np.exp(LOG_P), "logits": LOG_P + np.float32(3)}[kind]
     tensor = FORMS[form](torch.from_numpy(numbers.copy()))
     before = tensor.detach().clone()
-    choice = choose(**{kind: tensor}, size=SIZE)
-    assert choice.indices.tolist() == WANT.indices.tolist()
-    np.testing.assert_allclose(choice.scores, WANT.scores, atol=2e-5)
-    assert choice.indices.dtype == np.int64 and all(
-        type(leaf) is np.ndarray for leaf in jax.tree.leaves(choice.selection)
-    )
+    found = picked(**{kind: tensor})
+    assert found.indices.tolist() == WANT.indices.tolist()
+    np.testing.assert_allclose(found.scores, WANT.scores, atol=2e-5)
     assert torch.equal(tensor.detach(), before)
 
 
@@ -60,25 +63,23 @@ def test_axes_come_in_any_order(axes, dtype):
     tensor = torch.from_numpy(LOG_P).to(dtype).permute(["KNC".index(a) for a in axes.split()])
     plain = tensor.permute([axes.split().index(a) for a in "KNC"]).float().numpy()
     for given in (tensor, tensor.contiguous(), tensor.clone().requires_grad_()):
-        picked = choose(logits=given, axes=axes, size=SIZE).indices.tolist()
-        assert picked == choose(logits=plain, size=SIZE).indices.tolist()
+        found = picked(logits=given, axes=axes).indices.tolist()
+        assert found == picked(logits=plain).indices.tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):  # TRAPS 5
     z = torch.from_numpy(np.random.default_rng(5).normal(size=(K, N, C)).astype(np.float32))
-    exact = choose(logits=z, size=10, method="bald").indices
+    exact = set(picked(BALD, 10, logits=z).indices.tolist())
     for kind, tensor in (("logits", z), ("log_probs", z.log_softmax(-1))):
         for half in (
             tensor.to(dtype),
             tensor.clone().requires_grad_().to(dtype),
             strided(tensor.to(dtype)),
         ):
-            assert (
-                len(set(choose(**{kind: half}, size=10, method="bald").indices) & set(exact)) >= 8
-            )
+            assert len(exact & set(picked(BALD, 10, **{kind: half}).indices.tolist())) >= 8
     with pytest.raises(errors.NotLogProbabilities, match="half precision"):
-        choose(probs=z.softmax(-1).to(dtype), size=SIZE)
+        picked(probs=z.softmax(-1).to(dtype))
 
 
 @pytest.mark.parametrize(
@@ -86,63 +87,42 @@ def test_half_precision(dtype):  # TRAPS 5
 )  # the first is passed on bit for bit: there memory could be shared
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_nobody_writes_into_the_others_memory(dtype, kind):  # TRAPS 30
-    tensor, available = torch.from_numpy(LOG_P).to(dtype, copy=True), torch.arange(N) != 7
-    before, kept = tensor.clone(), []
-
-    def method(log_probs):
-        kept.append(log_probs)
-        return scores.bald(log_probs)
-
-    seen = [
-        choose(**{kind: tensor}, size=SIZE, available=available, method=how)
-        for how in ("batch_bald", method)
-    ]
-    assert len(kept) == 1 and torch.equal(tensor, before)
-    copies = jax.tree.map(np.array, (seen, kept))
-    tensor.fill_(torch.nan)
-    available.fill_(False)
-    jax.tree.map(np.testing.assert_array_equal, (seen, kept), copies)
-
-    tensor.copy_(before)
-    for leaf in jax.tree.leaves(seen):
-        if isinstance(leaf, np.ndarray) and leaf.flags.writeable:
-            leaf.fill(0)
+    tensor = torch.from_numpy(LOG_P).to(dtype, copy=True)
+    before, available = tensor.clone(), np.arange(N) != 7
+    seen = [picked(how, **{kind: tensor}, available=available) for how in (BATCH, BALD)]
     assert torch.equal(tensor, before)
+    copies = jax.tree.map(np.array, seen)
+    tensor.fill_(torch.nan)
+    available[...] = False
+    jax.tree.map(np.testing.assert_array_equal, seen, copies)
 
 
-def test_masks_ids_and_lists_of_tensors():
-    mask = torch.arange(N) % 2 == 0
-    choice = choose(log_probs=torch.from_numpy(LOG_P), size=SIZE, available=mask)
-    assert mask[torch.from_numpy(choice.indices)].all()  # the answer indexes torch as it comes
-    assert (
-        choose(log_probs=list(torch.from_numpy(LOG_P)), size=SIZE).indices.tolist()
-        == WANT.indices.tolist()
-    )
-    records = choice.to_records(ids=[f"point {i}" for i in range(N)])
-    assert records[0]["id"] == f"point {choice.indices[0]}" and isinstance(
-        records[0]["score"], float
-    )
+def test_lists_of_tensors_and_pools_of_examples():
+    whole = picked(log_probs=list(torch.from_numpy(LOG_P)))
+    assert whole.indices.tolist() == WANT.indices.tolist()
+    x = torch.randn(N, 4, generator=torch.Generator().manual_seed(0))
+    model = predictive.from_samples(logits=lambda x: jax.numpy.stack([x, -x]), num_draws=2)
+    entropy = acquire.top(scores.entropy)
+    there, here = (choose(0, model, pool, SIZE, entropy) for pool in (x, x.numpy()))
+    assert there.indices.tolist() == here.indices.tolist()
 
 
 def test_dropout_of_a_torch_net():
-    """The README's way to fix draws: one mask a draw, from the key, the same for all rows."""
+    """One way to fix draws: one mask a draw, the same for all rows."""
     x = torch.randn(N, 4, generator=torch.Generator().manual_seed(0))
     first, last = torch.nn.Linear(4, 16), torch.nn.Linear(16, C)
+    masks = (torch.rand(K, 1, 16) < 0.5) * 2.0
 
-    def predict(part, key):
-        torch.manual_seed(int(jax.random.bits(key)))
-        masks = (torch.rand(K, 1, 16) < 0.5) * 2.0
-        return last(first(part).relu()[None] * masks).log_softmax(-1)  # with its graph
+    def predict(part):
+        return last(first(torch.as_tensor(part)).relu()[None] * masks).log_softmax(-1)
 
-    choice = choose(predict=predict, x=x, size=SIZE, chunk=8)
-    whole = predict(x, jax.random.split(jax.random.key(0))[0])
-    want = choose(log_probs=whole, size=SIZE)
-    assert choice.indices.tolist() == want.indices.tolist()
-    per_row = lambda part, key: last(
-        torch.nn.functional.dropout(first(part).relu().expand(K, -1, -1))
+    found = choose(0, predict, x.numpy(), SIZE, BATCH)
+    assert found.indices.tolist() == picked(log_probs=predict(x)).indices.tolist()
+    per_row = lambda part: last(
+        torch.nn.functional.dropout(first(torch.as_tensor(part)).relu().expand(K, -1, -1))
     ).log_softmax(-1)
     with pytest.raises(errors.DrawsDiffer):
-        choose(predict=per_row, x=x, size=SIZE, chunk=8)
+        predictive.from_samples(per_row, K, host=True).checked(x.numpy())
 
 
 def test_what_is_no_dense_array_of_floats_is_refused_by_name():
@@ -155,5 +135,5 @@ def test_what_is_no_dense_array_of_floats_is_refused_by_name():
     }
     for tensor in cases.values():
         with pytest.raises(errors.WrongShape, match="`logits`") as caught:
-            choose(logits=tensor, size=SIZE)
+            picked(logits=tensor)
         assert caught.value.argument == "logits"
