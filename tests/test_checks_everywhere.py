@@ -106,7 +106,6 @@ FUNCTIONS = {
         lambda **a: select.log_det_gaussian(size=2, **a),
         dict(means=MEANS, noise=VALUES),
     ),
-    "select.fisher_factors": (select.fisher_factors, dict(log_probs=LOG_P, features=FEATURES)),
     "select.bait": (lambda **a: select.bait(size=2, **a), dict(factors=MEANS.T[:, None])),
     "scores.expected_model_change": (
         scores.expected_model_change,

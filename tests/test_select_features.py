@@ -20,7 +20,7 @@ from bayesal.select import _points as edge
 from bayesal.select import _spread as spread
 
 badge, typical = (
-    sys.modules[f"bayesal.select.{name}"] for name in ("badge", "typiclust")
+    sys.modules[f"bayesal.select._{name}"] for name in ("badge", "typiclust")
 )  # modules behind functions of the same name
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int
 
 from bayesal import _checks, _chunks, errors, select
 from bayesal.posteriors._gp._exact import GPState, latent
-from bayesal.posteriors._gp._kernels import Kernel
+from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._preference import SIGNS
 from bayesal.scores import probit
 from bayesal.types import ArrayLike, Gaussian, Key, Strategy
