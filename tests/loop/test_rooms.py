@@ -124,7 +124,6 @@ def test_a_larger_learner_wants_a_grown_state(state):
         ({"calibrate": Calibrator}, errors.WrongType, "calibrate", "to be called"),
         ({"pool_changed": "warn"}, errors.UnknownName, "pool_changed", "'refuse' or 'allow'"),
     ],
-    ids=str,
 )
 def test_arguments_that_cannot_be(options, kind, argument, words):
     with pytest.raises(kind, match=words) as error:
