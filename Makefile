@@ -36,12 +36,14 @@ bench: $(VENV)/.demo
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN) -m experiments.benchmarks.$$name $(ARGS); done
 
 lint: $(VENV)/.test
-	@$(BIN) -m ruff check .
+	@$(BIN) -m ruff check --quiet .
+	@$(BIN) -m ruff format --quiet --check .
+	@$(BIN) -m mypy bayesal
 
 venv: $(VENV)/.test
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
