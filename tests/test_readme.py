@@ -52,10 +52,11 @@ def test_the_backend_block_gives_rows_of_the_pool():
     out = run(
         "import os, tempfile; os.chdir(tempfile.mkdtemp())\n"
         + BLOCKS[2]
-        + "\nprint(sorted(set(np.asarray(batch.indices).tolist())), int(ranked.min()))"
-    ).splitlines()[-1]
-    rows, lowest = out.rsplit("]", 1)
-    assert len(rows.split(",")) == 10 and int(lowest) >= 100
+        + "\nprint(sorted(set(np.asarray(batch.indices).tolist())), open('ranking.csv').readline())"
+    )
+    rows, header = out.strip().splitlines()[-1].rsplit("]", 1)
+    picks = [int(row) for row in rows.strip("[").split(",")]
+    assert len(picks) == 10 and min(picks) >= 100 and header.startswith(" id,rank,score")
 
 
 def test_a_network_of_ones_own():
