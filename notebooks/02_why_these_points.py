@@ -29,7 +29,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, backend, explain, networks, posteriors, scores, select
+from bayesal import acquire, export, networks, pools, posteriors, scores, select
 
 sys.path[:0] = [
     ".",
@@ -59,6 +59,7 @@ learner = bayesal.learner(
 )
 state = learner.tell(learner.init(jax.random.key(0), pool), pool, labeled, labels[labeled])
 log_probs = bayesal.predictive_of(posterior, state, 100)(pool)  # [K draws, N points, C classes]
+numbers = pools.numbers(log_probs=log_probs, axes="K N C", features=pool)
 predicted = np.asarray(jax.nn.logsumexp(log_probs, axis=0)).argmax(-1)
 print(f"{np.mean(predicted[free] == labels[free]):.0%} of the unlabeled images are recognized")
 
@@ -106,7 +107,7 @@ for name, at in rows.items():
 
 # %%
 why = {
-    name: explain.explain(log_probs, batch, features=pool, labeled=labeled, available=free)
+    name: bayesal.explain(batch, None, numbers, labeled=labeled, available=free)
     for name, batch in batches.items()
 }
 print(why["BALD"])
@@ -154,11 +155,11 @@ there = np.flatnonzero(told.displaced >= 0)
 instead = []
 for b in there:
     other = picks.copy()
-    other[other == told.displaced[b]] = picks[
-        b
-    ]  # it may have been picked later: then the two change places
+    # it may have been picked later: then the two change places
+    other[other == told.displaced[b]] = picks[b]
     other[b] = told.displaced[b]
-    instead.append(explain.explain(log_probs, bayesal.Selection(other, np.zeros(10))).gain[b])
+    swapped = bayesal.Selection(other, np.zeros(10))
+    instead.append(bayesal.explain(swapped, None, numbers).gain[b])
 
 often = np.bincount(told.displaced[there]).argmax()
 left, right = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(1, 3), layout="constrained")[1]
@@ -197,18 +198,16 @@ print(few.note())
 
 # %% [markdown]
 # ## Into the labeling tool
-# `backend.choose` answers the same for plain arrays of any library, and ranks everything behind the
-# batch too. `to_records("ranking.csv")` (or `.jsonl`)
-# writes it: sort by `score`, and the images come in this order.
+# `bayesal.choose` runs any strategy on predictions of any library. `export.ranking` ranks
+# everything
+# behind the batch too, and `to_records("ranking.csv")` (or `.jsonl`) writes it: sort by `score`,
+# and
+# the images come in this order.
 
 # %%
-choice = backend.choose(
-    log_probs=np.asarray(log_probs),
-    size=10,
-    available=free,
-    ids=[f"digit-{row:04d}" for row in order],
-)
-records = choice.to_records()
+choice = bayesal.choose(0, None, numbers, 10, acquire.batch_bald(), available=free)
+names = [f"digit-{row:04d}" for row in order]
+records = export.ranking(choice, None, numbers, available=free, ids=names).to_records()
 for record in records[:3]:
     print(record)
 
