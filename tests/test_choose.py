@@ -421,8 +421,9 @@ def test_strategies_of_the_other_kind_of_labels_are_refused():
     with pytest.raises(errors.WrongType, match="predicts classes") as caught:
         picks(LINEAR, X, 2, acquire.log_det_gaussian())
     assert caught.value.argument == "strategy"
-    of_classes = lambda log_probs: scores.bald(log_probs)  # type checks hide the others' signature
-    for model, pool, score in ((None, numbers, of_classes), (LINEAR, X, regression.variance)):
+    of_classes = lambda log_probs: scores.bald(log_probs)  # the tests' type checks hide signatures
+    of_numbers = lambda means, variances: regression.variance(means, variances)
+    for model, pool, score in ((None, numbers, of_classes), (LINEAR, X, of_numbers)):
         with pytest.raises(errors.WrongType) as caught:
             choose(0, model, pool, 2, acquire.top(score))
         assert caught.value.argument == "score"

@@ -7,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from bayesal import errors, shards
 from experiments import distributed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,37 +48,6 @@ def test_parts_are_the_pool_however_they_are_cut(tmp_path):
     count, from_file = distributed.reader(distributed.Config(pool=str(tmp_path / "x.npy")))
     assert count == 301
     np.testing.assert_array_equal(from_file(7, 19), whole[7:19])
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-def test_a_loaded_pool_is_a_spread_one_and_no_part_is_read_twice(devices):
-    rows, read = distributed.reader(SMALL)
-    asked = []
-
-    def spy(start, stop):
-        asked.append((start, stop))
-        return read(start, stop)
-
-    mesh = shards.mesh(jax.devices()[:devices])
-    loaded, spread = shards.load(spy, rows, mesh), shards.spread(read(0, rows), mesh)
-    assert all(
-        np.array_equal(a, b) and a.sharding == b.sharding
-        for a, b in zip(loaded, spread, strict=True)
-    )
-    parts = sorted(asked)
-    assert (
-        parts.pop(parts.index((0, 1)))
-        and [p for p, _ in parts] == [0, *(q for _, q in parts[:-1])]
-        and parts[-1][1] == rows
-    )
-
-
-def test_a_part_of_the_wrong_size_is_refused():
-    with pytest.raises(errors.WrongShape) as error:
-        shards.load(
-            lambda start, stop: np.zeros((3, 2), np.float32), 10, shards.mesh(jax.devices()[:1])
-        )
-    assert error.value.argument == "read"
 
 
 @pytest.mark.slow

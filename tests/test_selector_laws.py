@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from bayesal import acquire, backend, errors, scores, select, shards, stream
-from bayesal.predictive.bound import Predictive
+from bayesal.predictive._bound import Predictive
 from bayesal.scores import combine
 from bayesal.select import _lazy as lazy
-from bayesal.select.bait import _fisher_factors as fisher_factors
+from bayesal.select._bait import _fisher_factors as fisher_factors
 from bayesal.types import About, Posterior, Selection
 
 pytestmark = pytest.mark.usefixtures("strict")

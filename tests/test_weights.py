@@ -7,11 +7,11 @@ import pytest
 from laws import CLASSES, HPARAMS, MLP, close, every_posterior, fit, labeled, problem, same
 from numpy.testing import assert_allclose
 
-from bayesal import likelihoods, networks, posteriors, training
-from bayesal.posteriors import hmc
+from bayesal import _training, likelihoods, networks, posteriors
+from bayesal.posteriors import _hmc as hmc
+from bayesal.posteriors._gp import _exact as _exact
+from bayesal.posteriors._laplace._structures import STRUCTURES
 from bayesal.posteriors._sampled import energy_per_label, prior_energy
-from bayesal.posteriors.gp import _exact
-from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.types import HParams, Labeled
 
 SHORT = HPARAMS._replace(steps=jnp.int32(30))
@@ -197,10 +197,10 @@ def test_losses_are_weighted_means_by_hand(weight):
     each = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, y, strict=True)]
     by_hand = sum(w * v for w, v in zip(weight, each, strict=True)) / sum(weight)
     net = networks.from_functions(lambda key, x: jnp.eye(3), lambda w, x, key: x @ w)
-    rows = training.Minibatch(
+    rows = _training.Minibatch(
         jnp.asarray(logits, jnp.float32), jnp.asarray(y), jnp.float32(weight), jnp.float32(7.0)
     )
-    assert float(training.nll(net, 0.0)(jnp.eye(3), jax.random.key(0), rows)) == pytest.approx(
+    assert float(_training.nll(net, 0.0)(jnp.eye(3), jax.random.key(0), rows)) == pytest.approx(
         by_hand, rel=1e-5
     )
     energy = energy_per_label(net, 1.0)(jnp.eye(3), jax.random.key(0), rows)
@@ -220,7 +220,7 @@ def test_steps_see_rows_that_count_and_the_weight_of_all():
         return 0.0 * params
 
     hparams = HParams(steps=6)
-    training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams, batch_size=2)
+    _training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams, batch_size=2)
     jax.effects_barrier()
     rows = np.concatenate([r for r, _, _ in seen]).astype(int)
     assert np.bincount(rows, minlength=6).tolist() == [0, 4, 4, 0, 4, 0]

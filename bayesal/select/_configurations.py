@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
-from bayesal.scores.epig import divergence
+from bayesal.scores._epig import divergence
 from bayesal.types import USED_UP
 
 MOST = 2**28  # weights of configurations, a gigabyte

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from bayesal import _maths
-from bayesal.scores.epig import divergence
+from bayesal.scores._epig import divergence
 from bayesal.select import _configurations as labels
 from bayesal.select._lazy import TABLE
 
