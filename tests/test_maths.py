@@ -108,6 +108,15 @@ def test_rank_sends_ties_to_the_lowest_row():
     assert _maths.rank(jnp.array([1.0, 3.0, 3.0, 2.0, 3.0]), 4).tolist() == [1, 2, 4, 3]
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="XLA's way to rank on the CPU")
+def test_a_sliced_rank_does_not_sort_the_whole_pool():
+    scores = jax.ShapeDtypeStruct((5_000,), jnp.float32)
+    ranked = jax.jit(lambda scores, rank: (rank(scores)[:10], rank(scores)[10]), static_argnums=1)
+    text = lambda rank: ranked.lower(scores, rank).compile().as_text()
+    assert "sort(" in text(lambda scores: jax.lax.top_k(scores, 11)[1])  # what the barrier is for
+    assert "sort(" not in text(lambda scores: _maths.rank(scores, 11))
+
+
 def test_maskable_counts_and_hides_what_is_not_a_number():  # TRAPS 4
     scores = jnp.array([1.0, jnp.nan, -jnp.nan, jnp.inf, -jnp.inf, 1.0])
     available = jnp.array([True, True, True, True, True, True])

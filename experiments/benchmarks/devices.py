@@ -39,17 +39,25 @@ SHAPE = re.compile(r"(pred|[a-z]+)(\d*)\[([\d,]*)\]")
 
 
 def model(rows):
-    """The pool `[rows, FEATURES]`, and linear nets that agree as trained ones do."""
+    """The pool `[rows, FEATURES]`, and draws of a linear net that agree as trained ones do."""
     import jax
     import jax.numpy as jnp
     import numpy as np
+
+    from bayesal.types import Posterior
 
     random = np.random.default_rng(0)
     x = random.normal(size=(rows, FEATURES)).astype(np.float32)
     mean = random.normal(size=(1, FEATURES, CLASSES))
     apart = random.normal(size=(DRAWS, FEATURES, CLASSES))
-    weights = (0.7 * mean + 0.3 * apart).astype(np.float32)
-    return x, lambda x: jax.nn.log_softmax(jnp.einsum("nf,kfc->knc", x, weights), axis=-1)
+    linear = Posterior(
+        init=lambda key, x: (),
+        fit=lambda key, state, labeled, hparams: (state, None),
+        draw=lambda key, state, count: weights[:count],
+        apply=lambda state, draw, x: jax.nn.log_softmax(x @ draw),
+    )
+    weights = jnp.asarray(0.7 * mean + 0.3 * apart, jnp.float32)
+    return x, linear, weights
 
 
 def clocked(call):
@@ -64,10 +72,11 @@ def before(rows):
     """A call: its batch, seconds of its scoring, and bytes gathered outside programs."""
     import jax
 
-    from bayesal import shards
+    from bayesal import Predictive, shards
     from bayesal.scores import bald
 
-    x, predictive = model(rows)
+    x, *drawn = model(rows)
+    predictive = Predictive(drawn[0], (), drawn[1], jax.numpy.float32(1.0))
     pool = shards.spread(x, shards.mesh())
 
     def call():
@@ -87,7 +96,8 @@ def after(rows):
     import bayesal
     from bayesal import acquire, pools
 
-    x, predictive = model(rows)
+    x, posterior, draws = model(rows)
+    predictive = bayesal.predictive.bind(posterior, (), draws)
     pool, strategy = pools.sharded(x), acquire.batch_bald()
 
     def call():
