@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from bayesal.loop import (
         Learner,
         LearnerState,
-        Ledger,
         audit_mask,
         checkpoint,
         grow,
@@ -62,7 +61,6 @@ _PLACES = {
     "learner": "loop",
     "Learner": "loop",
     "LearnerState": "loop",
-    "Ledger": "loop",
     "predictive_of": "loop",
     "grow": "loop",
     "audit_mask": "loop",

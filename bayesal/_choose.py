@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool
 
 from bayesal import _checks, errors, pools
 from bayesal.pools import _asked, _walk
-from bayesal.pools.meshes import alone
-from bayesal.predictive.bound import with_its_numbers
+from bayesal.pools._meshes import alone
+from bayesal.predictive._bound import with_its_numbers
 from bayesal.types import ArrayLike, Key, Pool, PyTree, Selection, Strategy
 
 

@@ -4,6 +4,26 @@ from typing import Any
 
 import numpy as np
 
+__all__ = [
+    "BadCheckpoint",
+    "BadPath",
+    "BadPool",
+    "BayesalError",
+    "ConstantScores",
+    "DrawsDiffer",
+    "MissingEmbed",
+    "NonFinite",
+    "NotLogProbabilities",
+    "OutOfRange",
+    "TrainingFailed",
+    "UnknownName",
+    "WrongIndex",
+    "WrongLabel",
+    "WrongShape",
+    "WrongSize",
+    "WrongType",
+]
+
 
 class BayesalError(ValueError):
     """The one parent of bayesal's errors. `argument` is the name of what was wrong, `rows` the
@@ -17,23 +37,11 @@ class BayesalError(ValueError):
 
 
 class NotLogProbabilities(BayesalError):
-    """Numbers that are not normalized log-probabilities."""
-
-
-class NotProbabilities(BayesalError):
-    """Numbers that are not probabilities, or that keep too few digits of them."""
+    """Numbers that are not the probabilities or log-probabilities they should be."""
 
 
 class DrawsDiffer(BayesalError):
     """A draw was not one function of x: asked again, it answered differently."""
-
-
-class NegativeScores(BayesalError):
-    """Scores below 0 where a power or a share of them is taken."""
-
-
-class WrongPrice(BayesalError):
-    """Prices or a budget that are not above 0, or a budget that buys nothing."""
 
 
 class NonFinite(BayesalError):
@@ -67,7 +75,7 @@ class UnknownName(BayesalError):
 
 
 class OutOfRange(BayesalError):
-    """A number outside the range it can have."""
+    """A number outside the range it can have: a share, a price, a score, a power's base."""
 
 
 class ConstantScores(BayesalError):
@@ -94,3 +102,7 @@ class BadPath(BayesalError, OSError):
 
 class BadPool(BayesalError):
     """A pool that cannot be read, ends early, or is not the one that it was."""
+
+
+def __dir__() -> list[str]:
+    return __all__

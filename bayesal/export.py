@@ -18,7 +18,7 @@ from bayesal.types import ArrayLike, Score, Selection
 
 FORMATS = ("csv", "jsonl")
 
-__all__ = ["Ranking", "ranking"]
+__all__ = ["ranking"]
 
 
 class Ranking(NamedTuple):
@@ -215,3 +215,7 @@ def _jsonl(records: list[dict[str, Any]]) -> str:
     return "".join(
         json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records
     )
+
+
+def __dir__() -> list[str]:
+    return __all__

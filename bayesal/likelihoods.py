@@ -27,7 +27,13 @@ from bayesal.types import (
     Scaling,
 )
 
-SAME = 1e-3  # the largest difference (`apart`) of two predictions of one draw at one point
+__all__ = [
+    "categorical",
+    "decompose",
+    "gaussian",
+    "mixture",
+]
+
 FLOOR = 1e-6  # of a variance, in units of scale^2
 
 
@@ -49,31 +55,6 @@ def judged(prediction: Prediction, y: Shaped[Array, "..."]) -> Float[Array, "...
     if is_soft(prediction, y):  # the cross-entropy of the average, not the average's logarithm
         return -log_likelihood(average(prediction), y)
     return -_maths.log_mean_exp(log_likelihood(prediction, y))
-
-
-def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:
-    """`loss` with label smoothing: a share of the label's mass is spread evenly over all classes.
-
-    For training only. The minimum is at probabilities `(1 - share) onehot(y) + share / C`, so a net
-    is not driven to higher confidence. Real labels are not smoothed.
-
-    References:
-      Szegedy et al. 2016, section 7, https://arxiv.org/abs/1512.00567
-
-    >>> # the entropy of (0.95, 0.05)
-    >>> round(
-    ...     float(smoothed(categorical(), jnp.log(jnp.array([0.95, 0.05])), jnp.array(0), 0.1)), 4
-    ... )
-    0.1985
-    """
-    predicted = likelihood.predict(outputs)
-    plain = -log_likelihood(predicted, y)
-    if likelihood.real:
-        return plain
-    everywhere = -jnp.mean(predicted)
-    return jnp.where(
-        share > 0, (1.0 - share) * plain + share * everywhere, plain
-    )  # a class may be impossible: 0 * inf
 
 
 def categorical(*, soft: bool = False) -> Likelihood:
@@ -395,37 +376,5 @@ def scored(score: Callable, prediction: Prediction) -> Array:
     return score(*given)
 
 
-def in_other_company(rows: int) -> np.ndarray:
-    """Row order for a consistency check: the first half of the rows, each twice, in reverse.
-
-    Predicting these rows again exposes per-row dropout masks and batch-dependent statistics.
-
-    >>> in_other_company(5).tolist()
-    [2, 1, 1, 0, 0]
-    """
-    return np.arange(rows)[::-1] // 2
-
-
-def apart(first: Any, second: Any) -> float:
-    """Largest difference of two predictions: in probability, or in standard deviations.
-
-    Predictions of unequal shapes are infinitely far apart.
-
-    >>> round(apart(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.4, 0.6]))), 3)
-    0.1
-    """
-    if jax.tree.map(np.shape, first) != jax.tree.map(np.shape, second):
-        return math.inf
-    if not isinstance(first, Gaussian | Mixture):
-        return float(
-            np.max(np.abs(np.exp(np.asarray(first)) - np.exp(np.asarray(second))), initial=0.0)
-        )
-    (mean, variance), (other, others) = (
-        map(np.asarray, moments(prediction)) for prediction in (first, second)
-    )
-    return float(
-        np.max(
-            np.maximum(np.abs(mean - other) / np.sqrt(variance), np.abs(others / variance - 1.0)),
-            initial=0.0,
-        )
-    )
+def __dir__() -> list[str]:
+    return __all__

@@ -16,6 +16,21 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+__all__ = [
+    "REJECTED",
+    "FitInfo",
+    "Gaussian",
+    "HParams",
+    "Labeled",
+    "Likelihood",
+    "Mixture",
+    "Network",
+    "Pool",
+    "Posterior",
+    "Selection",
+    "Strategy",
+]
+
 PyTree = Any
 ArrayLike = jax.Array | np.ndarray
 Key = PRNGKeyArray
@@ -331,3 +346,7 @@ class Strategy(NamedTuple):
     pick: Callable[..., Selection]
     prepare: Callable[[Key, Any, Pool], PyTree] | None = None
     memory: tuple[Callable[..., PyTree], Callable[..., PyTree]] | None = None
+
+
+def __dir__() -> list[str]:
+    return __all__

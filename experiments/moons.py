@@ -18,6 +18,7 @@ with `keys` different keys; distances are means over them, maps those of the fir
 
 import argparse
 import dataclasses
+import itertools
 import time
 from pathlib import Path
 
@@ -27,7 +28,6 @@ import numpy as np
 from flax import nnx
 
 from bayesal import networks, posteriors, scores
-from bayesal.networks.reference import MLP
 from bayesal.types import HParams, Labeled
 from experiments import pictures, runs
 
@@ -58,6 +58,20 @@ class Config:
     samples: int = 100
 
 
+class Net(nnx.Module):
+    """The layers of `networks.mlp(2, 2, HIDDEN)`, as a numpyro program takes them."""
+
+    def __init__(self, rngs):
+        sizes = (2, *HIDDEN, 2)
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+
+    def __call__(self, x):
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = jax.nn.relu(layer(x))
+        return last(x)
+
+
 def lifted(scale):
     """The same net with the same prior as a numpyro program: what `svi` takes."""
 
@@ -68,7 +82,7 @@ def lifted(scale):
         prior = lambda name, shape: dist.Normal(
             0.0, scale * (0.1 if len(shape) < 2 else shape[0] ** -0.5)
         )
-        return random_nnx_module("net", MLP((2, *HIDDEN), 2, nnx.Rngs(0)), prior)(x)
+        return random_nnx_module("net", Net(nnx.Rngs(0)), prior)(x)
 
     return model
 

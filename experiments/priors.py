@@ -22,9 +22,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, likelihoods, networks, posteriors, scores
+from bayesal import acquire, likelihoods, networks, posteriors, scores
 from experiments import runs, screen
 
+FADE = 500  # labels at which the prior of `calibrate.temperature` is gone
 LOG_T = np.linspace(-2.4, 2.4, 97)
 FINE = np.linspace(-2.4, 2.4, 961)
 RANGES = ((0, 20), (21, 40), (41, 80), (81, 10**9))  # labels
@@ -178,7 +179,7 @@ def play(
 
 def cost(labels: int, determined: bool, prior_std: float, doubt: float, classes: int) -> float:
     """What half a squared log T costs, per label, under the prior of `calibrate.temperature`."""
-    fade = max(1 - labels / (calibrate.FADE * max(1, classes / 10)), 0) ** 2 if determined else 1.0
+    fade = max(1 - labels / (FADE * max(1, classes / 10)), 0) ** 2 if determined else 1.0
     return fade * (1 + doubt * classes / labels) / (prior_std**2 * labels)
 
 

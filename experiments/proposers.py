@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import networks, posteriors, retune
-from bayesal.retune import spaces
-from bayesal.retune.proposers import recent
+from bayesal.retune import _spaces as spaces
+from bayesal.retune._proposers import recent
 from experiments import retuning, runs, screen
 
 OPTUNA = ("tpe", "gp")

@@ -17,8 +17,8 @@ from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.initialization import init_to_sample
 
 from bayesal import _checks, acquire, calibrate, networks, posteriors, scores
-from bayesal.networks.reference import dropout
-from bayesal.posteriors.laplace._structures import STRUCTURES
+from bayesal.networks._reference import dropout
+from bayesal.posteriors._laplace._structures import STRUCTURES
 from bayesal.predictive import bind
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 

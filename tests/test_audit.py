@@ -12,7 +12,7 @@ from laws import DROPOUT, HPARAMS, TEMPERATURE, TOP, problem, same
 
 import bayesal
 from bayesal import calibrate, errors, likelihoods
-from bayesal.loop import audit
+from bayesal.loop import _audit as audit
 from bayesal.types import Gaussian, Scaling, Selection
 
 X, Y = problem()

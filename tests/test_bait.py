@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesal import errors, select
-from bayesal.select.bait import _fisher_factors as fisher_factors
+from bayesal.select._bait import _fisher_factors as fisher_factors
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -24,7 +24,7 @@ ALL, NOTHING = np.ones(N, bool), np.zeros(N, bool)
 def small_chunks():
     """Twenty points in three chunks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["bayesal.select.bait"], "CHUNK", 7)
+        patch.setattr(sys.modules["bayesal.select._bait"], "CHUNK", 7)
         yield
 
 

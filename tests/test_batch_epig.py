@@ -13,7 +13,7 @@ from bayesal.select import _configurations
 from bayesal.select import _targets as targets
 
 module = importlib.import_module(
-    "bayesal.select.batch_epig"
+    "bayesal.select._batch_epig"
 )  # the package has a function of that name
 
 K, N, C, T = 20, 30, 3, 12

@@ -11,7 +11,7 @@ import oracles
 import pytest
 
 from bayesal import errors, likelihoods, networks, posteriors, testing
-from bayesal.testing.predictive import _joint_information
+from bayesal.testing._predictive import _joint_information
 from bayesal.types import FitInfo, Gaussian, HParams, Posterior
 
 N, D, C = 24, 3, 3

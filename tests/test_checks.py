@@ -283,7 +283,7 @@ def test_positive_numbers():
 
 
 def test_scores_of_which_a_power_is_taken():
-    error = refused(errors.NegativeScores, "score", _checks.never_negative, lambda p: p.min((0, 2)))
+    error = refused(errors.OutOfRange, "score", _checks.never_negative, lambda p: p.min((0, 2)))
     assert "softmax" in str(error)
     _checks.never_negative(lambda p: -p.min((0, 2)))
     _checks.never_negative(lambda means, variances: -means)  # of real labels: not tried

@@ -10,7 +10,8 @@ import numpy as np
 import oracles
 import pytest
 
-from bayesal import backend, calibrate, errors, likelihoods, metrics, scores, select
+import bayesal
+from bayesal import acquire, calibrate, errors, likelihoods, metrics, pools, scores, select
 from bayesal.calibrate import conformal
 from bayesal.scores import combine, multilabel, probit, regression
 from bayesal.tasks import preference
@@ -105,7 +106,6 @@ FUNCTIONS = {
         lambda **a: select.log_det_gaussian(size=2, **a),
         dict(means=MEANS, noise=VALUES),
     ),
-    "select.fisher_factors": (select.fisher_factors, dict(log_probs=LOG_P, features=FEATURES)),
     "select.bait": (lambda **a: select.bait(size=2, **a), dict(factors=MEANS.T[:, None])),
     "scores.expected_model_change": (
         scores.expected_model_change,
@@ -123,8 +123,10 @@ FUNCTIONS = {
         lambda **a: select.budgeted(budget=2.0, **a),
         dict(gains=VALUES, prices=VALUES[::-1], available=AVAILABLE),
     ),
-    "backend.choose": (
-        lambda **a: backend.choose(size=2, method="bald", **a),
+    "pools.numbers": (
+        lambda **a: bayesal.choose(
+            0, None, pools.numbers(axes="K N C", **a), 2, acquire.top(scores.bald)
+        ),
         dict(log_probs=LOG_P),
     ),
     "metrics.accuracy": (metrics.accuracy, CLASSES),

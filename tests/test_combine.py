@@ -200,6 +200,6 @@ def test_anything_else_is_refused_by_name(name):
 
 
 def test_a_product_takes_no_negative_scores():
-    with pytest.raises(errors.NegativeScores) as caught:
+    with pytest.raises(errors.OutOfRange) as caught:
         rules.product(ONES, -ONES)
     assert caught.value.argument == "scores[1]" and caught.value.rows.tolist() == [0, 1, 2, 3]

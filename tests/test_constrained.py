@@ -228,9 +228,9 @@ BAD = {
         errors.WrongSize,
         "radius",
     ),
-    "free": (lambda: select.budgeted(GOOD, GOOD - 1, 2.0), errors.WrongPrice, "prices"),
-    "negative price": (lambda: select.budgeted(GOOD, -GOOD, 2.0), errors.WrongPrice, "prices"),
-    "nan price": (lambda: select.budgeted(GOOD, GOOD * np.nan, 2.0), errors.WrongPrice, "prices"),
+    "free": (lambda: select.budgeted(GOOD, GOOD - 1, 2.0), errors.OutOfRange, "prices"),
+    "negative price": (lambda: select.budgeted(GOOD, -GOOD, 2.0), errors.OutOfRange, "prices"),
+    "nan price": (lambda: select.budgeted(GOOD, GOOD * np.nan, 2.0), errors.OutOfRange, "prices"),
     "complex price": (lambda: select.budgeted(GOOD, GOOD + 3j, 2.0), errors.WrongShape, "prices"),
     "masked price": (
         lambda: select.budgeted(GOOD, np.ma.masked_equal(GOOD, GOOD[0]), 2.0),
@@ -239,15 +239,15 @@ BAD = {
     ),
     "price beyond float32": (
         lambda: select.budgeted(GOOD, GOOD.astype(np.float64) * 1e300, 2.0),
-        errors.WrongPrice,
+        errors.OutOfRange,
         "prices",
     ),
     "short prices": (lambda: select.budgeted(GOOD, GOOD[:2], 2.0), errors.WrongShape, "prices"),
-    "no budget": (lambda: select.budgeted(GOOD, GOOD, 0.0), errors.WrongPrice, "budget"),
-    "too little": (lambda: select.budgeted(GOOD, GOOD, 0.5), errors.WrongPrice, "budget"),
-    "nothing to gain": (lambda: select.budgeted(GOOD * 0, GOOD, 9.0), errors.WrongPrice, "budget"),
+    "no budget": (lambda: select.budgeted(GOOD, GOOD, 0.0), errors.OutOfRange, "budget"),
+    "too little": (lambda: select.budgeted(GOOD, GOOD, 0.5), errors.OutOfRange, "budget"),
+    "nothing to gain": (lambda: select.budgeted(GOOD * 0, GOOD, 9.0), errors.OutOfRange, "budget"),
     "a word": (lambda: select.budgeted(GOOD, GOOD, "much"), errors.WrongShape, "budget"),
-    "negative gains": (lambda: select.budgeted(-GOOD, GOOD, 9.0), errors.NegativeScores, "gains"),
+    "negative gains": (lambda: select.budgeted(-GOOD, GOOD, 9.0), errors.OutOfRange, "gains"),
     "nan gains": (lambda: select.budgeted(GOOD * np.nan, GOOD, 9.0), errors.NonFinite, "gains"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType
 from numpy.testing import assert_allclose
 
-from bayesal import _chunks, errors, likelihoods, networks, posteriors, shards
+from bayesal import _chunks, errors, likelihoods, networks, pools, posteriors
 from bayesal.types import HParams, Labeled
 
 LINEAR = networks.from_functions(
@@ -91,7 +91,7 @@ def test_members_on_eight_devices_are_those_of_one(priors):
             program.as_text(),
         )
 
-    (one, first, _), (eight, second, text) = trained(None), trained(shards.mesh())
+    (one, first, _), (eight, second, text) = trained(None), trained(pools.mesh())
     for leaf in jax.tree.leaves(eight):
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {1} and len(
             leaf.sharding.device_set
@@ -107,7 +107,7 @@ def test_members_on_eight_devices_are_those_of_one(priors):
 
 def test_meshes_that_cannot_be_are_refused():
     with pytest.raises(errors.WrongSize, match="multiple of 8") as caught:
-        posteriors.ensemble(LINEAR, members=6, mesh=shards.mesh())
+        posteriors.ensemble(LINEAR, members=6, mesh=pools.mesh())
     assert caught.value.argument == "members"
     with pytest.raises(errors.WrongType, match="Auto") as caught:
         posteriors.ensemble(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bayesal import errors, scores
 
-module = importlib.import_module("bayesal.scores.epig")  # the package has a function of that name
+module = importlib.import_module("bayesal.scores._epig")  # the package has a function of that name
 ceiling = jax.jit(
     lambda log_p, log_q, weights: module.ceiling(log_p, module.spread(log_q, weights))
 )

@@ -17,8 +17,8 @@ import bayesal
 from bayesal import _checks, acquire, calibrate, networks, posteriors, retune, scores
 from bayesal.calibrate._search import strength
 from bayesal.predictive import bind
-from bayesal.retune import history as histories
-from bayesal.retune import spaces
+from bayesal.retune import _history as histories
+from bayesal.retune import _spaces as spaces
 from bayesal.types import FitInfo, Gaussian, HParams, Labeled
 from experiments import (
     active_regression,

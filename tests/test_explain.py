@@ -11,7 +11,7 @@ import pytest
 import bayesal
 from bayesal import errors, pools, scores, select
 from bayesal._explain import Explanation
-from bayesal.scores.epig import ceiling, spread
+from bayesal.scores._epig import ceiling, spread
 from bayesal.types import About
 
 K, N, C, SIZE = 6, 12, 3, 4

@@ -14,12 +14,12 @@ from scipy import stats
 
 import bayesal
 from bayesal import acquire, calibrate, errors, posteriors
-from bayesal.posteriors.gp import _inducing
-from bayesal.posteriors.gp._exact import evidence, latent
-from bayesal.posteriors.gp._process import Process
-from bayesal.posteriors.gp.kernels import MATERN52, RBF, basis, covariance
-from bayesal.posteriors.gp.regression import FIRST_NOISE
-from bayesal.posteriors.preference import probit_sites
+from bayesal.posteriors._gp import _inducing as _inducing
+from bayesal.posteriors._gp._exact import evidence, latent
+from bayesal.posteriors._gp._kernels import MATERN52, RBF, basis, covariance
+from bayesal.posteriors._gp._process import Process
+from bayesal.posteriors._gp._regression import FIRST_NOISE
+from bayesal.posteriors._preference import probit_sites
 from bayesal.tasks import preference
 from bayesal.types import HParams, Labeled
 

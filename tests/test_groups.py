@@ -17,7 +17,7 @@ from laws import DROPOUT, TEMPERATURE, TOP, elephant, problem
 
 import bayesal
 from bayesal import acquire, errors, retune
-from bayesal.loop import folds
+from bayesal.loop import _folds as folds
 from bayesal.types import FitInfo, HParams, Labeled, Posterior
 
 X, Y = problem()
@@ -268,7 +268,7 @@ def test_seconds_are_searched_through_and_not_beyond(monkeypatch, seconds, runs)
     """On a clock that ticks whenever it is read. The first run may be all compiling, so how long it
     took foretells nothing.
     """
-    monkeypatch.setattr(sys.modules["bayesal.loop.learner"], "clock", itertools.count().__next__)
+    monkeypatch.setattr(sys.modules["bayesal.loop._learner"], "clock", itertools.count().__next__)
     learner = bayesal.learner(
         elephant(1),
         acquire.uniform(),

@@ -15,10 +15,10 @@ from scipy import stats
 
 from bayesal import errors, likelihoods, networks, posteriors
 from bayesal.networks import _last
-from bayesal.posteriors.laplace._curvature import Task, curvature, frame
-from bayesal.posteriors.laplace._fisher import fisher_root
-from bayesal.posteriors.laplace._structures import STRUCTURES
-from bayesal.posteriors.laplace.linearized import _curvature, maximize
+from bayesal.posteriors._laplace._curvature import Task, curvature, frame
+from bayesal.posteriors._laplace._fisher import fisher_root
+from bayesal.posteriors._laplace._linearized import _curvature, maximize
+from bayesal.posteriors._laplace._structures import STRUCTURES
 from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled, Likelihood
 

@@ -23,7 +23,7 @@ from laws import TOP as STRATEGY
 
 import bayesal
 from bayesal import acquire, errors, networks, posteriors, retune, scores
-from bayesal.loop import folds
+from bayesal.loop import _folds as folds
 from bayesal.types import About, HParams, Labeled
 
 X, Y = problem()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesal import errors, scores, select
-from bayesal.scores import neighbors
+from bayesal.scores import _neighbors as neighbors
 
 pytestmark = pytest.mark.usefixtures("strict")
 

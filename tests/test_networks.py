@@ -10,8 +10,8 @@ from flax import linen, nnx
 from jax import lax
 
 from bayesal import errors, networks
-from bayesal.networks.convolution import pool
-from bayesal.networks.reference import CNN, dropout
+from bayesal.networks._convolution import pool
+from bayesal.networks._reference import CNN, dropout
 
 X = jnp.linspace(-1.0, 1.0, 6)
 KEYS = [jax.random.key(i) for i in range(3)]
@@ -305,7 +305,7 @@ def test_a_mask_drops_whole_channels_or_none_of_one():
 
 
 def test_the_cnn_drops_channels(monkeypatch):
-    from bayesal.networks import reference
+    from bayesal.networks import _reference as reference
 
     shapes = []
     monkeypatch.setattr(

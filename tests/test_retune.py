@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesal import errors, retune
-from bayesal.retune import _racing, proposers, spaces
-from bayesal.retune.history import empty, remember
+from bayesal.retune import _proposers as proposers
+from bayesal.retune import _racing
+from bayesal.retune import _spaces as spaces
+from bayesal.retune._history import History, empty, remember
 from bayesal.types import HParams
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -376,7 +378,7 @@ def told(history, values, round, chosen=0, places=None):
     differences = jnp.asarray(values, jnp.float32)
     return remember(
         history,
-        retune.History(
+        History(
             many,
             differences + 1,
             differences,
@@ -457,7 +459,7 @@ def test_a_surrogate_learns_from_earlier_rounds_what_matters_and_where():
         for round, key in enumerate(jax.random.split(jax.random.key(seed), 5)):
             units = jax.random.uniform(key, (6, 2))
             loss = jnp.where(units[:, 0] < 0.1, jnp.inf, bowl(units) - bowl(units[:1]))
-            tried = retune.History(
+            tried = History(
                 spaces.values(space, units, START),
                 loss + 100 * round,
                 loss,
@@ -500,7 +502,7 @@ def test_what_was_learned_fades():
         loss = jnp.square(units[:, 0] - place)
         history = remember(
             history,
-            retune.History(
+            History(
                 spaces.values(space, units, START),
                 loss,
                 loss,
@@ -653,7 +655,7 @@ def test_keep_keeps():
 
 @given(st.integers(4, 60), st.integers(2, 6), st.booleans())
 def test_a_budget_of_fits_is_kept_and_used(fits, folds, halve):
-    from bayesal.retune.retuners import affordable
+    from bayesal.retune._retuners import affordable
 
     share = 0.5 if halve else 1.0
     if sum(_racing.rungs(2, folds, share)) > fits:

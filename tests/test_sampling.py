@@ -11,10 +11,11 @@ import pytest
 from numpy.testing import assert_allclose
 from numpyro.diagnostics import split_gelman_rubin
 
-from bayesal import acquire, errors, likelihoods, networks, posteriors, scores, training
-from bayesal.posteriors import _sampled, hmc
-from bayesal.posteriors.sgmcmc import Collected, Cycles, sghmc
-from bayesal.posteriors.swag import Swag, add, begin, finish, sample
+from bayesal import _training, acquire, errors, likelihoods, networks, posteriors, scores
+from bayesal.posteriors import _hmc as hmc
+from bayesal.posteriors import _sampled
+from bayesal.posteriors._sgmcmc import Collected, Cycles, sghmc
+from bayesal.posteriors._swag import Swag, add, begin, finish, sample
 from bayesal.types import Gaussian, HParams, Labeled
 
 NOISE = 0.5
@@ -335,7 +336,7 @@ def test_what_nuts_refuses():
     assert error.value.argument == "on"
     with pytest.raises(errors.MissingEmbed):
         posteriors.nuts(LOGISTIC, on="last")
-    for name in ("warmup", "samples", "chains", "thin", "batch"):
+    for name in ("warmup", "samples", "chains", "thin", "batch_size"):
         with pytest.raises(errors.WrongSize) as error:
             posteriors.nuts(LINEAR, **{name: 0})
         assert error.value.argument == name
@@ -427,13 +428,13 @@ def test_swag_sums_up_the_last_part_of_its_own_path(steps, snapshots):
     rising = 0.2 * first
     fall = lambda i: 0.5 + 0.25 * (1 + jnp.cos(jnp.pi * (i - rising) / (first - rising)))
     rate = lambda i: 0.1 * jnp.where(i < rising, i / rising, jnp.where(i < first, fall(i), 0.5))
-    path = training.walk(
+    path = _training.walk(
         key,
         start.mean,
-        training.nll(LINEAR, 0.3, likelihood),
+        _training.nll(LINEAR, 0.3, likelihood),
         data,
         steps,
-        training.adam(rate, hparams.weight_decay),
+        _training.adam(rate, hparams.weight_decay),
         observe=lambda seen, i, params: seen.at[i].set(params["kernel"][:, 0]),
         seen=jnp.zeros((steps, 2)),
     )[1]
@@ -486,7 +487,7 @@ def test_langevin_and_hamiltonian_steps_have_the_variance_of_their_recursion(
     # every weight is a chain of its own
     loss = lambda w, key, batch: 0.5 * stiffness * jnp.sum(w**2)
     weights = np.asarray(
-        training.walk(jax.random.key(0), jnp.zeros(chains), loss, data, 400, rule)[0]
+        _training.walk(jax.random.key(0), jnp.zeros(chains), loss, data, 400, rule)[0]
     )
     truth = np.array([[stationary(rate, friction, temperature, count, stiffness)]])
     if friction == 1.0:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bayesal import errors, scores, select
 from bayesal.select import _configurations
-from bayesal.select.batch_bald import _batch_bald as batch_bald_program
+from bayesal.select._batch_bald import _batch_bald as batch_bald_program
 
-module = importlib.import_module("bayesal.select.batch_bald")
+module = importlib.import_module("bayesal.select._batch_bald")
 
 pytestmark = pytest.mark.usefixtures("strict")
 

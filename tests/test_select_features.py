@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesal import errors, select
+from bayesal.select import _clusters as clusters
 from bayesal.select import _points as edge
 from bayesal.select import _spread as spread
-from bayesal.select import clusters
 
 badge, typical = (
-    sys.modules[f"bayesal.select.{name}"] for name in ("badge", "typiclust")
+    sys.modules[f"bayesal.select._{name}"] for name in ("badge", "typiclust")
 )  # modules behind functions of the same name
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -26,7 +26,7 @@ from bayesal.pools import _walk
 from bayesal.predictive import bind
 from bayesal.scores import combine
 from bayesal.select import _lazy as lazy
-from bayesal.select.bait import _fisher_factors as fisher_factors
+from bayesal.select._bait import _fisher_factors as fisher_factors
 from bayesal.types import About, Posterior, Selection
 
 pytestmark = pytest.mark.usefixtures("strict")

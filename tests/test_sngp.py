@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bayesal import errors, likelihoods, networks, posteriors
-from bayesal.networks.distance import norm_bound, residual, waves
+from bayesal.networks._distance import norm_bound, residual, waves
 from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled
 

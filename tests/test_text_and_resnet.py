@@ -57,7 +57,7 @@ def test_bytes_are_scaled(small):
 
 
 def test_blocks_halve_the_image_and_drop_whole_channels(monkeypatch):
-    seen, module = [], importlib.import_module("bayesal.networks.resnet")
+    seen, module = [], importlib.import_module("bayesal.networks._resnet")
     monkeypatch.setattr(
         module, "dropout", lambda x, rngs, rate, shape: seen.append((x.shape, shape)) or x
     )

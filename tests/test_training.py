@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesal import likelihoods, networks, training
+from bayesal import _training, likelihoods, networks
 from bayesal.types import HParams, Labeled
 
 
@@ -24,7 +24,7 @@ def visits(count, capacity, steps, batch, seed=0):
         jax.debug.callback(note, batch.x[:, 0], batch.total)
         return jnp.sum(params * 0.0)
 
-    params, info = training.sgd(
+    params, info = _training.sgd(
         jax.random.key(seed), jnp.ones(2), loss, data, HParams(steps=steps), batch_size=batch
     )
     jax.effects_barrier()
@@ -58,7 +58,7 @@ def test_the_step_before_the_first_bad_one_is_kept():
     # the loss is NaN as soon as the parameter has fallen below 1 - 3 steps of Adam
     loss = lambda params, key, batch: jnp.where(params < 0.75, jnp.nan, params)
     hparams = HParams(learning_rate=0.1, weight_decay=0.0, steps=20)
-    params, info = training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams)
+    params, info = _training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams)
     assert int(info.failed_at) == 3
     assert np.isfinite(params) and np.isnan(info.loss)
 
@@ -66,7 +66,7 @@ def test_the_step_before_the_first_bad_one_is_kept():
 def test_the_rate_follows_a_cosine_to_zero():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
     loss = lambda params, key, batch: params  # Adam's step is then exactly the rate
-    params, _ = training.sgd(
+    params, _ = _training.sgd(
         jax.random.key(0),
         jnp.float32(0.0),
         loss,
@@ -87,7 +87,7 @@ def rate_by_hand(i, peak, steps, warmup, final):
 
 
 def test_the_rate_rises_and_falls_as_by_hand():
-    at = jax.jit(lambda hparams: training.cosine(hparams)(jnp.arange(100)))
+    at = jax.jit(lambda hparams: _training.cosine(hparams)(jnp.arange(100)))
     for steps, warmup, final in itertools.product(
         (1, 7, 100), (0.0, 0.003, 0.25, 0.99), (0.0, 0.1, 1.0)
     ):
@@ -107,7 +107,7 @@ def test_without_warmup_and_end_the_rate_is_the_plain_cosine_in_every_bit():
             * 0.5
             * (1.0 + jnp.cos(jnp.pi * i / jnp.maximum(hparams.steps, 1)))
         )
-        return training.cosine(hparams)(i), plain
+        return _training.cosine(hparams)(i), plain
 
     for steps in (0, 1, 17, 300):
         rates, plain = both(jnp.arange(steps + 1), HParams(3e-3, steps=steps))
@@ -116,7 +116,7 @@ def test_without_warmup_and_end_the_rate_is_the_plain_cosine_in_every_bit():
 
 def test_no_fall_is_a_constant_rate():
     assert {
-        float(training.cosine(HParams(0.25, steps=40, final_rate=1.0))(i)) for i in range(40)
+        float(_training.cosine(HParams(0.25, steps=40, final_rate=1.0))(i)) for i in range(40)
     } == {0.25}
 
 
@@ -135,8 +135,8 @@ def smoothed_by_hand(logits, label, share):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_smoothed_labels_against_enumeration(share):
     y = jnp.array([0, 2, 1, 1, 0])
-    batch = training.Minibatch(LOGITS, y, jnp.ones(5), jnp.float32(5))
-    loss = training.nll(NET, 0.0, smoothing=jnp.float32(share))(
+    batch = _training.Minibatch(LOGITS, y, jnp.ones(5), jnp.float32(5))
+    loss = _training.nll(NET, 0.0, smoothing=jnp.float32(share))(
         jnp.eye(3), jax.random.key(0), batch
     )
     by_hand = np.mean(
@@ -152,7 +152,7 @@ def test_the_smoothed_loss_is_least_at_the_smoothed_label():
     share, label = 0.3, 1
     target = jnp.full(3, share / 3).at[label].add(1 - share)
     slope = jax.grad(
-        lambda outputs: likelihoods.smoothed(
+        lambda outputs: _training.smoothed(
             likelihoods.CATEGORICAL, outputs, jnp.int32(label), share
         )
     )
@@ -167,7 +167,7 @@ def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
     )
     zero = jax.jit(
         jax.value_and_grad(
-            lambda o, share: likelihoods.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)
+            lambda o, share: _training.smoothed(likelihoods.CATEGORICAL, o, jnp.int32(2), share)
         )
     )
     for o in outputs:
@@ -177,7 +177,7 @@ def test_without_smoothing_loss_and_slope_are_the_plain_ones_in_every_bit():
 
 def test_real_labels_are_not_smoothed():
     normal, outputs, y = likelihoods.gaussian(), jnp.array([0.3, 0.1]), jnp.float32(2.0)
-    assert float(likelihoods.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(
+    assert float(_training.smoothed(normal, outputs, y, jnp.float32(0.5))) == float(
         likelihoods.loss(normal, outputs, y)
     )
 
@@ -185,7 +185,7 @@ def test_real_labels_are_not_smoothed():
 def test_decay_is_decoupled():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
     loss = lambda params, key, batch: 0.0 * params  # no gradient: only the decay moves it
-    params, _ = training.sgd(
+    params, _ = _training.sgd(
         jax.random.key(0),
         jnp.float32(2.0),
         loss,

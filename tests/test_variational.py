@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 from sklearn.datasets import load_digits
 
 from bayesal import errors, likelihoods, networks, posteriors, scores
-from bayesal.posteriors.variational import (
+from bayesal._training import Minibatch
+from bayesal.posteriors._variational import (
     LowRank,
     MeanField,
     expected_nll,
@@ -20,7 +21,6 @@ from bayesal.posteriors.variational import (
     spread,
     with_factors,
 )
-from bayesal.training import Minibatch
 from bayesal.types import HParams, Labeled
 
 MEAN = {"kernel": jnp.linspace(-1.0, 1.0, 12).reshape(4, 3), "bias": jnp.array([0.1, -0.2, 0.0])}

@@ -7,11 +7,11 @@ import pytest
 from laws import CLASSES, HPARAMS, MLP, close, every_posterior, fit, labeled, problem, same
 from numpy.testing import assert_allclose
 
-from bayesal import likelihoods, networks, posteriors, training
-from bayesal.posteriors import hmc
+from bayesal import _training, likelihoods, networks, posteriors
+from bayesal.posteriors import _hmc as hmc
+from bayesal.posteriors._gp import _exact as _exact
+from bayesal.posteriors._laplace._structures import STRUCTURES
 from bayesal.posteriors._sampled import energy_per_label, prior_energy
-from bayesal.posteriors.gp import _exact
-from bayesal.posteriors.laplace._structures import STRUCTURES
 from bayesal.types import HParams, Labeled
 
 SHORT = HPARAMS._replace(steps=jnp.int32(30))
@@ -38,8 +38,6 @@ def test_rows_of_weight_0_behind_the_others_change_no_bit(case):
     ones = weighted(30, 40, np.ones(30))
     absent = weighted(35, 40, np.r_[np.ones(30), np.zeros(5)])
     absent = absent._replace(x=absent.x.at[30:].set(jnp.nan), y=absent.y.at[30:].set(2))
-    if case.name.startswith("nuts"):  # blocks up to the count: one more sum of zeros
-        absent = absent._replace(count=jnp.int32(32))
     assert same(fit(case, ones, SHORT)[1:], fit(case, absent, SHORT)[1:])
 
 
@@ -51,6 +49,8 @@ def test_weights_change_the_fit(case):
 
 @every_posterior
 def test_a_distribution_on_one_class_is_that_class(case):
+    if case.samples:
+        pytest.skip("chains amplify the last bit of a slope; their energy is compared below")
     data = labeled()
     sure = data._replace(y=jax.nn.one_hot(data.y, CLASSES))
     close(fit(case, data, SHORT)[1:], fit(case, sure, SHORT)[1:], max(case.near, 1e-5))
@@ -176,12 +176,15 @@ def test_the_energy_of_chains_counts_a_row_as_often_as_its_weight():
     weights = Labeled(X, KINDS["classes"], jnp.int32(ROWS), jnp.asarray(OFTEN, jnp.float32))
     copies = Labeled(X[REPEATED], KINDS["classes"][REPEATED], jnp.int32(len(REPEATED)))
     at = jax.random.normal(jax.random.key(0), (16, CLASSES))
-    first, second = (
+    soft = weights._replace(y=jax.nn.one_hot(weights.y, CLASSES))
+    absent = weights._replace(x=jnp.where(weights.weight[:, None] > 0, X, jnp.nan))
+    of_copies, *others = (
         jax.value_and_grad(hmc.potential(outputs, data, prior, batch_size=7))(at)
-        for data in (weights, copies)
+        for data in (copies, weights, soft, absent)
     )
-    assert_allclose(first[0], second[0], rtol=1e-5)
-    assert_allclose(first[1], second[1], rtol=1e-4, atol=1e-3)
+    for energy, slope in others:
+        assert_allclose(energy, of_copies[0], rtol=1e-5)
+        assert_allclose(slope, of_copies[1], rtol=1e-4, atol=1e-3)
 
 
 # losses of minibatches, by hand
@@ -194,10 +197,10 @@ def test_losses_are_weighted_means_by_hand(weight):
     each = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, y, strict=True)]
     by_hand = sum(w * v for w, v in zip(weight, each, strict=True)) / sum(weight)
     net = networks.from_functions(lambda key, x: jnp.eye(3), lambda w, x, key: x @ w)
-    rows = training.Minibatch(
+    rows = _training.Minibatch(
         jnp.asarray(logits, jnp.float32), jnp.asarray(y), jnp.float32(weight), jnp.float32(7.0)
     )
-    assert float(training.nll(net, 0.0)(jnp.eye(3), jax.random.key(0), rows)) == pytest.approx(
+    assert float(_training.nll(net, 0.0)(jnp.eye(3), jax.random.key(0), rows)) == pytest.approx(
         by_hand, rel=1e-5
     )
     energy = energy_per_label(net, 1.0)(jnp.eye(3), jax.random.key(0), rows)
@@ -217,7 +220,7 @@ def test_steps_see_rows_that_count_and_the_weight_of_all():
         return 0.0 * params
 
     hparams = HParams(steps=6)
-    training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams, batch_size=2)
+    _training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams, batch_size=2)
     jax.effects_barrier()
     rows = np.concatenate([r for r, _, _ in seen]).astype(int)
     assert np.bincount(rows, minlength=6).tolist() == [0, 4, 4, 0, 4, 0]

@@ -10,7 +10,6 @@ from bayesal._checks.values import _refuse, as_float, concrete, listed, plain
 from bayesal.errors import (
     BayesalError,
     ConstantScores,
-    NegativeScores,
     NonFinite,
     OutOfRange,
     WrongShape,
@@ -247,7 +246,7 @@ def not_negative(values: Any, name: str = "scores") -> None:
     if concrete(values) and len(
         bad := np.flatnonzero(((host := np.asarray(values)) < 0) & (host > -np.inf))
     ):
-        raise NegativeScores(
+        raise OutOfRange(
             name,
             f"`{name}` is negative at {len(bad)} rows: {listed(bad)}. Powers need scores with a "
             "meaningful zero, such as information. For others, such as margin, use `softmax` or "
@@ -267,7 +266,7 @@ def never_negative(score: Any, name: str = "score") -> None:
     except Exception:
         return
     if tried.dtype.kind in "iuf" and (tried < 0).any():
-        raise NegativeScores(
+        raise OutOfRange(
             name,
             f"`{name}` = {getattr(score, '__name__', score)!r} gives negative scores, such as "
             f"{tried[tried < 0][0]:.3g}. Powers need scores with a meaningful zero, such as "

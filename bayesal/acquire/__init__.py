@@ -4,12 +4,12 @@ measured.
 A strategy runs on every pool of `bayesal.pools`, through `bayesal.choose` and in a learner.
 """
 
-from bayesal.acquire.epig import batch_epig, epig
-from bayesal.acquire.features import badge, bait, dpp, k_center, k_means, k_means_pp, typiclust
-from bayesal.acquire.joint import batch_bald, log_det_gaussian
-from bayesal.acquire.prefilter import prefilter
-from bayesal.acquire.ranking import combined, top, uniform
-from bayesal.acquire.sampling import power, softmax, softrank
+from bayesal.acquire._epig import batch_epig, epig
+from bayesal.acquire._features import badge, bait, dpp, k_center, k_means, k_means_pp, typiclust
+from bayesal.acquire._joint import batch_bald, log_det_gaussian
+from bayesal.acquire._prefilter import prefilter
+from bayesal.acquire._ranking import combined, top, uniform
+from bayesal.acquire._sampling import power, softmax, softrank
 
 __all__ = [
     "badge",
@@ -31,3 +31,7 @@ __all__ = [
     "typiclust",
     "uniform",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

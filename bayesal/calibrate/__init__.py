@@ -8,15 +8,14 @@ labels and fade by 10,000. Actively chosen labels are not a random sample: see
 """
 
 from bayesal.calibrate import conformal
-from bayesal.calibrate._search import Calibrator, Temperature, effective_sample_size
-from bayesal.calibrate.audit import corrected
-from bayesal.calibrate.classes import fit_temperature, temperature
-from bayesal.calibrate.numbers import fit_variance, variance
-from bayesal.calibrate.sampling import inverse_probability_weights, poststratification_weights
-from bayesal.calibrate.vector import fit_vector, vector
+from bayesal.calibrate._audit import corrected
+from bayesal.calibrate._classes import fit_temperature, temperature
+from bayesal.calibrate._numbers import fit_variance, variance
+from bayesal.calibrate._sampling import inverse_probability_weights, poststratification_weights
+from bayesal.calibrate._search import Temperature, effective_sample_size
+from bayesal.calibrate._vector import fit_vector, vector
 
 __all__ = [
-    "Calibrator",
     "Temperature",
     "conformal",
     "corrected",
@@ -30,3 +29,7 @@ __all__ = [
     "variance",
     "vector",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -25,6 +25,18 @@ from jaxtyping import Array, Bool, Float, Int, Real
 from bayesal import _checks, errors, likelihoods
 from bayesal.types import ArrayLike, Gaussian, Key, Mixture
 
+__all__ = [
+    "aps_score",
+    "cqr_score",
+    "interval",
+    "lac_score",
+    "limit",
+    "limits",
+    "of_label",
+    "residual",
+    "sets",
+]
+
 
 def _share(value: Any, name: str = "alpha") -> Fraction:
     if isinstance(value, bool) or not 0 < float(value) < 1:
@@ -294,3 +306,7 @@ def cqr_score(
         for a, name in ((high, "high"), (labels, "labels"))
     )
     return jnp.maximum(low - labels, labels - high)
+
+
+def __dir__() -> list[str]:
+    return __all__

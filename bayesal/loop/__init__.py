@@ -1,8 +1,8 @@
 """The loop: state, programs of a round, and the verbs `init`, `ask`, `tell`, `relabel`."""
 
-from bayesal.loop.held_out import out_of_fold
-from bayesal.loop.learner import Learner, learner
-from bayesal.loop.state import (
+from bayesal.loop._held_out import out_of_fold
+from bayesal.loop._learner import Learner, learner
+from bayesal.loop._state import (
     LearnerState,
     Ledger,
     audit_mask,
@@ -22,3 +22,7 @@ __all__ = [
     "predictive_of",
     "rejected",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,7 +11,7 @@ import numpy as np
 from bayesal import errors
 from bayesal.loop import _archive
 
-__all__ = ["Labels", "labels", "restore", "save"]
+__all__ = ["labels", "restore", "save"]
 
 _PYTHON = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
 
@@ -223,3 +223,7 @@ def _restored(entry: dict, data: memoryview) -> Any:
             leaf = jnp.asarray(array)
         return jax.random.wrap_key_data(leaf, impl=entry["key"]) if entry["key"] else leaf
     return {"numpy": lambda: array, "scalar": lambda: array[()], "python": array.item}[form]()
+
+
+def __dir__() -> list[str]:
+    return __all__

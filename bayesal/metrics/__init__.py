@@ -5,9 +5,8 @@ Predictions are averaged log-probabilities `[N, C]` with integer labels `[N]`, o
 nats. `weights` `[N]` are how many points each stands for (importance weights, or a mask); None: 1.
 """
 
-from bayesal.metrics.bins import Bins, classwise_ece, ece, reliability, squared_ece
-from bayesal.metrics.classification import (
-    BrierParts,
+from bayesal.metrics._bins import classwise_ece, ece, reliability, squared_ece
+from bayesal.metrics._classification import (
     accuracy,
     brier,
     brier_parts,
@@ -15,14 +14,11 @@ from bayesal.metrics.classification import (
     joint_nll,
     nll,
 )
-from bayesal.metrics.curves import area_under_curve, labels_needed
-from bayesal.metrics.ranking import RiskCoverage, auroc, risk_coverage
-from bayesal.metrics.regression import crps, density_nll, interval_coverage, pit, rmse
+from bayesal.metrics._curves import area_under_curve, labels_needed
+from bayesal.metrics._ranking import auroc, risk_coverage
+from bayesal.metrics._regression import crps, density_nll, interval_coverage, pit, rmse
 
 __all__ = [
-    "Bins",
-    "BrierParts",
-    "RiskCoverage",
     "accuracy",
     "area_under_curve",
     "auroc",
@@ -43,3 +39,7 @@ __all__ = [
     "rmse",
     "squared_ece",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

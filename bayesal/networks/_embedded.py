@@ -12,8 +12,9 @@ def embedded(
     """`(state, x) -> [D]`, the network's `embed` with the parameters `params_of(state)`; None where
     the network has none.
 
-    >>> from bayesal import networks
-    >>> embedded(networks.from_functions(None, None), lambda state: state.params)
+    >>> doubled = Network(None, None, lambda params, x: params * x)
+    >>> embedded(doubled, lambda state: state["net"])({"net": 2.0}, 3.0)
+    6.0
     """
     embed = network.embed
     if embed is None:

@@ -8,10 +8,14 @@
 A pool cuts its own chunks. `bayesal.choose` and a learner take anything that `pools.of` takes.
 """
 
-from bayesal.pools.arrays import array
-from bayesal.pools.files import file
-from bayesal.pools.given import numbers
-from bayesal.pools.meshes import load, mesh, sharded
-from bayesal.pools.opened import of
+from bayesal.pools._arrays import array
+from bayesal.pools._files import file
+from bayesal.pools._given import numbers
+from bayesal.pools._meshes import load, mesh, sharded
+from bayesal.pools._opened import of
 
 __all__ = ["array", "file", "load", "mesh", "numbers", "of", "sharded"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,9 +9,9 @@ from jaxtyping import Array
 
 from bayesal import _checks, errors
 from bayesal.pools import _walk
-from bayesal.pools.files import file
+from bayesal.pools._files import file
 from bayesal.predictive import Predictive
-from bayesal.predictive.bound import with_its_numbers
+from bayesal.predictive._bound import with_its_numbers
 from bayesal.types import Gaussian, Mixture, Pool
 
 
@@ -113,6 +113,7 @@ def watched(fn, predictive, x):
 
 
 def as_promised(off: Off | None) -> None:
+    """Refuse a function that gave something else than predictions in some rows."""
     if off is None:
         return
     if len(bad := np.flatnonzero(np.asarray(off.unnormalized))):

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
 from bayesal.predictive import _arrays
-from bayesal.predictive.bound import with_its_numbers
+from bayesal.predictive._bound import with_its_numbers
 from bayesal.types import ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
 ON_DEVICE = 1024  # rows of a chunk that is on a device already

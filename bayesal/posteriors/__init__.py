@@ -1,21 +1,23 @@
 """Approximate posteriors: one method per file, all of type `types.Posterior`."""
 
-from bayesal.posteriors.any_of import any_of
-from bayesal.posteriors.ensemble import ensemble
-from bayesal.posteriors.from_numpyro import from_numpyro, numpyro_site
-from bayesal.posteriors.gp import gp_classification, gp_regression
-from bayesal.posteriors.hmc import nuts
-from bayesal.posteriors.laplace import last_layer_laplace, linearized_laplace
-from bayesal.posteriors.mc_dropout import mc_dropout
-from bayesal.posteriors.point import point
-from bayesal.posteriors.preference import preference
-from bayesal.posteriors.r_hat import r_hat
-from bayesal.posteriors.sgmcmc import sgmcmc
-from bayesal.posteriors.svi import svi
-from bayesal.posteriors.swag import swag
-from bayesal.posteriors.variational import variational
+from bayesal.posteriors._any_of import any_of
+from bayesal.posteriors._ensemble import ensemble
+from bayesal.posteriors._from_numpyro import from_numpyro, numpyro_site
+from bayesal.posteriors._gp import MATERN52, RBF, gp_classification, gp_regression
+from bayesal.posteriors._hmc import nuts
+from bayesal.posteriors._laplace import last_layer_laplace, linearized_laplace
+from bayesal.posteriors._mc_dropout import mc_dropout
+from bayesal.posteriors._point import point
+from bayesal.posteriors._preference import preference
+from bayesal.posteriors._r_hat import r_hat
+from bayesal.posteriors._sgmcmc import sgmcmc
+from bayesal.posteriors._svi import svi
+from bayesal.posteriors._swag import swag
+from bayesal.posteriors._variational import variational
 
 __all__ = [
+    "MATERN52",
+    "RBF",
     "any_of",
     "ensemble",
     "from_numpyro",
@@ -34,3 +36,7 @@ __all__ = [
     "swag",
     "variational",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

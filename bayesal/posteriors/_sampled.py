@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesal import errors, likelihoods
+from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
-from bayesal.posteriors.variational import nll, prior_std
-from bayesal.training import LossFn
+from bayesal.posteriors._variational import nll, prior_std
 from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
 
 

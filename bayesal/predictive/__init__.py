@@ -4,9 +4,13 @@
 fitted scikit-learn models, `from_torch` torch modules.
 """
 
-from bayesal.predictive.bound import Predictive, bind
-from bayesal.predictive.committee import from_committee
-from bayesal.predictive.samples import from_samples
-from bayesal.predictive.torch_modules import from_torch
+from bayesal.predictive._bound import Predictive, bind
+from bayesal.predictive._committee import from_committee
+from bayesal.predictive._samples import from_samples
+from bayesal.predictive._torch_modules import from_torch
 
 __all__ = ["Predictive", "bind", "from_committee", "from_samples", "from_torch"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -237,14 +237,14 @@ def _of_probs(part, name):
     xp, p = _working(part)
     _refuse(
         (p < 0).any(-1),
-        errors.NotProbabilities,
+        errors.NotLogProbabilities,
         name,
         "hold negative numbers, which are no probabilities. If these are logits, pass logits=",
     )
     total = p.sum(-1, keepdims=True)
     _refuse(
         abs(total[..., 0] - 1) > _checks.TOLERANCE.get(str(part.dtype), 1e-3),
-        errors.NotProbabilities,
+        errors.NotLogProbabilities,
         name,
         "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are "
         "counts or weights",

@@ -5,19 +5,16 @@ the `History` of all rounds; candidates race over folds, and the incumbent stays
 by more than the standard error.
 """
 
-from bayesal.retune.history import History, table
-from bayesal.retune.proposers import Proposer, gp_proposer, local_proposer
-from bayesal.retune.retuners import Retuner, fixed, for_posterior, successive_halving
-from bayesal.retune.spaces import Distribution, choice, log_uniform, space, uniform
+from bayesal.retune._history import table
+from bayesal.retune._proposers import Proposer, gp_proposer, local_proposer
+from bayesal.retune._retuners import Retuner, fixed, successive_halving
+from bayesal.retune._spaces import choice, log_uniform, space, uniform
 
 __all__ = [
-    "Distribution",
-    "History",
     "Proposer",
     "Retuner",
     "choice",
     "fixed",
-    "for_posterior",
     "gp_proposer",
     "local_proposer",
     "log_uniform",
@@ -26,3 +23,7 @@ __all__ = [
     "table",
     "uniform",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,8 +3,7 @@ out; higher = more worth labeling.
 """
 
 from bayesal.scores import combine, multilabel, probit, regression
-from bayesal.scores.classification import (
-    Uncertainty,
+from bayesal.scores._classification import (
     bald,
     decompose,
     entropy,
@@ -14,13 +13,12 @@ from bayesal.scores.classification import (
     mean_std,
     variation_ratio,
 )
-from bayesal.scores.committee import consensus_kl, expected_model_change, vote_entropy
-from bayesal.scores.epig import epig, target_weights
-from bayesal.scores.neighbors import density, information_density, neighbor_error
-from bayesal.scores.structured import reduce, structured
+from bayesal.scores._committee import consensus_kl, expected_model_change, vote_entropy
+from bayesal.scores._epig import epig, target_weights
+from bayesal.scores._neighbors import density, information_density, neighbor_error
+from bayesal.scores._structured import reduce, structured
 
 __all__ = [
-    "Uncertainty",
     "bald",
     "combine",
     "consensus_kl",
@@ -44,3 +42,7 @@ __all__ = [
     "variation_ratio",
     "vote_entropy",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,13 @@ from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
 from bayesal.types import ArrayLike
 
+__all__ = [
+    "pareto",
+    "product",
+    "rank_sum",
+    "z_score",
+]
+
 CHUNK = 256  # points compared with the whole pool at a time
 
 
@@ -88,7 +95,7 @@ def product(
       The unit of the scores, if they share one; -inf where any score is, or where a point is not
       available.
     Raises:
-      NonFinite, NegativeScores, WrongShape, WrongSize.
+      NonFinite, OutOfRange, WrongShape, WrongSize.
     References:
       Settles & Craven 2008, https://aclanthology.org/D08-1112
 
@@ -237,3 +244,7 @@ def _pareto(scores, weights, counts):
         return jnp.sum(above & counts[None], axis=1)
 
     return 0.5 * mean_rank - _chunks.over_rows(dominating, points, CHUNK).astype(jnp.float32)
+
+
+def __dir__() -> list[str]:
+    return __all__

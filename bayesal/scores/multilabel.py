@@ -15,9 +15,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from bayesal import _checks, errors
-from bayesal.scores import classification
-from bayesal.scores.structured import reduce
+from bayesal.scores import _classification as classification
+from bayesal.scores._structured import reduce
 from bayesal.types import ArrayLike
+
+__all__ = [
+    "bald",
+    "entropy",
+    "expected_entropy",
+]
 
 
 def _scored(kernel: Callable[..., Array]) -> Callable[..., Array]:
@@ -155,3 +161,7 @@ def bald(
     Array([0.6931], dtype=float32)
     """
     return reduce(classification.bald(_log_probs(log_odds)), mask, how=how)
+
+
+def __dir__() -> list[str]:
+    return __all__

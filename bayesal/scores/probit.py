@@ -15,6 +15,11 @@ from jaxtyping import Array, Float, Int
 from bayesal import _checks, _maths, errors
 from bayesal.types import ArrayLike
 
+__all__ = [
+    "bald",
+    "preference",
+]
+
 SPREAD = (
     math.pi * math.log(2) / 2
 )  # the entropy of Phi(x), in bits, is nearly exp(-x^2 / (2 SPREAD))
@@ -146,3 +151,7 @@ def _preference(
     i, j = pairs.T
     both = 0.5 * (cov[i, j] + cov[j, i])  # the same bits for (i, j) and (j, i)
     return _bald(mean[i] - mean[j], jnp.maximum(cov[i, i] + cov[j, j] - 2 * both, 0.0))
+
+
+def __dir__() -> list[str]:
+    return __all__

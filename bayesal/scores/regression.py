@@ -20,6 +20,16 @@ from bayesal._checks import precision
 from bayesal.scores._compiled import as_public
 from bayesal.types import ArrayLike
 
+__all__ = [
+    "aleatoric",
+    "bald",
+    "bald_moments",
+    "epig",
+    "epistemic",
+    "joint_information",
+    "variance",
+]
+
 NODES = np.linspace(-6.0, 6.0, 13)  # where each draw's grid stands, in its own standard deviations
 ABSCISSAS, WEIGHTS = (half / 2 for half in np.polynomial.legendre.leggauss(3))  # between two nodes
 BUDGET = 2**22  # numbers held at a time
@@ -201,7 +211,8 @@ def _information(point: Float[Array, "K 2"]) -> Float[Array, ""]:
     """BALD of one point. Places are kept as (a draw's mean, offset from it), so that no offset is
     lost beside a large mean.
     """
-    means, scales = _centered(point[:, 0]), jnp.sqrt(point[:, 1])
+    means = _centered(point[:, 0])
+    scales = jnp.sqrt(point[:, 1])
     owner = jnp.repeat(means, NODES.size)
     offset = jnp.outer(scales, jnp.asarray(NODES, jnp.float32)).reshape(-1)
     order = jnp.lexsort((offset, owner + offset))
@@ -378,3 +389,7 @@ def _joint_information(means: Float[Array, "K B"], noise: Float[Array, " B"]) ->
         jnp.square(lengths), share
     )  # what the points before a point leave of its variance: never less than noise
     return 0.5 * _maths.tree_sum(jnp.log(jnp.minimum(kept, 1.0)) - jnp.log(share), axis=0)
+
+
+def __dir__() -> list[str]:
+    return __all__

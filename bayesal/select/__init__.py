@@ -1,16 +1,16 @@
 """Selectors: arrays in, `Selection` out. Indices are rows of what was passed in, best first."""
 
-from bayesal.select.badge import badge
-from bayesal.select.bait import bait
-from bayesal.select.batch_bald import batch_bald
-from bayesal.select.batch_epig import batch_epig
-from bayesal.select.clusters import k_means, k_means_pp
-from bayesal.select.constrained import budgeted, class_balanced, suppress_duplicates
-from bayesal.select.dpp import dpp, log_det_gaussian
-from bayesal.select.k_center import k_center
-from bayesal.select.stochastic import power, softmax, softrank
-from bayesal.select.top_scores import top, uniform
-from bayesal.select.typiclust import typiclust
+from bayesal.select._badge import badge
+from bayesal.select._bait import bait
+from bayesal.select._batch_bald import batch_bald
+from bayesal.select._batch_epig import batch_epig
+from bayesal.select._clusters import k_means, k_means_pp
+from bayesal.select._constrained import budgeted, class_balanced, suppress_duplicates
+from bayesal.select._dpp import dpp, log_det_gaussian
+from bayesal.select._k_center import k_center
+from bayesal.select._stochastic import power, softmax, softrank
+from bayesal.select._top_scores import top, uniform
+from bayesal.select._typiclust import typiclust
 
 __all__ = [
     "badge",
@@ -32,3 +32,7 @@ __all__ = [
     "typiclust",
     "uniform",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
-from bayesal.scores.epig import divergence
+from bayesal.scores._epig import divergence
 from bayesal.types import USED_UP
 
 MOST = 2**28  # weights of configurations, a gigabyte
@@ -164,7 +164,8 @@ def observe_sampled(key, state: Configurations, probs: Float[Array, "K C"], real
 def enumerated(state: Configurations, probs: Float[Array, "K C"]) -> Configurations:
     """Every configuration with every label: row s becomes rows s * C ... s * C + C - 1."""
     rows, classes = state.weights.shape[0], probs.shape[1]
-    parent, label = jnp.arange(rows) // classes, jnp.arange(rows) % classes
+    parent = jnp.arange(rows) // classes
+    label = jnp.arange(rows) % classes
     likelihood = state.weights[parent] * probs.T[label]
     total = likelihood.sum(axis=1)
     weights = jnp.where(

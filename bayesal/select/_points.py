@@ -53,7 +53,8 @@ def points(
     used = available
     if labeled is not None:
         labeled = _checks.available_rows(labeled, checked.shape[0], "labeled")
-        used, available = available | labeled, available & ~labeled
+        used = available | labeled
+        available = available & ~labeled
     size = _checks.batch_size(size, available)
     if from_origin:
         precision.distinct(features, "features")

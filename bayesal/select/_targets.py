@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from bayesal import _maths
-from bayesal.scores.epig import divergence
+from bayesal.scores._epig import divergence
 from bayesal.select import _configurations as labels
 from bayesal.select._lazy import TABLE
 
@@ -45,7 +45,8 @@ def sampled(
     """
     draws, targets, outcomes = target.shape
     count = state.weights.shape[0]
-    probs, noise = jnp.exp(target).reshape(draws, -1), _maths.surprise(target).reshape(draws, -1)
+    probs = jnp.exp(target).reshape(draws, -1)
+    noise = _maths.surprise(target).reshape(draws, -1)
     order, within, label = jax.random.uniform(key, (3, count), jnp.float32)
     places = (
         jnp.argsort(order).astype(jnp.float32) + within

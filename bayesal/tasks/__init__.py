@@ -3,3 +3,7 @@
 from bayesal.tasks import preference
 
 __all__ = ["preference"]
+
+
+def __dir__() -> list[str]:
+    return __all__

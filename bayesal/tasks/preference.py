@@ -18,11 +18,19 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from bayesal import _checks, _chunks, errors, select
-from bayesal.posteriors.gp._exact import GPState, latent
-from bayesal.posteriors.gp.kernels import RBF, Kernel
-from bayesal.posteriors.preference import SIGNS
+from bayesal.posteriors._gp._exact import GPState, latent
+from bayesal.posteriors._gp._kernels import RBF, Kernel
+from bayesal.posteriors._preference import SIGNS
 from bayesal.scores import probit
 from bayesal.types import ArrayLike, Gaussian, Key, Strategy
+
+__all__ = [
+    "answers",
+    "bald",
+    "pairs",
+    "pool",
+    "utility",
+]
 
 CHUNK = 1024  # pairs scored at a time
 MOST_PAIRS = 10_000_000  # of a pool
@@ -109,17 +117,21 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
     return (rows[:, 0] == winners).astype(np.int32)
 
 
-def bald(*, kernel: Kernel = RBF, features: Callable[[Array], Array] | None = None) -> Strategy:
+def bald(
+    *, kernel: Kernel | None = None, features: Callable[[Array], Array] | None = None
+) -> Strategy:
     """Strategy: pairs of the highest BALD of the latent difference, `scores.probit.bald`.
 
     In closed form, without draws. It prefers items unlike all others; to rank the given items,
     `acquire.epig` needs fewer answers (`experiments/preference.py`).
 
     Args:
-      kernel, features: those of its `posteriors.preference`.
+      kernel, features: those of its `posteriors.preference`; `posteriors.RBF` if None.
     References:
       Houlsby et al. 2011, section 5, https://arxiv.org/abs/1112.5745
     """
+
+    kernel = RBF if kernel is None else kernel
 
     def measure(aux, predictive, x):
         del aux
@@ -137,7 +149,7 @@ def utility(
     state: GPState,
     items: ArrayLike,
     *,
-    kernel: Kernel = RBF,
+    kernel: Kernel | None = None,
     features: Callable[[Array], Array] | None = None,
 ) -> Gaussian:
     """Latent utility of items, mean and variance `[N]`, relative to the mean compared item.
@@ -145,10 +157,10 @@ def utility(
     Args:
       state: the fitted state of `posteriors.preference`.
       items: one item per row.
-      kernel, features: those of the posterior.
+      kernel, features: those of the posterior; the kernel is `posteriors.RBF` if None.
     """
     _checks.pool(items, "items")
-    return _utility(state, jnp.asarray(items), kernel, features)
+    return _utility(state, jnp.asarray(items), RBF if kernel is None else kernel, features)
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "features"))
@@ -192,3 +204,7 @@ def _rows(rows: Any, count: int | None = None) -> np.ndarray:
             bad,
         )
     return host
+
+
+def __dir__() -> list[str]:
+    return __all__

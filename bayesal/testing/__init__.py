@@ -7,17 +7,19 @@ promises, tried on inputs that broke others.
 Nothing here knows how the function works.
 """
 
-from bayesal.testing.arrays import check_score, check_selector
-from bayesal.testing.posterior import check_posterior
-from bayesal.testing.predictive import check_predictive
-from bayesal.testing.report import LawBroken, Outcome, Report
+from bayesal.testing._arrays import check_score, check_selector
+from bayesal.testing._posterior import check_posterior
+from bayesal.testing._predictive import check_predictive
+from bayesal.testing._report import LawBroken
 
 __all__ = [
     "LawBroken",
-    "Outcome",
-    "Report",
     "check_posterior",
     "check_predictive",
     "check_score",
     "check_selector",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -24,7 +24,7 @@ from numpyro.contrib.module import random_nnx_module
 from numpyro.infer import autoguide, init_to_sample
 from sklearn.datasets import load_digits
 
-from bayesal import _chunks, metrics, networks, pools, posteriors, training
+from bayesal import _chunks, _training, metrics, networks, pools, posteriors
 from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled
 from experiments.benchmarks._memory import watched
@@ -179,7 +179,7 @@ def torch_net(kind):
 
 
 def torch_training(kind, x, y, seed):
-    """One net, as `training.sgd` trains it: Adam with decoupled decay, a cosine rate, one random
+    """One net, as `_training.sgd` trains it: Adam with decoupled decay, a cosine rate, one random
     order walked round and round.
     """
     torch.manual_seed(seed)
@@ -214,8 +214,8 @@ def members(kind, over):
     )
     keys = jax.random.split(jax.random.key(0), MEMBERS)
     params = jax.jit(lambda keys: jax.lax.map(lambda key: net.init(key, x[0]), keys))(keys)
-    one = lambda key, params: training.sgd(
-        key, params, training.nll(net, RATE), labeled, HParams(steps=jnp.int32(STEPS[kind]))
+    one = lambda key, params: _training.sgd(
+        key, params, _training.nll(net, RATE), labeled, HParams(steps=jnp.int32(STEPS[kind]))
     )[0]
     run = jax.jit(lambda keys, params: over(one, keys, params))
     return lambda: run(keys, params), loops(_chunks.over_fits, keys, params)

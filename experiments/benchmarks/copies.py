@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bayesal import _chunks, networks, posteriors, training
-from bayesal.networks import reference
+from bayesal import _chunks, _training, networks, posteriors
+from bayesal.networks import _reference as reference
 from bayesal.types import HParams, Labeled
 
 REPEATS = 5
@@ -73,8 +73,8 @@ def training_step(steps=4, batch=32):
     start = params, adam.init(params)
 
     def step(net):
-        loss = training.nll(net, 0.3)
-        rows = training.Minibatch(x, y, jnp.ones(batch), jnp.float32(batch))
+        loss = _training.nll(net, 0.3)
+        rows = _training.Minibatch(x, y, jnp.ones(batch), jnp.float32(batch))
 
         def one(i, carry):
             params, moments = carry

@@ -20,8 +20,8 @@ from sklearn.datasets import load_digits
 import bayesal
 from bayesal import _chunks, acquire, calibrate, networks, posteriors, retune
 from bayesal._checks import as_traced
-from bayesal.loop import folds
-from bayesal.loop import programs as programs
+from bayesal.loop import _folds as folds
+from bayesal.loop import _programs as programs
 from bayesal.retune import _racing
 from bayesal.types import HParams, Labeled
 from experiments.benchmarks.copies import interleaved

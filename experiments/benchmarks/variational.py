@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from sklearn.datasets import load_digits
 
-from bayesal import networks, scores, training
-from bayesal.posteriors.variational import expected_nll, kl_to_prior, nll, sample, spread
+from bayesal import _training, networks, scores
+from bayesal.posteriors._variational import expected_nll, kl_to_prior, nll, sample, spread
 from bayesal.types import HParams, Labeled
 
 KL_WEIGHT, STEPS, CLOCKED, KEYS, DRAWS = 0.01, 300, 100, 4, 50
@@ -23,7 +23,7 @@ NETWORK = networks.mlp(64, 10)
 
 def rows(x, y):
     """Labels that all count once, as losses take them."""
-    return training.Minibatch(x, y, jnp.ones(x.shape[0]), jnp.float32(x.shape[0]))
+    return _training.Minibatch(x, y, jnp.ones(x.shape[0]), jnp.float32(x.shape[0]))
 
 
 def shared(samples):
@@ -92,7 +92,7 @@ def fit(estimate, labeled):
 
     def run(key, steps):
         start = spread(NETWORK.init(key, labeled.x[0]), 0.5)
-        return training.sgd(key, start, loss, labeled, HParams(weight_decay=0.0, steps=steps))[0]
+        return _training.sgd(key, start, loss, labeled, HParams(weight_decay=0.0, steps=steps))[0]
 
     return jax.jit(run)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bayesal import _maths, acquire, choose, errors, pools, predictive, scores, select
 from bayesal.pools import _walk
-from bayesal.select.bait import _fisher_factors
+from bayesal.select._bait import _fisher_factors
 
 N, K, C, F, B = 60, 8, 3, 4, 5
 X = np.random.default_rng(0).normal(size=(N, F)).astype(np.float32)

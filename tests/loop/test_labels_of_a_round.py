@@ -10,8 +10,8 @@ from laws import DROPOUT, HPARAMS, MLP, TEMPERATURE, TOP, problem, same
 
 import bayesal
 from bayesal import acquire, errors, likelihoods, networks, posteriors, retune
-from bayesal.loop.gathered import gather, usable
-from bayesal.loop.state import Ledger
+from bayesal.loop._gathered import gather, usable
+from bayesal.loop._state import Ledger
 
 X, Y = problem()
 KEY = jax.random.key(0)

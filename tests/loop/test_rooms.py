@@ -13,6 +13,7 @@ from laws import DROPOUT, HPARAMS, MLP, TEMPERATURE, TOP, problem, same
 
 import bayesal
 from bayesal import acquire, calibrate, checkpoint, errors, networks, posteriors, retune, scores
+from bayesal.calibrate._search import Calibrator
 from bayesal.types import HParams
 
 X, Y = problem()
@@ -120,7 +121,7 @@ def test_a_larger_learner_wants_a_grown_state(state):
         ({"hparams": HParams(steps=None)}, errors.WrongType, "hparams", "steps` must be a number"),
         ({"hparams": HParams(dropout="x")}, errors.WrongType, "hparams", "dropout` must be a"),
         ({"calibrate": calibrate.temperature}, errors.WrongType, "calibrate", "to be called"),
-        ({"calibrate": calibrate.Calibrator}, errors.WrongType, "calibrate", "to be called"),
+        ({"calibrate": Calibrator}, errors.WrongType, "calibrate", "to be called"),
         ({"pool_changed": "warn"}, errors.UnknownName, "pool_changed", "'refuse' or 'allow'"),
     ],
     ids=str,

@@ -10,7 +10,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from bayesal import acquire, choose, errors, pools, predictive, scores
-from bayesal.pools import _walk, meshes
+from bayesal.pools import _meshes as meshes
+from bayesal.pools import _walk
 
 N, K, C, F = 203, 8, 3, 4  # 203 is a multiple of no number of devices
 X = np.random.default_rng(0).normal(size=(N, F)).astype(np.float32)

@@ -207,7 +207,7 @@ def test_half_precision():  # TRAPS 5
 
 def test_half_precision_of_probabilities_is_refused_where_draws_are_compared():
     half = np.exp(LOG_P).astype(np.float16)
-    with pytest.raises(errors.NotProbabilities, match="half precision") as caught:
+    with pytest.raises(errors.NotLogProbabilities, match="half precision") as caught:
         numbers(probs=half, axes="K N C")
     assert caught.value.argument == "probs"
     assert len(picked(ENTROPY, probs=half[0], axes="N C").indices) == SIZE
@@ -226,8 +226,8 @@ BAD = {
     "too many axes": (dict(probs=P, axes="N C"), errors.WrongShape, "probs"),
     "probabilities as logs": (dict(log_probs=P), errors.NotLogProbabilities, "log_probs"),
     "logits as logs": (dict(log_probs=LOG_P + 1), errors.NotLogProbabilities, "log_probs"),
-    "logs as probabilities": (dict(probs=LOG_P), errors.NotProbabilities, "probs"),
-    "wrong axes": (dict(probs=P, axes="K C N", size=2), errors.NotProbabilities, "probs"),
+    "logs as probabilities": (dict(probs=LOG_P), errors.NotLogProbabilities, "probs"),
+    "wrong axes": (dict(probs=P, axes="K C N", size=2), errors.NotLogProbabilities, "probs"),
     "infinite logits": (dict(logits=np.where(P > 0.9, np.inf, 0.0)), errors.NonFinite, "logits"),
     "no possible class": (dict(logits=np.full((K, N, C), -np.inf)), errors.NonFinite, "logits"),
     "integers": (dict(logits=np.ones((K, N, C), int)), errors.WrongShape, "logits"),

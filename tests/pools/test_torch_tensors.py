@@ -78,7 +78,7 @@ def test_half_precision(dtype):  # TRAPS 5
             strided(tensor.to(dtype)),
         ):
             assert len(exact & set(picked(BALD, 10, **{kind: half}).indices.tolist())) >= 8
-    with pytest.raises(errors.NotProbabilities, match="half precision"):
+    with pytest.raises(errors.NotLogProbabilities, match="half precision"):
         picked(probs=z.softmax(-1).to(dtype))
 
 

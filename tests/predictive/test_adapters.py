@@ -162,7 +162,7 @@ def test_what_is_not_as_it_was_said_is_refused():
     for given, error, argument in (
         ({"log_probs": soft}, errors.NotLogProbabilities, "log_probs"),
         ({"log_probs": logits}, errors.NotLogProbabilities, "log_probs"),
-        ({"probs": logits}, errors.NotProbabilities, "probs"),
+        ({"probs": logits}, errors.NotLogProbabilities, "probs"),
         ({"logits": spoilt}, errors.NonFinite, "logits"),
         ({"logits": lambda x: logits(x)[:2]}, errors.WrongShape, "logits"),
         ({"logits": lambda x: logits(x)[:, :3]}, errors.WrongShape, "logits"),

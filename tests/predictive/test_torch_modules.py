@@ -185,7 +185,7 @@ def test_what_the_numbers_are_is_said():
     )
     with pytest.raises(errors.NotLogProbabilities):
         from_torch(log_probs=soft, num_draws=3)(X)
-    with pytest.raises(errors.NotProbabilities):
+    with pytest.raises(errors.NotLogProbabilities):
         from_torch(probs=log, num_draws=3)(X)
 
 

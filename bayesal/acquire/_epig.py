@@ -1,0 +1,162 @@
+"""Strategies that ask for what helps to predict targets: points that stand for later use."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from bayesal import _checks, _maths, scores, select
+from bayesal.acquire import _asked
+from bayesal.acquire._joint import grown
+from bayesal.acquire._prefilter import best, outward
+from bayesal.scores._epig import ceiling, checked_target, spread
+from bayesal.select._batch_epig import highest, searched
+from bayesal.select._lazy import Pool as Evidence
+from bayesal.select._lazy import certified, on_host, predicted
+from bayesal.types import ArrayLike, Strategy
+
+ROWS = 1024  # rows of the pool a whole-pool search looks at together
+
+
+def epig(
+    targets: int | ArrayLike = 200, *, weights: Float[ArrayLike, " T"] | None = None
+) -> Strategy:
+    """The points with the highest EPIG, each for itself.
+
+    Only points that could be among them are evaluated: those whose bound on EPIG (see
+    `select.batch_epig`) beats what was found.
+
+    Args:
+      targets: how many points of the pool, drawn at random, stand for what will be asked later; or
+        these points themselves, an array [T, ...] (it becomes a constant of the program).
+      weights: how much each target matters; see `scores.epig`.
+    References:
+      Bickford Smith et al. 2023, https://arxiv.org/abs/2304.08151
+
+    >>> strategy = epig(targets=100)
+    """
+    targets = _checked(targets)
+
+    def prepare(key, predictive, pool):
+        return _prepared(key, predictive, pool, targets, weights)
+
+    def measure(aux, predictive, x):
+        return ceiling(_asked.log_probs(predictive, x), aux[2])
+
+    def pick(key, aux, measured, again, available, size):
+        del key
+        target = aux[:2]
+        safe, nonfinite, constant = _maths.maskable(measured, available, size)
+        gain, seen = highest(_evidence(again, measured.shape[0]), *target, safe, size)
+        picked = select.top(jnp.where(seen, gain, -jnp.inf), size, available=available)
+        count = lambda mask: jnp.sum(mask, dtype=jnp.float32)
+        return picked._replace(
+            nonfinite=nonfinite,
+            constant=constant & (picked.scores[0] <= 0.0),
+            evaluated=count(seen) / jnp.maximum(count(safe > -jnp.inf), 1.0),
+        )
+
+    return Strategy(measure=measure, pick=pick, prepare=prepare)
+
+
+def batch_epig(
+    targets: int | ArrayLike = 200,
+    *,
+    weights: Float[ArrayLike, " T"] | None = None,
+    configurations: int = 1000,
+    candidates: int = 1000,
+    grow: bool = False,
+) -> Strategy:
+    """Batch EPIG among the `candidates` points with the highest bound on EPIG.
+
+    The bound orders points nearly as EPIG does and costs much less. `Selection.certified` says
+    whether no point left out could have entered the batch: gains never exceed BALD scores, so none
+    could if the smallest gain in the batch is at least the highest BALD score left out. Gains about
+    targets are far below BALD as a rule, so `certified` is rarely true, and `Selection.gap` (how
+    much is missing) far above what a point left out would really gain.
+
+    Args:
+      targets, weights: see `epig`.
+      configurations: see `select.batch_epig`.
+      candidates: how many points enter the joint computation, which holds K * candidates * C
+        numbers.
+      grow: search on where the candidates do not certify the batch. In memory the pool is predicted
+        once for every pick, and nothing more is held. A pool on disk, on a mesh or of numbers
+        doubles its candidates until they certify the batch.
+
+    >>> strategy = batch_epig(targets=100, candidates=500)
+    """
+    targets = _checked(targets)
+    _checks.at_least(1, candidates, "candidates")
+    _checks.at_least(1, configurations, "configurations")
+
+    def prepare(key, predictive, pool):
+        return _prepared(jax.random.split(key)[0], predictive, pool, targets, weights)
+
+    def measure(aux, predictive, x):
+        log_probs = _asked.log_probs(predictive, x)
+        return ceiling(log_probs, aux[2]), scores.bald(log_probs)
+
+    def among(key, aux, measured, again, available, size, count):
+        bound, bald = measured
+        kept = best(bound, available, max(count, size))
+        inner = select.batch_epig(
+            key,
+            again(kept.rows),
+            aux[0],
+            size,
+            weights=aux[1],
+            available=kept.available,
+            configurations=configurations,
+        )
+        left = _maths.maskable(bald, available, size)[0].at[kept.rows].set(-jnp.inf)
+        return certified(outward(inner, kept), jnp.max(left)), kept.rows.shape[0]
+
+    def pick(key, aux, measured, again, available, size):
+        key = jax.random.split(key)[1]  # the first half drew the targets
+        rows = available.shape[0]
+        found, count = among(key, aux, measured, again, available, size, candidates)
+        if not grow or count == rows:
+            return found
+        if again.pool.x is None:  # on the host
+            while not bool(found.certified) and count < rows:
+                found, count = among(key, aux, measured, again, available, size, 2 * count)
+            return found
+        pool = predicted(again.predictive, again.pool.x)
+        search = lambda: searched(key, pool, *aux[:2], available, size, configurations, ROWS)
+        return grown(found, search)
+
+    return Strategy(measure=measure, pick=pick, prepare=prepare)
+
+
+def _checked(targets):
+    """An int, or a copy: what the caller does to the array later changes nothing."""
+    if not hasattr(targets, "shape"):
+        return _checks.at_least(1, targets, "targets")
+    targets = _checks.plain(targets, "targets")
+    _checks.finite(targets, "targets")
+    return np.array(targets) if _checks.concrete(targets) else targets
+
+
+def _prepared(key, predictive, pool, targets, weights):
+    """Predictions at the targets by the predictive's own draws, weights, and their spread."""
+    if isinstance(targets, int):
+        rows = jax.random.choice(key, pool.rows, (min(targets, pool.rows),), replace=False)
+        x = pool.take(rows)
+    else:
+        x = jnp.asarray(targets)
+    target = checked_target(*_predicted(predictive, x, weights))
+    return *target, spread(*target)
+
+
+def _predicted(predictive, x, weights):
+    log_probs = _asked.log_probs(predictive, x)
+    return log_probs, weights, log_probs.shape[0]
+
+
+def _evidence(again, rows):
+    """The pool as a lazy search sees it."""
+    if again.pool.x is not None:
+        return predicted(again.predictive, again.pool.x)
+    draws, _, classes = again(jnp.zeros(1, jnp.int32)).shape
+    return Evidence(at=again, over=None, shape=(draws, rows, classes), loop=on_host)

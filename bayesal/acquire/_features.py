@@ -1,0 +1,147 @@
+"""Strategies on features: `predictive.embed`, and where asked the mean prediction, of every row.
+
+A strategy is told only which rows are `available`. Where labeled points count as centers, the rows
+that are not available are taken to be the labeled ones, as they are in a learner. Inside
+`prefilter` only the candidates are seen, and no labeled point counts. The features are held, N * D
+numbers; of K draws only the mean is kept.
+"""
+
+from collections.abc import Callable
+
+from bayesal import _maths, select
+from bayesal.acquire import _asked
+from bayesal.select._bait import _fisher_factors
+from bayesal.types import Strategy
+
+
+def k_center() -> Strategy:
+    """Core-set: farthest-first among the features. See `select.k_center`.
+
+    Labeled points (rows not available) count as centers. Ties are broken at random, by the key.
+
+    References:
+      Sener & Savarese 2018, https://arxiv.org/abs/1708.00489
+
+    >>> strategy = k_center()
+    """
+    return _of_features(
+        lambda key, features, size, **masks: select.k_center(features, size, key=key, **masks)
+    )
+
+
+def k_means_pp() -> Strategy:
+    """k-means++ seeds among the features. See `select.k_means_pp`.
+
+    Labeled points (rows not available) count as centers.
+
+    >>> strategy = k_means_pp()
+    """
+    return _of_features(select.k_means_pp)
+
+
+def k_means(*, iterations: int = 10) -> Strategy:
+    """The points nearest the centers of `size` clusters of the available points.
+
+    Args:
+      iterations: steps of Lloyd's algorithm. See `select.k_means`.
+
+    >>> strategy = k_means()
+    """
+
+    def pick(key, aux, measured, again, available, size):
+        del aux, again
+        return select.k_means(key, measured, size, available=available, iterations=iterations)
+
+    return Strategy(measure=_embedded, pick=pick)
+
+
+def typiclust(*, iterations: int = 10) -> Strategy:
+    """The most typical points of the largest clusters without a label. See `select.typiclust`.
+
+    Rows that are not available are the labeled ones.
+
+    Args:
+      iterations: steps of Lloyd's algorithm.
+    References:
+      Hacohen et al. 2022, https://arxiv.org/abs/2202.02794
+
+    >>> strategy = typiclust()
+    """
+    return _of_features(
+        lambda *args, **masks: select.typiclust(*args, iterations=iterations, **masks)
+    )
+
+
+def dpp(*, noise: float = 1e-3) -> Strategy:
+    """Greedy MAP of a determinantal point process on the features. See `select.dpp`.
+
+    Labeled points (rows not available) count as measured.
+
+    Args:
+      noise: variance of a measurement. See `select.dpp`.
+
+    >>> strategy = dpp()
+    """
+    return _of_features(
+        lambda key, features, size, **masks: select.dpp(features, size, noise=noise, **masks)
+    )
+
+
+def badge() -> Strategy:
+    """BADGE: k-means++ on the gradients of the last layer. See `select.badge`.
+
+    Labeled points play no part, as published.
+
+    References:
+      Ash et al. 2020, https://arxiv.org/abs/1906.03671
+
+    >>> strategy = badge()
+    """
+
+    def pick(key, aux, measured, again, available, size):
+        del aux, again
+        log_mean, features = measured
+        return select.badge(key, log_mean[None], features, size, available=available)
+
+    return Strategy(measure=_mean_and_embedded, pick=pick)
+
+
+def bait(*, ridge: float = 1.0) -> Strategy:
+    """BAIT on the last layer: Fisher information of the pool. See `select.bait`.
+
+    The information of labeled points (rows not available) counts. It holds N * C * C * D numbers,
+    so a large pool needs a prefilter: `prefilter(2_000, scores.entropy, then=bait())`.
+
+    Args:
+      ridge: prior precision. See `select.bait`.
+    References:
+      Ash et al. 2021, https://arxiv.org/abs/2106.09675
+
+    >>> strategy = bait()
+    """
+
+    def pick(key, aux, measured, again, available, size):
+        del key, aux, again  # deterministic
+        log_mean, features = measured
+        factors = _fisher_factors(log_mean[None], features)
+        return select.bait(factors, size, available=available, labeled=~available, ridge=ridge)
+
+    return Strategy(measure=_mean_and_embedded, pick=pick)
+
+
+def _embedded(aux, predictive, x):
+    del aux
+    return predictive.embed(x)
+
+
+def _mean_and_embedded(aux, predictive, x):
+    del aux
+    return _maths.log_mean_exp(_asked.log_probs(predictive, x)), predictive.embed(x)
+
+
+def _of_features(selector: Callable) -> Strategy:
+    def pick(key, aux, measured, again, available, size):
+        del aux, again
+        return selector(key, measured, size, available=available, labeled=~available)
+
+    return Strategy(measure=_embedded, pick=pick)

@@ -1,0 +1,274 @@
+"""The loop: `init`, `ask`, `tell`, `relabel` over a `LearnerState`.
+
+Pure functions; what may fail on values is checked at the edge.
+"""
+
+from collections.abc import Callable
+from time import perf_counter as clock
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesal import _checks, errors
+from bayesal import calibrate as calibration
+from bayesal import retune as retuning
+from bayesal.loop import _audit as audits
+from bayesal.loop import _edge as edge
+from bayesal.loop import _programs as programs
+from bayesal.loop import _updates as updates
+from bayesal.loop._gathered import (
+    Gathered,
+    View,
+    digests,
+    gather,
+    glance,
+    same_kind,
+    same_rows,
+    take,
+    usable,
+    view,
+)
+from bayesal.loop._programs import Parts
+from bayesal.loop._start import first_state
+from bayesal.loop._state import (
+    LearnerState,
+    append,
+    audit_mask,
+    correct,
+    grow,
+    number_of_draws,
+    without_report,
+)
+from bayesal.retune._retuners import for_posterior
+from bayesal.types import ArrayLike, HParams, Key, Posterior, Selection, Strategy
+
+LEAST = 64  # labels that a ledger without a given capacity has room for from the start
+
+
+class Learner(NamedTuple):
+    """The four verbs.
+
+    init: `(key, x) -> LearnerState`; `x [N, ...]` is the pool, looked at for its shape only.
+    ask:  `(state, x) -> Selection`; pure: twice is the same. At the end of the pool, or of the
+      capacity, it gives what is left.
+    tell: `(state, x, indices, labels, *, weights=None, source=0) -> LearnerState`; rows without a
+      label, asked or not. A label may be `bayesal.REJECTED` ("no class of mine"), or have weight 0
+      ("cannot tell"): such a row is fitted nowhere, and it is not asked again.
+    relabel: `(state, x, indices, labels, *, weights=None, source=None) -> LearnerState`; other
+      labels for rows that have one, and all labels fitted again. By default a row keeps its weight
+      (1 where it was 0) and its source. As after every `tell`, the round's number is one higher,
+      and with it the keys of fits and picks are others.
+    """
+
+    init: Callable[[Key, ArrayLike], LearnerState]
+    ask: Callable[[LearnerState, ArrayLike], Selection]
+    tell: Callable[..., LearnerState]
+    relabel: Callable[..., LearnerState]
+
+
+def learner(
+    posterior: Posterior,
+    strategy: Strategy,
+    *,
+    size: int,
+    capacity: int | None = None,
+    num_draws: int | None = None,
+    retune: retuning.Retuner | None = None,
+    calibrate: Callable[..., calibration.Temperature] | None = None,
+    hparams: HParams | None = None,
+    num_folds: int = 5,
+    update: str = "fresh",
+    audit: float = 0.0,
+    groups: ArrayLike | None = None,
+    pool_changed: str = "refuse",
+) -> Learner:
+    """An active learner: which points to label next, and a model of what is known so far.
+
+    Each `tell` retunes on out-of-fold predictions, fits afresh with the hyperparameters kept, and
+    fits the temperature on the same out-of-fold predictions, all in one program that is compiled
+    once; so is `ask`.
+
+    Args:
+      posterior: one of `bayesal.posteriors`, built once (rebuilding it compiles again).
+      strategy: one of `bayesal.acquire`.
+      size: points per `ask`.
+      capacity: the most labels there will be, compiled for once; `grow` makes room later. None:
+        room is doubled whenever it is used up, and each size compiles once.
+      num_draws: draws per prediction; default 50, or the members of an ensemble.
+      retune: default `retune.fixed()`.
+      calibrate: for example `calibrate.temperature()`, and `calibrate.variance()` for real labels;
+        None leaves T = 1.
+      hparams: where to start; default `HParams()`.
+      num_folds: folds of the labeled set for retuning and calibration; at least 2. Fits that miss
+        fewer labels are more like the one that is used: for a temperature on chosen labels five
+        serve better than three, and ten better still (`experiments/cross_fit.py`), at their price
+        in fits.
+      update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway
+        between that and the last round's fit (see `training.shrink_and_perturb`), so that fewer
+        `steps` will do. Candidates of the retuner are always fitted fresh. "online": only the first
+        labels are fitted; later ones are added to what is known (`Posterior.online`), at a cost
+        that does not grow with the labels. Learners that differ only in `update` take each other's
+        states: add every round, and fit afresh now and then.
+      audit: share of every batch, to the nearest whole number and one point at least, that is drawn
+        at random instead of by the strategy: the only fair sample of the pool (see `audited`), on
+        which the temperature of all labels is corrected (see `calibrate.corrected`).
+      groups: `[N]` whole numbers, a row of the pool each: rows of one number are copies of one
+        another (augmentations, frames of one film, images of one patient), and never stand on both
+        sides of a fold.
+      pool_changed: "refuse" a pool whose labeled rows are not what they were when they were labeled
+        (another order, other values), or "allow" it. Appending rows is no change.
+    Raises:
+      WrongSize: sizes that cannot be. UnknownName: no such update. WrongType: a network for a
+        posterior, a factory for a strategy, an update that the posterior cannot do or that leaves a
+        retuner or a calibrator nothing to do.
+    """
+    hparams = HParams() if hparams is None else hparams
+    retune = retune or programs.KEEP
+    edge.kinds(posterior, strategy, retune, calibrate, hparams)
+    retune = for_posterior(retune, posterior)
+    size = _checks.at_least(1, size, "size")
+    capacity = _checks.capacity(capacity, size)
+    updates.possible(posterior, retune, calibrate, update)
+    parts = Parts(
+        posterior=posterior,
+        strategy=strategy,
+        retune=retune,
+        calibrate=calibrate,
+        size=size,
+        draws=number_of_draws(posterior, num_draws),
+        num_folds=_checks.num_folds(num_folds, capacity, calibrate is not None or retune.searches),
+        update=update,
+        audits=audits.per_batch(audit, size),
+    )
+    settings = Settings(
+        parts=parts,
+        hparams=_checks.as_traced(hparams),
+        capacity=capacity,
+        groups=None if groups is None else np.asarray(_checks.groups(groups)),
+        strict=edge.strict(pool_changed),
+    )
+    return _verbs(settings)
+
+
+class Settings(NamedTuple):
+    """What a learner does at the edge: its programs' parts, and what is data or only checked."""
+
+    parts: Parts
+    hparams: HParams
+    capacity: int | None
+    groups: np.ndarray | None
+    strict: bool
+
+
+def _verbs(settings: Settings) -> Learner:
+    parts, capacity, groups = settings.parts, settings.capacity, settings.groups
+
+    def init(key, x):
+        x = view(x)
+        _checks.groups_of(groups, x.shape[0])
+        room = _doubled(max(parts.size, parts.num_folds)) if capacity is None else capacity
+        return first_state(_checks.key(key), x, settings.hparams, room, groups is not None, parts)
+
+    def enter(state, x):
+        x = view(x)
+        if settings.strict:
+            same_kind(state, x)
+        return x
+
+    def ask(state, x):
+        x = enter(state, x)
+        room = edge.room(state, x.shape[0], capacity)
+        if settings.strict:
+            glance(state, x)
+        selection = programs.choose(without_report(state), x.pool, parts.asking())
+        return audits.shown(edge.short(selection, state, room))
+
+    def tell(state, x, indices, labels, *, weights=None, source=0):
+        x = enter(state, x)
+        answers = edge.answers(state, x, indices, labels, weights, source, parts)
+        _checks.new_labels(answers.indices, state.ledger.rows(), edge.limit(state, capacity))
+        needed = int(state.ledger.count) + len(answers.indices)
+        if needed > state.ledger.capacity:
+            state = grow(state, _doubled(needed))
+        known, ledger = int(state.ledger.count), append(state.ledger, answers)
+        return _learned(state._replace(ledger=ledger), x, known, settings)
+
+    def relabel(state, x, indices, labels, *, weights=None, source=None):
+        x = enter(state, x)
+        answers = edge.answers(state, x, indices, labels, weights, source, parts)
+        _checks.known_labels(answers.indices, state.ledger.rows())
+        ledger = correct(state.ledger, edge.kept(state.ledger, answers, weights, source))
+        return _learned(state._replace(ledger=ledger), x, 0, settings)
+
+    return Learner(init, ask, tell, relabel)
+
+
+def _doubled(needed: int) -> int:
+    """Room for so many labels: the next power of two.
+
+    >>> _doubled(3), _doubled(64), _doubled(65)
+    (64, 64, 128)
+    """
+    return max(LEAST, 1 << (needed - 1).bit_length())
+
+
+def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> LearnerState:
+    """The state fitted to its ledger, of which the last fit knew the first `known` labels."""
+    parts, groups, ledger = settings.parts, settings.groups, state.ledger
+    _checks.groups_of(groups, x.shape[0])
+    order = usable(ledger)
+    if len(order) == 0:  # nothing to fit: what a learner knows before the first label
+        blank = first_state(
+            state.key, x, settings.hparams, ledger.capacity, groups is not None, parts
+        )
+        return blank._replace(
+            round=state.round + 1, ledger=ledger, hparams=state.hparams, search=state.search
+        )
+    edge.enough(len(order), parts)
+    if parts.holds_out:
+        _checks.enough_groups(groups, ledger.rows()[order], parts.num_folds)
+    features = take(x, ledger.rows(), ledger.capacity)
+    if settings.strict:
+        same_rows(ledger, np.arange(len(features)), digests(features))
+    fair = np.asarray(audit_mask(state, x.pool)) if parts.audits else None
+    taken = gather(ledger, features, groups=groups, fair=fair, known=known)
+    state = _remembering(state, parts.retune)._replace(report=None)
+    if parts.retune.seconds is not None:
+        state = _searched(state, taken, parts)
+    new = programs.refit(state, taken, parts.telling())
+    edge.trained(new, features, "fresh" if known == 0 else parts.update)
+    return new
+
+
+def _remembering(state: LearnerState, retune: retuning.Retuner) -> LearnerState:
+    """The state with what this retuner remembers: where nothing was searched before, an empty
+    memory.
+    """
+    blank = jax.eval_shape(retune.init, state.hparams)
+    shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
+    if not retune.searches or shapes(state.search) == shapes(blank):
+        return state
+    if jax.tree.leaves(state.search):
+        raise errors.WrongType(
+            "retune",
+            "this state remembers what another retuner has tried, of other `places`: build "
+            "the learner as it was, or pass "
+            "state._replace(search=()) to forget it.",
+        )
+    return state._replace(search=retune.init(state.hparams))
+
+
+def _searched(state: LearnerState, taken: Gathered, parts: Parts) -> LearnerState:
+    """The state after as many runs of the retuner as its seconds allow, one at least; how long the
+    first took says nothing, for it may compile.
+    """
+    began, run, took = clock(), 0, 0.0
+    assert parts.retune.seconds is not None
+    while run == 0 or clock() - began + took <= parts.retune.seconds:
+        start = clock()
+        found = programs.search(state, taken, jnp.int32(run), parts.searching())
+        state = jax.block_until_ready(found)
+        run, took = run + 1, clock() - start if run else 0.0
+    return state

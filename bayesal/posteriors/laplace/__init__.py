@@ -1,6 +1,0 @@
-"""Laplace approximations: of the last layer, and of the whole network made linear."""
-
-from bayesal.posteriors.laplace.last_layer import last_layer_laplace
-from bayesal.posteriors.laplace.linearized import linearized_laplace
-
-__all__ = ["last_layer_laplace", "linearized_laplace"]

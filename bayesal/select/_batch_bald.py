@@ -1,0 +1,296 @@
+"""BatchBALD: the batch whose labels, together, tell most about which draw is right.
+
+The labels of the points chosen so far are kept as S configurations, each as posterior weights over
+the K draws (`weights [S, K]`, updated by Bayes' rule). The gain of a point is then the mean over
+configurations of its BALD score under those weights: one matrix product, memory O(S * (K + C)), for
+a batch of any length and without underflow. All configurations are enumerated while they fit in S;
+after that S are kept, sampled from every draw in equal number.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from bayesal import _checks, _maths, errors
+from bayesal import scores as score_functions
+from bayesal.select import _configurations as labels
+from bayesal.select._lazy import BLOCK, SURE, TIE_BREAK, Pool, best_first, block_size, held, share
+from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
+
+SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
+FEW = 128  # configurations that are enough while no more are in use
+# nats: a difference of entropies has rounding errors of 2e-7, so gains below are summed in another
+# form
+SMALL = 1e-4
+
+
+def batch_bald(
+    key: Key,
+    log_probs: Float[ArrayLike, "K N C"],
+    size: int,
+    *,
+    available: Bool[ArrayLike, " N"] | None = None,
+    configurations: int = 1000,
+) -> Selection:
+    """Greedy BatchBALD: picks the points with the largest gain of joint information, in nats, one
+    after another.
+
+    I(y_1..y_B; w) = H[y_1..y_B] - sum_b mean_k H[p_k(y_b)];  0 <= I <= log K. The first pick is the
+    highest BALD score. Exact while C^(b-1) <= configurations, then estimated from configurations
+    sampled from every draw in equal number. A gain never exceeds the point's BALD score, nor its
+    gain at an earlier step, so only candidates whose bound beats the best gain found are looked at:
+    once configurations are sampled, first with an eighth of them, then, if three standard errors
+    above that could still be the best, with all. Reported gains never increase along the batch and
+    `joint` never exceeds log K.
+
+    When the picks so far have used up 95 % of log K (`saturated`), later gains are mostly noise:
+    they still order the picks, near ties by plain BALD. More draws are the cure.
+
+    Args:
+      key: fixes the sampled configurations; unused while the enumeration is exact.
+      log_probs: normalized log-probabilities of the same K functions at every point; at least 2
+        draws.
+      size: how many points to pick.
+      available: which points may be picked; all if None.
+      configurations: S, how many label configurations to keep.
+    Raises:
+      NotLogProbabilities, NonFinite, WrongShape, WrongSize, ConstantScores (all draws agree
+      everywhere).
+    References:
+      Kirsch et al. 2019, https://arxiv.org/abs/1906.08158
+
+    >>> # rows 0 and 1 are the same point
+    >>> copies = jnp.log(jnp.array([[0.9, 0.9, 0.6], [0.1, 0.1, 0.4]]))
+    >>> batch_bald(
+    ...     jax.random.key(0), jnp.stack([copies, jnp.log1p(-jnp.exp(copies))], axis=-1), 2
+    ... ).indices
+    Array([0, 1], dtype=int32)
+    """
+    log_probs = _checks.log_probs(log_probs, ndim=3)
+    if log_probs.shape[0] < 2:
+        raise errors.WrongSize(
+            "log_probs",
+            "`log_probs` has K = 1 draw, and mutual information with one draw is 0 for every "
+            "point. Pass at least 2 draws.",
+        )
+    configurations = labels.checked(configurations, log_probs.shape[0])
+    available = _checks.available_rows(available, log_probs.shape[1])
+    size = _checks.batch_size(size, available)
+    selection = _batch_bald(_checks.key(key), log_probs, available, size, configurations)
+    _checks.not_constant(selection)
+    return selection
+
+
+@functools.partial(jax.jit, static_argnames=("size", "configurations"))
+def _batch_bald(key, log_probs, available, size, configurations):
+    return searched(
+        key, held(log_probs), score_functions.bald(log_probs), available, size, configurations
+    )
+
+
+def searched(
+    key: Key,
+    pool: Pool,
+    bald: Float[Array, " N"],
+    available: Bool[Array, " N"],
+    size: int,
+    configurations: int,
+) -> Selection:
+    """`batch_bald` in a pool that is held, or predicted where it is looked at, whose BALD scores
+    are known.
+    """
+    bald, nonfinite, constant = _maths.maskable(bald, available, size)
+    search = _search(key, pool, bald, size, configurations)
+    # Turn b observes the label of pick b - 1, then makes pick b. The last turn only observes, for
+    # the information of the whole batch.
+    progress = lax.fori_loop(1, size + 1, functools.partial(_turn, search), _start(search))
+    joint = _both(progress.joint, jnp.cumsum(jnp.maximum(progress.gains, 0.0)), search.limit)
+    return Selection(
+        indices=progress.indices,
+        scores=progress.gains,
+        joint=joint,
+        saturated=labels.used_up(joint, search.limit),
+        about=About.DRAWS,
+        ceiling=search.limit,
+        nonfinite=nonfinite,
+        evaluated=share(progress.evaluated, (bald > -jnp.inf).sum(), size),
+        # equal but positive scores still have different joint gains
+        constant=constant & (progress.gains[0] <= 0.0),
+    )
+
+
+class _Search(NamedTuple):
+    """What stays the same from pick to pick."""
+
+    key: Key  # fixes the sampled configurations
+    pool: Pool  # the candidates
+    bald: Float[Array, " N"]  # -inf: may not be picked
+    size: int
+    configurations: int
+    exact: int  # picks whose label configurations are enumerated
+    each: int  # configurations of each draw that a screening looks at; 0: there is none
+    block: int  # candidates whose gains are computed together
+    wide: int  # candidates that are screened together
+    limit: Float[Array, ""]  # log K, the most that can be known
+
+
+class _Progress(NamedTuple):
+    """What is known after some picks: the carry of the loop."""
+
+    state: labels.Configurations  # labels of the picks observed so far
+    bound: Float[Array, " N"]  # no later gain of a point exceeds it
+    taken: Bool[Array, " N"]  # picked, or never to be picked
+    last: Float[Array, "K C"]  # prediction at the latest pick, to be observed next
+    indices: Int[Array, " B"]
+    gains: Float[Array, " B"]
+    joint: Float[Array, " B"]  # information in the picks, by their configurations
+    evaluated: Float[Array, ""]  # gains computed
+
+
+def _search(key, pool: Pool, bald, size: int, configurations: int) -> _Search:
+    draws, rows, classes = pool.shape
+    each = labels.screening(draws, configurations)
+    return _Search(
+        key=key,
+        pool=pool,
+        bald=bald,
+        size=size,
+        configurations=configurations,
+        exact=labels.exact_steps(classes, configurations),
+        each=each,
+        block=block_size(configurations * classes, rows),
+        wide=block_size(max(each, 1) * draws * classes, rows, 4 * BLOCK),
+        limit=jnp.log(jnp.float32(draws)),
+    )
+
+
+def _start(search: _Search) -> _Progress:
+    """The first pick, the highest BALD score: nothing has to be computed for it."""
+    draws, _, classes = search.pool.shape
+    row, gain, last, here = _best(search.pool, search.bald, search.bald)
+    return _Progress(
+        state=labels.nothing_observed(draws, classes, search.configurations, search.exact),
+        bound=search.bald,
+        taken=here | (search.bald == -jnp.inf),
+        last=last,
+        indices=jnp.full(search.size, -1, jnp.int32).at[0].set(row),
+        gains=jnp.zeros(search.size, jnp.float32).at[0].set(gain),
+        joint=jnp.zeros(search.size, jnp.float32),
+        evaluated=jnp.float32(0.0),
+    )
+
+
+def _turn(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
+    """Observe the label of pick b - 1, then make pick b."""
+    progress = _observed(search, b, progress)
+    # near ties of a saturated batch go by plain BALD
+    saturated = progress.joint[b - 1] > USED_UP * search.limit
+    tie = jnp.where(saturated, TIE_BREAK, 0.0) * jnp.maximum(search.bald, 0.0)
+    # The last turn has no candidates, and what it writes is out of bounds, which is dropped.
+    open_ = jnp.where(progress.taken | (b == search.size), -jnp.inf, progress.bound)
+    small = jnp.max(open_) < SMALL
+    # A bound that was sampled may lie below a gain; one from an enumeration may not.
+    slack = jnp.where(b <= search.exact, 0.0, SLACK)
+    if search.each:
+        needless = (b <= search.exact) | small
+        open_, looked = _screened(search, progress, open_, tie, slack, needless)
+        slack = jnp.float32(0.0)  # what was not looked at has a bound too low even for the slack
+        progress = progress._replace(
+            evaluated=progress.evaluated
+            + looked.sum(dtype=jnp.float32)
+            * search.each
+            * search.pool.shape[0]
+            / search.configurations
+        )
+    gains_of = functools.partial(_gains, search, progress.state, _form(search, b, small))
+    gain, bound, seen = best_first(open_, tie, slack, search.block, gains_of)
+    row, won, last, here = _best(search.pool, jnp.where(seen, gain + tie, -jnp.inf), gain)
+    # Sampling may make a gain larger than one before it, which no true gain is.
+    won = jnp.where(row >= 0, jnp.minimum(won, progress.gains[b - 1]), -jnp.inf)
+    return progress._replace(
+        bound=bound,
+        taken=progress.taken | here,
+        last=last,
+        indices=progress.indices.at[b].set(row),
+        gains=progress.gains.at[b].set(won),
+        evaluated=progress.evaluated + seen.sum(dtype=jnp.float32),
+    )
+
+
+def _observed(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
+    """After the label of pick b - 1, if there was one to pick."""
+    key = jax.random.fold_in(search.key, b)
+    real = progress.indices[b - 1] >= 0
+    state = labels.observe(key, progress.state, progress.last, real, b - 1, search.exact)
+    return progress._replace(state=state, joint=progress.joint.at[b - 1].set(labels.joint(state)))
+
+
+def _laid_out(pool: Pool, at: Int[Array, " n"]):
+    """Probabilities `[n, C, K]` and entropies `[n, K]` of some candidates. Most are never looked
+    at, so nothing is laid out anew for all of them.
+    """
+    part = pool.at(at)
+    return jnp.exp(part).transpose(1, 2, 0), _maths.entropy(part).T
+
+
+def _screened(search: _Search, progress: _Progress, open_, tie, slack, needless):
+    """Bounds from a part of the configurations, and of which candidates: of those that could still
+    be the best. Where it is `needless`, none is looked at.
+    """
+
+    def screen(at):
+        few = labels.thinned(progress.state, search.pool.shape[0], search.each)
+        gain, error = labels.estimate(few, *_laid_out(search.pool, at))
+        most = jnp.clip(gain + SURE * error, 0.0, (1.0 + SLACK) * progress.bound[at])
+        return gain - SURE * error, most
+
+    waiting = jnp.where(needless, -jnp.inf, open_)
+    _, screened, looked = best_first(waiting, tie, slack, search.wide, screen)
+    return jnp.where(looked, screened, open_), looked
+
+
+def _form(search: _Search, b: Int[Array, ""], small: Bool[Array, ""]) -> Int[Array, ""]:
+    """How gains are computed: 0 from all configurations, 1 from the first `FEW`, where no more are
+    in use, 2 in the form for small ones.
+    """
+    classes = search.pool.shape[2]
+    # no power beyond the enumeration: it would overflow
+    few = (b <= search.exact) & (classes ** jnp.minimum(b, search.exact) <= FEW)
+    return jnp.where(small, 2, few.astype(jnp.int32))
+
+
+def _gains(search: _Search, state: labels.Configurations, form: Int[Array, ""], at):
+    """Gains of some candidates. Each bounds the gains to come, and none exceeds the BALD score."""
+    probs, noise = _laid_out(search.pool, at)
+    head = jax.tree.map(lambda a: a[:FEW], state)
+    forms = (
+        lambda: labels.information(state, probs, noise),
+        lambda: labels.information(head, probs, noise),
+        lambda: labels.small_information(state, probs),
+    )
+    gain = jnp.clip(lax.switch(form, forms), 0.0, search.bald[at])
+    return gain, gain
+
+
+def _best(pool: Pool, rank: Float[Array, " N"], gain: Float[Array, " N"]):
+    """The row of highest rank (-1: there is none), its gain, its prediction `[K, C]`, and a mask of
+    it.
+    """
+    at = jnp.argmax(rank).astype(jnp.int32)
+    row = jnp.where(rank[at] > -jnp.inf, at, -1)
+    return row, gain[at], jnp.exp(pool.at(at[None])[:, 0]), jnp.arange(rank.shape[0]) == row
+
+
+def _both(companion, summed, limit):
+    """Joint information from its two estimates; never decreasing, never above log K.
+
+    The sum of gains is the sharper one for short batches, the companion near log K. Spread over
+    seeds (K = 100, C = 10, S = 1,000) at b = 10 / 20 / 50: sum 0.003 / 0.013 / 0.028, companion
+    0.019 / 0.016 / 0.007, this mean of them < 0.010.
+    """
+    near = jnp.square(companion / limit)
+    return lax.cummax(jnp.clip(near * companion + (1.0 - near) * summed, 0.0, limit))
