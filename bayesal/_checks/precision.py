@@ -83,7 +83,10 @@ def ranked(values: Any, name: str = "scores") -> tuple[jax.Array, jax.Array]:
 
 def in_caller_units(selection: Any, scores: jax.Array, ranks: jax.Array) -> Any:
     """A selection by ranks, with the scores of its picks in place of their ranks."""
-    return selection if ranks is scores else selection._replace(scores=scores[selection.indices])
+    if ranks is scores:
+        return selection
+    own = jnp.where(selection.indices >= 0, scores[selection.indices], -jnp.inf)
+    return selection._replace(scores=own)
 
 
 def scale_free(values: Any, single: jax.Array) -> jax.Array:

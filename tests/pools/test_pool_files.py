@@ -187,22 +187,27 @@ def resident():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
-weights = np.ones((2, 1024, 3), np.float32) * np.arange(1, 3)[:, None, None]
+weights = np.random.default_rng(0).normal(size=(2, 1024, 3)).astype(np.float32) / 32
 logits = lambda x: jax.numpy.einsum("nf,kfc->knc", x, weights)
 model = predictive.from_samples(logits=logits, num_draws=2)
-ask = lambda path: choose(0, model, path, 5, acquire.top(scores.entropy))
+strategy, most = acquire.top(scores.entropy), []
+
+def ask(path):
+    pool = pools.file(path, memory=12_000_000, progress=lambda *done: most.append(resident()))
+    choose(0, model, pool, 5, strategy)
+
 small, large = sys.argv[1:]
 ask(small)
-before, most = resident(), []
-pool = pools.file(large, progress=lambda *done: most.append(resident()))
-choose(0, model, pool, 5, acquire.top(scores.entropy))
+before = resident()
+most.clear()
+ask(large)
 print(max(most) - before)
 """
 
 
 @pytest.mark.slow
 def test_a_file_is_read_and_never_mapped_or_held(tmp_path):
-    """256 MB on disk, in a process of its own: less than half of that is ever added."""
+    """256 MB on disk, 12 MB of chunks, in a process of its own: arenas grow a little, and stop."""
     status = Path("/proc/self/status")
     if not status.exists() or "RssAnon" not in status.read_text():
         pytest.skip("no count of this process' own memory here")
@@ -213,7 +218,7 @@ def test_a_file_is_read_and_never_mapped_or_held(tmp_path):
     said = subprocess.run(
         [sys.executable, "-c", RESIDENT, *paths], capture_output=True, text=True, check=True
     )
-    assert int(said.stdout) < 120_000_000
+    assert int(said.stdout) < 100_000_000
 
 
 def test_progress_is_told_after_every_chunk():
