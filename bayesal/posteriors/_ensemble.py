@@ -75,7 +75,7 @@ def ensemble(
       priors: whether members have randomized prior functions.
       batch_size: rows of one minibatch.
       mesh: Auto axes over devices that train the members side by side, `members / mesh.size` each;
-        as `bayesal.shards.mesh()` makes. The numbers are those of one device.
+        as `bayesal.pools.mesh()` makes. The numbers are those of one device.
       likelihood: what the outputs mean; default classes.
     References:
       Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474; priors: Osband et al. 2018,
@@ -157,7 +157,7 @@ def _possible(members: int, mesh: Mesh | None) -> None:
         return
     if not isinstance(mesh, Mesh) or set(mesh.axis_types) != {AxisType.Auto}:
         raise errors.WrongType(
-            "mesh", f"`mesh` must have Auto axes, as bayesal.shards.mesh() makes; got {mesh!r}."
+            "mesh", f"`mesh` must have Auto axes, as bayesal.pools.mesh() makes; got {mesh!r}."
         )
     if members % mesh.size:
         raise errors.WrongSize(

@@ -30,7 +30,7 @@ def check_predictive(
     raise_on_failure: bool = False,
 ) -> Report:
     """Try the laws of a predictive, `x [n, ...] -> log-probs [K, n, C]` or normals [K, n]: a
-    `Predictive`, `Samples`, any function.
+    `Predictive`, or any function.
 
     Args:
       predictive: what is tried.
