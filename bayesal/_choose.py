@@ -195,10 +195,17 @@ def survey(predictive: Any, pool: Any, fn: Callable[[Any, Any], PyTree]) -> tupl
     """
     predictive, pool = _asked.asked(predictive, pools.of(pool))
     again = Again(predictive=predictive, pool=pool)
+    plain = isinstance(predictive, _asked.Plain)
+    looked = jax.tree_util.Partial(_asked.watched, with_its_numbers(fn)) if plain else fn
     with _checks.unseen():
         if pool.x is None:
-            return pool.map(predictive, fn), again
-        return _mapped(with_its_numbers(fn), with_its_numbers(predictive), pool.x), again
+            found = pool.map(predictive, looked)
+        else:
+            found = _mapped(with_its_numbers(looked), with_its_numbers(predictive), pool.x)
+    if plain:
+        found, off = found
+        _asked.as_promised(off)
+    return found, again
 
 
 @jax.jit

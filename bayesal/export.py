@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _files, _maths, errors, scores
 from bayesal._choose import survey
+from bayesal.acquire import _asked
 from bayesal.types import ArrayLike, Score, Selection
 
 FORMATS = ("csv", "jsonl")
@@ -122,7 +123,7 @@ def ranking(
         mean = _maths.log_mean_exp(log_probs)
         parts = scores.decompose(log_probs)
         return _Facts(
-            score=rank_by(log_probs),
+            score=_asked.scored(rank_by, log_probs),
             total=parts.total,
             aleatoric=parts.aleatoric,
             epistemic=parts.epistemic,

@@ -35,9 +35,10 @@ PyTree = Any
 ArrayLike = jax.Array | np.ndarray
 Key = PRNGKeyArray
 
+# a class label that says "none of my classes": never fitted, never asked again
+REJECTED = -1
 # share of its ceiling from which on the joint information of a batch is used up and later gains are
 # mostly noise
-REJECTED = -1  # a class label that says "none of my classes": never fitted, never asked again
 USED_UP = 0.95
 
 
@@ -315,7 +316,7 @@ class Pool(NamedTuple):
 
     Built by `bayesal.pools`. Chunks are cut here and nowhere else.
 
-    rows:  number of rows N; None for a stream whose length only a whole pass tells.
+    rows:  number of rows N; None for an iterator whose length only a whole pass tells.
     map:   `(predictive, fn) -> leaves [N, ...]`, where `fn(predictive, x [n, ...])` gives leaves
            `[n, ...]` of one chunk.
     take:  `(rows [n]) -> x [n, ...]`, for rows that are looked at twice.
@@ -335,11 +336,15 @@ class Strategy(NamedTuple):
 
     measure: `(aux, predictive, x [n, ...]) -> leaves [n, ...]` of one chunk; what is kept of each
              row. None: nothing has to be measured.
-    pick:    `(key, aux, measured [N, ...], again, available [N], size) -> Selection`; `again(rows)`
-             predicts some rows once more, `[K, n, C]`.
+    pick:    `(key, aux, measured [N, ...], again, available [N], size) -> Selection`. On an array
+             it runs under jit, so it computes in jax.numpy. `again(rows)` predicts some rows once
+             more, `[K, n, C]`; `again.embedded(rows)` gives their features, `again.among(rows)` the
+             same for a part of the pool.
     prepare: `(key, predictive, pool) -> aux`, what a measurement needs of the whole pool, such as
-             the target points of EPIG. None: `aux` is None.
-    memory:  `(init, observe)`, what a strategy carries from round to round, or None.
+             the target points of EPIG. None: `aux` is None. It gets the key that `pick` gets: split
+             it where both draw.
+    memory:  `(init, observe)`, what a strategy carries from round to round, or None. Reserved for
+             bandits: the learner does not carry it yet.
     """
 
     measure: Callable[[PyTree, Any, Any], PyTree] | None

@@ -25,7 +25,14 @@ from bayesal._checks.labels import (
     real_labels,
     sources,
 )
-from bayesal._checks.predictions import TOLERANCE, layout, log_probs, prediction, unnormalized
+from bayesal._checks.predictions import (
+    TOLERANCE,
+    layout,
+    log_probs,
+    prediction,
+    tolerance,
+    unnormalized,
+)
 from bayesal._checks.rounds import (
     architectures,
     as_traced,
@@ -102,6 +109,7 @@ __all__ = [
     "same_pool",
     "scores",
     "sources",
+    "tolerance",
     "unnormalized",
     "unseen",
     "weights",

@@ -22,6 +22,11 @@ from bayesal.types import Gaussian, Mixture
 TOLERANCE = {"float16": 2e-2, "bfloat16": 2e-1}
 
 
+def tolerance(values: Any) -> float:
+    """The largest |log of a row's sum| that the storage of log-probabilities explains."""
+    return TOLERANCE.get(str(values.dtype), 1e-3)
+
+
 def prediction(
     value: Any,
     name: str = "prediction",

@@ -7,12 +7,11 @@ from jaxtyping import Float
 
 from bayesal import _checks, _maths, scores, select
 from bayesal.acquire import _asked
-from bayesal.acquire._joint import grown
+from bayesal.acquire._joint import grown, widened
 from bayesal.acquire._prefilter import best, outward
 from bayesal.scores._epig import ceiling, checked_target, spread
 from bayesal.select._batch_epig import highest, searched
-from bayesal.select._lazy import Pool as Evidence
-from bayesal.select._lazy import certified, on_host, predicted
+from bayesal.select._lazy import Evidence, certified, on_host, predicted
 from bayesal.types import ArrayLike, Strategy
 
 ROWS = 1024  # rows of the pool a whole-pool search looks at together
@@ -119,9 +118,8 @@ def batch_epig(
         if not grow or count == rows:
             return found
         if again.pool.x is None:  # on the host
-            while not bool(found.certified) and count < rows:
-                found, count = among(key, aux, measured, again, available, size, 2 * count)
-            return found
+            wider = lambda count: among(key, aux, measured, again, available, size, count)
+            return widened(found, count, rows, wider)
         pool = predicted(again.predictive, again.pool.x)
         search = lambda: searched(key, pool, *aux[:2], available, size, configurations, ROWS)
         return grown(found, search)

@@ -1,5 +1,7 @@
 """Strategies whose batch is informative as a whole: BatchBALD, and its Gaussian counterpart."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -56,14 +58,20 @@ def batch_bald(
         if not grow or count == measured.shape[0]:
             return found
         if again.pool.x is None:  # on the host
-            while not bool(found.certified) and count < measured.shape[0]:
-                found, count = among(key, measured, again, available, size, 2 * count)
-            return found
+            wider = lambda count: among(key, measured, again, available, size, count)
+            return widened(found, count, measured.shape[0], wider)
         pool = predicted(again.predictive, again.pool.x)
         search = lambda: searched(key, pool, measured, available, size, configurations)
         return grown(found, search)
 
     return Strategy(measure=measure, pick=pick)
+
+
+def widened(found: Selection, count: int, rows: int, wider: Callable) -> Selection:
+    """What was found among `count` candidates, or among twice as many until it is certified."""
+    while not bool(found.certified) and count < rows:
+        found, count = wider(2 * count)
+    return found
 
 
 def grown(found: Selection, search) -> Selection:

@@ -106,14 +106,15 @@ def learner(
         serve better than three, and ten better still (`experiments/cross_fit.py`), at their price
         in fits.
       update: where each round's fit begins: "fresh", at a new initialization; "warm", halfway
-        between that and the last round's fit (see `training.shrink_and_perturb`), so that fewer
+        between that and the last round's fit (its weights shrunk and perturbed), so that fewer
         `steps` will do. Candidates of the retuner are always fitted fresh. "online": only the first
         labels are fitted; later ones are added to what is known (`Posterior.online`), at a cost
         that does not grow with the labels. Learners that differ only in `update` take each other's
         states: add every round, and fit afresh now and then.
       audit: share of every batch, to the nearest whole number and one point at least, that is drawn
-        at random instead of by the strategy: the only fair sample of the pool (see `audited`), on
-        which the temperature of all labels is corrected (see `calibrate.corrected`).
+        at random instead of by the strategy: the only fair sample of the pool (see
+        `bayesal.audit_mask`), on which the temperature of all labels is corrected (see
+        `calibrate.corrected`).
       groups: `[N]` whole numbers, a row of the pool each: rows of one number are copies of one
         another (augmentations, frames of one film, images of one patient), and never stand on both
         sides of a fold.

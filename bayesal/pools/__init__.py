@@ -5,7 +5,8 @@
     pools.sharded(x, pools.mesh())      # over devices and processes
     pools.numbers(log_probs=..., axes="K N C")    # a person's own predictions
 
-A pool cuts its own chunks. `bayesal.choose` and a learner take anything that `pools.of` takes.
+A pool cuts its own chunks. `bayesal.choose` takes anything that `pools.of` takes. A learner does
+too, apart from predictions (it makes its own) and iterators (it knows rows by their number).
 """
 
 from bayesal.pools._arrays import array

@@ -107,7 +107,7 @@ def watched(fn, predictive, x):
             off = off._replace(variance=off.variance | bad)
         else:
             total = jax.nn.logsumexp(said.astype(jnp.float32), axis=-1)
-            bad = jnp.abs(total) > _checks.TOLERANCE.get(str(said.dtype), 1e-3)
+            bad = jnp.abs(total) > _checks.tolerance(said)
             off = off._replace(unnormalized=off.unnormalized | bad.any(axis=0))
     return measured, off
 

@@ -68,6 +68,9 @@ class OnHost:
     def __call__(self, x: Any) -> Any:
         return self.answers(x, features=False).prediction
 
+    def embed(self, x: Any) -> Array:
+        return self.answers(x, features=True).embed(x)
+
     def answers(self, x: Any, features: bool) -> Answers:
         """What the function says of a chunk, checked; rows of NaN stay NaN."""
         x = np.asarray(x)

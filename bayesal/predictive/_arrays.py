@@ -212,9 +212,7 @@ def on_host(kind: str, part: np.ndarray) -> np.ndarray:
     if kind in _MADE:
         return _MADE[kind](part, kind).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > _checks.TOLERANCE.get(
-            str(part.dtype), 1e-3
-        )
+        off = abs(np.log(np.exp(part.astype(np.float64)).sum(-1))) > _checks.tolerance(part)
     _refuse(
         off,
         errors.NotLogProbabilities,
@@ -243,7 +241,7 @@ def _of_probs(part, name):
     )
     total = p.sum(-1, keepdims=True)
     _refuse(
-        abs(total[..., 0] - 1) > _checks.TOLERANCE.get(str(part.dtype), 1e-3),
+        abs(total[..., 0] - 1) > _checks.tolerance(part),
         errors.NotLogProbabilities,
         name,
         "do not sum to 1 over the classes. Is `axes` right? Divide by the sum if these are "
@@ -280,7 +278,7 @@ def _refuse_probabilities(part, z, name):
     """
     if z.size <= HANDFUL or bool((z < 0).any()) or bool((z > 1).any()):
         return
-    near = _checks.TOLERANCE.get(str(part.dtype), 1e-3)
+    near = _checks.tolerance(part)
     if bool((abs(z.sum(-1) - 1) <= near).all()):
         raise errors.NotLogProbabilities(
             name,

@@ -262,7 +262,5 @@ def _prediction(raw: Any, told: Told) -> Prediction:
         return values
     if told.kind == "probs":
         values = jnp.where((values < 0).any(-1, keepdims=True), jnp.nan, jnp.log(values))
-    off = jnp.abs(jax.nn.logsumexp(values, axis=-1, keepdims=True)) > _checks.TOLERANCE.get(
-        str(raw.dtype), 1e-3
-    )
+    off = jnp.abs(jax.nn.logsumexp(values, axis=-1, keepdims=True)) > _checks.tolerance(raw)
     return jnp.where(off, jnp.nan, values)

@@ -18,7 +18,16 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import _checks, _maths, errors
 from bayesal import scores as score_functions
 from bayesal.select import _configurations as labels
-from bayesal.select._lazy import BLOCK, SURE, TIE_BREAK, Pool, best_first, block_size, held, share
+from bayesal.select._lazy import (
+    BLOCK,
+    SURE,
+    TIE_BREAK,
+    Evidence,
+    best_first,
+    block_size,
+    held,
+    share,
+)
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
@@ -94,7 +103,7 @@ def _batch_bald(key, log_probs, available, size, configurations):
 
 def searched(
     key: Key,
-    pool: Pool,
+    pool: Evidence,
     bald: Float[Array, " N"],
     available: Bool[Array, " N"],
     size: int,
@@ -127,7 +136,7 @@ class _Search(NamedTuple):
     """What stays the same from pick to pick."""
 
     key: Key  # fixes the sampled configurations
-    pool: Pool  # the candidates
+    pool: Evidence  # the candidates
     bald: Float[Array, " N"]  # -inf: may not be picked
     size: int
     configurations: int
@@ -151,7 +160,7 @@ class _Progress(NamedTuple):
     evaluated: Float[Array, ""]  # gains computed
 
 
-def _search(key, pool: Pool, bald, size: int, configurations: int) -> _Search:
+def _search(key, pool: Evidence, bald, size: int, configurations: int) -> _Search:
     draws, rows, classes = pool.shape
     each = labels.screening(draws, configurations)
     return _Search(
@@ -229,7 +238,7 @@ def _observed(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progr
     return progress._replace(state=state, joint=progress.joint.at[b - 1].set(labels.joint(state)))
 
 
-def _laid_out(pool: Pool, at: Int[Array, " n"]):
+def _laid_out(pool: Evidence, at: Int[Array, " n"]):
     """Probabilities `[n, C, K]` and entropies `[n, K]` of some candidates. Most are never looked
     at, so nothing is laid out anew for all of them.
     """
@@ -276,7 +285,7 @@ def _gains(search: _Search, state: labels.Configurations, form: Int[Array, ""], 
     return gain, gain
 
 
-def _best(pool: Pool, rank: Float[Array, " N"], gain: Float[Array, " N"]):
+def _best(pool: Evidence, rank: Float[Array, " N"], gain: Float[Array, " N"]):
     """The row of highest rank (-1: there is none), its gain, its prediction `[K, C]`, and a mask of
     it.
     """

@@ -13,7 +13,7 @@ from bayesal import _checks, _maths, errors, scores
 from bayesal.scores._epig import ceiling, checked_target, spread, unchecked
 from bayesal.select import _configurations as labels
 from bayesal.select import _targets
-from bayesal.select._lazy import SURE, TABLE, TIE_BREAK, Pool, best_first, block_size, held
+from bayesal.select._lazy import SURE, TABLE, TIE_BREAK, Evidence, best_first, block_size, held
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 
@@ -100,7 +100,7 @@ def _batch_epig(key, log_probs, target, weights, available, size, configurations
 
 def searched(
     key: Key,
-    pool: Pool,
+    pool: Evidence,
     target: Float[Array, "K T L"],
     weights: Float[Array, " T"],
     available: Bool[Array, " N"],
@@ -133,7 +133,7 @@ class _Search(NamedTuple):
     """What stays the same from pick to pick."""
 
     key: Key  # fixes the sampled configurations
-    pool: Pool  # the candidates
+    pool: Evidence  # the candidates
     target: Float[Array, "K T L"]
     weights: Float[Array, " T"]
     bound: Float[Array, " N"]  # no EPIG exceeds it; -inf: may not be picked
@@ -157,7 +157,7 @@ class _Progress(NamedTuple):
     computed: Float[Array, ""]  # gains computed; a screened one counts as one in `step`
 
 
-def _search(key, pool: Pool, target, weights, configurations: int, chunk: int) -> _Search:
+def _search(key, pool: Evidence, target, weights, configurations: int, chunk: int) -> _Search:
     """The problem in which every point may be picked."""
     draws, rows, classes = pool.shape
     pairs = draws * max(1, configurations // draws)
@@ -240,7 +240,7 @@ def _gains(search: _Search, pairs: _targets.Pairs, at: Int[Array, " n"]):
     return gain, gain
 
 
-def _best(pool: Pool, rank, taken):
+def _best(pool: Evidence, rank, taken):
     """The best row, or -1 if there is none; what is taken with it; its prediction [K, C]."""
     best = jnp.argmax(rank)
     row = jnp.where(rank[best] > -jnp.inf, best, -1).astype(jnp.int32)
@@ -248,7 +248,7 @@ def _best(pool: Pool, rank, taken):
 
 
 def bounds(
-    pool: Pool, target: Float[Array, "K T L"], weights: Float[Array, " T"], points: int
+    pool: Evidence, target: Float[Array, "K T L"], weights: Float[Array, " T"], points: int
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """What EPIG cannot exceed, and BALD, which no gain can exceed."""
     matrix = spread(target, weights)
@@ -256,7 +256,7 @@ def bounds(
 
 
 def highest(
-    pool: Pool,
+    pool: Evidence,
     target: Float[Array, "K T L"],
     weights: Float[Array, " T"],
     bound: Float[Array, " N"],
@@ -282,7 +282,7 @@ def highest(
     return gain, seen
 
 
-def screened(pool: Pool, pairs: _targets.Pairs, step: int, points: int) -> Float[Array, " N"]:
+def screened(pool: Evidence, pairs: _targets.Pairs, step: int, points: int) -> Float[Array, " N"]:
     """What a gain is taken not to exceed: its mean over one pair in `step`, plus standard errors
     against the mean over all.
     """

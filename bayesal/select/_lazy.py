@@ -21,7 +21,7 @@ TABLE = 2**21  # numbers that the gains of a block are computed from, at most
 TIE_BREAK = 0.01
 
 
-class Pool(NamedTuple):
+class Evidence(NamedTuple):
     """Log-probabilities of a pool.
 
     at:    `rows [n] -> [K, n, C]`.
@@ -45,17 +45,17 @@ def on_host(more: Callable[[Any], Any], step: Callable[[Any], Any], carry: Any) 
     return carry
 
 
-def held(log_probs: Float[Array, "K N C"]) -> Pool:
+def held(log_probs: Float[Array, "K N C"]) -> Evidence:
     """A pool whose predictions are there."""
     draws, rows, classes = log_probs.shape
-    return Pool(
+    return Evidence(
         at=lambda rows: log_probs[:, rows],
         over=lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
         shape=(draws, rows, classes),
     )
 
 
-def predicted(predictive: Callable[[Array], Float[Array, "K n C"]], x: Array) -> Pool:
+def predicted(predictive: Callable[[Array], Float[Array, "K n C"]], x: Array) -> Evidence:
     """A pool whose rows are predicted whenever they are looked at: nothing of size K * N * C is
     held.
     """
@@ -63,7 +63,7 @@ def predicted(predictive: Callable[[Array], Float[Array, "K n C"]], x: Array) ->
     of = lambda part: _checks.log_probs(predictive(part), ndim=3)
     draws, _, classes = jax.eval_shape(of, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)).shape
     over = lambda function, points: _chunks.over_rows(lambda part: function(of(part)), x, points)
-    return Pool(lambda rows: of(x[rows]), over, (draws, x.shape[0], classes))
+    return Evidence(lambda rows: of(x[rows]), over, (draws, x.shape[0], classes))
 
 
 def block_size(per_candidate: int, rows: int, most: int = BLOCK) -> int:
@@ -99,7 +99,7 @@ def best_first(
       block: candidates looked at together.
       gains_of: `rows [block] -> (gains, bounds for the steps to come)`.
       size: how many best ones are wanted.
-      loop: see `Pool`.
+      loop: see `Evidence`.
     Returns:
       Gains, bounds (the old ones where nothing was computed), and where gains were computed.
     """
