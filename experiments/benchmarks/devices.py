@@ -75,13 +75,13 @@ def before(rows):
     from bayesal import Predictive, shards
     from bayesal.scores import bald
 
-    x, *drawn = model(rows)
-    predictive = Predictive(drawn[0], (), drawn[1], jax.numpy.float32(1.0))
+    x, posterior, draws = model(rows)
+    predictive = Predictive(posterior, (), draws, jax.numpy.float32(1.0))
     pool = shards.spread(x, shards.mesh())
 
     def call():
         scoring = clocked(lambda: shards.scores(predictive, pool, bald))[1]
-        (found, whole) = clocked(
+        found, whole = clocked(
             lambda: shards.batch_bald(jax.random.key(0), predictive, pool, SIZE).indices
         )
         return found, whole, scoring, 0
