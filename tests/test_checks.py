@@ -154,13 +154,13 @@ def test_numbers_that_are_taken_are_kept(values):
 def test_masked_values_are_never_read():
     masked = np.ma.array([0, 1, 1], mask=[0, 0, 1])
     whole = np.ma.array([0, 1, 2], mask=False)
-    assert refused(errors.WrongLabel, "labels", _checks.labels, masked, 3).rows.tolist() == [2]
-    refused(errors.WrongLabel, "labels", _checks.real_labels, masked)
-    refused(errors.WrongIndex, "indices", _checks.indices, masked, 4)
-    refused(errors.OutOfRange, "weights", _checks.label_weights, masked, 3)
-    refused(errors.WrongShape, "x", _checks.pool, masked[:, None])
+    assert refused(errors.WrongType, "labels", _checks.labels, masked, 3).rows.tolist() == [2]
+    refused(errors.WrongType, "labels", _checks.real_labels, masked)
+    refused(errors.WrongType, "indices", _checks.indices, masked, 4)
+    refused(errors.WrongType, "weights", _checks.label_weights, masked, 3)
+    refused(errors.WrongType, "x", _checks.pool, masked[:, None])
     assert _checks.labels(whole, 3).tolist() == _checks.indices(whole, 4).tolist() == [0, 1, 2]
-    _checks.pool(whole[:, None])
+    refused(errors.WrongType, "x", _checks.pool, whole[:, None])  # callers keep x itself
 
 
 def test_labels_need_not_hold_every_class():  # TRAPS 32

@@ -101,6 +101,7 @@ def test_a_pool_on_another_device():
     assert picks(LINEAR, x) == picks(LINEAR, X, available=available) == ORDER[:3].tolist()
 
 
+@pytest.mark.slow
 def test_targets_come_from_an_iterator_whose_length_nobody_knows():
     drawn = acquire.epig(9)
     assert picks(LINEAR, X, 3, drawn, "file") == picks(LINEAR, X, 3, drawn)
@@ -115,6 +116,7 @@ BOTH = acquire.prefilter(
 )
 
 
+@pytest.mark.slow
 @everywhere
 def test_strategies_in_strategies(where):
     entropy = np.argsort(-np.asarray(scores.entropy(LOG_P)), kind="stable")

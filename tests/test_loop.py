@@ -106,7 +106,8 @@ def test_ask_takes_the_predictive_that_users_get(state, asked):
 def test_another_round_draws_other_masks(state, asked):
     later = LEARNER.tell(state, X, asked, Y[asked])
     first, second = (
-        jax.random.key_data(bayesal.predictive_of(POSTERIOR, s, 6).draws) for s in (state, later)
+        jax.random.key_data(bayesal.predictive_of(POSTERIOR, s, 6).model.draws)
+        for s in (state, later)
     )
     assert not (np.asarray(first)[:, None] == np.asarray(second)).all(-1).any()
 
@@ -529,7 +530,7 @@ def test_nan_in_the_pool_is_never_picked(state):
     [(About.DRAWS, "log K = 0.40 nats", "BALD"), (About.TARGETS, "0.40 nats", "a bound on EPIG")],
 )
 def test_used_up_information_is_warned_about_in_words(state, about, most, rest):  # TRAPS 8
-    used_up = lambda key, predictive, x, available, size: bayesal.Selection(
+    batch = lambda key, aux, measured, again, available, size: bayesal.Selection(
         jnp.arange(20, 20 + size),
         jnp.ones(size),
         joint=jnp.ones(size),
@@ -537,6 +538,7 @@ def test_used_up_information_is_warned_about_in_words(state, about, most, rest):
         about=about,
         ceiling=jnp.float32(0.4),
     )
+    used_up = bayesal.Strategy(measure=None, pick=batch)
     with pytest.warns(
         UserWarning,
         match=f"round 1: the first 2 of 4 picks use up 95 % of {most}.*near ties by {rest}",

@@ -55,6 +55,7 @@ def test_a_cell_is_as_the_page_says(strategy, pool):
 
 
 @strategies
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", table.OTHERS)
 def test_other_forms_of_a_pool_change_nothing(strategy, pool):
     assert table.cell(strategy, pool) == "ok"

@@ -124,7 +124,7 @@ def test_jit_changes_nothing(case):
         [
             [
                 case.posterior.apply(
-                    model.state, jax.tree.map(lambda a, k=k: a[k], model.draws), xi
+                    model.model.state, jax.tree.map(lambda a, k=k: a[k], model.model.draws), xi
                 )
                 for xi in x[:3]
             ]
@@ -146,12 +146,12 @@ def test_a_pool_on_eight_devices_gives_the_same_numbers(case):
 @every_posterior
 def test_predicting_changes_no_state(case):
     model, (x, _) = predictive(case), problem()
-    before = jax.tree.map(jnp.copy, (model.state, model.draws))
+    before = jax.tree.map(jnp.copy, (model.model.state, model.model.draws))
     first = model(x)
     model.mean(x)
     if case.embeds:
         model.embed(x)
-    assert same(before, (model.state, model.draws))
+    assert same(before, (model.model.state, model.model.draws))
     assert same(first, model(x))
 
 
@@ -368,7 +368,7 @@ def test_what_stands_before_the_first_dropout_is_computed_once():
     def program(ask, rows):
         bound = lambda state, draws, x: ask(bind(case.posterior, state, draws, jnp.float32(1.0)), x)
         x = jax.ShapeDtypeStruct((rows, FEATURES), jnp.float32)
-        return jax.jit(bound).lower(model.state, model.draws, x).compile().as_text()
+        return jax.jit(bound).lower(model.model.state, model.model.draws, x).compile().as_text()
 
     assert depths(program(lambda m, x: m(x), POOL)) == [0, 1]
     assert depths(program(lambda m, x: m.mean(x), 3000)) == [1, 2]
