@@ -206,7 +206,7 @@ def test_every_case_is_recorded_and_every_record_is_a_case(golden):
 
 def quick(case):
     """Whether a case compiles fast enough for every run of the tests."""
-    kind, net, name, how = case
+    _, net, name, how = case
     return "batch_" not in how and net == "dropout" and name in ("400", "broken")
 
 
