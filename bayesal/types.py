@@ -231,7 +231,11 @@ class About(enum.StrEnum):
     @property
     def fallback(self) -> str:
         """What orders near ties of gains once the information is used up."""
-        return {About.DRAWS: "BALD", About.TARGETS: "a bound on EPIG"}[self]
+        return {
+            About.DRAWS: "BALD",
+            About.TARGETS: "a bound on EPIG",
+            About.FUNCTION: "nothing",  # information about a function is never used up
+        }[self]
 
 
 class Selection(NamedTuple):

@@ -271,7 +271,7 @@ def hparams(values: Any) -> None:
 
 
 def architectures(name: str, said: str, highest: int, count: int) -> None:
-    """Structures that a posterior has."""
+    """Architectures that a posterior has."""
     if not 0 <= highest < count:
         has = (
             f"{count} architectures, numbered from 0 to {count - 1}"
@@ -280,9 +280,8 @@ def architectures(name: str, said: str, highest: int, count: int) -> None:
         )
         raise WrongSize(
             name,
-            f"{said}, and the posterior has {has}. Structures are what "
-            "`posteriors.any_of(one, another)` is built of, and `retune.space(architecture=2)` "
-            "searches two; a "
+            f"{said}, and the posterior has {has}. `posteriors.any_of(one, another)` has one "
+            "for each of its posteriors, and `retune.space(architecture=2)` searches two. A "
             "`Posterior` of your own says how many it has by its field `architectures`.",
         )
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bayesal import errors
 from bayesal.types import Key, Selection
 
-STREAM = 2**31 - 1  # folded into a learner's first key, where rounds are folded in as 0, 1, 2, ...
+LOTS = 2**31 - 1  # folded into a learner's first key, where rounds are folded in as 0, 1, 2, ...
 
 
 def per_batch(share: float, size: int) -> int:
@@ -40,7 +40,7 @@ def lots(key: Key, rows: int) -> Float[Array, " N"]:
     """A random number for each row of the pool, the same in every round: rows are audited from the
     lowest on.
     """
-    return jax.random.uniform(jax.random.fold_in(key, STREAM), (rows,))
+    return jax.random.uniform(jax.random.fold_in(key, LOTS), (rows,))
 
 
 def draw(lot: Float[Array, " N"], free: Bool[Array, " N"], size: int) -> Int[Array, " size"]:

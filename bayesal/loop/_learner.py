@@ -254,9 +254,8 @@ def _remembering(state: LearnerState, retune: retuning.Retuner) -> LearnerState:
     if jax.tree.leaves(state.search):
         raise errors.WrongType(
             "retune",
-            "this state remembers what another retuner has tried, of other `places`: build "
-            "the learner as it was, or pass "
-            "state._replace(search=()) to forget it.",
+            "this state remembers the trials of another retuner (another search space). Build "
+            "the learner with that retuner, or pass state._replace(search=()) to forget them.",
         )
     return state._replace(search=retune.init(state.hparams))
 
