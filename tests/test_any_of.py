@@ -27,6 +27,7 @@ from bayesal import (
 )
 from bayesal.predictive import bind
 from bayesal.retune import _racing
+from bayesal.retune._retuners import for_posterior
 from bayesal.types import FitInfo, Network, Posterior
 
 KEY = jax.random.key(0)
@@ -107,7 +108,7 @@ def test_another_architecture_compiles_nothing_again():
     assert sorted(TRACED) == [0, 1] and program()._cache_size() == 1
     predict = jax.jit(lambda state, draws: bind(CHOICE, state, draws, jnp.float32(1.0))(X))
     for i in (0, 1):
-        predict(fitted(i)[0], bound(CHOICE, fitted(i)[0]).draws)
+        predict(fitted(i)[0], bound(CHOICE, fitted(i)[0]).model.draws)
     assert predict._cache_size() == 1
 
 
@@ -199,9 +200,9 @@ def test_a_retuner_without_a_space_searches_all_architectures():
         CHOICE, acquire.uniform(), size=1, capacity=9, retune=retuner
     )
     usual = retune.successive_halving(4)
-    found = retune.for_posterior(usual, CHOICE)
-    assert found.architectures == 2 and retune.for_posterior(usual, CHOICE) is found
-    assert retune.for_posterior(usual, PLAIN[0]).architectures == 1
+    found = for_posterior(usual, CHOICE)
+    assert found.architectures == 2 and for_posterior(usual, CHOICE) is found
+    assert for_posterior(usual, PLAIN[0]).architectures == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # neither leaves anything out
         build(usual)
@@ -219,7 +220,7 @@ def test_the_search_of_all_architectures_tries_them():
         return losses[:, None].astype(jnp.float32), (hparams.architecture, ())
 
     task = _racing.Task(fit, jnp.asarray(rows), jnp.arange(12, dtype=jnp.int32), jnp.zeros(1))
-    found = retune.for_posterior(retune.successive_halving(8), CHOICE)
+    found = for_posterior(retune.successive_halving(8), CHOICE)
     start = _checks.as_traced(bayesal.HParams())
     run = jax.jit(lambda key: found.run(key, task, start, found.init(start), jnp.int32(0))[:2])
     hparams, tuning = run(jax.random.key(0))

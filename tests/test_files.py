@@ -279,26 +279,19 @@ def test_a_file_system_without_locks_is_written_all_the_same(path, monkeypatch):
 
 def test_a_ranking_is_written_the_same_way(path, monkeypatch):
     ranking = export.Ranking(
-        index=np.array([2, 0]),
+        rows=np.array([2, 0]),
         prediction=np.array([1, 0]),
         **{
             name: np.array([0.5, 0.25], np.float32)
             for name in ("score", "total", "aleatoric", "epistemic", "confidence")
         },
     )
-    choice = export.Choice(
-        indices=ranking.index[:1],
-        scores=ranking.score[:1],
-        selection=None,
-        ranking=ranking,
-        count=3,
-    )
     path.chmod(0o600)
     path.with_name("link.csv").symlink_to("state")
     synced, sync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (synced.append(file), sync(file)))
-    choice.to_records(path.with_name("link.csv"))
+    ranking.to_records(path.with_name("link.csv"))
     assert path.read_bytes().startswith(b"id,rank,score") and len(synced) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(errors.BadPath):
-        choice.to_records(path.parent, format="csv")
+        ranking.to_records(path.parent, format="csv")

@@ -285,6 +285,7 @@ def compared():
     return x, rows, labels, picks, tell(state, x, picks, labels[picks])
 
 
+@pytest.mark.slow
 def test_worth_is_learned_from_comparisons(compared):
     *_, picks, state = compared
     assert len(set(picks.tolist())) == 5 and picks.min() >= 30
@@ -332,6 +333,7 @@ def test_what_cannot_be_compared_is_refused():
         posteriors.gp_classification(1)
 
 
+@pytest.mark.slow
 def test_comparisons_are_cross_fitted_at_any_capacity():
     """Six fits side by side waited for one another for ever, from about a hundred places on."""
     items = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)

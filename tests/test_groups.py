@@ -90,6 +90,7 @@ def test_groups_of_real_labels_are_dealt_too():
     assert parts.test_valid.sum(axis=1).tolist() == [6, 6, 0]
 
 
+@pytest.mark.slow
 def test_copies_do_not_judge_one_another():
     x, y = np.stack([np.arange(60), COPIES], axis=1).astype(np.float32), np.zeros(60, int)
     posterior = elephant(1)
@@ -151,7 +152,7 @@ def test_out_of_fold_no_label_was_seen_by_the_fit_that_judges_it():
     assert (
         apart.shape[0] == 50 and float(together[0][:, :24].max()) > -0.1
     )  # a copy gave the label away
-    assert np.isfinite(together[0]).all() and 0.05 < float(TEMPERATURE(*together).temperature) < 20
+    assert np.isfinite(together[0]).all() and 0.05 < float(TEMPERATURE(*together).temperature) < 100
     with pytest.raises(errors.WrongSize, match="not the pool") as caught:
         bayesal.out_of_fold(posterior, state, x[:20])
     assert caught.value.argument == "x"
@@ -317,7 +318,7 @@ def test_a_retuner_may_come_later_and_another_memory_is_refused():
     state = plain.tell(plain.init(KEY, x), x, np.arange(6), y[:6])
     later = few.tell(state, x, np.arange(6, 10), y[6:10])
     assert int(later.search.count) == 2
-    with pytest.raises(errors.WrongType, match="places"):
+    with pytest.raises(errors.WrongType, match="search space"):
         many.tell(later, x, np.arange(10, 14), y[10:14])
     with pytest.raises(errors.WrongType, match="retune"):
         oracles.as_users_do(bayesal.learner)(

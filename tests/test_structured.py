@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bayesal
 from bayesal import acquire, errors, scores
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -104,14 +105,11 @@ def test_structured_takes_scores_of_one_axis_and_joins_a_strategy():
     assert np.array_equal(
         scores.structured(plain, how="max")(log_p), scores.structured(scores.bald, how="max")(log_p)
     )
-    strategy = acquire.top(scores.structured(scores.bald, how="sum"), chunk=4)
-    picked = jax.jit(
-        lambda x: (
-            strategy(None, lambda rows: jnp.moveaxis(rows, 0, 1), x, jnp.ones(6, bool), 2).indices
-        )
-    )(np.moveaxis(log_p, 1, 0))
+    strategy = acquire.top(scores.structured(scores.bald, how="sum"))
+    predict = lambda rows: jnp.moveaxis(rows, 0, 1)
+    picked = bayesal.choose(0, predict, np.moveaxis(log_p, 1, 0), 2, strategy)
     want = np.argsort(-np.asarray(scores.bald(log_p)).sum(-1))[:2]
-    assert picked.tolist() == want.tolist()
+    assert picked.indices.tolist() == want.tolist()
 
 
 VALUES, LOG_P = np.ones((2, 3), np.float32), oracles.random_log_probs(2, (2, 3, 4, 3))[0]

@@ -83,6 +83,7 @@ def both(posterior, x, y, hparams=STILL):
     return [run(jax.random.key(1), state, data, hparams)[0] for data in (weights, copies)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_laplace_counts_a_row_as_often_as_its_weight(structure, kind):
@@ -130,6 +131,7 @@ def test_labels_added_online_count_as_often_as_their_weight():
     assert_allclose([first.evidence, info.loss], [second.evidence, other.loss], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inducing", [None, 6])
 @pytest.mark.parametrize("steps", [0, 20])
 def test_a_process_of_numbers_counts_a_row_as_often_as_its_weight(inducing, steps):
@@ -146,6 +148,7 @@ def test_a_process_of_numbers_divides_its_noise_by_the_weight():
     assert_allclose(state.root[0] ** 2, OFTEN * state.root[0, 1] ** 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 20])
 def test_a_process_of_classes_counts_a_row_as_often_as_its_weight(steps):
     posterior = posteriors.gp_classification(CLASSES, waves=32)
@@ -155,6 +158,7 @@ def test_a_process_of_classes_counts_a_row_as_often_as_its_weight(steps):
     close(latent(first), latent(second), 2e-3 if steps else 1e-4)
 
 
+@pytest.mark.slow
 def test_preferences_count_a_pair_as_often_as_its_weight_and_a_draw_half_for_each():
     posterior = posteriors.preference(waves=32)
     pairs, wins = X.reshape(ROWS, 2, 8), jnp.asarray(np.arange(ROWS) % 2)

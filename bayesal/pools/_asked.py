@@ -108,7 +108,8 @@ def watched(fn, predictive, x):
         else:
             total = jax.nn.logsumexp(said.astype(jnp.float32), axis=-1)
             bad = jnp.abs(total) > _checks.tolerance(said)
-            off = off._replace(unnormalized=off.unnormalized | bad.any(axis=0))
+            bad = bad.any(axis=(0, *range(2, bad.ndim)))
+            off = off._replace(unnormalized=off.unnormalized | bad)
     return measured, off
 
 

@@ -47,8 +47,9 @@ def laid_out(said: Any, x: Any) -> Any:
         fits = all(np.ndim(leaf) == 2 + isinstance(said, Mixture) for leaf in said)
         fits &= len({np.shape(leaf) for leaf in said}) == 1
     else:
-        _checks.layout(said, "predictive", ndim=3)
-        axes, shapes, fits = "[K draws, n rows, C classes]", {tuple(said.shape)}, True
+        _checks.layout(said, "predictive")  # more axes than three: the parts of structured outputs
+        axes, shapes = "[K draws, n rows, C classes]", {tuple(said.shape)}
+        fits = said.ndim >= 3
     if not fits or next(iter(shapes))[1] != x.shape[0]:
         raise errors.WrongShape(
             "predictive",

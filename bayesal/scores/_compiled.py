@@ -1,6 +1,7 @@
 """The edge in front of every score."""
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -57,6 +58,12 @@ def as_public(score: Callable, kernel: Callable) -> Callable:
         for name, note in kernel.__annotations__.items()
     }
     score.__dict__.pop("__wrapped__")  # signatures are looked for there first
+    own = inspect.signature(kernel)
+    noted = [
+        parameter.replace(annotation=score.__annotations__.get(name, parameter.annotation))
+        for name, parameter in own.parameters.items()
+    ]
+    score.__signature__ = own.replace(parameters=noted)  # type: ignore[attr-defined]
     return score
 
 
