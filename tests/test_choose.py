@@ -205,6 +205,21 @@ def test_calls_share_one_program():
     assert first and len(traces) == first
 
 
+def test_pools_of_numbers_share_one_program():
+    """Every call makes a pool of its own, as people do."""
+    traces = []
+
+    def counted(log_probs):
+        traces.append(log_probs.shape)
+        return scores.bald(log_probs)
+
+    strategy = acquire.top(counted)
+    for key in range(3):
+        log_probs = np.roll(LOG_P, key, axis=1)
+        choose(key, None, pools.numbers(log_probs=log_probs, axes="K N C"), 3, strategy)
+    assert len(traces) == 1
+
+
 # nothing of the caller's
 
 

@@ -29,6 +29,9 @@ class _Given:
         return x.embed(None)
 
 
+_GIVEN = _Given()  # one for all pools: a static argument of programs that is hashed by identity
+
+
 def numbers(
     *,
     log_probs: Any = None,
@@ -88,7 +91,7 @@ def numbers(
             kept.append(jax.tree.map(lambda a, n=start - at: np.asarray(a)[n:], measured))
         return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *kept)
 
-    return Pool(rows=rows, map=map, take=take, predictive=_Given())
+    return Pool(rows=rows, map=map, take=take, predictive=_GIVEN)
 
 
 def _classes(kind: str, values: Any, axes: str | None):

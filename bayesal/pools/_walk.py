@@ -16,7 +16,7 @@ from bayesal.types import ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
 ON_DEVICE = 1024  # rows of a chunk that is on a device already
 ON_HOST = 8192  # rows of a chunk that is read from elsewhere
-NUMBERS = 2**24  # log-probabilities of one chunk of a person's own predictions, at most
+NUMBERS = 2**20  # log-probabilities of one chunk of a person's own predictions, at most: 4 MB
 
 
 class Answers(NamedTuple):
