@@ -25,7 +25,7 @@ demo: $(VENV)/.demo
 	@$(BIN) -m experiments.digits $(ARGS)
 
 # Most of the time is compiling; `test-all` optimizes as users' programs do.
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=1
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false
 test: $(VENV)/.test
 	@$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 

@@ -154,6 +154,16 @@ TOP, TEMPERATURE = (
     acquire.top(scores.bald),
     calibrate.temperature(),
 )  # one object each: learners of the same parts share programs
+# where one law of arithmetic is tested on what is trained: one posterior stands for all in every run
+one_of_all = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=() if case.name == "mc_dropout" else pytest.mark.slow, id=case.name
+        )
+        for case in POSTERIORS
+    ],
+)
 every_posterior = pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS],

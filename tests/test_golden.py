@@ -207,7 +207,8 @@ def test_every_case_is_recorded_and_every_record_is_a_case(golden):
 def quick(case):
     """Whether a case compiles fast enough for every run of the tests."""
     _, net, name, how = case
-    return "batch_" not in how and net == "dropout" and name in ("400", "broken")
+    long = ("batch_", "bait", "typiclust", "epig")
+    return not any(name in how for name in long) and net == "dropout" and name in ("400", "broken")
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,7 @@ def test_worth_is_learned_from_comparisons(compared):
     assert stats.kendalltau(preference.utility(state.posterior, ITEMS).mean, WORTH).statistic > 0.6
 
 
+@pytest.mark.slow
 def test_swapping_a_pair_swaps_its_answers(compared):
     x, *_, state = compared
     model = bayesal.predictive_of(PREFERENCE, state, 5)

@@ -139,6 +139,7 @@ def state():
 # linear regression
 
 
+@pytest.mark.slow
 def test_weights_and_evidence_are_those_of_linear_regression(state):
     truth = exact(X, Y, float(state.prior_scale))
     assert_allclose(state.mean[:, 0], truth.mean, rtol=1e-5)
@@ -155,6 +156,7 @@ def test_the_prior_maximizes_the_evidence(state):
     assert_allclose(np.log(state.prior_scale), np.log(scales[np.argmax(evidence)]), atol=0.006)
 
 
+@pytest.mark.slow
 def test_the_closed_prediction_is_exact_and_what_draws_average_to(state):
     truth, x = (
         exact(X, Y, float(state.prior_scale)),
@@ -282,6 +284,7 @@ def uniformity(truth, draws):
     )
 
 
+@pytest.mark.slow
 def test_simulation_based_calibration(simulated):
     _, _, truth, _, draws = simulated
     rest = np.arange(RUNS) != 1

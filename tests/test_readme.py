@@ -30,6 +30,7 @@ def test_the_loop_of_the_readme_learns():
     assert float(accuracy) > 0.7 and int(labels) == 60
 
 
+@pytest.mark.slow
 def test_the_search_is_what_one_says():
     setup = BLOCKS[0].split("init, ask, tell, relabel")[0]
     first = (

@@ -183,6 +183,7 @@ def last_layer():
     return posterior, run, data, *run(jax.random.key(0), data)
 
 
+@pytest.mark.slow
 def test_nuts_finds_the_closed_form_of_bayesian_linear_regression(last_layer):
     _, _, _, state, info = last_layer
     x, y = regression()
@@ -525,6 +526,7 @@ def test_a_short_run_leaves_copies_and_no_untrained_weights():
     assert_allclose(seen.filled(), [7, 7, 7, 7, 9, 9])
 
 
+@pytest.mark.slow
 def test_sgmcmc_comes_near_the_closed_form_and_temperature_scales_its_width():
     x, y = regression()
     data = given(x, y)

@@ -30,7 +30,13 @@ def information(p, weights):
 
 @pytest.mark.parametrize(
     ("draws", "rows", "classes", "apart"),
-    [(10, 300, 2, 1e-4), (10, 300, 3, 1e-4), (20, 600, 10, 1e-4), (8, 300, 2, 2e-5)],
+    [
+        (10, 300, 2, 1e-4),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((10, 300, 3, 1e-4), (20, 600, 10, 1e-4), (8, 300, 2, 2e-5))
+        ),
+    ],
 )
 def test_twenty_picks_are_the_top_twenty(draws, rows, classes, apart):
     log_p, p = nearly_agreeing(draws, rows, classes, apart)
@@ -75,6 +81,7 @@ def test_the_two_forms_are_one_number(apart):
     np.testing.assert_allclose(got, want, rtol=3e-3 if apart < 1e-3 else 1e-4)
 
 
+@pytest.mark.slow
 def test_a_class_that_no_draw_allows_adds_nothing():
     log_p = nearly_agreeing(6, 20, 3, 1e-4)[0]
     wider = np.concatenate([log_p, np.full((6, 20, 1), -np.inf, np.float32)], axis=-1)

@@ -24,6 +24,7 @@ def small():
     return network, network.init(KEY, jnp.zeros(SHAPE)), jax.jit(network.apply)
 
 
+@pytest.mark.slow
 def test_a_resnet_is_pure_functions_of_one_image(small):
     _, params, apply = small
     image = jax.random.normal(KEY, SHAPE)

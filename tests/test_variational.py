@@ -166,6 +166,7 @@ def regression():
     )
 
 
+@pytest.mark.slow
 def test_low_rank_finds_the_correlated_posterior_that_mean_field_cannot():
     data, mean, precision = regression()
     network = networks.from_functions(lambda key, x: jnp.zeros(4), lambda w, x, key: (x @ w)[None])

@@ -4,7 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from laws import CLASSES, HPARAMS, MLP, close, every_posterior, fit, labeled, problem, same
+from laws import (
+    CLASSES,
+    HPARAMS,
+    MLP,
+    close,
+    every_posterior,
+    fit,
+    labeled,
+    one_of_all,
+    problem,
+    same,
+)
 from numpy.testing import assert_allclose
 
 from bayesal import _training, likelihoods, networks, posteriors
@@ -27,7 +38,7 @@ def weighted(count, capacity, weight, garbage=0.0):
     return labeled(count, capacity, garbage)._replace(weight=jnp.asarray(full))
 
 
-@every_posterior
+@one_of_all
 def test_no_weights_and_weights_of_one_are_the_same_bits(case):
     plain, ones = fit(case, labeled(), SHORT), fit(case, weighted(30, 30, np.ones(30)), SHORT)
     assert same(plain[1:], ones[1:])
@@ -47,7 +58,7 @@ def test_weights_change_the_fit(case):
     assert not same(plain, fit(case, weighted(30, 30, np.arange(30) % 3), SHORT)[1])
 
 
-@every_posterior
+@one_of_all
 def test_a_distribution_on_one_class_is_that_class(case):
     if case.samples:
         pytest.skip("chains amplify the last bit of a slope; their energy is compared below")
@@ -56,7 +67,7 @@ def test_a_distribution_on_one_class_is_that_class(case):
     close(fit(case, data, SHORT)[1:], fit(case, sure, SHORT)[1:], max(case.near, 1e-5))
 
 
-@every_posterior
+@one_of_all
 def test_labels_that_are_distributions_are_learned(case):
     data = labeled()
     _, state, info = fit(case, data._replace(y=jnp.full((30, CLASSES), 1 / CLASSES)), SHORT)
@@ -106,6 +117,7 @@ def test_laplace_counts_a_row_as_often_as_its_weight(structure, kind):
     assert_allclose(first.prior_scale, second.prior_scale, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_linearized_laplace_counts_a_row_as_often_as_its_weight(kind):
     network, likelihood = {
@@ -118,6 +130,7 @@ def test_linearized_laplace_counts_a_row_as_often_as_its_weight(kind):
     assert_allclose(first.evidence, second.evidence, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_added_online_count_as_often_as_their_weight():
     posterior = posteriors.last_layer_laplace(ONE, structure="full", likelihood=GAUSSIAN)
     start = both(posterior, X, NUMBERS)[0]
@@ -143,6 +156,7 @@ def test_a_process_of_numbers_counts_a_row_as_often_as_its_weight(inducing, step
     close(at(first, X), at(second, X), 2e-3 if steps or inducing else 1e-5)
 
 
+@pytest.mark.slow
 def test_a_process_of_numbers_divides_its_noise_by_the_weight():
     state = both(posteriors.gp_regression(waves=8), X, NUMBERS)[0]
     assert_allclose(state.root[0] ** 2, OFTEN * state.root[0, 1] ** 2, rtol=1e-5)
@@ -174,6 +188,7 @@ def test_preferences_count_a_pair_as_often_as_its_weight_and_a_draw_half_for_eac
     close(at(drawn), at(halves), 1e-4)
 
 
+@pytest.mark.slow
 def test_the_energy_of_chains_counts_a_row_as_often_as_its_weight():
     outputs = lambda w, x: x @ w
     prior = lambda w: 0.5 * jnp.sum(jnp.square(w))

@@ -162,6 +162,7 @@ def test_nothing_bounds_what_an_outer_screen_left_out():
 # certificates
 
 
+@pytest.mark.slow
 def test_the_gap_is_what_is_missing_to_a_certificate():
     found, whole = picked(BATCH), picked(WHOLE)
     missing = np.sort(BALD)[::-1][20] - float(found.scores[-1])

@@ -61,7 +61,13 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("fit", "calibrated") else pytest.mark.slow)
+        for name in LEARNERS
+    ],
+)
 def test_rows_of_weight_0_change_nothing_to_the_bit(name):
     learner = LEARNERS[name]
     start = learner.init(KEY, X)
@@ -261,6 +267,7 @@ SOFT = posteriors.point(MLP, likelihood=likelihoods.categorical(soft=True))
 ONE_HOT = np.eye(3, dtype=np.float32)
 
 
+@pytest.mark.slow
 def test_a_distribution_of_one_class_is_that_class():
     hard, soft = (
         build(posterior, acquire.uniform(), calibrate=TEMPERATURE, num_folds=2)

@@ -74,6 +74,7 @@ def test_the_first_labels_decide_how_much_room_there_is(first, room):
     assert told.ledger.capacity == room
 
 
+@pytest.mark.slow
 def test_a_given_capacity_is_the_end():
     learner = build(capacity=12)
     state = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
@@ -244,6 +245,7 @@ def test_a_memory_mapped_pool_is_told_of_as_an_array_is(state, tmp_path):
     assert same(LEARNER.tell(state, pool, [20], [0]), LEARNER.tell(state, X, [20], [0]))
 
 
+@pytest.mark.slow
 def test_nan_in_a_labeled_row_is_named_wherever_a_fit_fails(state):
     x = X.copy()
     x[5] = np.nan

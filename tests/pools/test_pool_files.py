@@ -111,6 +111,7 @@ def test_chunks_change_nothing(chunk, monkeypatch):  # TRAPS 10
         np.testing.assert_allclose(measured(source), BALD, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_numpy_functions_and_16_bit_storage_pass():
     picked = lambda model: choose(0, model, pools.file(X), 5, TOP).indices.tolist()
     assert picked(lambda x: np.asarray(linear(np.array(x)))) == ORDER[:5].tolist()
@@ -162,6 +163,7 @@ def test_the_next_chunk_is_read_while_this_one_is_computed():
     assert len(calls) == 5
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pool(monkeypatch):
     monkeypatch.setattr(_walk, "ON_HOST", 500)
     first = predictive.from_samples(lambda x: linear(x[:, :F]), K)
