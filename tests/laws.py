@@ -154,7 +154,7 @@ TOP, TEMPERATURE = (
     acquire.top(scores.bald),
     calibrate.temperature(),
 )  # one object each: learners of the same parts share programs
-# where one law of arithmetic is tested on what is trained: one posterior stands for all in every run
+# laws of arithmetic that all trained posteriors share: one stands for all in every run
 one_of_all = pytest.mark.parametrize(
     "case",
     [
