@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         types,
     )
     from bayesal._choose import choose
+    from bayesal._compiling import cache
     from bayesal._explain import explain
     from bayesal.loop import (
         Learner,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; nothing is imported before it is asked for.
 _PLACES = {
+    "cache": "_compiling",
     "choose": "_choose",
     "explain": "_explain",
     "learner": "loop",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # here.
 LAYERS = (
     {"types", "errors"},
-    {"_chunks", "_files"},
+    {"_chunks", "_compiling", "_files"},
     {"_maths"},
     {"_checks"},
     {"likelihoods"},

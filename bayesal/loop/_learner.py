@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import _checks, errors
+from bayesal import _checks, _compiling, errors
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.loop import _audit as audits
@@ -236,10 +236,14 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
     fair = np.asarray(audit_mask(state, x.pool)) if parts.audits else None
     taken = gather(ledger, features, groups=groups, fair=fair, known=known)
     state = _remembering(state, parts.retune)._replace(report=None)
-    if parts.retune.seconds is not None:
-        state = _searched(state, taken, parts)
-    new = programs.refit(state, taken, parts.telling())
-    edge.trained(new, features, "fresh" if known == 0 else parts.update)
+    programs.prepare(without_report(state), x.pool, parts.asking())
+    program = "refit", parts.telling(), _compiling.signature(state, taken)
+    fitting = f"fitting to {len(order)} labels"
+    with _compiling.said(f"compiling the fit (some seconds, once), {fitting}", fitting, *program):
+        if parts.retune.seconds is not None:
+            state = _searched(state, taken, parts)
+        new = programs.refit(state, taken, parts.telling())
+        edge.trained(new, features, "fresh" if known == 0 else parts.update)
     return new
 
 

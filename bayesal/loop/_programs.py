@@ -1,15 +1,15 @@
 """The programs of a round: each is compiled once over all rounds of one capacity."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from bayesal import _compiling, likelihoods
 from bayesal import calibrate as calibration
-from bayesal import likelihoods
 from bayesal import retune as retuning
 from bayesal._choose import picked, walked
 from bayesal.calibrate._search import unfitted
@@ -22,6 +22,7 @@ from bayesal.pools._walk import held
 from bayesal.predictive import Predictive
 from bayesal.retune._racing import Tuning
 from bayesal.types import (
+    ArrayLike,
     FitInfo,
     HParams,
     Key,
@@ -101,8 +102,22 @@ def choose(state: LearnerState, pool: Pool, parts: Parts) -> Selection:
     A pool that is one array is asked by one compiled program, any other on the host.
     """
     if pool.x is not None:
-        return _choose_in(state, pool.x, parts)
+        program = _asked_of(state, pool.x, parts)
+        with _compiling.said("compiling the choice (some seconds, once)", "choosing", *program):
+            _compiling.awaited(*program)
+            return jax.block_until_ready(_choose_in(state, pool.x, parts))
     return _batch(state, bind(state, parts), pool, parts, picked)
+
+
+def prepare(state: LearnerState, pool: Pool, parts: Parts) -> None:
+    """Compile `choose` for a pool that is one array, beside what runs now."""
+    if pool.x is not None and parts.strategy is not None:
+        x = pool.x
+        _compiling.ahead(lambda: _choose_in.lower(state, x, parts), *_asked_of(state, x, parts))
+
+
+def _asked_of(state: LearnerState, x: ArrayLike, parts: Parts) -> tuple[Hashable, ...]:
+    return "choose", parts, _compiling.signature(state, x)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
