@@ -126,7 +126,7 @@ def lac_score(log_probs: Float[ArrayLike, "N C"]) -> Float[Array, "N C"]:
 
 def aps_score(
     log_probs: Float[ArrayLike, "N C"],
-    key: Key | None = None,
+    key: int | Key | None = None,
     *,
     penalty: float = 0.0,
     free: int = 0,
