@@ -53,8 +53,11 @@ class Learner(NamedTuple):
 
     init: `(key, x) -> LearnerState`; a typed key or an int; `x [N, ...]` is the pool, looked at for
       its shape only.
-    ask:  `(state, x) -> Selection`; pure: twice is the same. At the end of the pool, or of the
-      capacity, it gives what is left.
+    ask:  `(state, x, *, exclude=None, size=None) -> Selection`; pure: twice is the same. At the end
+      of the pool, or of the capacity, it gives what is left. `exclude` are rows not to ask about
+      now, a mask `[N]` or row numbers. `size` is another number of points than the learner's.
+      Neither compiles anew up to the learner's size, apart from strategies whose batches are not
+      nested (`k_means`, `typiclust`, `bait`) and audits: these compile once for each size.
     tell: `(state, x, indices, labels, *, weights=None, source=0) -> LearnerState`; rows without a
       label, asked or not; labels are class numbers, names where the learner has `classes`, bools
       for two classes. A label may be `bayesal.REJECTED` ("no class of mine"), or have weight 0
@@ -66,7 +69,7 @@ class Learner(NamedTuple):
     """
 
     init: Callable[[int | Key, ArrayLike], LearnerState]
-    ask: Callable[[LearnerState, ArrayLike], Selection]
+    ask: Callable[..., Selection]
     tell: Callable[..., LearnerState]
     relabel: Callable[..., LearnerState]
 
@@ -159,6 +162,7 @@ def learner(
         parts=parts,
         hparams=_checks.as_traced(hparams),
         capacity=capacity,
+        audit=audit,
         groups=None if groups is None else np.asarray(_checks.groups(groups)),
         classes=classing.of(posterior, classes, class_weights, update),
         strict=edge.strict(pool_changed),
@@ -172,6 +176,7 @@ class Settings(NamedTuple):
     parts: Parts
     hparams: HParams
     capacity: int | None
+    audit: float
     groups: np.ndarray | None
     classes: classing.Classes
     strict: bool
@@ -194,13 +199,15 @@ def _verbs(settings: Settings) -> Learner:
             same_kind(state, x)
         return x
 
-    def ask(state, x):
+    def ask(state, x, *, exclude=None, size=None):
         x = enter(state, x)
         room = edge.room(state, x.shape[0], capacity)
+        excluded = edge.excluded(state, x.shape[0], exclude)
+        asking, most = edge.sized(parts, size, settings.audit)
         if settings.strict:
             glance(state, x)
-        selection = programs.choose(without_report(state), x.pool, parts.asking())
-        return audits.shown(edge.short(selection, state, room))
+        selection = programs.choose(without_report(state), x.pool, asking, excluded)
+        return audits.shown(edge.short(selection, state, min(room, most)))
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
         x = enter(state, x)

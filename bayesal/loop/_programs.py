@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from bayesal import calibrate as calibration
 from bayesal import likelihoods
@@ -95,20 +96,24 @@ def bind(state: LearnerState, parts: Parts) -> Predictive:
     return predictive_of(parts.posterior, state, parts.draws)
 
 
-def choose(state: LearnerState, pool: Pool, parts: Parts) -> Selection:
-    """The strategy's batch, with an audit before it if there is one.
+def choose(
+    state: LearnerState, pool: Pool, parts: Parts, excluded: Bool[np.ndarray, " N"]
+) -> Selection:
+    """The strategy's batch of rows not excluded, with an audit before it if there is one.
 
     A pool that is one array is asked by one compiled program, any other on the host.
     """
     if pool.x is not None:
-        return _choose_in(state, pool.x, parts)
-    return _batch(state, bind(state, parts), pool, parts, picked)
+        return _choose_in(state, pool.x, parts, excluded)
+    return _batch(state, bind(state, parts), pool, parts, jnp.asarray(excluded), picked)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def _choose_in(state: LearnerState, x: Array, parts: Parts) -> Selection:
+def _choose_in(
+    state: LearnerState, x: Array, parts: Parts, excluded: Bool[Array, " N"]
+) -> Selection:
     bound = predictive_of(parts.posterior, state, parts.draws)
-    return _batch(state, bound, held(x), parts, walked)
+    return _batch(state, bound, held(x), parts, excluded, walked)
 
 
 def _batch(
@@ -116,10 +121,11 @@ def _batch(
     bound: Predictive,
     pool: Pool,
     parts: Parts,
+    excluded: Bool[Array, " N"],
     pick: Callable[..., tuple[Selection, Any]],
 ) -> Selection:
     assert parts.strategy is not None and pool.rows is not None
-    key, free = round_key(state, 2), state.ledger.available(pool.rows)
+    key, free = round_key(state, 2), state.ledger.available(pool.rows) & ~excluded
     size = min(parts.size, pool.rows)
     if not parts.audits:
         return pick(key, bound, pool, free, size, parts.strategy)[0]

@@ -142,7 +142,7 @@ def bald(
         del key, aux, again  # deterministic
         return select.top(measured, size, available=available)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)
 
 
 def utility(

@@ -85,8 +85,19 @@ class Series:
         Series(LABELS, np.int64),
         Y[:10].astype(np.uint8),
     ],
-    ids=["list", "tuple", "array", "objects", "StringDType", "series", "mixed"]
-    + ["numbers", "series of objects", "series of numbers", "uint8"],
+    ids=[
+        "list",
+        "tuple",
+        "array",
+        "objects",
+        "StringDType",
+        "series",
+        "mixed",
+        "numbers",
+        "column",
+        "column2",
+        "uint8",
+    ],
 )
 def test_names_and_numbers_are_the_same_labels(first, told, labels):
     assert same(LEARNER.tell(first, X, ROWS, labels), told)
@@ -163,7 +174,7 @@ def test_names_are_for_classes():
 # --- weights of classes
 
 
-@pytest.mark.parametrize("update", ["fresh", "warm"])
+@pytest.mark.parametrize("update", ["fresh", pytest.param("warm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", [{}, {"calibrate": TEMPERATURE, "num_folds": 2}])
 def test_weights_of_classes_are_weights_of_labels(first, options, update):
     weights = np.float32([0.5, 1.0, 3.0])
@@ -202,9 +213,7 @@ def test_balanced_weights_follow_the_labels(first):
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 5), st.floats(0.125, 8.0, width=32)), min_size=1, max_size=30
-    )
+    st.lists(st.tuples(st.integers(0, 5), st.floats(0.125, 8.0, width=32)), min_size=1, max_size=30)
 )
 def test_every_class_with_labels_counts_the_same_when_balanced(labels):
     y, weight = (np.array(column) for column in zip(*labels, strict=True))
@@ -256,9 +265,7 @@ def test_bools_are_the_two_classes():
     two = build(posteriors.mc_dropout(networks.mlp(16, 2, (8,))))
     start = two.init(0, X)
     labels = Y[:10] > 0
-    assert same(
-        two.tell(start, X, ROWS, labels), two.tell(start, X, ROWS, labels.astype(np.int32))
-    )
+    assert same(two.tell(start, X, ROWS, labels), two.tell(start, X, ROWS, labels.astype(np.int32)))
     assert same(two.tell(start, X, ROWS, labels.tolist()), two.tell(start, X, ROWS, labels))
 
 
