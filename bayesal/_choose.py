@@ -90,7 +90,7 @@ def choose(
     """
     _untraced(key=key, predictive=predictive, pool=pool, available=available)
     with alone():
-        key, pool = _key(key), pools.of(pool)
+        key, pool = _checks.key(key), pools.of(pool)
         strategy_of(strategy)
         _checks.at_least(1, size, "size")
         predictive, pool = _asked.asked(predictive, pool)
@@ -244,15 +244,3 @@ def _untraced(**given: Any) -> None:
                 f"`{name}` is being traced by jit or vmap, and `choose` answers with numbers. Call "
                 "it outside, or build the program from `bayesal.scores` and `bayesal.select`.",
             )
-
-
-def _key(key: Any) -> Key:
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        if not 0 <= key < 2**32:
-            raise errors.WrongSize(
-                "key",
-                f"`key` = {key} must lie in [0, 2^32): larger seeds would be cut, and two of them "
-                "could be the same.",
-            )
-        return jax.random.key(np.uint32(key))
-    return _checks.key(key)

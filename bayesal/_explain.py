@@ -147,7 +147,7 @@ def explain(
     labeled: Int[ArrayLike, " M"] | None = None,
     features: Float[ArrayLike, "N D"] | None = None,
     available: Bool[ArrayLike, " N"] | None = None,
-    key: Key | None = None,
+    key: int | Key | None = None,
 ) -> Explanation:
     """What each pick of a batch tells, adds and displaced.
 

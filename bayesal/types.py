@@ -349,12 +349,15 @@ class Strategy(NamedTuple):
              it where both draw.
     memory:  `(init, observe)`, what a strategy carries from round to round, or None. Reserved for
              bandits: the learner does not carry it yet.
+    nested:  whether the first picks of a batch are the batch of that size: then a learner asked for
+             fewer points computes nothing else.
     """
 
     measure: Callable[[PyTree, Any, Any], PyTree] | None
     pick: Callable[..., Selection]
     prepare: Callable[[Key, Any, Pool], PyTree] | None = None
     memory: tuple[Callable[..., PyTree], Callable[..., PyTree]] | None = None
+    nested: bool = False
 
 
 def __dir__() -> list[str]:

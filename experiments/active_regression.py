@@ -92,7 +92,7 @@ def judge(scale: float):
 
     def judged(posterior, state, data, num_draws):
         prediction = bayesal.predictive_of(posterior, state, num_draws)(data.test)
-        average = bayesal.predictive_of(posterior, state, num_draws).mean(data.test)
+        average = bayesal.predictive_of(posterior, state, num_draws).moments(data.test)
         return {
             "rmse": scale * float(metrics.rmse(average, data.test_labels)),
             "nll": float(metrics.density_nll(prediction, data.test_labels)) + float(np.log(scale)),

@@ -220,7 +220,7 @@ def draw(config: Config, records: list[dict], keepsakes: Keepsakes, out: Path) -
     rows = {}
     for name, (bald, bound, _, selection) in keepsakes.asks.items():
         picks = np.asarray(selection.indices)
-        predicted = np.asarray(bound.mean(data.pool[picks])).argmax(axis=1)
+        predicted = np.asarray(bound.predict(data.pool[picks]))
         rows[name] = (np.asarray(data.pool[picks]), bald[picks], data.labels[picks], predicted)
     about = lambda state: f"seed 0, {int(state.ledger.count)} labels"
     title = (

@@ -157,7 +157,7 @@ def predictions(
 ) -> tuple[jax.Array, jax.Array]:
     """Averaged predictions `[n, C]` before and after temperature, by the same draws."""
     bound = bayesal.predictive_of(posterior, state, num_draws)
-    return dataclasses.replace(bound, temperature=jnp.float32(1.0)).mean(x), bound.mean(x)
+    return dataclasses.replace(bound, temperature=jnp.float32(1.0)).log_probs(x), bound.log_probs(x)
 
 
 def evaluate(

@@ -61,7 +61,7 @@ def run(learner, rounds=6):
     state = learner.tell(learner.init(jax.random.key(0), pool), pool, first, labels[first])
     curve = [
         float(
-            metrics.accuracy(bayesal.predictive_of(posterior, state, 100).mean(test), test_labels)
+            metrics.accuracy(bayesal.predictive_of(posterior, state, 100).log_probs(test), test_labels)
         )
     ]
     for _ in range(rounds):
@@ -70,7 +70,7 @@ def run(learner, rounds=6):
         curve.append(
             float(
                 metrics.accuracy(
-                    bayesal.predictive_of(posterior, state, 100).mean(test), test_labels
+                    bayesal.predictive_of(posterior, state, 100).log_probs(test), test_labels
                 )
             )
         )
@@ -102,7 +102,7 @@ state = curves["BatchBALD"][1]
 predictive = bayesal.predictive_of(posterior, state, 100)
 log_probs = predictive(pool)
 epistemic, aleatoric = scores.bald(log_probs), scores.expected_entropy(log_probs)
-wrong = np.asarray(predictive.mean(pool)).argmax(-1) != labels
+wrong = np.asarray(predictive.predict(pool)) != labels
 plt.scatter(aleatoric, epistemic, s=6, c=np.where(wrong, "#D55E00", "#BBBBBB"))
 plt.xlabel("expected entropy (nats): ambiguous")
 plt.ylabel("BALD (nats): worth a label")
@@ -111,7 +111,7 @@ plt.title(f"red: the net is wrong ({wrong.mean():.0%} of the pool)")
 # ## Is its confidence true?
 
 # %%
-after = predictive.mean(test)
+after = predictive.log_probs(test)
 bins = metrics.reliability(after, test_labels, bins=10, equal_mass=True)
 plt.plot([0, 1], [0, 1], ":", color="gray")
 plt.plot(bins.confidence, bins.accuracy, "o-", color="#0072B2")

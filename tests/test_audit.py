@@ -225,7 +225,7 @@ def test_a_vector_calibrates_a_learner_and_keeps_its_structure():
     shapes = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
     assert shapes(start) == shapes(state) and np.isfinite(state.temperature.temperature).all()
     assert float(np.ptp(state.temperature.bias)) > 0
-    log_probs = bayesal.predictive_of(DROPOUT, state, 6).mean(X)
+    log_probs = bayesal.predictive_of(DROPOUT, state, 6).log_probs(X)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1.0, atol=1e-5)
     assert len(learner.ask(state, X).indices) == 4
 

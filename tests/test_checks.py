@@ -195,9 +195,25 @@ def test_pools():
 
 
 def test_keys():
-    for value in (0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 2)):
+    for value in (0.0, True, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 2)):
         refused(errors.WrongShape, "key", _checks.key, value)
-    _checks.key(jax.random.key(0))
+    for value in (-1, 2**32):
+        refused(errors.WrongSize, "key", _checks.key, value)
+    assert _checks.key(jax.random.key(7)) == jax.random.key(7)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31, 2**32 - 1, np.int64(7)])
+def test_an_int_is_the_key_of_that_seed(seed):
+    assert _checks.key(seed) == jax.random.key(np.uint32(seed))
+
+
+def test_every_selector_takes_an_int_inside_jit_too():
+    from bayesal import select
+
+    scores = jnp.arange(1.0, 21.0)
+    one = select.power(5, scores, 4).indices
+    assert (one == select.power(jax.random.key(5), scores, 4).indices).all()
+    assert (one == jax.jit(lambda scores: select.power(5, scores, 4).indices)(scores)).all()
 
 
 def test_labels_that_may_not_be_told():  # TRAPS 17

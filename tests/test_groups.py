@@ -192,7 +192,7 @@ def test_folds_whose_fits_broke_calibrate_nothing():
     )
     state = learner.tell(learner.init(KEY, X[:20]), X[:20], np.arange(12), np.arange(12) % 3)
     assert float(state.temperature) == 1.0 and not bool(state.report.calibration.determined)
-    assert np.isfinite(bayesal.predictive_of(posterior, state).mean(X[:4])).all()
+    assert np.isfinite(bayesal.predictive_of(posterior, state).log_probs(X[:4])).all()
 
 
 def boaster():

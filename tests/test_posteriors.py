@@ -65,7 +65,7 @@ def test_rows_are_normalized_and_mean_agrees(case):
     log_probs = model(x)
     assert log_probs.shape == (case.draws, POOL, CLASSES)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(np.exp(model.mean(x)), np.exp(log_probs).mean(0), atol=1e-5)
+    np.testing.assert_allclose(np.exp(model.log_probs(x)), np.exp(log_probs).mean(0), atol=1e-5)
 
 
 @every_posterior
@@ -148,7 +148,7 @@ def test_predicting_changes_no_state(case):
     model, (x, _) = predictive(case), problem()
     before = jax.tree.map(jnp.copy, (model.model.state, model.model.draws))
     first = model(x)
-    model.mean(x)
+    model.log_probs(x)
     if case.embeds:
         model.embed(x)
     assert same(before, (model.model.state, model.model.draws))
@@ -246,7 +246,7 @@ def test_one_label_is_enough_to_run(case):
 @every_posterior
 def test_it_learns(case):
     x, y = problem()
-    accuracy = np.mean(np.asarray(predictive(case).mean(x[30:])).argmax(-1) == y[30:])
+    accuracy = np.mean(np.asarray(predictive(case).log_probs(x[30:])).argmax(-1) == y[30:])
     assert accuracy > case.needs
 
 

@@ -229,7 +229,7 @@ def test_the_loop_runs_on_real_labels(state):
     asked = np.asarray(state.ledger.indices)[40:45]
     assert len(set(asked.tolist())) == 5 and asked.min() >= 40
     assert np.isfinite(state.report.candidate_losses).all()
-    prediction = bayesal.predictive_of(POSTERIOR, state, 20).mean(X)
+    prediction = bayesal.predictive_of(POSTERIOR, state, 20).moments(X)
     assert prediction.mean.shape == prediction.variance.shape == (200,)
     assert metrics.rmse(prediction, Y) < 0.8 * Y.std()
 

@@ -33,19 +33,23 @@ def labels(
     *,
     rejected: bool = False,
 ) -> np.ndarray:
-    """Integer labels `[n]` in `[0, C)`, as int32; with `rejected` also REJECTED, which is -1. Bools
-    are the classes 0 and 1.
+    """Integer labels `[n]` in `[0, C)`, as int32; with `rejected` also REJECTED, which is -1. Of
+    two classes bools are 0 and 1.
     """
-    host = np.asarray(plain(values, name))
+    host = _whole(np.asarray(plain(values, name)))
     _one_per_index(host, count, name, "label")
     if host.dtype == bool:
+        if classes != 2:
+            raise WrongLabel(
+                name,
+                f"`{name}` are bools, which are the classes 0 and 1 of two, and there are "
+                f"{classes} classes: pass whole numbers in [0, {classes}).",
+            )
         host = host.astype(np.int32)
     if not np.issubdtype(host.dtype, np.integer):
-        kind = "pass labels.astype(int)"
-        if host.dtype.kind in "USO":
-            kind = "number your classes: names, labels = np.unique(labels, return_inverse=True)"
         raise WrongLabel(
-            name, f"`{name}` must be integers in [0, {classes}), got dtype {host.dtype}; {kind}."
+            name,
+            f"`{name}` must be integers in [0, {classes}), got dtype {host.dtype}; {_cure(host)}.",
         )
     allowed = (host >= 0) & (host < classes)
     bad = np.flatnonzero(~(allowed | (rejected & (host == REJECTED))))
@@ -59,6 +63,27 @@ def labels(
             bad,
         )
     return host.astype(np.int32)
+
+
+def _whole(host: np.ndarray) -> np.ndarray:
+    """Numbers that were stored as objects (data frames do) in a type of their own."""
+    entries = host.ravel().tolist() if host.dtype == object else []
+    whole = entries and all(isinstance(entry, int | np.integer) for entry in entries)
+    return np.array(entries).reshape(host.shape) if whole else host
+
+
+def _cure(host: np.ndarray) -> str:
+    if host.dtype.kind in "USOT":
+        return (
+            "name the classes, learner(classes=[...]), or number them: "
+            "names, labels = np.unique(labels, return_inverse=True)"
+        )
+    if host.dtype.kind == "f" and np.isnan(host).any():
+        return (
+            f"positions {listed(np.flatnonzero(np.isnan(host)))} are missing (NaN): leave these "
+            "rows out, or give them weight 0 and any class"
+        )
+    return "pass labels.astype(int)"
 
 
 def class_labels(values: Any, classes: int, count: int) -> jax.Array:

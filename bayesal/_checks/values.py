@@ -102,14 +102,24 @@ def _refuse(bad: Any, error: type[BayesalError], name: str, what: str, axis: int
 
 
 def key(value: Any, name: str = "key") -> jax.Array:
-    """One typed JAX key."""
+    """One typed JAX key; an int in [0, 2^32) is the key of that seed."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if not 0 <= value < 2**32:
+            raise WrongSize(
+                name,
+                f"`{name}` = {value} must lie in [0, 2^32): larger seeds would be cut, and two of "
+                "them could be the same.",
+            )
+        return jax.random.key(np.uint32(value))
     if (
         not hasattr(value, "dtype")
         or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         or value.shape != ()
     ):
         raise WrongShape(
-            name, f"`{name}` must be one typed key, as jax.random.key(0) makes; got {value!r}."
+            name,
+            f"`{name}` must be one typed key, as jax.random.key(0) makes, or an int; got "
+            f"{value!r}.",
         )
     return value
 

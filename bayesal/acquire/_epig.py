@@ -55,7 +55,7 @@ def epig(
             evaluated=count(seen) / jnp.maximum(count(safe > -jnp.inf), 1.0),
         )
 
-    return Strategy(measure=measure, pick=pick, prepare=prepare)
+    return Strategy(measure=measure, pick=pick, prepare=prepare, nested=True)
 
 
 def batch_epig(
@@ -124,7 +124,7 @@ def batch_epig(
         search = lambda: searched(key, pool, *aux[:2], available, size, configurations, ROWS)
         return grown(found, search)
 
-    return Strategy(measure=measure, pick=pick, prepare=prepare)
+    return Strategy(measure=measure, pick=pick, prepare=prepare, nested=True)
 
 
 def _checked(targets):

@@ -68,7 +68,8 @@ def typiclust(*, iterations: int = 10) -> Strategy:
     >>> strategy = typiclust()
     """
     return _of_features(
-        lambda *args, **masks: select.typiclust(*args, iterations=iterations, **masks)
+        lambda *args, **masks: select.typiclust(*args, iterations=iterations, **masks),
+        nested=False,  # as many clusters as points
     )
 
 
@@ -103,7 +104,7 @@ def badge() -> Strategy:
         log_mean, features = measured
         return select.badge(key, log_mean[None], features, size, available=available)
 
-    return Strategy(measure=_mean_and_embedded, pick=pick)
+    return Strategy(measure=_mean_and_embedded, pick=pick, nested=True)
 
 
 def bait(*, ridge: float = 1.0) -> Strategy:
@@ -139,9 +140,9 @@ def _mean_and_embedded(aux, predictive, x):
     return _maths.log_mean_exp(_asked.log_probs(predictive, x)), predictive.embed(x)
 
 
-def _of_features(selector: Callable) -> Strategy:
+def _of_features(selector: Callable, nested: bool = True) -> Strategy:
     def pick(key, aux, measured, again, available, size):
         del aux, again
         return selector(key, measured, size, available=available, labeled=~available)
 
-    return Strategy(measure=_embedded, pick=pick)
+    return Strategy(measure=_embedded, pick=pick, nested=nested)

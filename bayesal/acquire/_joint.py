@@ -64,7 +64,7 @@ def batch_bald(
         search = lambda: searched(key, pool, measured, available, size, configurations)
         return grown(found, search)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)
 
 
 def widened(found: Selection, count: int, rows: int, wider: Callable) -> Selection:
@@ -100,4 +100,4 @@ def log_det_gaussian() -> Strategy:
         means, noise = measured
         return select.log_det_gaussian(means.T, noise, size, available=available)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)

@@ -59,7 +59,7 @@ def prefilter(candidates: int, score: Score, then: Strategy) -> Strategy:
         gap = None if inner.gap is None else jnp.where(whole, inner.gap, jnp.inf)
         return outward(inner, kept)._replace(certified=certified, gap=gap)
 
-    return Strategy(measure=measure, pick=pick, prepare=then.prepare, memory=then.memory)
+    return then._replace(measure=measure, pick=pick)
 
 
 def best(values: Float[Array, " N"], available: Bool[Array, " N"], candidates: int) -> Candidates:

@@ -20,7 +20,7 @@ def uniform() -> Strategy:
         del aux, measured, again
         return select.uniform(key, available.shape[0], size, available=available)
 
-    return Strategy(measure=None, pick=pick)
+    return Strategy(measure=None, pick=pick, nested=True)
 
 
 def top(score: Score) -> Strategy:
@@ -45,7 +45,7 @@ def top(score: Score) -> Strategy:
         del key, aux, again  # deterministic
         return select.top(measured, size, available=available)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)
 
 
 def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] | None = None) -> Strategy:
@@ -82,7 +82,7 @@ def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] | None = None
         del key, aux, again  # deterministic
         return select.top(rule(*measured, available=available), size, available=available)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)
 
 
 def score_of(score: Score, name: str = "score") -> Score:

@@ -68,4 +68,4 @@ def _sampled(selector, score, beta) -> Strategy:
         del aux, again
         return selector(key, measured, size, beta=beta, available=available)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)

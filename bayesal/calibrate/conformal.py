@@ -126,7 +126,7 @@ def lac_score(log_probs: Float[ArrayLike, "N C"]) -> Float[Array, "N C"]:
 
 def aps_score(
     log_probs: Float[ArrayLike, "N C"],
-    key: Key | None = None,
+    key: int | Key | None = None,
     *,
     penalty: float = 0.0,
     free: int = 0,
@@ -235,7 +235,7 @@ def residual(
     """Score of real labels: absolute residual `|y - m|`, or in predicted standard deviations.
 
     Args:
-      prediction: of N points, averaged over draws, as `predictive.mean(x)` gives.
+      prediction: of N points, averaged over draws, as `predictive.moments(x)` gives.
       labels: the real labels.
       scaled: whether residuals are divided by the predicted standard deviation: intervals as wide
         as the predicted error instead of equally wide ones.

@@ -1,6 +1,7 @@
 """The edge of the loop: what comes in is checked here, and what goes out is put into words."""
 
 import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from bayesal import _checks, errors, likelihoods
 from bayesal import retune as retuning
 from bayesal._choose import strategy_of, told
+from bayesal.loop._audit import per_batch
 from bayesal.loop._gathered import View, digests, take, usable
 from bayesal.loop._programs import Parts
 from bayesal.loop._start import classes_of
@@ -113,6 +115,46 @@ def room(state: LearnerState, rows: int, capacity: int | None) -> int:
             f"The label capacity ({most}) is used up. {_checks.make_room(5 * most)}",
         )
     return (rows if most is None else most) - count
+
+
+def excluded(state: LearnerState, rows: int, exclude: Any) -> np.ndarray:
+    """Mask `[N]` of the rows not to ask about now, of a mask or of row numbers."""
+    mask = np.zeros(rows, bool)
+    if exclude is None:
+        return mask
+    given = sorted(exclude) if isinstance(exclude, set | frozenset) else exclude
+    host = np.asarray(_checks.plain(given, "exclude"))
+    if host.dtype == bool:
+        mask = np.asarray(_checks.available_rows(host, rows, "exclude"))
+    elif host.size:  # an empty list has no whole numbers
+        whole = host.ndim == 1 and np.issubdtype(host.dtype, np.integer)
+        mask[_checks.indices(np.unique(host) if whole else host, rows, "exclude")] = True
+    free = ~mask
+    free[state.ledger.rows()] = False
+    if not free.any():
+        raise errors.WrongSize(
+            "exclude",
+            f"`exclude` leaves out all {rows - int(state.ledger.count)} rows that have no label: "
+            "there is nothing left to ask about.",
+        )
+    return mask
+
+
+def sized(parts: Parts, size: Any, audit: float) -> tuple[Parts, int]:
+    """What `ask` depends on, and the most points it may give, for a batch of another size."""
+    if size is None:
+        return parts.asking(), parts.size
+    size = _checks.at_least(1, size, "size")
+    assert parts.strategy is not None
+    if size <= parts.size and parts.strategy.nested and not parts.audits:
+        return parts.asking(), size  # the front of the learner's batch
+    if size > parts.size:
+        warnings.warn(
+            f"`size` = {size} is more than the learner's {parts.size}, so `ask` is compiled once "
+            "more, for this size. Build the learner with the largest size that you ask for.",
+            stacklevel=3,
+        )
+    return parts._replace(size=size, audits=per_batch(audit, size)).asking(), size
 
 
 def answers(

@@ -1,6 +1,7 @@
 """Held-out predictions of the labels a learner has, for calibration outside the loop."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from bayesal import _checks, errors, likelihoods
+from bayesal.loop import _classes as classing
 from bayesal.loop import _folds as folds
 from bayesal.loop._gathered import Gathered, gather, take, usable, view
 from bayesal.loop._state import LearnerState, number_of_draws, round_key, without_report
@@ -23,6 +25,7 @@ def out_of_fold(
     num_folds: int = 5,
     num_draws: int | None = None,
     groups: ArrayLike | None = None,
+    class_weights: ArrayLike | Sequence[float] | str | None = None,
 ) -> tuple[Prediction, PyTree, Bool[Array, " M"]]:
     """Predictions of every label by fits that never saw it: `(prediction [K, M, ...], labels [M],
     valid [M])`, as a calibrator takes them.
@@ -38,6 +41,7 @@ def out_of_fold(
       x: the pool.
       num_draws: default the ensemble's members, or 50.
       groups: as of the learner; default every row is one by itself.
+      class_weights: as of the learner, by class number; the fits count labels by them.
     Raises:
       WrongSize: fewer labels, or groups, than folds; not the pool that the labels are of.
         WrongType: no posterior. TrainingFailed: of a fold. NonFinite: NaN in a labeled row.
@@ -60,7 +64,9 @@ def out_of_fold(
     features = take(pool, ledger.rows(), ledger.capacity)
     prediction, valid, info = _out_of_fold(
         without_report(state),
-        gather(ledger, features, groups=numbers),
+        classing.weighted(
+            classing.class_weights(class_weights), gather(ledger, features, groups=numbers)
+        ),
         posterior=posterior,
         num_folds=num_folds,
         draws=number_of_draws(posterior, num_draws),

@@ -3,7 +3,7 @@
 Pure functions; what may fail on values is checked at the edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter as clock
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from bayesal import _checks, _compiling, errors
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.loop import _audit as audits
+from bayesal.loop import _classes as classing
 from bayesal.loop import _edge as edge
 from bayesal.loop import _programs as programs
 from bayesal.loop import _updates as updates
@@ -31,7 +32,7 @@ from bayesal.loop._gathered import (
     view,
 )
 from bayesal.loop._programs import Parts
-from bayesal.loop._start import first_state
+from bayesal.loop._start import classes_of, first_state
 from bayesal.loop._state import (
     LearnerState,
     append,
@@ -50,11 +51,16 @@ LEAST = 64  # labels that a ledger without a given capacity has room for from th
 class Learner(NamedTuple):
     """The four verbs.
 
-    init: `(key, x) -> LearnerState`; `x [N, ...]` is the pool, looked at for its shape only.
-    ask:  `(state, x) -> Selection`; pure: twice is the same. At the end of the pool, or of the
-      capacity, it gives what is left.
+    init: `(key, x) -> LearnerState`; a typed key or an int; `x [N, ...]` is the pool, looked at for
+      its shape only.
+    ask:  `(state, x, *, exclude=None, size=None) -> Selection`; pure: twice is the same. At the end
+      of the pool, or of the capacity, it gives what is left. `exclude` are rows not to ask about
+      now, a mask `[N]` or row numbers. `size` is another number of points than the learner's.
+      Neither compiles anew up to the learner's size, apart from strategies whose batches are not
+      nested (`k_means`, `typiclust`, `bait`) and audits: these compile once for each size.
     tell: `(state, x, indices, labels, *, weights=None, source=0) -> LearnerState`; rows without a
-      label, asked or not. A label may be `bayesal.REJECTED` ("no class of mine"), or have weight 0
+      label, asked or not; labels are class numbers, names where the learner has `classes`, bools
+      for two classes. A label may be `bayesal.REJECTED` ("no class of mine"), or have weight 0
       ("cannot tell"): such a row is fitted nowhere, and it is not asked again.
     relabel: `(state, x, indices, labels, *, weights=None, source=None) -> LearnerState`; other
       labels for rows that have one, and all labels fitted again. By default a row keeps its weight
@@ -62,8 +68,8 @@ class Learner(NamedTuple):
       and with it the keys of fits and picks are others.
     """
 
-    init: Callable[[Key, ArrayLike], LearnerState]
-    ask: Callable[[LearnerState, ArrayLike], Selection]
+    init: Callable[[int | Key, ArrayLike], LearnerState]
+    ask: Callable[..., Selection]
     tell: Callable[..., LearnerState]
     relabel: Callable[..., LearnerState]
 
@@ -82,6 +88,8 @@ def learner(
     update: str = "fresh",
     audit: float = 0.0,
     groups: ArrayLike | None = None,
+    classes: Sequence[str] | None = None,
+    class_weights: ArrayLike | Sequence[float] | Mapping[str, float] | str | None = None,
     pool_changed: str = "refuse",
 ) -> Learner:
     """An active learner: which points to label next, and a model of what is known so far.
@@ -118,6 +126,13 @@ def learner(
       groups: `[N]` whole numbers, a row of the pool each: rows of one number are copies of one
         another (augmentations, frames of one film, images of one patient), and never stand on both
         sides of a fold.
+      classes: names of the classes, in the order of the network's outputs. Labels may then be
+        names, class numbers, or both. States and predictions hold numbers:
+        `np.asarray(classes)[predictive.predict(x)]`.
+      class_weights: weight of a label of each class, above 0: `[C]` numbers, or a mapping from
+        `classes`. It multiplies the label's own weight wherever labels count (fits, retuning,
+        temperature), as the same `weights=` in `tell` would. "balanced": inverse to the class's
+        share of the labels so far, recomputed in every round; the mean weight stays.
       pool_changed: "refuse" a pool whose labeled rows are not what they were when they were labeled
         (another order, other values), or "allow" it. Appending rows is no change.
     Raises:
@@ -147,7 +162,9 @@ def learner(
         parts=parts,
         hparams=_checks.as_traced(hparams),
         capacity=capacity,
+        audit=audit,
         groups=None if groups is None else np.asarray(_checks.groups(groups)),
+        classes=classing.of(posterior, classes, class_weights, update),
         strict=edge.strict(pool_changed),
     )
     return _verbs(settings)
@@ -159,7 +176,9 @@ class Settings(NamedTuple):
     parts: Parts
     hparams: HParams
     capacity: int | None
+    audit: float
     groups: np.ndarray | None
+    classes: classing.Classes
     strict: bool
 
 
@@ -170,7 +189,9 @@ def _verbs(settings: Settings) -> Learner:
         x = view(x)
         _checks.groups_of(groups, x.shape[0])
         room = _doubled(max(parts.size, parts.num_folds)) if capacity is None else capacity
-        return first_state(_checks.key(key), x, settings.hparams, room, groups is not None, parts)
+        state = first_state(_checks.key(key), x, settings.hparams, room, groups is not None, parts)
+        classing.fit_the(settings.classes, classes_of(state, x, parts))
+        return state
 
     def enter(state, x):
         x = view(x)
@@ -178,16 +199,19 @@ def _verbs(settings: Settings) -> Learner:
             same_kind(state, x)
         return x
 
-    def ask(state, x):
+    def ask(state, x, *, exclude=None, size=None):
         x = enter(state, x)
         room = edge.room(state, x.shape[0], capacity)
+        excluded = edge.excluded(state, x.shape[0], exclude)
+        asking, most = edge.sized(parts, size, settings.audit)
         if settings.strict:
             glance(state, x)
-        selection = programs.choose(without_report(state), x.pool, parts.asking())
-        return audits.shown(edge.short(selection, state, room))
+        selection = programs.choose(without_report(state), x.pool, asking, excluded)
+        return audits.shown(edge.short(selection, state, min(room, most)))
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
         x = enter(state, x)
+        labels = classing.numbered(settings.classes, labels)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
         _checks.new_labels(answers.indices, state.ledger.rows(), edge.limit(state, capacity))
         needed = int(state.ledger.count) + len(answers.indices)
@@ -198,6 +222,7 @@ def _verbs(settings: Settings) -> Learner:
 
     def relabel(state, x, indices, labels, *, weights=None, source=None):
         x = enter(state, x)
+        labels = classing.numbered(settings.classes, labels)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
         _checks.known_labels(answers.indices, state.ledger.rows())
         ledger = correct(state.ledger, edge.kept(state.ledger, answers, weights, source))
@@ -235,6 +260,7 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
         same_rows(ledger, np.arange(len(features)), digests(features))
     fair = np.asarray(audit_mask(state, x.pool)) if parts.audits else None
     taken = gather(ledger, features, groups=groups, fair=fair, known=known)
+    taken = classing.weighted(settings.classes.weights, taken)
     state = _remembering(state, parts.retune)._replace(report=None)
     programs.prepare(without_report(state), x.pool, parts.asking())
     program = "refit", parts.telling(), _compiling.signature(state, taken)

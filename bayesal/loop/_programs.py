@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from bayesal import _compiling, likelihoods
 from bayesal import calibrate as calibration
@@ -96,8 +97,10 @@ def bind(state: LearnerState, parts: Parts) -> Predictive:
     return predictive_of(parts.posterior, state, parts.draws)
 
 
-def choose(state: LearnerState, pool: Pool, parts: Parts) -> Selection:
-    """The strategy's batch, with an audit before it if there is one.
+def choose(
+    state: LearnerState, pool: Pool, parts: Parts, excluded: Bool[np.ndarray, " N"]
+) -> Selection:
+    """The strategy's batch of rows not excluded, with an audit before it if there is one.
 
     A pool that is one array is asked by one compiled program, any other on the host.
     """
@@ -105,15 +108,17 @@ def choose(state: LearnerState, pool: Pool, parts: Parts) -> Selection:
         program = _asked_of(state, pool.x, parts)
         with _compiling.said("compiling the choice (some seconds, once)", "choosing", *program):
             _compiling.awaited(*program)
-            return jax.block_until_ready(_choose_in(state, pool.x, parts))
-    return _batch(state, bind(state, parts), pool, parts, picked)
+            return jax.block_until_ready(_choose_in(state, pool.x, parts, excluded))
+    return _batch(state, bind(state, parts), pool, parts, jnp.asarray(excluded), picked)
 
 
 def prepare(state: LearnerState, pool: Pool, parts: Parts) -> None:
     """Compile `choose` for a pool that is one array, beside what runs now."""
-    if pool.x is not None and parts.strategy is not None:
-        x = pool.x
-        _compiling.ahead(lambda: _choose_in.lower(state, x, parts), *_asked_of(state, x, parts))
+    if pool.x is None or parts.strategy is None:
+        return
+    x, excluded = pool.x, np.zeros(pool.x.shape[0], bool)
+    lower = lambda: _choose_in.lower(state, x, parts, excluded)
+    _compiling.ahead(lower, *_asked_of(state, x, parts))
 
 
 def _asked_of(state: LearnerState, x: ArrayLike, parts: Parts) -> tuple[Hashable, ...]:
@@ -121,9 +126,11 @@ def _asked_of(state: LearnerState, x: ArrayLike, parts: Parts) -> tuple[Hashable
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def _choose_in(state: LearnerState, x: Array, parts: Parts) -> Selection:
+def _choose_in(
+    state: LearnerState, x: Array, parts: Parts, excluded: Bool[Array, " N"]
+) -> Selection:
     bound = predictive_of(parts.posterior, state, parts.draws)
-    return _batch(state, bound, held(x), parts, walked)
+    return _batch(state, bound, held(x), parts, excluded, walked)
 
 
 def _batch(
@@ -131,10 +138,11 @@ def _batch(
     bound: Predictive,
     pool: Pool,
     parts: Parts,
+    excluded: Bool[Array, " N"],
     pick: Callable[..., tuple[Selection, Any]],
 ) -> Selection:
     assert parts.strategy is not None and pool.rows is not None
-    key, free = round_key(state, 2), state.ledger.available(pool.rows)
+    key, free = round_key(state, 2), state.ledger.available(pool.rows) & ~excluded
     size = min(parts.size, pool.rows)
     if not parts.audits:
         return pick(key, bound, pool, free, size, parts.strategy)[0]

@@ -188,7 +188,7 @@ def predictive_of(
     """The state's predictive: `num_draws` draws (default: the ensemble's members, or 50), tempered;
     with the learner's own `num_draws` they are the ones that `ask` uses.
 
-    >>> # log_probs = bayesal.predictive_of(posterior, state, 100).mean(x_test)   # [n, C]
+    >>> # log_probs = bayesal.predictive_of(posterior, state, 100).log_probs(x_test)   # [n, C]
     """
     draws = posterior.draw(
         round_key(state, 1), state.posterior, number_of_draws(posterior, num_draws)

@@ -148,7 +148,7 @@ def brier_parts(
     )
 
 
-def dyads(key: Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "groups size"]:
+def dyads(key: int | Key, count: int, groups: int, *, size: int = 10) -> Int[Array, "groups size"]:
     """Groups of rows for `joint_nll` by dyadic sampling: each is drawn from two random points.
 
     Labels of random points are nearly independent, so a joint likelihood over them adds nothing to

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from bayesal import errors
 from bayesal.pools._arrays import array
 from bayesal.pools._files import file
 from bayesal.pools._meshes import mesh, sharded
@@ -25,7 +26,7 @@ def of(x: Any) -> Pool:
     Args:
       x: examples, one per row.
     Raises:
-      WrongShape: none of these.
+      WrongShape: none of these, or columns of a data frame that are not numbers.
 
     >>> of([[1.0, 2.0], [3.0, 4.0]]).rows
     2
@@ -40,7 +41,35 @@ def of(x: Any) -> Pool:
             return sharded(x, mesh(devices))
         return array(x)
     if hasattr(x, "to_numpy"):
-        x = x.to_numpy()
+        x = _frame(x)
     elif isinstance(x, list | tuple) or hasattr(x, "__dlpack__"):
         x = _arrays.read(x, "x")
     return array(x)
+
+
+def _frame(x: Any) -> np.ndarray:
+    """The numbers of a data frame `[N, columns]`.
+
+    Mixed columns (bools beside floats, nullable integers) come as objects: each is read by itself.
+    """
+    values = np.asarray(x.to_numpy())
+    if values.dtype.kind != "O" or values.ndim != 2 or not hasattr(x, "columns"):
+        return values
+    columns = [_column(column) for column in values.T]
+    if bad := [str(n) for n, column in zip(x.columns, columns, strict=True) if column is None]:
+        shown = ", ".join(map(repr, bad[:5])) + (f" and {len(bad) - 5} more" if bad[5:] else "")
+        raise errors.WrongShape(
+            "x",
+            f"`x` has columns that are not numbers, or miss some: {shown}. Leave them out "
+            "(x.drop(columns=[...])), or encode and fill them first.",
+        )
+    return np.column_stack([column for column in columns if column is not None])
+
+
+def _column(objects: np.ndarray) -> np.ndarray | None:
+    """One column of numbers in a type of its own; None: it holds something else."""
+    try:
+        column = np.array(objects.tolist())
+    except (TypeError, ValueError):
+        return None
+    return column if column.ndim == 1 and column.dtype.kind in "biuf" else None

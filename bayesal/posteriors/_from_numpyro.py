@@ -19,7 +19,7 @@ def from_numpyro(
     source: Any,
     apply: Callable[[PyTree, Any], Any],
     *,
-    key: Key,
+    key: int | Key,
     num_draws: int = 50,
     params: PyTree = None,
     embed: Callable | None = None,
@@ -48,7 +48,7 @@ def from_numpyro(
     >>> # mcmc = MCMC(NUTS(model), num_warmup=500, num_samples=500); mcmc.run(key, x, y)
     >>> # predictive = from_numpyro(mcmc, numpyro_site(model, "y"), key=key)
     """
-    _checks.key(key)
+    key = _checks.key(key)
     _checks.function(
         apply, "apply", "a function (sample, x) -> logits, such as numpyro_site(model)"
     )

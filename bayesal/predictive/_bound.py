@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from bayesal import _chunks, errors, likelihoods
 from bayesal.predictive import _repeats
@@ -18,9 +18,9 @@ ROWS = 1024  # rows whose predictions are averaged at a time
 class Model(Protocol):
     """What a `Predictive` asks: a pytree, so that compiled programs take it as an argument."""
 
-    def predict(self, x: Any, temperature: Any) -> Prediction: ...
+    def draws_at(self, x: Any, temperature: Any) -> Prediction: ...
 
-    def mean(self, x: Any, temperature: Any) -> Any: ...
+    def average(self, x: Any, temperature: Any) -> Any: ...
 
     def embed(self, x: Any) -> Array: ...
 
@@ -32,8 +32,8 @@ class Predictive:
     They are the same K functions for every x. For real labels a `Gaussian` with means and variances
     `[K, n]` (or a `Mixture`, `[K, n, J]`) takes the place of log-probabilities. The temperature
     divides each draw's log-probabilities (a `Scaling`: class by class), which are normalized again.
-    Float32 tempering can merge near ties: predict classes at temperature 1
-    (`dataclasses.replace(predictive, temperature=1.0)`).
+    Averages over the draws: `.log_probs(x)`, `.probs(x)`, `.predict(x)`, and `.moments(x)` of real
+    labels.
 
     Made by `bayesal.predictive_of` from a learner's state, by `bind` from a posterior's draws, and
     by `from_samples`, `from_committee` and `from_torch` from models of others.
@@ -46,14 +46,47 @@ class Predictive:
     temperature: Float[Array, ""] | Scaling
 
     def __call__(self, x: Any) -> Prediction:
-        return self.model.predict(x, self.temperature)
+        return self.model.draws_at(x, self.temperature)
 
-    def mean(self, x: Any) -> Float[Array, "n C"] | Gaussian:
-        """Averaged prediction `log mean_k p_k`, `[n, C]`, in chunks of 1,024 rows.
+    def log_probs(self, x: Any) -> Float[Array, "n C"]:
+        """Log-probabilities averaged over draws, `log mean_k p_k`, `[n, C]`, tempered.
 
-        For real labels: mean and variance, `[n]`.
+        Computed in chunks of 1,024 rows, as all averages. The metrics take these.
+
+        Raises:
+          WrongType: the labels are real numbers: see `moments`.
         """
-        return self.model.mean(x, self.temperature)
+        return self._average(x, self.temperature, real=False)
+
+    def probs(self, x: Any) -> Float[Array, "n C"]:
+        """Probabilities averaged over draws, `mean_k p_k`, `[n, C]`, tempered."""
+        return jnp.exp(self.log_probs(x))
+
+    def predict(self, x: Any) -> Int[Array, " n"] | Float[Array, " n"]:
+        """The most probable class of each example, `[n]`, by averaged log-probabilities at T = 1.
+
+        Tempering in float32 can merge near ties, so classes ignore the temperature. For names of
+        the classes: `np.asarray(classes)[predictive.predict(x)]`. For real labels: the mean.
+        """
+        average = self.model.average(x, jnp.float32(1.0))
+        return average.mean if isinstance(average, Gaussian) else jnp.argmax(average, axis=-1)
+
+    def moments(self, x: Any) -> Gaussian:
+        """Mean and variance of real labels over draws and noise, `[n]` each, tempered.
+
+        Raises:
+          WrongType: the labels are classes: see `log_probs` and `probs`.
+        """
+        return self._average(x, self.temperature, real=True)
+
+    def _average(self, x: Any, temperature: Any, *, real: bool) -> Any:
+        average = self.model.average(x, temperature)
+        if isinstance(average, Gaussian) is real:
+            return average
+        kind, others = ("real numbers", "moments") if not real else ("classes", "log_probs")
+        raise errors.WrongType(
+            "predictive", f"this predictive is of labels that are {kind}: use `.{others}(x)`."
+        )
 
     def embed(self, x: Any) -> Float[Array, "n D"]:
         """Features `[n, D]` before the last layer."""
@@ -94,11 +127,11 @@ class _Bound:
     state: PyTree
     draws: PyTree
 
-    def predict(self, x, temperature):
-        return _predict(self, jnp.asarray(x), temperature)
+    def draws_at(self, x, temperature):
+        return _draws_at(self, jnp.asarray(x), temperature)
 
-    def mean(self, x, temperature):
-        return _mean(self, jnp.asarray(x), temperature)
+    def average(self, x, temperature):
+        return _average(self, jnp.asarray(x), temperature)
 
     def embed(self, x):
         if self.posterior.embed is None:
@@ -151,7 +184,7 @@ def with_its_numbers(function: Any) -> Any:
 
 
 @jax.jit
-def _predict(bound: _Bound, x: Array, temperature: Any) -> Prediction:
+def _draws_at(bound: _Bound, x: Array, temperature: Any) -> Prediction:
     posterior, state = bound.posterior, bound.state
     shared, one = x, posterior.apply
     if (trunk := posterior.trunk) is not None and posterior.head is not None:
@@ -164,8 +197,8 @@ def _predict(bound: _Bound, x: Array, temperature: Any) -> Prediction:
 
 
 @jax.jit
-def _mean(bound: _Bound, x: Array, temperature: Any) -> Float[Array, "n C"] | Gaussian:
-    average = lambda part: likelihoods.average(_predict(bound, part, temperature))
+def _average(bound: _Bound, x: Array, temperature: Any) -> Float[Array, "n C"] | Gaussian:
+    average = lambda part: likelihoods.average(_draws_at(bound, part, temperature))
     return _chunks.over_rows(average, x, ROWS)
 
 

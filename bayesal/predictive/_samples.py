@@ -71,7 +71,7 @@ class _Foreign:
     features: Callable[..., Any] | None
     told: Told
 
-    def predict(self, x: Any, temperature: Any) -> Prediction:
+    def draws_at(self, x: Any, temperature: Any) -> Prediction:
         x = _pool(x)
         if isinstance(self.function, Outside):
             said = self.function(x)
@@ -82,8 +82,8 @@ class _Foreign:
         raw = _laid_out(_traced(self.function, x), self.told, x.shape[0])
         return likelihoods.temper(_prediction(raw, self.told), temperature)
 
-    def mean(self, x: Any, temperature: Any) -> Float[Array, "n C"] | Gaussian:
-        average = lambda part: likelihoods.average(self.predict(part, temperature))
+    def average(self, x: Any, temperature: Any) -> Float[Array, "n C"] | Gaussian:
+        average = lambda part: likelihoods.average(self.draws_at(part, temperature))
         return _chunks.over_rows(average, _pool(x), ROWS)
 
     def embed(self, x: Any) -> Float[Array, "n D"]:
@@ -146,7 +146,7 @@ def from_samples(
 
     >>> # two draws that swap the classes
     >>> samples = from_samples(probs=lambda x: jnp.stack([x, 1 - x]), num_draws=2)
-    >>> samples.mean(jnp.array([[0.2, 0.8]])).round(3)
+    >>> samples.log_probs(jnp.array([[0.2, 0.8]])).round(3)
     Array([[-0.693, -0.693]], dtype=float32)
     """
     kind, function = _arrays.the_one(

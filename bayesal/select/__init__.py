@@ -1,4 +1,8 @@
-"""Selectors: arrays in, `Selection` out. Indices are rows of what was passed in, best first."""
+"""Selectors: arrays in, `Selection` out. Indices are rows of what was passed in, best first.
+
+A key is a typed JAX key or an int, as everywhere in bayesal. A `Selection` is a NamedTuple of
+arrays: iterating over it gives its fields, and the rows are `selection.indices`.
+"""
 
 from bayesal.select._badge import badge
 from bayesal.select._bait import bait

@@ -13,7 +13,7 @@ from bayesal.types import ArrayLike, Key, Selection
 
 
 def badge(
-    key: Key,
+    key: int | Key,
     log_probs: Float[ArrayLike, "K N C"],
     features: Real[ArrayLike, "N D"],
     size: int,

@@ -38,7 +38,7 @@ SMALL = 1e-4
 
 
 def batch_bald(
-    key: Key,
+    key: int | Key,
     log_probs: Float[ArrayLike, "K N C"],
     size: int,
     *,

@@ -18,7 +18,7 @@ from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
 
 
 def batch_epig(
-    key: Key,
+    key: int | Key,
     log_probs: Float[ArrayLike, "K N C"],
     target_log_probs: Float[ArrayLike, "K T L"],
     size: int,

@@ -19,7 +19,7 @@ TILE = 256  # points, and centers, that are compared at a time
 
 
 def k_means_pp(
-    key: Key,
+    key: int | Key,
     features: Real[ArrayLike, "N D"],
     size: int,
     *,
@@ -66,7 +66,7 @@ def _k_means_pp(key, pool: Points, size, stop=None) -> Selection:
 
 
 def k_means(
-    key: Key,
+    key: int | Key,
     features: Real[ArrayLike, "N D"],
     size: int,
     *,

@@ -31,7 +31,7 @@ def class_balanced(
     differ by at most one; a class that runs out is passed over.
 
     Args:
-      predictions: the predicted class of every point, for example `predictive.mean(x).argmax(-1)`.
+      predictions: the predicted class of every point, for example `predictive.predict(x)`.
       scores: higher is more worth labeling; -inf may not be picked.
       size: how many to pick.
       available: which points may be picked; all if None.

@@ -18,7 +18,7 @@ def k_center(
     *,
     available: Bool[ArrayLike, " N"] | None = None,
     labeled: Bool[ArrayLike, " N"] | None = None,
-    key: Key | None = None,
+    key: int | Key | None = None,
 ) -> Selection:
     """Farthest-first: each pick is the point farthest from its nearest center; centers are labeled
     points and earlier picks.

@@ -19,7 +19,7 @@ from bayesal.types import ArrayLike, Key, Selection
 
 
 def power(
-    key: Key,
+    key: int | Key,
     scores: Float[ArrayLike, " N"],
     size: int,
     *,
@@ -60,7 +60,7 @@ def power(
 
 
 def softmax(
-    key: Key,
+    key: int | Key,
     scores: Float[ArrayLike, " N"],
     size: int,
     *,
@@ -92,7 +92,7 @@ def softmax(
 
 
 def softrank(
-    key: Key,
+    key: int | Key,
     scores: Float[ArrayLike, " N"],
     size: int,
     *,

@@ -47,7 +47,7 @@ def _top(scores, available, size):
 
 
 def uniform(
-    key: Key, rows: int, size: int, *, available: Bool[ArrayLike, " N"] | None = None
+    key: int | Key, rows: int, size: int, *, available: Bool[ArrayLike, " N"] | None = None
 ) -> Selection:
     """`size` different points at random: the baseline every strategy must beat. All scores are 0.
 

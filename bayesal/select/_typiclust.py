@@ -20,7 +20,7 @@ BLOCK = 128  # points that are compared with each other at a time
 
 
 def typiclust(
-    key: Key,
+    key: int | Key,
     features: Real[ArrayLike, "N D"],
     size: int,
     *,

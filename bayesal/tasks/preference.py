@@ -53,7 +53,7 @@ def pairs(items: ArrayLike, rows: Int[ArrayLike, "P 2"]) -> Array:
     return jnp.asarray(items)[_rows(rows, len(items))]
 
 
-def pool(key: Key, items: ArrayLike, size: int) -> tuple[Array, Int[np.ndarray, "P 2"]]:
+def pool(key: int | Key, items: ArrayLike, size: int) -> tuple[Array, Int[np.ndarray, "P 2"]]:
     """Distinct random pairs of different items: examples `[P, 2, ...]` and rows `[P, 2]`.
 
     A pair and its reverse count as one.
@@ -142,7 +142,7 @@ def bald(
         del key, aux, again  # deterministic
         return select.top(measured, size, available=available)
 
-    return Strategy(measure=measure, pick=pick)
+    return Strategy(measure=measure, pick=pick, nested=True)
 
 
 def utility(

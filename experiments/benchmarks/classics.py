@@ -120,10 +120,10 @@ def prediction(draws=DRAWS, rows=ROWS):
     drawn = posterior.draw(jax.random.key(1), state, draws)
     model = bind(posterior, state, drawn)
     pool = jnp.asarray(x)
-    ways = {"ours": lambda: model.mean(pool)}
+    ways = {"ours": lambda: model.log_probs(pool)}
     if torch:
         ways["torch"] = torch_prediction(state.params, drawn, x)
-        apart = float(np.abs(ways["torch"]().numpy() - np.asarray(model.mean(pool))).max())
+        apart = float(np.abs(ways["torch"]().numpy() - np.asarray(model.log_probs(pool))).max())
         print(f"largest difference between ours and torch's log-probabilities: {apart:.1e}")
     print_ways(f"predict, cnn, K = {draws}, N = {rows}", interleaved(ways, 3), "ours")
 
@@ -136,9 +136,9 @@ def memory(draws=10):
     model = bind(posterior, state, posterior.draw(jax.random.key(1), state, draws))
     for rows in (2048, 8192, 32768):
         x = jax.random.uniform(jax.random.key(2), (rows, *SHAPE))
-        jax.block_until_ready(model.mean(x))
+        jax.block_until_ready(model.log_probs(x))
         with watched() as seen:
-            jax.block_until_ready(model.mean(x))
+            jax.block_until_ready(model.log_probs(x))
         print(
             f"{'memory of predicting, cnn, K = 10' if rows == 2048 else '':<46}N = "
             f"{rows:<30}{(seen['peak'] - seen['before']) / 2**20:>7.0f} MB",
@@ -322,8 +322,8 @@ def relative(draws=50):
         model = bind(posterior, state, posterior.draw(jax.random.key(2), state, number))
         passes[name] = partial(model.mean, pool)
         print(
-            f"{name:<24}accuracy {metrics.accuracy(model.mean(pool[500:]), y[500:]):.3f}, "
-            f"NLL {metrics.nll(model.mean(pool[500:]), y[500:]):.3f}",
+            f"{name:<24}accuracy {metrics.accuracy(model.log_probs(pool[500:]), y[500:]):.3f}, "
+            f"NLL {metrics.nll(model.log_probs(pool[500:]), y[500:]):.3f}",
             flush=True,
         )
     print_ways(f"fit, mlp, {LABELS} labels, 300 steps", interleaved(fits), "point")

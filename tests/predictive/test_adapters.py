@@ -94,7 +94,7 @@ def test_numbers_are_the_functions_own(form):
     for x in (X, jnp.asarray(X), X[:5].tolist()):
         rows = len(x)
         assert_allclose(samples(x), LOG_P[:, :rows], atol=1e-5)
-    assert_allclose(samples.mean(X), np.log(np.exp(LOG_P).mean(0)), atol=1e-5)
+    assert_allclose(samples.log_probs(X), np.log(np.exp(LOG_P).mean(0)), atol=1e-5)
     assert_allclose(jax.jit(lambda s, x: s(x))(samples, X[:5]), LOG_P[:, :5], atol=1e-5)
     warm = dataclasses.replace(samples, temperature=jnp.float32(2.0))
     assert_allclose(warm(X), oracles.log_softmax(LOG_P / 2), atol=1e-5)
@@ -130,7 +130,7 @@ def test_moments_are_normals(host):
         host=host,
     )
     assert_allclose(samples.checked(X)(X).variance[0], X[:, 2] ** 2 + 1, rtol=1e-5)
-    mean = samples.mean(X)
+    mean = samples.moments(X)
     assert_allclose(mean.variance, X[:, 2] ** 2 + 1 + (X[:, 0] - X[:, 1]) ** 2 / 4, rtol=1e-4)
     picks = choose(0, samples, X, 3, acquire.top(regression.epistemic)).indices
     assert_array_equal(picks, np.argsort(-np.abs(X[:, 0] - X[:, 1]))[:3])
@@ -371,7 +371,7 @@ def test_one_hot_trees_are_warned_about():
 def test_committees_of_numbers(model):
     y = FLOWERS[:, 3] * 10
     committee = from_committee(model.fit(FLOWERS[:, :3], y), variance=2.5)
-    mean = committee.mean(FLOWERS[:, :3])
+    mean = committee.moments(FLOWERS[:, :3])
     assert_allclose(mean.mean, model.predict(FLOWERS[:, :3]), rtol=1e-4)
     assert_allclose(committee(FLOWERS[:, :3]).variance, 2.5)
     assert (np.asarray(mean.variance) >= 2.5).all()
