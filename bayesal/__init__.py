@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from bayesal._choose import choose
     from bayesal._explain import explain
+    from bayesal._simulate import Results, simulate
     from bayesal.loop import (
         Learner,
         LearnerState,
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 _PLACES = {
     "choose": "_choose",
     "explain": "_explain",
+    "Results": "_simulate",
+    "simulate": "_simulate",
     "learner": "loop",
     "Learner": "loop",
     "LearnerState": "loop",
