@@ -118,7 +118,7 @@ def run(
     after the last); `judge(posterior, state, data, num_draws)` gives a round's figures on the test
     set (default: `evaluate`, for classes).
     """
-    init, ask, tell, _ = learner
+    init, ask, tell = learner[:3]
     began = time.perf_counter()
     state = tell(init(jax.random.key(seed), data.pool), data.pool, first, data.labels[first])
     tell_seconds = time.perf_counter() - began
