@@ -16,7 +16,7 @@ from bayesal import _chunks, errors, likelihoods
 from bayesal._simulate._figures import Figures
 from bayesal._simulate._plan import Plan
 from bayesal.loop import LearnerState, predictive_of
-from bayesal.types import HParams, Posterior, Prediction
+from bayesal.types import Posterior, Prediction, Selection
 
 ROWS = 1024  # rows of the test set that are predicted at a time
 
@@ -88,100 +88,99 @@ def run(
       keep: called with the round's figures, the state, and what is asked next (None at the end).
     """
     learner, data = plan.learners[strategy], plan.data
-    notes = Notes()
-    rows = plan.first[plan.seeds.index(seed)]
-    round = 0
+    notes = Notes(plan, figures, strategy, seed, keep)
+    rows = notes.first
     try:
         state = learner.init(jax.random.key(seed), data.x)
         for round in range(plan.rounds + 1):
             if stop.is_set():
                 raise Stopped
-            began = clock()
+            began, selection = clock(), None
             y = jax.tree.map(lambda leaf: leaf[rows], data.y)  # noqa: B023 - used at once
             state = jax.block_until_ready(learner.tell(state, data.x, rows, y))
             told = clock()
-            values = figures.of(*judged(plan, state), data.test_y)
-            selection, asked = None, float("nan")
             if round < plan.rounds:
-                asking = clock()
                 selection = learner.ask(state, data.x)
-                rows = np.asarray(selection.indices)
-                asked = clock() - asking
-                whole(rows, plan.size)
-            notes.add(
-                values, state.hparams, told - began, asked, rows if round < plan.rounds else None
-            )
-            if keep is not None:
-                about = {"strategy": strategy, "seed": seed, "round": round}
-                about["labels"] = int(plan.labels[round])
-                keep(about | values, state, selection)
+                rows = whole(selection, plan.size)
+            asked = clock()
+            bare = state._replace(report=None, search=None)
+            said = predicted(plan.posterior, bare, data.test_x, plan.num_draws, plan.calibrated)
+            notes.add(state, said, selection, told - began, asked - told)
             step(strategy, seed, round)
     except Stopped:
         raise
     except Exception as error:
-        return Failure(strategy, seed, round, error)
-    return notes.run(plan, strategy, seed)
+        return notes.failure(error)
+    return notes.run()
 
 
-def whole(rows: np.ndarray, size: int) -> None:
-    """A batch has as many points as were asked for."""
+def whole(selection: Selection, size: int) -> np.ndarray:
+    """The rows of a batch, which has as many as were asked for."""
+    rows = np.asarray(selection.indices)
     if len(rows) < size or (rows < 0).any():
         raise errors.WrongSize(
             "size",
             f"the strategy gave {int((rows >= 0).sum())} of {size} points: the others of the pool "
             "cannot be picked (NaN scores). Drop those rows, or pass fewer `rounds`.",
         )
+    return rows
 
 
 class Notes:
-    """What a run has noted so far."""
+    """What a run has noted so far: a line for every fit."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, plan: Plan, figures: Figures, strategy: str, seed: int, keep: Keep | None
+    ) -> None:
+        self.plan, self.figures, self.keep = plan, figures, keep
+        self.strategy, self.seed = strategy, seed
+        self.first = plan.first[plan.seeds.index(seed)]
         self.values: list[dict[str, float]] = []
         self.hparams: list[dict[str, float]] = []
-        self.tell: list[float] = []
-        self.ask: list[float] = []
+        self.seconds: list[dict[str, float]] = []
         self.picks: list[np.ndarray] = []
 
     def add(
         self,
-        values: dict[str, float],
-        hparams: HParams,
+        state: LearnerState,
+        said: tuple[Prediction, Prediction],
+        selection: Selection | None,
         tell: float,
         ask: float,
-        picks: np.ndarray | None,
     ) -> None:
-        """One more fit."""
+        """One more fit: its predictions of the test set before and after the temperature, what is
+        asked next (None at the end), and the seconds of both.
+        """
+        round = len(self.values)
+        values = self.figures.of(*said, state, self.plan.data.test_y)
+        if self.keep is not None:
+            about = {"strategy": self.strategy, "seed": self.seed, "round": round}
+            labels = {"labels": int(self.plan.labels[round])}
+            self.keep(about | labels | values, state, selection)
         self.values.append(values)
-        self.hparams.append({name: float(value) for name, value in hparams._asdict().items()})
-        self.tell.append(tell)
-        self.ask.append(ask)
-        if picks is not None:
-            self.picks.append(picks)
+        self.hparams.append({name: float(value) for name, value in state.hparams._asdict().items()})
+        self.seconds.append({"tell": tell, "ask": float("nan") if selection is None else ask})
+        if selection is not None:
+            self.picks.append(np.asarray(selection.indices))
 
-    def run(self, plan: Plan, strategy: str, seed: int) -> Run:
+    def failure(self, error: Exception) -> Failure:
+        """The run ended here."""
+        return Failure(self.strategy, self.seed, len(self.values), error)
+
+    def run(self) -> Run:
         """The finished run, in rows of the caller's pool."""
         column = lambda table: {
-            name: np.array([row[name] for row in table], np.float64) for name in table[0]
+            name: np.array([line[name] for line in table], np.float64) for name in table[0]
         }
         return Run(
-            strategy=strategy,
-            seed=seed,
-            first=plan.data.rows[plan.first[plan.seeds.index(seed)]],
-            picks=plan.data.rows[np.stack(self.picks)],
+            strategy=self.strategy,
+            seed=self.seed,
+            first=self.plan.data.rows[self.first],
+            picks=self.plan.data.rows[np.stack(self.picks)],
             values=column(self.values),
             hparams=column(self.hparams),
-            seconds={"tell": np.array(self.tell), "ask": np.array(self.ask)},
+            seconds=column(self.seconds),
         )
-
-
-def judged(plan: Plan, state: LearnerState) -> tuple[Prediction, Prediction, LearnerState]:
-    """Averaged predictions of the test set before and after the temperature, and the state."""
-    bare = state._replace(report=None, search=None)
-    raw, tempered = predicted(
-        plan.posterior, bare, plan.data.test_x, plan.num_draws, plan.calibrated
-    )
-    return raw, tempered, state
 
 
 @functools.partial(jax.jit, static_argnames=("posterior", "num_draws", "calibrated"))

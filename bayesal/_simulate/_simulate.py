@@ -14,6 +14,7 @@ import numpy as np
 from bayesal import _checks, _chunks
 from bayesal._simulate import _described as described
 from bayesal._simulate import _folder as folders
+from bayesal._simulate import _vectorized as together
 from bayesal._simulate._figures import Figures, figures
 from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
 from bayesal._simulate._progress import Progress, Screen
@@ -44,6 +45,7 @@ def simulate(
     folder: Any = None,
     keep: Callable[..., None] | None = None,
     threads: int | None = None,
+    vectorized: bool = False,
     progress: bool | Callable[[Progress], Any] = True,
 ) -> Results:
     """Strategies compared on labels that are known already: every strategy with every seed.
@@ -75,6 +77,9 @@ def simulate(
       keep: called as `keep(record, state, selection)` after every fit, from the run's thread;
         `selection` is what is asked next, None at the end.
       threads: runs side by side. Default: one per core on CPU, at most 4; one on accelerators.
+      vectorized: all seeds of a strategy in one program, under `vmap`: for accelerators and small
+        networks. Picks are those of the runs one by one, and figures agree to rounding; a near tie
+        may fall the other way. The pool is an array, and `ask` and `tell` check nothing.
       progress: True: on stderr. False: silent. A function gets a record with `done`, `total`,
         `seconds`, `left` and `doing`, whose `str` is the line.
     Returns:
@@ -112,19 +117,18 @@ def simulate(
         update=update,
     )
     named, numbers = named_strategies(strategies), seed_numbers(seeds)
-    rounds = _checks.at_least(1, rounds, "rounds", most=1_000_000)
-    size = _checks.at_least(1, size, "size", most=2**31 - 1)
+    _numbers(rounds, size, keep)
     workers = _workers(threads)
-    if keep is not None:
-        _checks.function(keep, "keep", "a function of (record, state, selection)")
     start = f"{len(named)} strategies x {len(numbers)} seeds, compiling first (seconds)"
     with Screen(len(named) * len(numbers) * (rounds + 1), rounds, start, progress) as screen:
         planned = plan(named, pool, labels, test, posterior, numbers, rounds, size, first, options)
+        if vectorized:
+            together.possible(planned)
         shown = figures(metrics, planned)
-        config = _config(planned, options, shown)
+        config = _config(planned, options, shown) | {"vectorized": bool(vectorized)}
         digests = {name: described.digest(strategy) for name, strategy in named.items()}
         where = folders.opened(folder, folders.record(config, digests))
-        runs = _all_runs(planned, shown, where, keep, workers, screen)
+        runs = _all_runs(planned, shown, where, keep, workers, screen, vectorized)
     return _results(planned, runs, config)
 
 
@@ -138,6 +142,7 @@ def _all_runs(
     keep: Callable[..., None] | None,
     workers: int,
     screen: Screen,
+    vectorized: bool,
 ) -> Runs:
     """Every strategy with every seed: what the folder has, and the rest side by side."""
     fits, todo = plan.rounds + 1, []
@@ -152,17 +157,27 @@ def _all_runs(
     screen.found(len(runs) * fits)
     stop = threading.Event()
 
-    def one(job: tuple[str, int]) -> Run | Failure:
-        found = run(plan, figures, *job, step=screen.step, stop=stop, keep=keep)
+    def noted(found: Run | Failure) -> Run | Failure:
         if isinstance(found, Failure):
             folder.fail(found)
-            screen.skip(*job, fits - found.round)
+            screen.skip(found.strategy, found.seed, fits - found.round)
         else:
             folder.keep(found)
         return found
 
-    for found in _side_by_side(one, todo, workers, stop):
-        runs[found.strategy, found.seed] = found
+    def one(job: tuple[str, int]) -> Run | Failure:
+        return noted(run(plan, figures, *job, step=screen.step, stop=stop, keep=keep))
+
+    if not vectorized:
+        found = _side_by_side(one, todo, workers, stop)
+        return runs | {(each.strategy, each.seed): each for each in found}
+    fit = together.fitting(plan)
+    for name in plan.strategies:
+        if seeds := [seed for other, seed in todo if other == name]:
+            for each in together.run_seeds(
+                plan, figures, fit, name, seeds, step=screen.step, keep=keep
+            ):
+                runs[name, each.seed] = noted(each)
     return runs
 
 
@@ -183,6 +198,14 @@ def _side_by_side(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _numbers(rounds: Any, size: Any, keep: Any) -> None:
+    """Refuses what is wrong before anything is compiled."""
+    _checks.at_least(1, rounds, "rounds", most=1_000_000)
+    _checks.at_least(1, size, "size", most=2**31 - 1)
+    if keep is not None:
+        _checks.function(keep, "keep", "a function of (record, state, selection)")
 
 
 def _workers(threads: int | None) -> int:
