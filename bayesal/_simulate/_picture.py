@@ -41,7 +41,7 @@ def draw(results: Any, ax: Any, metric: str, target: float | None) -> Any:
             results.labels[there], low[there], high[there], color=color, alpha=0.15, lw=0
         )
         ax.plot(results.labels, mean, color=color, ls=line, lw=2.2, label=name)
-        ends.append((name, mean[-1], color))
+        ends.append((name, results.labels[-1], mean[-1], color))
     if target is not None:
         _marks(ax, results, metric, target, paint)
     if metric in PERCENT:
@@ -97,7 +97,7 @@ def _marks(ax: Any, results: Any, metric: str, target: float, paint: dict) -> No
         )
 
 
-def _names(ax: Any, ends: list[tuple[str, float, str]]) -> None:
+def _names(ax: Any, ends: list[tuple[str, float, float, str]]) -> None:
     """Each name beside its curve's end, in order of height and never on one another."""
     if not ends:
         return
@@ -106,17 +106,19 @@ def _names(ax: Any, ends: list[tuple[str, float, str]]) -> None:
     height = ax.get_window_extent().height * 72 / ax.figure.dpi
     gap = 1.35 * size / height
     low, high = ax.get_ylim()
-    ends = sorted(ends, key=lambda end: end[1])
-    wanted = np.array([(value - low) / (high - low) for _, value, _ in ends])
+    ends = sorted(ends, key=lambda end: end[2])
+    wanted = np.array([(value - low) / (high - low) for _, _, value, _ in ends])
     places = wanted.copy()
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + gap)
     places -= max(0.0, (places - wanted).mean())  # up and down alike
-    for (name, _, color), y in zip(ends, places, strict=True):
+    for (name, x, value, color), y in zip(ends, places, strict=True):
         ax.annotate(
             name,
-            (1.02, y),
-            xycoords="axes fraction",
+            (x, value),
+            xytext=(1.04, y),
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 0, "shrinkB": 2},
             color=color,
             fontsize=size,
             fontweight="bold",

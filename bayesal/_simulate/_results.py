@@ -9,6 +9,7 @@ import numpy as np
 from bayesal import errors, metrics
 from bayesal._simulate._figures import lower_is_better
 from bayesal._simulate._plan import CHANCE
+from bayesal._simulate._progress import counted
 from bayesal.metrics._curves import Interval
 
 AREA = "area"
@@ -170,9 +171,10 @@ class Results:
                     f"{len(self.seeds) - lost}" + (f" ({lost} failed)" if lost else ""),
                 ]
             )
+        start, end = self.labels[0], self.labels[-1]
         title = (
-            f"{len(self.seeds)} seeds, {self.labels[0]} to {self.labels[-1]} labels; means over "
-            f"seeds, the figures after {self.labels[-1]} labels"
+            f"{counted(len(self.seeds), 'seed')}, {start} to {end} labels; means over seeds, the "
+            f"figures after {end} labels"
         )
         return "\n".join([title, *_aligned(lines)])
 

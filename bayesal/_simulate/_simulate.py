@@ -17,7 +17,7 @@ from bayesal._simulate import _folder as folders
 from bayesal._simulate import _vectorized as together
 from bayesal._simulate._figures import Figures, figures
 from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
-from bayesal._simulate._progress import Progress, Screen
+from bayesal._simulate._progress import Progress, Screen, counted
 from bayesal._simulate._results import Results
 from bayesal._simulate._runs import Failure, Run, run
 from bayesal.types import HParams, Posterior
@@ -119,7 +119,7 @@ def simulate(
     named, numbers = named_strategies(strategies), seed_numbers(seeds)
     _numbers(rounds, size, keep)
     workers = _workers(threads)
-    start = f"{len(named)} strategies x {len(numbers)} seeds, compiling first (seconds)"
+    start = f"{len(named)} strategies x {counted(len(numbers), 'seed')}, compiling first (seconds)"
     with Screen(len(named) * len(numbers) * (rounds + 1), rounds, start, progress) as screen:
         planned = plan(named, pool, labels, test, posterior, numbers, rounds, size, first, options)
         if vectorized:
