@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 import bayesal
 from bayesal import metrics
@@ -254,13 +253,8 @@ def paired(gaps: np.ndarray) -> list[float]:
     >>> [round(v, 3) for v in paired(np.array([1.0, 2.0, 3.0]))]
     [2.0, -0.484, 4.484]
     """
-    middle = float(np.mean(gaps))
-    half = (
-        float(stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5)
-        if len(gaps) > 1
-        else 0.0
-    )
-    return [middle, middle - half, middle + half]
+    middle, low, high = map(float, metrics.mean_interval(gaps))
+    return [middle, low, high] if len(gaps) > 1 else [middle] * 3
 
 
 def said(gap: list[float]) -> str:
