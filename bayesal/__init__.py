@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bayesal._choose import choose
     from bayesal._compiling import cache
     from bayesal._explain import explain
+    from bayesal._simulate import Results, simulate
     from bayesal.loop import (
         Learner,
         LearnerState,
@@ -60,6 +61,8 @@ _PLACES = {
     "cache": "_compiling",
     "choose": "_choose",
     "explain": "_explain",
+    "Results": "_simulate",
+    "simulate": "_simulate",
     "learner": "loop",
     "Learner": "loop",
     "LearnerState": "loop",

@@ -66,7 +66,7 @@ def needed(x, y):
     of gains that were computed.
     """
     posterior = posteriors.mc_dropout(networks.mlp(x.shape[1], 10))
-    init, _, tell, _ = bayesal.learner(
+    init, _, tell, *_ = bayesal.learner(
         posterior, bayesal.acquire.uniform(), size=1, capacity=max(LABELS), num_draws=DRAWS
     )
     shares, evaluated = {}, {}

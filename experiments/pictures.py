@@ -608,8 +608,8 @@ def plot_hparams(records, *, strategy):
     """The hyperparameters in each round of one strategy: median and interquartile band over seeds.
     Returns the figure.
 
-    Three panels over rounds: learning rate, weight decay and dropout on a log axis, steps, and
-    temperature. A value of 0 has no place on a log axis and is left out.
+    Panels over rounds: learning rate, weight decay and dropout on a log axis, steps, and where it
+    was fitted the temperature. A value of 0 has no place on a log axis and is left out.
     """
     import matplotlib.pyplot as plt
 
@@ -619,10 +619,16 @@ def plot_hparams(records, *, strategy):
             f"No record has strategy {strategy!r}; there are "
             f"{sorted({r['strategy'] for r in records})}."
         )
-    figure, (log, steps, warm) = plt.subplots(
-        3, 1, figsize=(7.2, 6.4), layout="constrained", sharex=True, height_ratios=(2.2, 1, 1)
+    tempered = any(record.get("temperature") is not None for record in mine)
+    figure, (log, steps, *warm) = plt.subplots(
+        2 + tempered,
+        1,
+        figsize=(7.2, 5.0 + 1.4 * tempered),
+        layout="constrained",
+        sharex=True,
+        height_ratios=(2.2, 1, 1)[: 2 + tempered],
     )
-    for ax in (log, steps, warm):
+    for ax in (log, steps, *warm):
         _plain(ax)
     hparam = lambda name: lambda r: (r["round"], (r.get("hparams") or {}).get(name))
 
@@ -640,15 +646,16 @@ def plot_hparams(records, *, strategy):
     for name, color in (("learning_rate", BLUE), ("weight_decay", GREEN), ("dropout", PURPLE)):
         ends += draw(log, hparam(name), color, name.replace("_", " "), positive=True)
     draw(steps, hparam("steps"), ORANGE, "steps")
-    draw(warm, lambda r: (r["round"], r.get("temperature")), VERMILION, "temperature")
-    warm.axhline(1, color=GRAY, lw=0.9, ls=":", zorder=1)
+    for ax in warm:
+        draw(ax, lambda r: (r["round"], r.get("temperature")), VERMILION, "temperature")
+        ax.axhline(1, color=GRAY, lw=0.9, ls=":", zorder=1)
+        ax.set_ylabel("temperature")
     log.set_ylabel("chosen value (log)")
     steps.set_ylabel("steps")
     steps.set_ylim(bottom=0)
     steps.margins(y=0.15)
-    warm.set_ylabel("temperature")
-    warm.set_xlabel("round")
-    warm.xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[-1].set_xlabel("round")
+    figure.axes[-1].xaxis.get_major_locator().set_params(integer=True)
     seeds = len({r["seed"] for r in mine})
     log.set_title(
         f"{strategy}: by round, "

@@ -116,7 +116,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
         x = preference.pairs(jnp.asarray(data["item_x"]), data["train_pairs"][chosen])
         labels = data["train_first_wins"][chosen].astype(np.int32)
         wines = random.permutation(np.flatnonzero(data["is_test_item"]))[: config.judged]
-        for name, (init, ask, tell, _) in learners.items():
+        for name, (init, ask, tell, *_) in learners.items():
             picks = np.arange(config.first)
             state = init(jax.random.key(seed), x)
             for round in range(config.rounds + 1):

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 import bayesal
 from bayesal import metrics
@@ -118,7 +117,7 @@ def run(
     after the last); `judge(posterior, state, data, num_draws)` gives a round's figures on the test
     set (default: `evaluate`, for classes).
     """
-    init, ask, tell, _ = learner
+    init, ask, tell = learner[:3]
     began = time.perf_counter()
     state = tell(init(jax.random.key(seed), data.pool), data.pool, first, data.labels[first])
     tell_seconds = time.perf_counter() - began
@@ -254,13 +253,8 @@ def paired(gaps: np.ndarray) -> list[float]:
     >>> [round(v, 3) for v in paired(np.array([1.0, 2.0, 3.0]))]
     [2.0, -0.484, 4.484]
     """
-    middle = float(np.mean(gaps))
-    half = (
-        float(stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5)
-        if len(gaps) > 1
-        else 0.0
-    )
-    return [middle, middle - half, middle + half]
+    middle, low, high = map(float, metrics.mean_interval(gaps))
+    return [middle, low, high] if len(gaps) > 1 else [middle] * 3
 
 
 def said(gap: list[float]) -> str:

@@ -100,7 +100,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
             angle: jnp.asarray(turned(raw["x_test"][asked], angle))
             for angle in range(0, 181, config.step)
         }
-        for name, (init, _, tell, _) in learners.items():
+        for name, (init, _, tell, *_) in learners.items():
             state = tell(
                 init(jax.random.key(seed), x),
                 x,

@@ -631,10 +631,11 @@ def test_preferences_are_judged_by_worth_and_drawn(tmp_path):
 @pytest.mark.slow
 def test_the_demo_leaves_records_and_pictures(tmp_path):
     config = digits.Config(seeds=1, rounds=4, candidates=2, max_steps=60, draws=20)
-    records = digits.main(config, tmp_path)
+    results = digits.main(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert lines[0]["config"]["rounds"] == 4 and "jax" in lines[0]["versions"]
-    assert len(records) == 4 * 5 and sum(line["kind"] == "round" for line in lines) == 20
+    assert results.strategies == ("chance", "margin", "power", "batch_bald")
+    assert sum(line["kind"] == "round" for line in lines) == 4 * 5
     for name in (
         "learning_curves",
         "reliability",

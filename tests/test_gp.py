@@ -277,9 +277,9 @@ def compared():
     labels = preference.answers(
         rows, np.where(WORTH[rows[:, 0]] > WORTH[rows[:, 1]], rows[:, 0], rows[:, 1])
     )
-    init, ask, tell, _ = bayesal.learner(
+    init, ask, tell = bayesal.learner(
         PREFERENCE, preference.bald(), size=5, capacity=60, hparams=FEW_STEPS
-    )
+    )[:3]
     state = tell(init(jax.random.key(1), x), x, np.arange(30), labels[:30])
     picks = np.asarray(ask(state, x).indices)
     return x, rows, labels, picks, tell(state, x, picks, labels[picks])

@@ -24,7 +24,7 @@ LAYERS = (
     {"acquire"},
     {"_choose"},
     {"export", "loop", "_explain"},
-    {"tasks", "testing"},
+    {"tasks", "testing", "_simulate"},
     {"__init__"},
 )
 MAY_IMPORT = {

@@ -32,7 +32,7 @@ def test_the_loop_of_the_readme_learns():
 
 @pytest.mark.slow
 def test_the_search_is_what_one_says():
-    setup = BLOCKS[0].split("init, ask, tell, relabel")[0]
+    setup = BLOCKS[0].split("learner = bayesal.learner(")[0]
     first = (
         "\nstate = learner.tell(learner.init(jax.random.key(0), pool), pool, np.arange(20), "
         "answers[:20])\ntried = retune.table(state.search)\n"

@@ -218,7 +218,7 @@ RETUNED = bayesal.learner(
 
 @pytest.fixture(scope="module")
 def state():
-    init, ask, tell, _ = RETUNED
+    init, ask, tell = RETUNED[:3]
     state = tell(init(jax.random.key(0), X), X, np.arange(40), Y[:40])
     picks = np.asarray(ask(state, X).indices)
     return tell(state, X, picks, Y[picks])

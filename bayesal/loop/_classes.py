@@ -161,13 +161,14 @@ def weighted(weights: np.ndarray | str | None, taken: Gathered) -> Gathered:
     """
     if weights is None:
         return taken
-    own, count = taken.labeled.weight, int(taken.labeled.count)
-    labels, weight = np.asarray(taken.labeled.y), np.asarray(own)
-    if isinstance(weights, str):
-        weights = balanced(labels[:count], weight[:count])
+    labeled = taken.labeled
+    assert labeled.weight is not None  # a learner always says
+    if isinstance(weights, str):  # on the host
+        count = int(labeled.count)
+        weights = balanced(np.asarray(labeled.y)[:count], np.asarray(labeled.weight)[:count])
     # beyond the count labels are 0 and so are weights
-    each = weights[labels].astype(np.float32) * weight
-    return taken._replace(labeled=taken.labeled._replace(weight=jnp.asarray(each)))
+    each = jnp.asarray(weights, jnp.float32)[labeled.y] * labeled.weight
+    return taken._replace(labeled=labeled._replace(weight=each))
 
 
 def balanced(labels: np.ndarray, weight: np.ndarray) -> np.ndarray:

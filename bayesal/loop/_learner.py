@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import _checks, _compiling, errors
+from bayesal import _checks, _compiling
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
 from bayesal.loop import _audit as audits
@@ -32,6 +32,7 @@ from bayesal.loop._gathered import (
     view,
 )
 from bayesal.loop._programs import Parts
+from bayesal.loop._pure import Pure, pure, remembering
 from bayesal.loop._start import classes_of, first_state
 from bayesal.loop._state import (
     LearnerState,
@@ -49,7 +50,7 @@ LEAST = 64  # labels that a ledger without a given capacity has room for from th
 
 
 class Learner(NamedTuple):
-    """The four verbs.
+    """The four verbs, and the same without checks for compiled programs.
 
     init: `(key, x) -> LearnerState`; a typed key or an int; `x [N, ...]` is the pool, looked at for
       its shape only.
@@ -66,12 +67,15 @@ class Learner(NamedTuple):
       labels for rows that have one, and all labels fitted again. By default a row keeps its weight
       (1 where it was 0) and its source. As after every `tell`, the round's number is one higher,
       and with it the keys of fits and picks are others.
+    pure: `init`, `ask` and `tell` for `jit` and `vmap`: whole rounds as one program, all seeds at
+      once. They check nothing.
     """
 
     init: Callable[[int | Key, ArrayLike], LearnerState]
     ask: Callable[..., Selection]
     tell: Callable[..., LearnerState]
     relabel: Callable[..., LearnerState]
+    pure: Pure
 
 
 def learner(
@@ -185,10 +189,11 @@ class Settings(NamedTuple):
 def _verbs(settings: Settings) -> Learner:
     parts, capacity, groups = settings.parts, settings.capacity, settings.groups
 
+    room = _doubled(max(parts.size, parts.num_folds)) if capacity is None else capacity
+
     def init(key, x):
         x = view(x)
         _checks.groups_of(groups, x.shape[0])
-        room = _doubled(max(parts.size, parts.num_folds)) if capacity is None else capacity
         state = first_state(_checks.key(key), x, settings.hparams, room, groups is not None, parts)
         classing.fit_the(settings.classes, classes_of(state, x, parts))
         return state
@@ -201,13 +206,13 @@ def _verbs(settings: Settings) -> Learner:
 
     def ask(state, x, *, exclude=None, size=None):
         x = enter(state, x)
-        room = edge.room(state, x.shape[0], capacity)
+        left = edge.room(state, x.shape[0], capacity)
         excluded = edge.excluded(state, x.shape[0], exclude)
         asking, most = edge.sized(parts, size, settings.audit)
         if settings.strict:
             glance(state, x)
         selection = programs.choose(without_report(state), x.pool, asking, excluded)
-        return audits.shown(edge.short(selection, state, min(room, most)))
+        return audits.shown(edge.short(selection, state, min(left, most)))
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
         x = enter(state, x)
@@ -228,7 +233,13 @@ def _verbs(settings: Settings) -> Learner:
         ledger = correct(state.ledger, edge.kept(state.ledger, answers, weights, source))
         return _learned(state._replace(ledger=ledger), x, 0, settings)
 
-    return Learner(init, ask, tell, relabel)
+    return Learner(
+        init=init,
+        ask=ask,
+        tell=tell,
+        relabel=relabel,
+        pure=pure(parts, settings.hparams, room, groups, settings.classes.weights),
+    )
 
 
 def _doubled(needed: int) -> int:
@@ -261,7 +272,7 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
     fair = np.asarray(audit_mask(state, x.pool)) if parts.audits else None
     taken = gather(ledger, features, groups=groups, fair=fair, known=known)
     taken = classing.weighted(settings.classes.weights, taken)
-    state = _remembering(state, parts.retune)._replace(report=None)
+    state = remembering(state, parts.retune)._replace(report=None)
     programs.prepare(without_report(state), x.pool, parts.asking())
     program = "refit", parts.telling(), _compiling.signature(state, taken)
     fitting = f"fitting to {len(order)} labels"
@@ -271,23 +282,6 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
         new = programs.refit(state, taken, parts.telling())
         edge.trained(new, features, "fresh" if known == 0 else parts.update)
     return new
-
-
-def _remembering(state: LearnerState, retune: retuning.Retuner) -> LearnerState:
-    """The state with what this retuner remembers: where nothing was searched before, an empty
-    memory.
-    """
-    blank = jax.eval_shape(retune.init, state.hparams)
-    shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
-    if not retune.searches or shapes(state.search) == shapes(blank):
-        return state
-    if jax.tree.leaves(state.search):
-        raise errors.WrongType(
-            "retune",
-            "this state remembers the trials of another retuner (another search space). Build "
-            "the learner with that retuner, or pass state._replace(search=()) to forget them.",
-        )
-    return state._replace(search=retune.init(state.hparams))
 
 
 def _searched(state: LearnerState, taken: Gathered, parts: Parts) -> LearnerState:

@@ -108,7 +108,7 @@ def choose(
         program = _asked_of(state, pool.x, parts)
         with _compiling.said("compiling the choice (some seconds, once)", "choosing", *program):
             _compiling.awaited(*program)
-            return jax.block_until_ready(_choose_in(state, pool.x, parts, excluded))
+            return jax.block_until_ready(choose_in(state, pool.x, parts, excluded))
     return _batch(state, bind(state, parts), pool, parts, jnp.asarray(excluded), picked)
 
 
@@ -117,7 +117,7 @@ def prepare(state: LearnerState, pool: Pool, parts: Parts) -> None:
     if pool.x is None or parts.strategy is None:
         return
     x, excluded = pool.x, np.zeros(pool.x.shape[0], bool)
-    lower = lambda: _choose_in.lower(state, x, parts, excluded)
+    lower = lambda: choose_in.lower(state, x, parts, excluded)
     _compiling.ahead(lower, *_asked_of(state, x, parts))
 
 
@@ -126,9 +126,10 @@ def _asked_of(state: LearnerState, x: ArrayLike, parts: Parts) -> tuple[Hashable
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def _choose_in(
+def choose_in(
     state: LearnerState, x: Array, parts: Parts, excluded: Bool[Array, " N"]
 ) -> Selection:
+    """`choose` for a pool that is one array, as one program."""
     bound = predictive_of(parts.posterior, state, parts.draws)
     return _batch(state, bound, held(x), parts, excluded, walked)
 

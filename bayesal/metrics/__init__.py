@@ -14,7 +14,7 @@ from bayesal.metrics._classification import (
     joint_nll,
     nll,
 )
-from bayesal.metrics._curves import area_under_curve, labels_needed
+from bayesal.metrics._curves import area_under_curve, labels_needed, mean_interval
 from bayesal.metrics._ranking import auroc, risk_coverage
 from bayesal.metrics._regression import crps, density_nll, interval_coverage, pit, rmse
 
@@ -32,6 +32,7 @@ __all__ = [
     "interval_coverage",
     "joint_nll",
     "labels_needed",
+    "mean_interval",
     "nll",
     "pit",
     "reliability",

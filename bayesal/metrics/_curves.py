@@ -1,9 +1,10 @@
-"""Learning curves: a value after each number of labels."""
+"""Learning curves: a value after each number of labels, and means over seeds."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from bayesal import _checks, errors
 from bayesal.types import ArrayLike
@@ -66,3 +67,44 @@ def labels_needed(counts: ArrayLike, values: ArrayLike, level: float) -> float:
         raise errors.OutOfRange("level", f"`level` must be a finite number, got {level!r}.")
     reached = np.flatnonzero(values >= level - ROUNDING * abs(level))
     return float(counts[reached[0]]) if len(reached) else math.inf
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its confidence interval: numbers, or arrays of one shape."""
+
+    mean: Any
+    low: Any
+    high: Any
+
+
+def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean over axis 0 and its confidence interval by Student's t, in the values' unit.
+
+    For paired differences: one difference per seed. `mean -+ t(S - 1) * std / sqrt(S)` over the S
+    values that are not NaN; the interval is exact where they are normal. One value has the interval
+    (-inf, inf), none is NaN throughout.
+
+    Args:
+      values: `[S]` or `[S, ...]`, S independent values such as seeds; NaN is left out.
+      level: the share of intervals that hold the true mean, in (0, 1).
+
+    >>> found = mean_interval(np.array([1.0, 2.0, 3.0]))
+    >>> [round(float(v), 3) for v in found]
+    [2.0, -0.484, 4.484]
+    """
+    if not 0 < level < 1:
+        raise errors.OutOfRange("level", f"`level` must lie in (0, 1), got {level!r}.")
+    host = np.asarray(_checks.plain(values, "values"), np.float64)
+    if host.ndim == 0 or host.shape[0] == 0:
+        raise errors.WrongShape(
+            "values", f"`values` must be [S, ...] with S >= 1 values, got shape {host.shape}."
+        )
+    there = ~np.isnan(host)
+    count = there.sum(axis=0)
+    total = np.where(there, host, 0.0).sum(axis=0)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    squares = np.where(there, np.square(host - mean), 0.0).sum(axis=0)
+    free = np.maximum(count - 1, 1)
+    half = special.stdtrit(free, 0.5 + level / 2) * np.sqrt(squares / free / np.maximum(count, 1))
+    half = np.where(count > 1, half, np.where(count == 1, np.inf, np.nan))
+    return Interval(mean=mean[()], low=mean - half, high=mean + half)

@@ -40,7 +40,7 @@ def pools(names, folder):
     for name, (x, y) in certification.pools(folder, IMAGES).items():
         if name in names:
             posterior = posteriors.mc_dropout(networks.mlp(x.shape[1], 10))
-            init, _, tell, _ = bayesal.learner(
+            init, _, tell, *_ = bayesal.learner(
                 posterior, acquire.uniform(), size=1, capacity=60, num_draws=100
             )
             order = np.random.default_rng(0).permutation(len(x))

@@ -45,7 +45,7 @@ WHOLE = {"k_means": acquire.k_means(), "typiclust": acquire.typiclust(), "bait":
 
 
 def compiled():
-    return _programs._choose_in._cache_size()
+    return _programs.choose_in._cache_size()
 
 
 def picks(selection):

@@ -1,0 +1,242 @@
+"""What came of a simulation: curves, paired differences, a table, a picture, records."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bayesal import errors, metrics
+from bayesal._simulate._figures import lower_is_better
+from bayesal._simulate._plan import CHANCE
+from bayesal._simulate._progress import counted
+from bayesal.metrics._curves import Interval
+
+AREA = "area"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """Curves of S seeds over R rounds for each strategy, and what compares them.
+
+    Rows of a run that failed are NaN (`picks`: -1).
+
+    strategies: their names, in the order they were passed in.
+    seeds: the seeds, S of them.
+    labels: number of labels after each fit, `[R + 1]`.
+    curves: `curves[strategy][metric]` is `[S, R + 1]`, a figure of the test set after each fit.
+    picks: `picks[strategy]` is `[S, R, B]`, rows of the pool that was passed in, best first.
+    first: rows that were labeled first, `[S, F]`, the same for every strategy.
+    hparams: `hparams[strategy][field]` is `[S, R + 1]`, what each fit used.
+    seconds: `seconds[strategy]["tell"]` and `["ask"]` are `[S, R + 1]`; the last `ask` is NaN.
+      Runs side by side wait for one another.
+    failed: `failed[strategy, seed]` says in which round a run failed, and why.
+    config: the arguments, as they are written to a folder.
+    """
+
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    labels: np.ndarray
+    curves: dict[str, dict[str, np.ndarray]]
+    picks: dict[str, np.ndarray]
+    first: np.ndarray
+    hparams: dict[str, dict[str, np.ndarray]]
+    seconds: dict[str, dict[str, np.ndarray]]
+    failed: dict[tuple[str, int], str]
+    config: dict[str, Any]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the figures."""
+        return tuple(self.curves[self.strategies[0]])
+
+    def curve(self, strategy: str, metric: str = "accuracy") -> np.ndarray:
+        """One figure of one strategy, `[S, R + 1]`.
+
+        Raises:
+          UnknownName: no such strategy or metric; the message lists what there is.
+        """
+        for value, name, known in (
+            (strategy, "strategy", self.strategies),
+            (metric, "metric", self.metrics),
+        ):
+            if value not in known:
+                raise errors.UnknownName(
+                    name, f"`{name}` is one of {', '.join(known)}; got {value!r}."
+                )
+        return self.curves[strategy][metric]
+
+    def paired(
+        self,
+        metric: str | None = None,
+        against: str = CHANCE,
+        *,
+        at: Any = None,
+        level: float = 0.95,
+    ) -> dict[str, Interval]:
+        """Differences to one strategy, seed by seed: means and intervals by Student's t.
+
+        Both runs of a seed share pool, test set, first labels and keys, so that much of the noise
+        cancels. Seeds of which either run failed are left out. The intervals are over seeds: first
+        labels, fits and picks; the test set is the same throughout.
+
+        Args:
+          metric: one of `metrics`; default the first.
+          against: the strategy that is subtracted.
+          at: None: after every fit, `[R + 1]`. A number of labels: there. "area": the mean height
+            of the curve (`metrics.area_under_curve`).
+          level: of the intervals.
+        Returns:
+          `(mean, low, high)` of every other strategy, in the metric's unit.
+        Raises:
+          UnknownName, OutOfRange: naming the argument.
+        """
+        metric = self.metrics[0] if metric is None else metric
+        read = self._read(at)
+        base = read(self.curve(against, metric))
+        return {
+            name: metrics.mean_interval(read(self.curve(name, metric)) - base, level=level)
+            for name in self.strategies
+            if name != against
+        }
+
+    def _read(self, at: Any) -> Callable[[np.ndarray], np.ndarray]:
+        if at is None:
+            return lambda curve: curve
+        if at == AREA:
+            return self._areas
+        place = np.flatnonzero(self.labels == at)
+        if len(place) == 0:
+            raise errors.OutOfRange(
+                "at",
+                f"`at` must be 'area' or one of the numbers of labels "
+                f"{', '.join(map(str, self.labels))}; got {at!r}.",
+            )
+        return lambda curve: curve[:, place[0]]
+
+    def _areas(self, curve: np.ndarray) -> np.ndarray:
+        """The mean height of each seed's curve `[S]`; NaN of what is not finite."""
+        whole = np.isfinite(curve).all(axis=1)
+        area = lambda row: metrics.area_under_curve(self.labels, row)
+        return np.array([area(row) if ok else np.nan for row, ok in zip(curve, whole, strict=True)])
+
+    def area_under_curve(self, metric: str | None = None) -> dict[str, np.ndarray]:
+        """Mean height of each seed's curve, `[S]` per strategy, in the metric's unit (AUBC)."""
+        metric = self.metrics[0] if metric is None else metric
+        return {name: self._areas(self.curve(name, metric)) for name in self.strategies}
+
+    def labels_needed(self, target: float, metric: str | None = None) -> dict[str, np.ndarray]:
+        """The first number of labels at which each seed reaches a level, `[S]` per strategy.
+
+        inf: never; NaN: the run failed. A loss reaches the level from above.
+        """
+        metric = self.metrics[0] if metric is None else metric
+        sign = -1.0 if lower_is_better(metric) else 1.0
+
+        def needed(row):
+            if np.isnan(row).all():
+                return np.nan
+            there = ~np.isnan(row)
+            return metrics.labels_needed(self.labels[there], sign * row[there], sign * target)
+
+        return {
+            name: np.array([needed(row) for row in self.curve(name, metric)])
+            for name in self.strategies
+        }
+
+    def table(self, metric: str | None = None, *, target: float | None = None) -> str:
+        """The strategies as lines of text: where they end, and what they gain over chance.
+
+        Args:
+          metric: what is compared; default the first. The last fit's figures are all shown.
+          target: a level of `metric`; adds the median number of labels that reach it.
+        """
+        metric = self.metrics[0] if metric is None else metric
+        areas = self.area_under_curve(metric)
+        gaps = self.paired(metric, at=AREA) if CHANCE in self.strategies else {}
+        needed = {} if target is None else self.labels_needed(target, metric)
+        shown = [m for m in self.metrics if not m.endswith("_before")]
+        extra = [] if target is None else [f"to {target:g}"]
+        lines = [["strategy", *shown, f"area of {metric}", f"less {CHANCE} (95 %)", *extra, "runs"]]
+        for name in self.strategies:
+            lost = sum(strategy == name for strategy, _ in self.failed)
+            reached = [_labels(needed[name])] if needed else []
+            lines.append(
+                [
+                    name,
+                    *(_mean(self.curve(name, m)[:, -1]) for m in shown),
+                    _mean(areas[name]),
+                    _interval(gaps[name]) if name in gaps else "",
+                    *reached,
+                    f"{len(self.seeds) - lost}" + (f" ({lost} failed)" if lost else ""),
+                ]
+            )
+        start, end = self.labels[0], self.labels[-1]
+        title = (
+            f"{counted(len(self.seeds), 'seed')}, {start} to {end} labels; means over seeds, the "
+            f"figures after {end} labels"
+        )
+        return "\n".join([title, *_aligned(lines)])
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One flat dict per strategy, seed and fit, for `csv.DictWriter` or a data frame.
+
+        Keys: strategy, seed, round, labels, the metrics, the fields of `HParams`, `tell_seconds`
+        and `ask_seconds`. Failed runs are left out.
+        """
+        return [
+            {"strategy": name, "seed": seed, "round": r, "labels": int(self.labels[r])}
+            | {metric: float(curve[s, r]) for metric, curve in self.curves[name].items()}
+            | {field: float(values[s, r]) for field, values in self.hparams[name].items()}
+            | {f"{verb}_seconds": float(v[s, r]) for verb, v in self.seconds[name].items()}
+            for name in self.strategies
+            for s, seed in enumerate(self.seeds)
+            if (name, seed) not in self.failed
+            for r in range(len(self.labels))
+        ]
+
+    def plot(
+        self, ax: Any = None, metric: str | None = None, *, target: float | None = None
+    ) -> Any:
+        """Learning curves: mean over seeds with its 95 % interval. Returns matplotlib's axes.
+
+        Args:
+          ax: axes to draw in; None makes a figure.
+          metric: default the first.
+          target: a level to mark, with the labels each strategy's median seed needs.
+        """
+        from bayesal._simulate._picture import draw
+
+        return draw(self, ax, self.metrics[0] if metric is None else metric, target)
+
+
+def _mean(values: np.ndarray) -> str:
+    found = values[~np.isnan(values)]
+    return f"{found.mean():.3f}" if len(found) else "-"
+
+
+def _interval(gap: Interval) -> str:
+    mean, low, high = map(float, gap)
+    if np.isnan(mean):
+        return "-"
+    if np.isinf(low):
+        return f"{mean:+.3f} (one seed)"
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _labels(needed: np.ndarray) -> str:
+    """The median, as an order statistic: no mean of a number and inf."""
+    found = needed[~np.isnan(needed)]
+    if not len(found):
+        return "-"
+    middle = float(np.quantile(found, 0.5, method="inverted_cdf"))
+    return "never" if np.isinf(middle) else f"{middle:.0f}"
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    width = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    side = lambda text, i: text.ljust(width[i]) if i == 0 else text.rjust(width[i])
+    return ["  ".join(side(text, i) for i, text in enumerate(line)).rstrip() for line in lines]
