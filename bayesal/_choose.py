@@ -152,16 +152,15 @@ def walked(
     return strategy.pick(key, aux, measured, again, available, size), off
 
 
-def told(selection: Selection, room: int, where: str = "", hint: str = "") -> Selection:
+def told(selection: Selection, room: int, where: str = "") -> Selection:
     """A selection as people get it: cut to what can be picked, refused or warned about.
 
     Args:
       selection: what a strategy picked; -1 fills up what the pool could not.
       room: the most that may be picked.
       where: how messages begin, such as "round 3: ".
-      hint: what to add where all scores are the same.
     """
-    _checks.not_constant(selection, hint)
+    _checks.not_constant(selection)
     kept = min(room, int(np.sum(np.asarray(selection.indices) >= 0)))
     broken = 0 if selection.nonfinite is None else int(selection.nonfinite)
     if kept == 0:

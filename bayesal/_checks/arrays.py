@@ -305,7 +305,7 @@ def at_least_zero(value: Any, name: str) -> Any:
     return jnp.float32(value)
 
 
-def not_constant(selection: Any, hint: str = "") -> None:
+def not_constant(selection: Any) -> None:
     """Refuse a ranking in which all available points have the same score."""
     if (
         selection.constant is not None
@@ -317,5 +317,5 @@ def not_constant(selection: Any, hint: str = "") -> None:
             "all available points have the same score, so the first rows of the pool would be "
             "picked. The usual causes: a network without dropout under `mc_dropout`, dropout rate "
             "0, a `point` posterior (its draws cannot disagree), or one draw (K = 1). To pick at "
-            "random on purpose, use `uniform`." + hint,
+            "random on purpose, use `uniform`.",
         )

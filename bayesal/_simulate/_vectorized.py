@@ -104,5 +104,5 @@ def _went_well(plan: Plan, state: LearnerState, selection: Any, round: int) -> N
             "`learning_rate`, or let the retuner choose it. NaN in a labeled row does the same.",
         )
     if selection is not None:
-        _checks.not_constant(selection, "")
+        _checks.not_constant(selection)
         whole(selection, plan.size)

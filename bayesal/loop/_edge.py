@@ -217,12 +217,7 @@ def short(selection: Selection, state: LearnerState, room: int) -> Selection:
     """A selection as people get it: short at the end of the pool or of the capacity, warned about
     where it should be.
     """
-    fresh = (
-        " Here no label has been told yet: `tell` the first ones (any points), or ask with "
-        "acquire.uniform()."
-    )
-    hint = "" if int(state.ledger.count) else fresh
-    return told(selection, room, f"round {int(state.round)}: ", hint)
+    return told(selection, room, f"round {int(state.round)}: ")
 
 
 def trained(new: LearnerState, features: np.ndarray, update: str) -> None:

@@ -3,9 +3,9 @@
 Pure functions; what may fail on values is checked at the edge.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter as clock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from bayesal import retune as retuning
 from bayesal.loop import _audit as audits
 from bayesal.loop import _classes as classing
 from bayesal.loop import _edge as edge
+from bayesal.loop import _first as beginning
 from bayesal.loop import _programs as programs
 from bayesal.loop import _updates as updates
 from bayesal.loop._gathered import (
@@ -93,7 +94,8 @@ def learner(
     audit: float = 0.0,
     groups: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
-    class_weights: ArrayLike | Sequence[float] | Mapping[str, float] | str | None = None,
+    class_weights: Any = None,
+    first: Any = None,
     pool_changed: str = "refuse",
 ) -> Learner:
     """An active learner: which points to label next, and a model of what is known so far.
@@ -137,6 +139,12 @@ def learner(
         `classes`. It multiplies the label's own weight wherever labels count (fits, retuning,
         temperature), as the same `weights=` in `tell` would. "balanced": inverse to the class's
         share of the labels so far, recomputed in every round; the mean weight stays.
+      first: how `ask` picks before any label, when no net knows anything. Default
+        `acquire.typiclust()` on the rows of the pool as they are, flattened; an array `[N, D]`:
+        the same on these features (embeddings, say); a strategy that needs features only, such as
+        `acquire.k_means()`, `acquire.uniform()`: that one. Of 20 first digits a logistic regression
+        learns .84 by TypiClust, .66 by chance, and less by BALD and BatchBALD of an untrained net.
+        Of a pool of more than 20,000 rows as many are looked at, drawn at random.
       pool_changed: "refuse" a pool whose labeled rows are not what they were when they were labeled
         (another order, other values), or "allow" it. Appending rows is no change.
     Raises:
@@ -169,6 +177,7 @@ def learner(
         audit=audit,
         groups=None if groups is None else np.asarray(_checks.groups(groups)),
         classes=classing.of(posterior, classes, class_weights, update),
+        first=beginning.of(first),
         strict=edge.strict(pool_changed),
     )
     return _verbs(settings)
@@ -183,6 +192,7 @@ class Settings(NamedTuple):
     audit: float
     groups: np.ndarray | None
     classes: classing.Classes
+    first: beginning.First
     strict: bool
 
 
@@ -206,13 +216,9 @@ def _verbs(settings: Settings) -> Learner:
 
     def ask(state, x, *, exclude=None, size=None):
         x = enter(state, x)
-        left = edge.room(state, x.shape[0], capacity)
-        excluded = edge.excluded(state, x.shape[0], exclude)
-        asking, most = edge.sized(parts, size, settings.audit)
         if settings.strict:
             glance(state, x)
-        selection = programs.choose(without_report(state), x.pool, asking, excluded)
-        return audits.shown(edge.short(selection, state, min(left, most)))
+        return _asked(state, x, exclude, size, settings)
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
         x = enter(state, x)
@@ -240,6 +246,21 @@ def _verbs(settings: Settings) -> Learner:
         relabel=relabel,
         pure=pure(parts, settings.hparams, room, groups, settings.classes.weights),
     )
+
+
+def _asked(state: LearnerState, x: View, exclude: Any, size: Any, settings: Settings) -> Selection:
+    """A batch as people get it."""
+    parts, audit = settings.parts, settings.audit
+    left = edge.room(state, x.shape[0], settings.capacity)
+    excluded = edge.excluded(state, x.shape[0], exclude)
+    if beginning.unlabeled(state):
+        most = parts.size if size is None else _checks.at_least(1, size, "size")
+        audited = audits.per_batch(audit, most)
+        selection = beginning.batch(state, x, excluded, settings.first, most, audited)
+    else:
+        asking, most = edge.sized(parts, size, audit)
+        selection = programs.choose(without_report(state), x.pool, asking, excluded)
+    return audits.shown(edge.short(selection, state, min(left, most)))
 
 
 def _doubled(needed: int) -> int:
