@@ -182,14 +182,23 @@ def test_real_labels_are_not_smoothed():
     )
 
 
-def test_decay_is_decoupled():
-    data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
+@pytest.mark.parametrize("weight", [None, [1.0, 1.0, 1.0, 1.0], [2.0, 0.0, 1.5, 0.5]])
+def test_decay_is_decoupled_and_shared_by_all_labels(weight):
+    weight = None if weight is None else jnp.array(weight)
+    data = Labeled(jnp.zeros((6, 1)), jnp.zeros(6, jnp.int32), jnp.int32(4))
+    padded = None if weight is None else jnp.concatenate([weight, jnp.ones(2)])
     loss = lambda params, key, batch: 0.0 * params  # no gradient: only the decay moves it
+    hparams = HParams(learning_rate=0.1, weight_decay=8.0, steps=3, final_rate=1.0)
     params, _ = _training.sgd(
-        jax.random.key(0),
-        jnp.float32(2.0),
-        loss,
-        data,
-        HParams(learning_rate=0.1, weight_decay=0.5, steps=1),
+        jax.random.key(0), jnp.float32(2.0), loss, data._replace(weight=padded), hparams
     )
-    assert float(params) == pytest.approx(2.0 * (1 - 0.1 * 0.5))
+    assert float(params) == pytest.approx(2.0 / (1 + 0.1 * 8.0 / 4) ** 3)
+
+
+@pytest.mark.parametrize("decay", [1e3, 1e30])
+def test_a_decay_of_any_strength_never_overshoots_zero(decay):
+    data = Labeled(jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32), jnp.int32(1))
+    loss = lambda params, key, batch: 0.0 * params
+    hparams = HParams(learning_rate=0.1, weight_decay=decay, steps=5)
+    params, info = _training.sgd(jax.random.key(0), jnp.float32(2.0), loss, data, hparams)
+    assert 0.0 <= float(params) < 0.02 and int(info.failed_at) == -1
