@@ -5,9 +5,9 @@
 
 A cell is a net on a data set with so many random labels; its figures are means over seeds. Every
 setting of a cell has the same labels, initialization and dropout masks. Test rows are never fitted
-on, and nothing is chosen by them but the best setting that others are compared with. `regret` is
-the mean over cells of the test NLL at T = 1 less that of the best fixed setting: of the one setting
-that is best over all cells (`one`), or over the cells of the same net (`net`).
+on, and nothing is chosen by them but the best setting that others are compared with. A setting's
+regret is the mean over a net's cells of its test NLL at T = 1, less that of the net's best setting;
+`all` is the mean over nets for classes, less that of the best setting of all.
 
 Nets: `mlp` is `networks.mlp` with one hidden layer of 128, `cnn` is `networks.cnn` on 16 x 16
 pixels, `dropped` a linear net with dropout at its inputs, all under MC dropout; `linear` is
@@ -329,6 +329,12 @@ def by_setting(records: list[dict], key: str) -> dict[tuple, dict[tuple, float]]
     }
 
 
+def told(setting: tuple) -> dict[str, float]:
+    """The fields of a setting that a grid changes."""
+    fields = ("learning_rate", "weight_decay", "dropout", "steps", "warmup")
+    return {k: getattr(bayesal.HParams(*setting), k) for k in fields}
+
+
 def mean_over(cells: dict[tuple, dict[tuple, float]], net: str, least=0, most=10**9) -> dict:
     """Mean over a net's cells of so many labels, by setting."""
     mine = [c for (n, _, labels), c in cells.items() if n == net and least <= labels <= most]
@@ -348,7 +354,7 @@ def report(records: list[dict], folder: runs.Folder) -> None:
         behind[net] = {h: v - best for h, v in means["nll"].items()}
         for h in means["nll"]:
             row = {k: round(of[h], 4) for k, of in means.items()}
-            about = bayesal.HParams(*h)._asdict()
+            about = told(h)
             folder.write(
                 {"kind": "setting", "net": net, "regret": round(behind[net][h], 4)} | row | about
             )
@@ -356,12 +362,12 @@ def report(records: list[dict], folder: runs.Folder) -> None:
         for count in COUNTS:
             if any(w[0] == net and w[2] == count for w in figures["nll"]):
                 at = mean_over(figures["nll"], net, count, count)
-                values = {"new": at[tuple(TODAY)], "before": at[tuple(BEFORE)]}
+                values = {"new": round(at[tuple(TODAY)], 4), "before": round(at[tuple(BEFORE)], 4)}
                 best = min(at, key=at.get)
                 folder.write(
-                    {"kind": "labels", "net": net, "labels": count, "best": at[best]}
+                    {"kind": "labels", "net": net, "labels": count, "best": round(at[best], 4)}
                     | values
-                    | {"best_setting": bayesal.HParams(*best)._asdict()}
+                    | {"best_setting": told(best)}
                 )
     judged = [n for n in ("mlp", "linear", "dropped", "cnn") if n in nets]
     shared = set.intersection(*(set(behind[n]) for n in judged))
@@ -371,13 +377,9 @@ def report(records: list[dict], folder: runs.Folder) -> None:
     for column in ("rate", "decay", "dropout", "steps", "warmup", "all", *nets):
         table.add_column(column, justify="right")
     for h in [*sorted(means, key=means.get)[:12], tuple(TODAY), tuple(BEFORE)]:
-        hparams = bayesal.HParams(*h)
-        folder.write({"kind": "one", "regret": round(means[h] - least, 4)} | hparams._asdict())
-        told = (hparams.learning_rate, hparams.weight_decay, hparams.dropout, hparams.steps)
+        folder.write({"kind": "one", "regret": round(means[h] - least, 4)} | told(h))
         each = (f"{behind[n][h]:+.4f}" if h in behind[n] else "" for n in nets)
-        table.add_row(
-            *map("{:g}".format, told), f"{hparams.warmup:g}", f"{means[h] - least:+.4f}", *each
-        )
+        table.add_row(*map("{:g}".format, told(h).values()), f"{means[h] - least:+.4f}", *each)
     screen.console.print(table)
 
 
