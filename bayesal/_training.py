@@ -21,6 +21,7 @@ __all__ = [
     "Rule",
     "adam",
     "cosine",
+    "decay_of",
     "nll",
     "row_weights",
     "sgd",
@@ -85,10 +86,14 @@ def cosine(hparams: HParams) -> Callable[[Array], Float[Array, ""]]:
 
 
 def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
-    """Adam with decoupled weight decay (per unit of the rate).
+    """Adam with decoupled weight decay, per unit of the rate: parameters move by Adam's step, then
+    shrink by `1 / (1 + rate * decay)`.
+
+    To first order that is the usual `1 - rate * decay`, and it never overshoots zero.
 
     References:
-      Kingma & Ba 2015; Loshchilov & Hutter 2019.
+      Kingma & Ba 2015; Loshchilov & Hutter 2019; the proximal form: Zhuang et al. 2022,
+      https://arxiv.org/abs/2202.00089
     """
     scaled = optax.scale_by_adam()
 
@@ -96,10 +101,23 @@ def adam(rate: Callable[[Array], Float[Array, ""]], decay: Any) -> Rule:
         del key
         updates, memory = scaled.update(grads, memory)
         return jax.tree.map(
-            lambda p, u: (p - rate(i) * (u + decay * p)).astype(p.dtype), params, updates
+            lambda p, u: ((p - rate(i) * u) / (1.0 + rate(i) * decay)).astype(p.dtype),
+            params,
+            updates,
         ), memory
 
     return Rule(scaled.init, move)
+
+
+def decay_of(hparams: HParams, labeled: Labeled) -> Float[Array, ""]:
+    """The weight decay of one fit: `HParams.weight_decay` divided by the weight of all labels, as a
+    prior's share in a mean loss.
+
+    >>> labeled = Labeled(jnp.zeros((3, 1)), jnp.zeros(3, jnp.int32), jnp.int32(2))
+    >>> decay_of(HParams(weight_decay=1.0), labeled)
+    Array(0.5, dtype=float32)
+    """
+    return jnp.asarray(hparams.weight_decay / total_weight(row_weights(labeled)), jnp.float32)
 
 
 def row_weights(labeled: Labeled) -> Float[Array, " M"]:
@@ -178,7 +196,7 @@ def sgd(
         loss,
         labeled,
         hparams.steps,
-        adam(cosine(hparams), hparams.weight_decay),
+        adam(cosine(hparams), decay_of(hparams, labeled)),
         batch_size=batch_size,
     )
     return params, info

@@ -132,8 +132,12 @@ class Likelihood(NamedTuple):
 class HParams(NamedTuple):
     """Hyperparameters as data: every field is traced, so changing one never compiles again.
 
+    The defaults come within .01 nats of the lowest mean test NLL of a fixed setting, over data sets
+    of several kinds with 20 to 1,000 labels (`experiments/defaults.py`, `docs/defaults.md`).
+
     learning_rate: peak rate of Adam; from there it falls along a cosine until `steps` are done.
-    weight_decay:  decoupled decay, per unit of learning rate.
+    weight_decay:  decoupled decay, per unit of learning rate, shared by all labels: a fit on N
+      labels decays by `weight_decay / N`, so that it weighs less as labels come, as a prior does.
     dropout:       dropout rate in [0, 1).
     prior_scale:   standard deviation of the prior over weights, times 1/sqrt(fan-in) (variational,
       NUTS, SG-MCMC; Laplace, where labels do not tell).
@@ -150,12 +154,12 @@ class HParams(NamedTuple):
       elsewhere 0.
     """
 
-    learning_rate: Any = 3e-3
-    weight_decay: Any = 1e-4
+    learning_rate: Any = 1e-2
+    weight_decay: Any = 30.0
     dropout: Any = 0.3
     prior_scale: Any = 1.0
-    steps: Any = 300
-    warmup: Any = 0.0
+    steps: Any = 600
+    warmup: Any = 0.1
     final_rate: Any = 0.0
     label_smoothing: Any = 0.0
     architecture: Any = 0

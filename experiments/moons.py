@@ -112,7 +112,7 @@ METHODS = {
     "laplace": lambda c: posteriors.last_layer_laplace(NET),
     "laplace_all": lambda c: posteriors.linearized_laplace(NET),
     "swag": lambda c: posteriors.swag(NET),
-    "sgmcmc": lambda c: posteriors.sgmcmc(NET, cycles=c.draws // 10, samples=10),
+    "sgmcmc": lambda c: posteriors.sgmcmc(NET, cycles=c.draws // 10, samples=10, speed=10.0),
     "gp": lambda c: posteriors.gp_classification(2),
     "gp, 20 inducing": lambda c: posteriors.gp_classification(2, inducing=20),
 }

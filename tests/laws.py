@@ -169,7 +169,7 @@ every_posterior = pytest.mark.parametrize(
     [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS],
 )
 
-HPARAMS = _checks.as_traced(HParams(1e-2, 1e-4, 0.3, 1.0, steps=120))
+HPARAMS = _checks.as_traced(HParams(1e-2, 1e-4, 0.3, 1.0, steps=120, warmup=0.0))
 
 
 @functools.cache

@@ -86,7 +86,7 @@ def init(key, x):
 def fit(key, state, labeled, hparams):
     seen = (jnp.arange(labeled.y.shape[0]) < labeled.count)[:, None]
     x, one_hot = jnp.where(seen, labeled.x, 0.0), jnp.where(seen, jax.nn.one_hot(labeled.y, C), 0.0)
-    w = x.T @ one_hot / jnp.maximum(one_hot.sum(0), 1) * (1 - hparams.weight_decay)
+    w = x.T @ one_hot / jnp.maximum(one_hot.sum(0), 1) / (1 + hparams.weight_decay / labeled.count)
     return {"w": w, "scale": jnp.float32(0.3) * hparams.prior_scale}, FitInfo(
         jnp.float32(0.0), jnp.int32(-1)
     )

@@ -251,7 +251,7 @@ def test_hyperparameters_out_of_range(field, values):
 def test_hyperparameters_at_the_ends_of_their_ranges():
     _checks.hparams(HParams(0, 0, 0, 1e-12, 0, 0, 0, 0, 0))
     _checks.hparams(HParams(final_rate=1.0, warmup=0.999, architecture=jnp.int32(7)))
-    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, architecture=1))
+    traced = _checks.as_traced(HParams(1, 0, 0, 2, 3.0, warmup=0, architecture=1))
     assert [a.dtype.name for a in traced] == ["float32"] * 4 + ["int32"] + ["float32"] * 3 + [
         "int32"
     ]

@@ -24,8 +24,10 @@ from experiments import (
     active_regression,
     calibration,
     cross_fit,
+    defaults,
     digits,
     ensembles,
+    held_back,
     members,
     mnist,
     moons,
@@ -681,3 +683,65 @@ def test_the_updates_leave_records_and_a_picture(tmp_path):
     assert (tmp_path / "out" / "updates.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="BAYESAL_DATA"):
         updates.load(None)
+
+
+# --- defaults, held_back
+
+
+def test_the_defaults_are_the_setting_that_was_judged():
+    plain = lambda hparams: tuple(map(float, hparams))
+    assert plain(HParams()) == plain(defaults.TODAY)
+    assert all(plain(h) != plain(defaults.TODAY) for h in defaults.GRIDS["coarse"])
+
+
+def test_a_net_without_dropout_is_fitted_once_for_all_rates():
+    found, places = defaults.settings("linear", "coarse")
+    every, alone = defaults.settings("mlp", "coarse")
+    assert len(found.steps) == 15 and len(every.steps) == 45 and alone.tolist() == list(range(45))
+    for hparams, place in zip(defaults.GRIDS["coarse"], places, strict=True):
+        assert float(found.learning_rate[place]) == pytest.approx(hparams.learning_rate)
+        assert int(found.steps[place]) == hparams.steps and float(found.dropout[place]) == 0.0
+
+
+def test_no_test_row_is_ever_labeled():
+    x = np.arange(300, dtype=np.float32)[:, None]
+    (known, answers), (test, asked), rows = defaults.parts(x, x[:, 0], 500, seed=3)
+    assert rows == 200 and len(test) == 100 and len(known) == defaults.CAPACITY
+    assert not set(known[:, 0]) & set(test[:, 0]) and len(set(known[:, 0])) == 200
+    assert (known[:, 0] == answers).all() and (test[:, 0] == asked).all()
+
+
+def test_settings_are_compared_where_all_of_them_are_known():
+    record = lambda grid, seed, values: {
+        "grid": grid, "net": "mlp", "set": "wine", "labels": 20, "seed": seed, "nll": values
+    }  # fmt: skip
+    rows = {name: len(grid) for name, grid in defaults.GRIDS.items()}
+    records = [
+        record("coarse", 0, [1.0] * rows["coarse"]),
+        record("fine", 0, [2.0] * rows["fine"]),
+        record("coarse", 1, [9.0] * rows["coarse"]),  # its other grid is missing
+        record("constant", 0, [0.0] * rows["constant"]),  # settings of another meaning
+    ]
+    cells = defaults.by_setting(records, "nll")
+    assert list(cells) == [("mlp", "wine", 20)]
+    assert sorted(set(cells["mlp", "wine", 20].values())) == [1.0, 2.0]
+
+
+def test_folds_of_labels_spread_every_class():
+    labels = np.repeat([0, 1, 2], [25, 10, 5])
+    fold = held_back.folds_of(labels, 5, seed=0)
+    for number in range(5):
+        assert np.bincount(labels[fold == number]).tolist() == [5, 2, 1]
+
+
+@pytest.mark.slow
+def test_a_cell_is_computed_once(tmp_path):
+    config = defaults.Config(arms=("linear/wine",), grid="one", seeds=1, most=20, test=30)
+    kept = defaults.Kept(tmp_path)
+    defaults.play("linear/wine", 0, None, config, kept)
+    found = (tmp_path / "cells.jsonl").read_text()
+    again = defaults.Kept(tmp_path)
+    defaults.play("linear/wine", 0, None, config, again)
+    assert (tmp_path / "cells.jsonl").read_text() == found and len(again.records) == 1
+    assert len(again.records[0]["nll"]) == len(defaults.GRIDS["one"])
+    assert 0 < min(again.records[0]["nll"]) < np.log(3)

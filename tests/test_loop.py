@@ -393,7 +393,7 @@ def test_a_fresh_state_says_that_nothing_happened_yet():
         and float(start.report.calibration.temperature) == 1.0
     )
     flat = build(posteriors.mc_dropout(linear(start=lambda key, shape: jnp.zeros(shape))))
-    assert len(flat.ask(flat.init(KEY, X), X).indices) == 3  # from features: nothing is predicted
+    assert len(flat.ask(flat.init(KEY, X), X).indices) == 4  # from features: nothing is predicted
 
 
 def test_the_pool_is_not_kept_alive(state):
@@ -546,7 +546,8 @@ def test_used_up_information_is_warned_about_in_words(state, about, most, rest):
 
 
 def test_a_rate_that_diverges_is_reported():
-    learner = build(hparams=SHORT._replace(learning_rate=jnp.float32(1e38)))
+    fast = SHORT._replace(learning_rate=jnp.float32(1e38), weight_decay=jnp.float32(0.0))
+    learner = build(hparams=fast)
     with pytest.raises(errors.TrainingFailed, match="learning_rate") as error:
         learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10])
     assert error.value.argument == "hparams"
@@ -637,11 +638,11 @@ def test_no_label_judges_what_it_was_fitted_on():
 
 
 def test_a_candidate_that_diverges_never_wins():
+    space = retune.space(learning_rate=(1e30, 1e30), weight_decay=None)
     learner = build(
+        hparams=SHORT._replace(weight_decay=jnp.float32(0.0)),
         num_folds=2,
-        retune=retune.successive_halving(
-            2, retune.space(learning_rate=(1e30, 1e30)), proposer=retune.local_proposer()
-        ),
+        retune=retune.successive_halving(2, space, proposer=retune.local_proposer()),
     )
     report = learner.tell(learner.init(KEY, X), X, np.arange(10), Y[:10]).report
     assert np.isinf(report.candidate_losses[1]) and np.isfinite(report.candidate_losses[0])

@@ -436,7 +436,7 @@ def test_swag_sums_up_the_last_part_of_its_own_path(steps, snapshots):
         _training.nll(LINEAR, 0.3, likelihood),
         data,
         steps,
-        _training.adam(rate, hparams.weight_decay),
+        _training.adam(rate, _training.decay_of(hparams, data)),
         observe=lambda seen, i, params: seen.at[i].set(params["kernel"][:, 0]),
         seen=jnp.zeros((steps, 2)),
     )[1]

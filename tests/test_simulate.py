@@ -89,7 +89,7 @@ def test_curves_are_those_of_the_loop_by_hand():
             state = learner.init(jax.random.key(seed), pool)
             for round in range(3):
                 state = learner.tell(state, pool, rows, Y[30:][rows])
-                said = bayesal.predictive_of(POSTERIOR, state, 6).mean(jnp.asarray(X[:30]))
+                said = bayesal.predictive_of(POSTERIOR, state, 6).log_probs(jnp.asarray(X[:30]))
                 curves = found.curves[strategy]
                 assert curves["accuracy"][s, round] == float(metrics.accuracy(said, Y[:30]))
                 assert_allclose(curves["nll"][s, round], metrics.nll(said, Y[:30]), rtol=1e-5)

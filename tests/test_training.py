@@ -57,7 +57,7 @@ def test_the_step_before_the_first_bad_one_is_kept():
     data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
     # the loss is NaN as soon as the parameter has fallen below 1 - 3 steps of Adam
     loss = lambda params, key, batch: jnp.where(params < 0.75, jnp.nan, params)
-    hparams = HParams(learning_rate=0.1, weight_decay=0.0, steps=20)
+    hparams = HParams(learning_rate=0.1, weight_decay=0.0, steps=20, warmup=0.0)
     params, info = _training.sgd(jax.random.key(0), jnp.float32(1.0), loss, data, hparams)
     assert int(info.failed_at) == 3
     assert np.isfinite(params) and np.isnan(info.loss)
@@ -71,7 +71,7 @@ def test_the_rate_follows_a_cosine_to_zero():
         jnp.float32(0.0),
         loss,
         data,
-        HParams(learning_rate=0.1, weight_decay=0.0, steps=10),
+        HParams(learning_rate=0.1, weight_decay=0.0, steps=10, warmup=0.0),
     )
     rates = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(10) / 10))
     assert float(params) == pytest.approx(-rates.sum(), rel=1e-4)
@@ -110,14 +110,13 @@ def test_without_warmup_and_end_the_rate_is_the_plain_cosine_in_every_bit():
         return _training.cosine(hparams)(i), plain
 
     for steps in (0, 1, 17, 300):
-        rates, plain = both(jnp.arange(steps + 1), HParams(3e-3, steps=steps))
+        rates, plain = both(jnp.arange(steps + 1), HParams(3e-3, steps=steps, warmup=0.0))
         assert np.array_equal(rates, plain)
 
 
 def test_no_fall_is_a_constant_rate():
-    assert {
-        float(_training.cosine(HParams(0.25, steps=40, final_rate=1.0))(i)) for i in range(40)
-    } == {0.25}
+    rate = _training.cosine(HParams(0.25, steps=40, warmup=0.0, final_rate=1.0))
+    assert {float(rate(i)) for i in range(40)} == {0.25}
 
 
 NET = networks.from_functions(
@@ -182,14 +181,23 @@ def test_real_labels_are_not_smoothed():
     )
 
 
-def test_decay_is_decoupled():
-    data = Labeled(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), jnp.int32(4))
+@pytest.mark.parametrize("weight", [None, [1.0, 1.0, 1.0, 1.0], [2.0, 0.0, 1.5, 0.5]])
+def test_decay_is_decoupled_and_shared_by_all_labels(weight):
+    weight = None if weight is None else jnp.array(weight)
+    data = Labeled(jnp.zeros((6, 1)), jnp.zeros(6, jnp.int32), jnp.int32(4))
+    padded = None if weight is None else jnp.concatenate([weight, jnp.ones(2)])
     loss = lambda params, key, batch: 0.0 * params  # no gradient: only the decay moves it
+    hparams = HParams(learning_rate=0.1, weight_decay=8.0, steps=3, warmup=0.0, final_rate=1.0)
     params, _ = _training.sgd(
-        jax.random.key(0),
-        jnp.float32(2.0),
-        loss,
-        data,
-        HParams(learning_rate=0.1, weight_decay=0.5, steps=1),
+        jax.random.key(0), jnp.float32(2.0), loss, data._replace(weight=padded), hparams
     )
-    assert float(params) == pytest.approx(2.0 * (1 - 0.1 * 0.5))
+    assert float(params) == pytest.approx(2.0 / (1 + 0.1 * 8.0 / 4) ** 3)
+
+
+@pytest.mark.parametrize("decay", [1e3, 1e30])
+def test_a_decay_of_any_strength_never_overshoots_zero(decay):
+    data = Labeled(jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32), jnp.int32(1))
+    loss = lambda params, key, batch: 0.0 * params
+    hparams = HParams(learning_rate=0.1, weight_decay=decay, steps=5)
+    params, info = _training.sgd(jax.random.key(0), jnp.float32(2.0), loss, data, hparams)
+    assert 0.0 <= float(params) < 0.02 and int(info.failed_at) == -1

@@ -97,7 +97,7 @@ def _marks(ax: Any, results: Any, metric: str, target: float, paint: dict) -> No
         )
 
 
-def _names(ax: Any, ends: list[tuple[str, float, float, str]]) -> None:
+def _names(ax: Any, ends: list[tuple[str, Any, Any, str]]) -> None:
     """Each name beside its curve's end, in order of height and never on one another."""
     if not ends:
         return

@@ -47,6 +47,9 @@ from bayesal.loop._state import (
 from bayesal.retune._retuners import for_posterior
 from bayesal.types import ArrayLike, HParams, Key, Posterior, Selection, Strategy
 
+# by default where labels are real: a variance that is learned collapses in longer fits to few of
+# them (docs/defaults.md)
+FOR_NUMBERS = HParams(learning_rate=3e-3, weight_decay=0.0, steps=300, warmup=0.0)
 LEAST = 64  # labels that a ledger without a given capacity has room for from the start
 
 
@@ -114,7 +117,8 @@ def learner(
       retune: default `retune.fixed()`.
       calibrate: for example `calibrate.temperature()`, and `calibrate.variance()` for real labels;
         None leaves T = 1.
-      hparams: where to start; default `HParams()`.
+      hparams: where to start; default `HParams()`, or shorter and slower fits where labels are real
+        numbers (`docs/defaults.md`).
       num_folds: folds of the labeled set for retuning and calibration; at least 2. Fits that miss
         fewer labels are more like the one that is used: for a temperature on chosen labels five
         serve better than three, and ten better still (`experiments/cross_fit.py`), at their price
@@ -152,8 +156,9 @@ def learner(
         posterior, a factory for a strategy, an update that the posterior cannot do or that leaves a
         retuner or a calibrator nothing to do.
     """
-    hparams = HParams() if hparams is None else hparams
     retune = retune or programs.KEEP
+    if hparams is None:
+        hparams = FOR_NUMBERS if getattr(posterior, "real", False) else HParams()
     edge.kinds(posterior, strategy, retune, calibrate, hparams)
     retune = for_posterior(retune, posterior)
     size = _checks.at_least(1, size, "size")
@@ -215,10 +220,7 @@ def _verbs(settings: Settings) -> Learner:
         return x
 
     def ask(state, x, *, exclude=None, size=None):
-        x = enter(state, x)
-        if settings.strict:
-            glance(state, x)
-        return _asked(state, x, exclude, size, settings)
+        return _asked(state, enter(state, x), exclude, size, settings)
 
     def tell(state, x, indices, labels, *, weights=None, source=0):
         x = enter(state, x)
@@ -253,6 +255,8 @@ def _asked(state: LearnerState, x: View, exclude: Any, size: Any, settings: Sett
     parts, audit = settings.parts, settings.audit
     left = edge.room(state, x.shape[0], settings.capacity)
     excluded = edge.excluded(state, x.shape[0], exclude)
+    if settings.strict:
+        glance(state, x)
     if beginning.unlabeled(state):
         most = parts.size if size is None else _checks.at_least(1, size, "size")
         audited = audits.per_batch(audit, most)

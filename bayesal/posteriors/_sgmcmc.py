@@ -109,7 +109,7 @@ def sgmcmc(
     explore: float = 0.5,
     friction: float = 0.1,
     temperature: float = 1.0,
-    speed: float = 10.0,
+    speed: float = 3.0,
     batch_size: int = 32,
     likelihood: Likelihood | None = None,
 ) -> Posterior:

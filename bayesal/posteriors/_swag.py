@@ -156,7 +156,8 @@ def swag(
 
         before = _training.cosine(hparams._replace(steps=first, final_rate=rate))
         rule = _training.adam(
-            lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))), hparams.weight_decay
+            lambda i: before(jnp.minimum(i, jnp.maximum(first, 1))),
+            _training.decay_of(hparams, labeled),
         )
         loss = _training.nll(network, hparams.dropout, likelihood, hparams.label_smoothing)
         nothing = begin(state.mean, rank)

@@ -106,10 +106,10 @@ SCALES = {
 }
 USUAL = {
     "learning_rate": (5e-4, 2e-2),
-    "weight_decay": (1e-5, 1e-1),
+    "weight_decay": (1.0, 100.0),
     "dropout": (0.05, 0.6),
     "prior_scale": (0.1, 3.0),
-    "steps": (50, 400),
+    "steps": (100, 1000),
 }
 
 
@@ -120,9 +120,8 @@ def space(**fields: Any) -> HParams:
       fields: by name, a `Distribution`; or (low, high), on the field's own scale (uniform for
         warmup, final_rate and label_smoothing, log-uniform for the others); or None, not to be
         searched; for `architecture` the number of architectures. The usual ones, if nothing is
-        said: learning_rate (5e-4, 2e-2), weight_decay (1e-5, 1e-1), dropout (0.05, 0.6),
-          prior_scale
-        (0.1, 3), steps (50, 400); the others are not searched.
+        said: learning_rate (5e-4, 2e-2), weight_decay (1, 100), dropout (0.05, 0.6),
+        prior_scale (0.1, 3), steps (100, 1000); the others are not searched.
     Raises:
       UnknownName: `HParams` has no such field. WrongSize: bounds that are none, or that the field
         does not allow, or nothing is left to search.

@@ -14,7 +14,7 @@ from bayesal.posteriors._gp._kernels import Kernel, basis, covariance
 from bayesal.types import ArrayLike, Gaussian, HParams, Key, Labeled, Posterior
 
 # times `HParams.learning_rate`: three logarithms have further to go than thousands of weights
-SPEED = 10.0
+SPEED = 3.0
 # kernel parameters stay within a factor of e^REACH of where they start, so that float32 can factor
 # the matrices
 REACH = 3.0

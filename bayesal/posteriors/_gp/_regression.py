@@ -32,7 +32,7 @@ def gp_regression(
     points.
 
     Length, variance and noise maximize the marginal likelihood (under a weak normal prior on their
-    logarithms), by `HParams.steps` steps of Adam at ten times `HParams.learning_rate`. The
+    logarithms), by `HParams.steps` steps of Adam at three times `HParams.learning_rate`. The
     predicted variance is that of the noise; how draws disagree is the rest. The prior part of a
     draw has `waves` random frequencies (relative error of a covariance about `1/sqrt(waves)`); what
     the labels add to it is exact. So small variances among many labels are least accurate in draws
