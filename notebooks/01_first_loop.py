@@ -61,7 +61,9 @@ def run(learner, rounds=6):
     state = learner.tell(learner.init(jax.random.key(0), pool), pool, first, labels[first])
     curve = [
         float(
-            metrics.accuracy(bayesal.predictive_of(posterior, state, 100).log_probs(test), test_labels)
+            metrics.accuracy(
+                bayesal.predictive_of(posterior, state, 100).log_probs(test), test_labels
+            )
         )
     ]
     for _ in range(rounds):
