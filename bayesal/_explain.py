@@ -2,7 +2,6 @@
 it displaced.
 """
 
-import html
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _checks, _maths, errors, scores
+from bayesal import _checks, _maths, _shown, errors, scores
 from bayesal._choose import survey
 from bayesal.select import _configurations as labels
 from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
@@ -96,47 +95,18 @@ class Explanation(NamedTuple):
         return f"gain and joint: information about the {self.about}, {most}{late}"
 
     def __str__(self) -> str:
-        rows = [
-            list(self._fields[:-2]),
-            *([_shown(v) for v in row.values()] for row in self.table()),
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            [
-                self.caption(),
-                *(
-                    "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-                    for row in rows
-                ),
-            ]
-        )
+        rows = [list(row.values()) for row in self.table()]
+        return f"{self.caption()}\n{_shown.table(self._fields[:-2], rows)}"
+
+    __repr__ = _shown.safe(__str__)
 
     def _repr_html_(self) -> str:
-        line = lambda tag, cells: (
-            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-        )
-        body = "".join(line("td", (_shown(v) for v in row.values())) for row in self.table())
-        head = line("th", self._fields[:-2])
-        return (
-            f"<table><caption>{self.caption()}</caption>"
-            f"<thead>{head}</thead><tbody>{body}</tbody></table>"
-        )
+        rows = [list(row.values()) for row in self.table()]
+        return _shown.table_html(self.caption(), self._fields[:-2], rows)
 
 
 def _said(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float)
-        else ("yes" if value else "no")
-        if isinstance(value, bool)
-        else str(value)
-    )
 
 
 def explain(

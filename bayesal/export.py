@@ -46,6 +46,23 @@ class Ranking(NamedTuple):
     prediction: Int[np.ndarray, " R"]
     ids: tuple[str | int, ...] | None = None
 
+    def _table(self) -> tuple[str, list[str], list[list[Any]]]:
+        """Caption, head and rows of what people look at."""
+        front = self._replace(**{n: getattr(self, n)[: _shown.ROWS] for n in self._fields[:-1]})
+        rows = [list(record.values()) for record in front.to_records()]
+        head = ["id", "rank", *self._fields[1:]][:-1]
+        return f"Ranking of {len(self.rows):,} rows", head, rows
+
+    @_shown.safe
+    def __repr__(self) -> str:
+        caption, head, rows = self._table()
+        more = _shown.more(len(self.rows))
+        return "\n".join(filter(None, [caption, _shown.table(head, rows), more]))
+
+    def _repr_html_(self) -> str:
+        caption, head, rows = self._table()
+        return _shown.table_html(f"{caption} {_shown.more(len(self.rows))}", head, rows)
+
     def to_records(
         self, path: str | os.PathLike | None = None, format: str | None = None
     ) -> list[dict[str, Any]]:

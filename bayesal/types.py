@@ -16,6 +16,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from bayesal import _shown
+
 __all__ = [
     "REJECTED",
     "FitInfo",
@@ -164,6 +166,9 @@ class HParams(NamedTuple):
     label_smoothing: Any = 0.0
     architecture: Any = 0
 
+    def __repr__(self) -> str:
+        return _shown.fields(self)
+
 
 class FitInfo(NamedTuple):
     """What happened during a fit, as values: `failed_at` is the first step with a non-finite loss,
@@ -199,6 +204,7 @@ class Posterior(NamedTuple):
     architectures: how many there are for `HParams.architecture` to choose from
       (`posteriors.any_of`).
     likelihood: what its labels are; None: classes, or real numbers where `real`.
+    name: the call that built it, for people.
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -215,6 +221,10 @@ class Posterior(NamedTuple):
     online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
     architectures: int = 1
     likelihood: Likelihood | None = None
+    name: str = ""
+
+    def __repr__(self) -> str:
+        return _shown.record(self)
 
 
 @jax.tree_util.register_static
@@ -280,6 +290,15 @@ class Selection(NamedTuple):
     gap: Float[Array, ""] | None = None
     audit: Bool[Array, " B"] | None = None
 
+    @_shown.safe
+    def __repr__(self) -> str:
+        caption, head, rows, foot = _shown.selection(self)
+        return "\n".join(filter(None, [caption, _shown.table(head, rows), foot]))
+
+    def _repr_html_(self) -> str:
+        caption, head, rows, foot = _shown.selection(self)
+        return _shown.table_html(f"{caption}. {foot}" if foot else caption, head, rows)
+
     def note(self) -> str:
         """What people should know of the batch: which picks came after its information was used up,
         and what ordered them. Else "".
@@ -338,6 +357,9 @@ class Pool(NamedTuple):
     x: ArrayLike | None = None
     predictive: Any = None
 
+    def __repr__(self) -> str:
+        return _shown.pool(self)
+
 
 class Strategy(NamedTuple):
     """What to ask next, as a pair of functions that run on every pool. Built by `bayesal.acquire`.
@@ -355,6 +377,7 @@ class Strategy(NamedTuple):
              bandits: the learner does not carry it yet.
     nested:  whether the first picks of a batch are the batch of that size: then a learner asked for
              fewer points computes nothing else.
+    name:    the call that built it, for people.
     """
 
     measure: Callable[[PyTree, Any, Any], PyTree] | None
@@ -362,6 +385,10 @@ class Strategy(NamedTuple):
     prepare: Callable[[Key, Any, Pool], PyTree] | None = None
     memory: tuple[Callable[..., PyTree], Callable[..., PyTree]] | None = None
     nested: bool = False
+    name: str = ""
+
+    def __repr__(self) -> str:
+        return _shown.record(self)
 
 
 def __dir__() -> list[str]:

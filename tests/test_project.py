@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each room may import the rooms of every line above its own, and itself. A new room gets its place
 # here.
 LAYERS = (
+    {"_shown"},
     {"types", "errors"},
     {"_chunks", "_compiling", "_files"},
     {"_maths"},

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from bayesal import _checks, _maths, scores, select
+from bayesal import _checks, _maths, _shown, scores, select
 from bayesal.acquire import _asked
 from bayesal.acquire._joint import grown, widened
 from bayesal.acquire._prefilter import best, outward
@@ -17,6 +17,7 @@ from bayesal.types import ArrayLike, Strategy
 ROWS = 1024  # rows of the pool a whole-pool search looks at together
 
 
+@_shown.named
 def epig(
     targets: int | ArrayLike = 200, *, weights: Float[ArrayLike, " T"] | None = None
 ) -> Strategy:
@@ -58,6 +59,7 @@ def epig(
     return Strategy(measure=measure, pick=pick, prepare=prepare, nested=True)
 
 
+@_shown.named
 def batch_epig(
     targets: int | ArrayLike = 200,
     *,

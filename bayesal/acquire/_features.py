@@ -8,12 +8,13 @@ numbers; of K draws only the mean is kept.
 
 from collections.abc import Callable
 
-from bayesal import _maths, select
+from bayesal import _maths, _shown, select
 from bayesal.acquire import _asked
 from bayesal.select._bait import _fisher_factors
 from bayesal.types import Strategy
 
 
+@_shown.named
 def k_center() -> Strategy:
     """Core-set: farthest-first among the features. See `select.k_center`.
 
@@ -29,6 +30,7 @@ def k_center() -> Strategy:
     )
 
 
+@_shown.named
 def k_means_pp() -> Strategy:
     """k-means++ seeds among the features. See `select.k_means_pp`.
 
@@ -39,6 +41,7 @@ def k_means_pp() -> Strategy:
     return _of_features(select.k_means_pp)
 
 
+@_shown.named
 def k_means(*, iterations: int = 10) -> Strategy:
     """The points nearest the centers of `size` clusters of the available points.
 
@@ -55,6 +58,7 @@ def k_means(*, iterations: int = 10) -> Strategy:
     return Strategy(measure=_embedded, pick=pick)
 
 
+@_shown.named
 def typiclust(*, iterations: int = 10) -> Strategy:
     """The most typical points of the largest clusters without a label. See `select.typiclust`.
 
@@ -73,6 +77,7 @@ def typiclust(*, iterations: int = 10) -> Strategy:
     )
 
 
+@_shown.named
 def dpp(*, noise: float = 1e-3) -> Strategy:
     """Greedy MAP of a determinantal point process on the features. See `select.dpp`.
 
@@ -88,6 +93,7 @@ def dpp(*, noise: float = 1e-3) -> Strategy:
     )
 
 
+@_shown.named
 def badge() -> Strategy:
     """BADGE: k-means++ on the gradients of the last layer. See `select.badge`.
 
@@ -107,6 +113,7 @@ def badge() -> Strategy:
     return Strategy(measure=_mean_and_embedded, pick=pick, nested=True)
 
 
+@_shown.named
 def bait(*, ridge: float = 1.0) -> Strategy:
     """BAIT on the last layer: Fisher information of the pool. See `select.bait`.
 

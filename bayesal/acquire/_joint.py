@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from bayesal import _checks, scores, select
+from bayesal import _checks, _shown, scores, select
 from bayesal.acquire import _asked
 from bayesal.acquire._prefilter import best, outward
 from bayesal.select._batch_bald import searched
@@ -13,6 +13,7 @@ from bayesal.select._lazy import certified, predicted
 from bayesal.types import Selection, Strategy
 
 
+@_shown.named
 def batch_bald(
     *, configurations: int = 1000, candidates: int = 1000, grow: bool = False
 ) -> Strategy:
@@ -80,6 +81,7 @@ def grown(found: Selection, search) -> Selection:
     return lax.cond(found.certified, lambda: found, whole)
 
 
+@_shown.named
 def log_det_gaussian() -> Strategy:
     """The batch of real labels that, together, tell most about the function.
 

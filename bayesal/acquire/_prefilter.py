@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _checks, _maths
+from bayesal import _checks, _maths, _shown
 from bayesal.acquire import _asked
 from bayesal.acquire._ranking import score_of
 from bayesal.types import Score, Selection, Strategy
@@ -25,6 +25,7 @@ class Candidates(NamedTuple):
     nonfinite: Int[Array, ""]
 
 
+@_shown.named
 def prefilter(candidates: int, score: Score, then: Strategy) -> Strategy:
     """Another strategy, on the `candidates` points with the highest score.
 

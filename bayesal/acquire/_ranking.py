@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float
 
-from bayesal import _checks, errors, select
+from bayesal import _checks, _shown, errors, select
 from bayesal.acquire import _asked
 from bayesal.scores import combine
 from bayesal.types import Score, Strategy
 
 
+@_shown.named
 def uniform() -> Strategy:
     """Points at random: the baseline.
 
@@ -23,6 +24,7 @@ def uniform() -> Strategy:
     return Strategy(measure=None, pick=pick, nested=True)
 
 
+@_shown.named
 def top(score: Score) -> Strategy:
     """The points with the highest score, each for itself.
 
@@ -48,6 +50,7 @@ def top(score: Score) -> Strategy:
     return Strategy(measure=measure, pick=pick, nested=True)
 
 
+@_shown.named
 def combined(*scores: Score, by: Callable[..., Float[Array, " N"]] | None = None) -> Strategy:
     """The points with the highest combination of several scores.
 

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from bayesal import _checks, scores, select
+from bayesal import _checks, _shown, scores, select
 from bayesal.acquire import _asked
 from bayesal.acquire._ranking import score_of
 from bayesal.types import Score, Strategy
 
 
+@_shown.named
 def power(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     """Points sampled in proportion to `score^beta`, without replacement: PowerBALD.
 
@@ -28,6 +29,7 @@ def power(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     return _sampled(select.power, score, beta)
 
 
+@_shown.named
 def softmax(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     """Points sampled in proportion to `exp(beta * score)`, without replacement: SoftmaxBALD.
 
@@ -43,6 +45,7 @@ def softmax(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     return _sampled(select.softmax, score, beta)
 
 
+@_shown.named
 def softrank(score: Score | None = None, *, beta: Any = 1.0) -> Strategy:
     """Points sampled in proportion to `rank^-beta`, without replacement.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from bayesal import _checks, errors
+from bayesal import _checks, _shown, errors
 from bayesal.types import FitInfo, Key, Posterior, PyTree
 
 __all__ = ["any_of"]
@@ -21,6 +21,7 @@ class AnyOf(NamedTuple):
     states: tuple[PyTree, ...]
 
 
+@_shown.named
 def any_of(*posteriors: Posterior) -> Posterior:
     """Combine posteriors into one; `HParams.architecture` selects which is fitted.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float
 
-from bayesal import _chunks, _training, errors, likelihoods
+from bayesal import _chunks, _shown, _training, errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
@@ -53,6 +53,7 @@ def with_prior(network: Network) -> Network:
     return Network(init, apply, embedded(network, lambda member: member.params))
 
 
+@_shown.named
 def ensemble(
     network: Network,
     *,

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from bayesal import _checks, _chunks, _training, errors, likelihoods
+from bayesal import _checks, _chunks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors._laplace._last_layer import prior_unit
@@ -190,6 +190,7 @@ def _warm(old: Chains, fresh: Chains) -> Chains:
     return fresh._replace(trunk=trunk, params=params)
 
 
+@_shown.named
 def nuts(
     network: Network,
     *,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import _checks, _training, errors, likelihoods
+from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
@@ -31,6 +31,7 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
     return any(id(v) in reached for v in program.outvars)
 
 
+@_shown.named
 def mc_dropout(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:

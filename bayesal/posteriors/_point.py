@@ -2,13 +2,14 @@
 
 import jax.numpy as jnp
 
-from bayesal import _training, likelihoods
+from bayesal import _shown, _training, likelihoods
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior
 
 __all__ = ["point"]
 
 
+@_shown.named
 def point(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:

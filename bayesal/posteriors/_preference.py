@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array
 
+from bayesal import _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._gp._process import Process, Sites, masses
@@ -22,6 +23,7 @@ SIGNS = (
 )  # an example is a pair of items, and its latent value the difference of their worths
 
 
+@_shown.named
 def preference(
     *,
     kernel: Kernel | None = None,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from bayesal import _checks, _training, errors, likelihoods
+from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._sampled import copies, energy_per_label, of_samples
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
@@ -101,6 +101,7 @@ class Cycles(NamedTuple):
         return cycle * self.samples + jnp.clip(part, 0, self.samples - 1)
 
 
+@_shown.named
 def sgmcmc(
     network: Network,
     *,

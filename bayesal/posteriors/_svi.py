@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bayesal import _checks, _training, errors, likelihoods
+from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
@@ -42,6 +42,7 @@ def as_network(model: Callable[[Array], Array]) -> Network:
     return Network(init, apply)
 
 
+@_shown.named
 def svi(
     model: Callable[[Array], Array],
     guide: Callable[[Callable], Callable],

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
-from bayesal import _checks, _training, errors, likelihoods
+from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
 from bayesal.types import FitInfo, Key, Likelihood, Network, Posterior, PyTree
@@ -104,6 +104,7 @@ def sample(key: Key, state: Swag) -> PyTree:
     )
 
 
+@_shown.named
 def swag(
     network: Network,
     *,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from bayesal import _checks, _training, likelihoods
+from bayesal import _checks, _shown, _training, likelihoods
 from bayesal._training import Minibatch
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
@@ -141,6 +141,7 @@ def with_factors(key: Array, state: MeanField, rank: int) -> LowRank:
     )
 
 
+@_shown.named
 def variational(
     network: Network,
     *,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from bayesal import _checks, _chunks, errors, select
+from bayesal import _checks, _chunks, _shown, errors, select
 from bayesal.posteriors._gp._exact import GPState, latent
 from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._preference import SIGNS
@@ -117,6 +117,7 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
     return (rows[:, 0] == winners).astype(np.int32)
 
 
+@_shown.named
 def bald(
     *, kernel: Kernel | None = None, features: Callable[[Array], Array] | None = None
 ) -> Strategy:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bayesal import _checks
+from bayesal import _checks, _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
 from bayesal.posteriors._gp._kernels import RBF, Kernel
@@ -19,6 +19,7 @@ SURE = 0.01  # Dirichlet concentration of a class that was not seen
 AMPLITUDE = 4.0  # prior variance of a latent output
 
 
+@_shown.named
 def gp_classification(
     classes: int,
     *,

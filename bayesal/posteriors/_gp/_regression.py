@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bayesal import _checks
+from bayesal import _checks, _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
 from bayesal.posteriors._gp._kernels import RBF, Kernel
@@ -17,6 +17,7 @@ __all__ = ["gp_regression"]
 FIRST_NOISE = 0.1  # variance of the noise at the start, in units of the labels' variance
 
 
+@_shown.named
 def gp_regression(
     *,
     kernel: Kernel | None = None,

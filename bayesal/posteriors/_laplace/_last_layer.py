@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bayesal import _training, errors, likelihoods
+from bayesal import _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors._laplace._curvature import Task, nothing, task_of
@@ -56,6 +56,7 @@ class Laplace(NamedTuple):
     determined: Bool[Array, ""]
 
 
+@_shown.named
 def last_layer_laplace(
     network: Network,
     *,

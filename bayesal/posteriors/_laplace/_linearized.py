@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from bayesal import _checks, _training, likelihoods
+from bayesal import _checks, _shown, _training, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
 from bayesal.posteriors._variational import MeanField, prior_std, sample
@@ -80,6 +80,7 @@ def maximize(
     return jnp.exp(found), look(found)[0], determined
 
 
+@_shown.named
 def linearized_laplace(
     network: Network,
     *,
