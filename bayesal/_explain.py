@@ -98,7 +98,9 @@ class Explanation(NamedTuple):
         rows = [list(row.values()) for row in self.table()]
         return f"{self.caption()}\n{_shown.table(self._fields[:-2], rows)}"
 
-    __repr__ = _shown.safe(__str__)
+    @_shown.safe
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         rows = [list(row.values()) for row in self.table()]

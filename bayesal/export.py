@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bayesal import _checks, _files, _maths, errors, scores
+from bayesal import _checks, _files, _maths, _shown, errors, scores
 from bayesal._choose import survey
 from bayesal.acquire import _asked
 from bayesal.types import ArrayLike, Score, Selection

@@ -96,7 +96,7 @@ class Keepsakes:
             tempered = state._replace(temperature=fitted.temperature)
             before, after = (
                 np.asarray(
-                    bayesal.predictive_of(self.posterior, some, config.draws).mean(data.test)
+                    bayesal.predictive_of(self.posterior, some, config.draws).log_probs(data.test)
                 )
                 for some in (state, tempered)
             )

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import bayesal
-from bayesal import _compiling, acquire, errors, networks, posteriors, scores
+from bayesal import _compiling, acquire, calibrate, errors, networks, posteriors, scores
 from bayesal.types import HParams
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -31,9 +32,9 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def learner(strategy):
+def learner(strategy, **options):
     posterior = posteriors.mc_dropout(networks.mlp(6, 3, (8,)))
-    return bayesal.learner(posterior, strategy, size=3, num_draws=7, hparams=QUICK)
+    return bayesal.learner(posterior, strategy, size=3, num_draws=7, hparams=QUICK, **options)
 
 
 def test_the_first_ask_is_compiled_while_the_first_fit_is(compiled):
@@ -45,6 +46,21 @@ def test_the_first_ask_is_compiled_while_the_first_fit_is(compiled):
     second = loop.tell(state, X, np.asarray(first.indices), np.arange(3))
     loop.ask(second, X)
     assert not [name for name in compiled if "choose_in" in name or "refit" in name]
+
+
+@pytest.mark.parametrize("calibrated", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_first_fit_is_compiled_while_people_label_the_first_batch(compiled, calibrated):
+    calibration = calibrate.temperature() if calibrated else None
+    loop = learner(acquire.power(scores.bald), calibrate=calibration, num_folds=2)
+    state = loop.init(jax.random.key(0), X)
+    batch = np.asarray(loop.ask(state, X).indices)
+    for thread in threading.enumerate():
+        if thread.name == "bayesal-compile":
+            thread.join()
+    assert sum("refit" in name for name in compiled) == 1
+    compiled.clear()
+    loop.tell(state, X, batch, np.arange(3))
+    assert not [name for name in compiled if "refit" in name]
 
 
 def test_what_fails_beside_a_fit_fails_where_one_asks():

@@ -315,7 +315,7 @@ BAD = {
     ),
     "a short mask": (dict(available=np.ones(N - 1, bool)), errors.WrongShape, "available"),
     "another mask": (dict(available=np.zeros(N, bool)), errors.WrongIndex, "available"),
-    "a number as key": (dict(key=0), errors.WrongShape, "key"),
+    "a number below 0 as key": (dict(key=-1), errors.WrongSize, "key"),
 }
 
 

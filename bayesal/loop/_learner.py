@@ -28,6 +28,7 @@ from bayesal.loop._gathered import (
     glance,
     same_kind,
     same_rows,
+    shapes,
     take,
     usable,
     view,
@@ -50,7 +51,7 @@ from bayesal.types import ArrayLike, HParams, Key, Posterior, Selection, Strateg
 # by default where labels are real: a variance that is learned collapses in longer fits to few of
 # them (docs/defaults.md)
 FOR_NUMBERS = HParams(learning_rate=3e-3, weight_decay=0.0, steps=300, warmup=0.0)
-LEAST = 64  # labels that a ledger without a given capacity has room for from the start
+LEAST = 128  # labels that a ledger without a given capacity has room for from the start
 
 
 class Learner(NamedTuple):
@@ -261,17 +262,28 @@ def _asked(state: LearnerState, x: View, exclude: Any, size: Any, settings: Sett
         most = parts.size if size is None else _checks.at_least(1, size, "size")
         audited = audits.per_batch(audit, most)
         selection = beginning.batch(state, x, excluded, settings.first, most, audited)
+        _foreseen(state, x, settings)
     else:
         asking, most = edge.sized(parts, size, audit)
         selection = programs.choose(without_report(state), x.pool, asking, excluded)
     return audits.shown(edge.short(selection, state, min(left, most)))
 
 
+def _foreseen(state: LearnerState, x: View, settings: Settings) -> None:
+    """Compile the first fit while people label the first batch."""
+    parts, grouped = settings.parts, settings.groups is not None
+    state = remembering(state, parts.retune)._replace(report=None)
+    example = jnp.asarray(take(x, np.arange(1), 1))
+    like = shapes(state.ledger, example, grouped=grouped, audited=parts.audits > 0)
+    program = "refit", parts.telling(), _compiling.signature(state, like)
+    _compiling.ahead(lambda: programs.refit.lower(state, like, parts.telling()), *program)
+
+
 def _doubled(needed: int) -> int:
     """Room for so many labels: the next power of two.
 
-    >>> _doubled(3), _doubled(64), _doubled(65)
-    (64, 64, 128)
+    >>> _doubled(3), _doubled(128), _doubled(129)
+    (128, 128, 256)
     """
     return max(LEAST, 1 << (needed - 1).bit_length())
 
@@ -302,6 +314,7 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
     program = "refit", parts.telling(), _compiling.signature(state, taken)
     fitting = f"fitting to {len(order)} labels"
     with _compiling.said(f"compiling the fit (some seconds, once), {fitting}", fitting, *program):
+        _compiling.awaited(*program)
         if parts.retune.seconds is not None:
             state = _searched(state, taken, parts)
         new = programs.refit(state, taken, parts.telling())

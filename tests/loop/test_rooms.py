@@ -14,6 +14,7 @@ from laws import DROPOUT, HPARAMS, MLP, TEMPERATURE, TOP, problem, same
 import bayesal
 from bayesal import acquire, calibrate, checkpoint, errors, networks, posteriors, retune, scores
 from bayesal.calibrate._search import Calibrator
+from bayesal.loop import _learner
 from bayesal.types import HParams
 
 X, Y = problem()
@@ -37,7 +38,9 @@ def state():
 # --- room
 
 
-def test_room_is_doubled_and_each_size_compiles_once():
+def test_room_is_doubled_and_each_size_compiles_once(monkeypatch):
+    assert build().init(KEY, X).ledger.capacity == 128
+    monkeypatch.setattr(_learner, "LEAST", 64)
     traces = {"fit": 0, "score": 0}
 
     def counted(name, function):
@@ -68,7 +71,8 @@ def test_room_is_doubled_and_each_size_compiles_once():
 
 
 @pytest.mark.parametrize(("first", "room"), [(1, 64), (64, 64), (65, 128)])
-def test_the_first_labels_decide_how_much_room_there_is(first, room):
+def test_the_first_labels_decide_how_much_room_there_is(first, room, monkeypatch):
+    monkeypatch.setattr(_learner, "LEAST", 64)
     learner = build(posteriors.point(MLP), acquire.uniform())
     told = learner.tell(learner.init(KEY, X), X, np.arange(first), Y[:first])
     assert told.ledger.capacity == room
@@ -92,15 +96,15 @@ def test_a_given_capacity_is_the_end():
 
 
 def test_a_larger_learner_wants_a_grown_state(state):
-    learner = build(capacity=100)
+    learner = build(capacity=200)
     for verb in (
         lambda: learner.ask(state, X),
         lambda: learner.tell(state, X, [20], [0]),
     ):
-        with pytest.raises(errors.WrongSize, match=r"bayesal.grow\(state, 100\)") as error:
+        with pytest.raises(errors.WrongSize, match=r"bayesal.grow\(state, 200\)") as error:
             verb()
         assert error.value.argument == "capacity"
-    assert len(learner.ask(bayesal.grow(state, 100), X).indices) == 4
+    assert len(learner.ask(bayesal.grow(state, 200), X).indices) == 4
 
 
 @pytest.mark.parametrize(
