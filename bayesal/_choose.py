@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from bayesal import _checks, errors, pools
+from bayesal import _checks, _compiling, errors, pools
 from bayesal.pools import _asked, _walk
 from bayesal.pools._meshes import alone
 from bayesal.predictive._bound import with_its_numbers
@@ -98,8 +98,10 @@ def choose(
         mask = jnp.asarray(np.asarray(_checks.available_rows(available, pool.rows)))  # one device
         size = _checks.batch_size(size, mask)
         try:
-            selection, off = picked(key, predictive, pool, mask, size, strategy)
-            _asked.as_promised(off)
+            program = "choose", strategy, size, pool.rows
+            with _compiling.said("compiling the choice (some seconds, once)", "choosing", *program):
+                selection, off = picked(key, predictive, pool, mask, size, strategy)
+                _asked.as_promised(off)
             return told(selection, size)
         except Exception as error:
             _asked.explained(error, predictive, pool)

@@ -5,8 +5,7 @@
 
 Nothing is downloaded. 500 images are a test set that no choice is made on; the rest is the pool, of
 which 20 are labeled first (two of each class) and 10 more each round. Hyperparameters are retuned
-every round. A temperature harms at 20 to 60 labels, and on labels that were chosen: one is fitted
-at the end, to labels drawn by chance, for the picture.
+every round. A temperature is fitted at the end, to labels drawn by chance, for the picture.
 """
 
 import argparse

@@ -84,6 +84,7 @@ for (name, (curve, _)), color in zip(curves.items(), ("#8A8A8A", "#D55E00"), str
     )
 plt.xlabel("labels")
 plt.ylabel("test accuracy")
+plt.gca().spines[["top", "right"]].set_visible(False)  # names stand beside their curves
 # %% [markdown]
 # ## What would it ask next?
 # BALD is high where the draws are sure but disagree; expected entropy is high where every draw is
