@@ -16,7 +16,8 @@ from bayesal import errors
 PATIENCE = 0.7  # seconds after which a line says what one is waiting for
 _LOG = logging.getLogger("bayesal")
 _LOG.setLevel(logging.INFO)  # people silence it as any logger: by setting a higher level
-_seen: set[Hashable] = set()
+MOST = 512  # programs that are remembered as run before
+_seen: dict[Hashable, None] = {}
 _ahead: dict[Hashable, threading.Thread] = {}
 _quiet = [0]
 
@@ -62,7 +63,9 @@ def said(first: str, later: str, *program: Hashable) -> Iterator[None]:
     timer.start()
     try:
         yield
-        _seen.add(program)
+        _seen[program] = None
+        if len(_seen) > MOST:
+            _seen.pop(next(iter(_seen)))
     finally:
         timer.cancel()
 
