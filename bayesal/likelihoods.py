@@ -29,7 +29,7 @@ from bayesal.types import (
 
 __all__ = [
     "categorical",
-    "decompose",
+    "variance_parts",
     "gaussian",
     "mixture",
 ]
@@ -175,7 +175,7 @@ def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Like
       center, scale: see `gaussian`.
     References:
       Bishop 1994; Choi et al. 2018, https://arxiv.org/abs/1709.02249 (its split of the variance:
-      `decompose`)
+      `variance_parts`)
 
     >>> mixture(2).predict(jnp.zeros(6)).mean
     Array([-1.,  1.], dtype=float32)
@@ -262,11 +262,11 @@ def _moments(prediction: Gaussian | Mixture) -> Gaussian:
     if isinstance(prediction, Gaussian):
         return prediction
     mean = jnp.sum(jnp.exp(prediction.log_weight) * prediction.mean, axis=-1)
-    noise, spread = _decompose(prediction)
+    noise, spread = _variance_parts(prediction)
     return Gaussian(mean, noise + spread)
 
 
-def decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+def variance_parts(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
     """Aleatoric `sum_j w_j v_j` and epistemic `sum_j w_j (m_j - mean)^2` variance of a mixture.
 
     Their sum is the variance of `moments`.
@@ -274,19 +274,19 @@ def decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]
     References:
       Choi et al. 2018, https://arxiv.org/abs/1709.02249
 
-    >>> decompose(
+    >>> variance_parts(
     ...     Mixture(jnp.log(jnp.array([0.5, 0.5])), jnp.array([-1.0, 1.0]), jnp.array([0.1, 0.3]))
     ... )[1].round(4)
     Array(1., dtype=float32)
     """
-    return _decompose(
+    return _variance_parts(
         _checks.prediction(
             _checks.a(Mixture, mixture, "mixture", "`mixture()`"), "mixture", nan=True
         )
     )
 
 
-def _decompose(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+def _variance_parts(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
     weight = jnp.exp(mixture.log_weight)
     mean = jnp.sum(weight * mixture.mean, axis=-1, keepdims=True)
     return jnp.sum(weight * mixture.variance, axis=-1), jnp.sum(

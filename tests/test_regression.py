@@ -80,7 +80,7 @@ def test_moments_of_a_mixture_are_those_of_its_density():
     assert_allclose(
         [found.mean, found.variance], [mean, np.trapezoid(p * (y - mean) ** 2, y)], rtol=1e-5
     )
-    noise, spread = likelihoods.decompose(MIXTURE)
+    noise, spread = likelihoods.variance_parts(MIXTURE)
     assert_allclose([noise, spread], [0.2 * 0.5 + 0.8 * 0.1, 0.2 * 0.8 * 9], rtol=1e-6)
 
 
