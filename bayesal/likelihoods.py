@@ -29,9 +29,9 @@ from bayesal.types import (
 
 __all__ = [
     "categorical",
-    "variance_parts",
     "gaussian",
     "mixture",
+    "variance_parts",
 ]
 
 FLOOR = 1e-6  # of a variance, in units of scale^2
