@@ -57,7 +57,8 @@ def batch_bald(
     `joint` never exceeds log K.
 
     When the picks so far have used up 95 % of log K (`saturated`), later gains are mostly noise:
-    they still order the picks, near ties by plain BALD. More draws are the cure.
+    they still order the picks, near ties by plain BALD. Ask for fewer points at a time, or use
+    `power`; more draws help little, since log K grows slowly.
 
     Args:
       key: fixes the sampled configurations; unused while the enumeration is exact.
