@@ -5,6 +5,7 @@ Predictions are averaged log-probabilities `[N, C]` with integer labels `[N]`, o
 nats. `weights` `[N]` are how many points each stands for (importance weights, or a mask); None: 1.
 """
 
+from bayesal.metrics._agreement import balanced_accuracy, confusion_matrix, f1
 from bayesal.metrics._bins import classwise_ece, ece, reliability, squared_ece
 from bayesal.metrics._classification import (
     accuracy,
@@ -15,20 +16,24 @@ from bayesal.metrics._classification import (
     nll,
 )
 from bayesal.metrics._curves import area_under_curve, labels_needed, mean_interval
-from bayesal.metrics._ranking import auroc, risk_coverage
+from bayesal.metrics._ranking import auroc, average_precision, risk_coverage
 from bayesal.metrics._regression import crps, density_nll, interval_coverage, pit, rmse
 
 __all__ = [
     "accuracy",
     "area_under_curve",
     "auroc",
+    "average_precision",
+    "balanced_accuracy",
     "brier",
     "brier_parts",
     "classwise_ece",
+    "confusion_matrix",
     "crps",
     "density_nll",
     "dyads",
     "ece",
+    "f1",
     "interval_coverage",
     "joint_nll",
     "labels_needed",

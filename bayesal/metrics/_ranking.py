@@ -105,15 +105,7 @@ def auroc(
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     0.875
     """
-    scores = _vector(scores, "scores")
-    mask = np.asarray(_checks.plain(positive, "positive"))
-    if mask.shape != scores.shape or mask.dtype != bool:
-        raise errors.WrongShape(
-            "positive",
-            f"`positive` must be a boolean mask of shape {scores.shape}; got shape "
-            f"{mask.shape}, dtype {mask.dtype}.",
-        )
-    weight = np.asarray(_checks.weights(weights, len(scores)), np.float64)
+    scores, mask, weight = _split(scores, positive, weights)
     values, group = np.unique(scores, return_inverse=True)
     above, below = (np.bincount(group.ravel()[m], weight[m], len(values)) for m in (mask, ~mask))
     if above.sum() == 0 or below.sum() == 0:
@@ -124,3 +116,52 @@ def auroc(
         )
     lower = np.cumsum(below) - below
     return float(above @ (lower + 0.5 * below) / (above.sum() * below.sum()))
+
+
+def average_precision(
+    scores: Real[ArrayLike, " N"],
+    positive: Bool[ArrayLike, " N"],
+    *,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Average precision: area under the precision-recall curve, for positives that are rare.
+
+    sum over thresholds (R_n - R_(n-1)) P_n, from the highest score down, without interpolation;
+    equal scores are one threshold. In [0, 1]; scores without information give the share of
+    positives. One class against the rest: `average_precision(log_probs[:, c], labels == c)`.
+
+    Args:
+      scores: higher means more positive, finite or infinite.
+      positive: mask of the positive points.
+      weights: how many points each stands for.
+    Raises:
+      WrongLabel: no point (of some weight) is positive.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])).__round__(4)
+    0.8333
+    """
+    scores, mask, weight = _split(scores, positive, weights)
+    values, group = np.unique(-scores, return_inverse=True)
+    hits, all_ = (np.bincount(group.ravel(), w, len(values)) for w in (weight * mask, weight))
+    if hits.sum() == 0:
+        raise errors.WrongLabel(
+            "positive",
+            f"`positive` holds none of {len(mask)} points (of some weight), so there is no recall. "
+            "Pass a test set with at least one positive point.",
+        )
+    total = np.cumsum(all_)
+    precision = np.divide(np.cumsum(hits), total, out=np.zeros(len(total)), where=total > 0)
+    return float(np.sum(precision * hits) / hits.sum())
+
+
+def _split(scores: Any, positive: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, mask of the positive points, and weights, on the host in float64."""
+    scores = _vector(scores, "scores")
+    mask = np.asarray(_checks.plain(positive, "positive"))
+    if mask.shape != scores.shape or mask.dtype != bool:
+        raise errors.WrongShape(
+            "positive",
+            f"`positive` must be a boolean mask of shape {scores.shape}; got shape "
+            f"{mask.shape}, dtype {mask.dtype}.",
+        )
+    return scores, mask, np.asarray(_checks.weights(weights, len(scores)), np.float64)
