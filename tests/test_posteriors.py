@@ -376,4 +376,4 @@ def test_what_stands_before_the_first_dropout_is_computed_once():
         return jax.jit(bound).lower(model.model.state, model.model.draws, x).compile().as_text()
 
     assert depths(program(lambda m, x: m(x), POOL)) == [0, 1]
-    assert depths(program(lambda m, x: m.mean(x), 3000)) == [1, 2]
+    assert depths(program(lambda m, x: m.log_probs(x), 3000)) == [1, 2]

@@ -327,8 +327,17 @@ def test_no_configurations_and_a_wrong_mask_are_refused():
         )
 
 
-@pytest.mark.parametrize("key", [0, np.uint32([0, 1]), None])
-def test_a_key_is_a_typed_key(key):
+def test_an_int_is_the_key_of_that_seed():
+    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(3), (4, 9)).astype(np.float32))
+    for call in (
+        lambda key: select.uniform(key, 9, 4),
+        lambda key: select.batch_bald(key, log_p, 3, configurations=9),
+    ):
+        assert call(7).indices.tolist() == call(jax.random.key(7)).indices.tolist()
+
+
+@pytest.mark.parametrize("key", [0.5, True, np.uint32([0, 1]), None])
+def test_a_key_is_a_typed_key_or_an_int(key):
     for call in (
         lambda: oracles.as_users_do(select.uniform)(key, 4, 2),
         lambda: oracles.as_users_do(select.batch_bald)(key, np.log(np.full((2, 4, 2), 0.5)), 2),

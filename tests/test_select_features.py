@@ -136,7 +136,10 @@ def test_anything_else_is_refused_by_name(name, bad):
 
 def test_keys_and_iterations_are_checked():
     calls = {
-        "key": [lambda: select.k_means_pp(0, pool(), 2), lambda: select.k_center(pool(), 2, key=0)],
+        "key": [
+            lambda: select.k_means_pp(-1, pool(), 2),
+            lambda: select.k_center(pool(), 2, key=0.5),
+        ],
         "iterations": [
             lambda i=i: select.k_means(KEY, pool(), 2, iterations=i) for i in (-1, 1.0, True)
         ]

@@ -159,7 +159,8 @@ BAD = {
     "infinite beta": (dict(beta=float("inf")), errors.WrongSize, "beta"),
     "a vector as beta": (dict(beta=np.ones(2)), errors.WrongShape, "beta"),
     "a word as beta": (dict(beta="strong"), errors.WrongShape, "beta"),
-    "a number as key": (dict(key=0), errors.WrongShape, "key"),
+    "a fraction as key": (dict(key=0.5), errors.WrongShape, "key"),
+    "a number below 0 as key": (dict(key=-1), errors.WrongSize, "key"),
 }
 
 

@@ -127,7 +127,7 @@ def _time(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> _time(7.4), _time(75.0), _time(7300.0)
-    ('7 s', '1 min 15 s', '2 h 2 min')
+    ('7 s', '1 min 15 s', '2 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:
