@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 from flax import linen, nnx
 from jax import lax
@@ -180,14 +181,6 @@ def test_a_dropout_with_keys_of_its_own_uses_the_draws_key():
     )  # keys are not trained
 
 
-class Normalized(nnx.Module):
-    def __init__(self, rngs):
-        self.norm, self.last = nnx.BatchNorm(6, rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.last(self.norm(x))
-
-
 class LinenNormalized(linen.Module):
     @linen.compact
     def __call__(self, x):
@@ -239,10 +232,79 @@ def test_a_call_that_says_train():
     assert error.value.argument == "module"
 
 
-def test_running_statistics_are_refused():
-    with pytest.raises(errors.WrongShape, match="GroupNorm") as error:
-        networks.from_nnx(Normalized)
+class Tutorial(nnx.Module):
+    """The CNN of flax's MNIST tutorial, on 8x8 images: `rngs` by keyword, stock layers."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv1 = nnx.Conv(1, 8, kernel_size=(3, 3), rngs=rngs)
+        self.batch_norm1 = nnx.BatchNorm(8, rngs=rngs)
+        self.dropout1 = nnx.Dropout(rate=0.025, rngs=rngs)
+        self.conv2 = nnx.Conv(8, 16, kernel_size=(3, 3), rngs=rngs)
+        self.batch_norm2 = nnx.BatchNorm(16, rngs=rngs)
+        self.avg_pool = functools.partial(nnx.avg_pool, window_shape=(2, 2), strides=(2, 2))
+        self.linear1 = nnx.Linear(2 * 2 * 16, 32, rngs=rngs)
+        self.dropout2 = nnx.Dropout(rate=0.5, rngs=rngs)
+        self.linear2 = nnx.Linear(32, 10, rngs=rngs)
+
+    def __call__(self, x, rngs: nnx.Rngs | None = None):
+        x = self.avg_pool(nnx.relu(self.batch_norm1(self.dropout1(self.conv1(x), rngs=rngs))))
+        x = self.avg_pool(nnx.relu(self.batch_norm2(self.conv2(x))))
+        x = nnx.relu(self.dropout2(self.linear1(x.reshape(x.shape[0], -1)), rngs=rngs))
+        return self.linear2(x)
+
+
+def test_flaxs_tutorial_is_taken_as_it_is():
+    with pytest.warns(UserWarning, match="GroupNorm or LayerNorm") as caught:
+        network = networks.from_nnx(Tutorial)
+    assert len(caught) == 1
+    x = jax.random.normal(jax.random.key(3), (8, 8, 1))
+    params = network.init(KEYS[0], x)
+    module = Tutorial(rngs=nnx.Rngs(KEYS[0]))
+    module.eval()
+    np.testing.assert_allclose(network.apply(params, x, None, 0.0), module(x[None])[0], atol=1e-5)
+    noisy = [network.apply(params, x, key, 0.0) for key in (KEYS[1], KEYS[1], KEYS[2])]
+    np.testing.assert_array_equal(noisy[0], noisy[1])
+    assert np.abs(noisy[0] - noisy[2]).max() > 1e-4
+    gradient = jax.grad(lambda params: network.apply(params, x, KEYS[1], 0.0)[0])(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    scales = jax.tree.leaves(gradient["batch_norm1"])
+    assert any(np.abs(scale).max() > 0 for scale in scales)  # its scale and shift are trained
+
+
+def test_stock_convolutions_compute_by_ours():
+    class Pictures(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+            self.last = nnx.Linear(4 * 6 * 6, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.last(self.conv(x).reshape(1, -1))
+
+    network, x = networks.from_nnx(Pictures), jax.random.normal(jax.random.key(3), (6, 6, 1))
+    params = network.init(KEYS[0], x)
+    value = lambda params: network.apply(params, x, None, 0.0).sum()
+
+    def stock(params):
+        module = Pictures(nnx.Rngs(0))
+        nnx.update(module, params)
+        return module(x[None])[0].sum()
+
+    for ours, theirs in zip(
+        jax.tree.leaves(jax.grad(value)(params)),
+        jax.tree.leaves(jax.grad(stock)(params)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert "custom_jvp" in str(jax.make_jaxpr(value)(params))
+
+
+def test_a_module_that_is_built_already_is_refused():
+    with pytest.raises(errors.WrongType, match="built already") as error:
+        oracles.as_users_do(networks.from_nnx)(Stock(nnx.Rngs(0)))
     assert error.value.argument == "make"
+
+
+def test_running_statistics_of_linen_are_refused():
     with pytest.raises(errors.WrongShape, match=r"batch_stats.*GroupNorm") as error:
         networks.from_linen(LinenNormalized()).init(KEYS[0], X)
     assert error.value.argument == "module"

@@ -1,14 +1,17 @@
 """Adapters from flax nnx modules, flax linen modules and plain functions to a `Network`."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
+from jax import lax
 
 from bayesal import _checks, errors
+from bayesal.networks._convolution import conv
 from bayesal.types import Network
 
 __all__ = ["from_functions", "from_linen", "from_nnx"]
@@ -17,6 +20,11 @@ RUNNING_STATISTICS = (
     "the module keeps state beside its parameters (running statistics of BatchNorm, for "
     "example), which changes while predicting "
     "and mixes the rows of a batch. Use GroupNorm or LayerNorm."
+)
+BATCH_NORM = (
+    "the module has BatchNorm, which runs in evaluation mode with the statistics of its "
+    "initialization (mean 0, variance 1), so it only scales and shifts. GroupNorm or LayerNorm "
+    "normalize one example at a time, and train better."
 )
 
 
@@ -44,42 +52,50 @@ def from_functions(
 
 
 def from_nnx(
-    make: Callable[[nnx.Rngs], nnx.Module], *, embed: str | None = None, rate: str | None = None
+    make: Callable[..., nnx.Module], *, embed: str | None = None, rate: str | None = None
 ) -> Network:
     """Network from a flax nnx module, which is called on batches of one.
 
     Stock `nnx.Dropout` layers work, with `rngs=` handed to the call or with keys of their own
     (which are replaced by the draw's); with key None the module is in eval mode. At a traced rate
-    use `bayesal.networks.dropout`. Build convolutions with
-    `conv_general_dilated=bayesal.networks.conv` for fast training on CPU.
+    use `bayesal.networks.dropout`. Stock `nnx.Conv` layers compute by `bayesal.networks.conv`: the
+    same outputs, and fast training on CPU. `nnx.BatchNorm` runs in evaluation mode, also
+    while training: with the statistics of its initialization it is a scale and a shift.
 
     Args:
-      make: `(rngs) -> module` (a module class will do); its `__call__` takes `(x [1, ...],
-        rngs=...)`, or only `x`, and returns logits.
+      make: `(rngs) -> module`; a module class will do, whether its `rngs` is positional or by
+        keyword only. Its `__call__` takes `(x [1, ...], rngs=...)`, or only `x`, and returns
+        logits.
       embed: the name of a method `(x [1, ...]) -> [1, D]`, if there is one.
       rate: the name of the call's argument that takes the (traced) dropout rate. Without it the
         rates are the module's own and `HParams.dropout` has no effect.
+    Raises:
+      WrongType: a module instance: every fit begins anew, so what builds it is needed.
+    Warns:
+      UserWarning: the module has BatchNorm.
 
     >>> network = from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
     >>> params = network.init(jax.random.key(0), jnp.ones(4))
     >>> network.apply(params, jnp.ones(4), None, 0.0).shape
     (3,)
     """
-    _checks.function(
-        make,
-        "make",
-        "a function of rngs that builds the module, such as its class (not an instance)",
-    )
+    make = _builder(make)
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    layers = [part for _, part in nnx.iter_graph(example)]
+    if norms := [layer for layer in layers if isinstance(layer, nnx.BatchNorm)]:
+        warnings.warn(BATCH_NORM, stacklevel=2)
+    for layer in layers:
+        if isinstance(layer, nnx.Conv) and layer.conv_general_dilated is lax.conv_general_dilated:
+            layer.conv_general_dilated = conv
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
     # a layer's own keys and constants are never trained
     parts: Any = nnx.split(example, *kinds)
     graph, _, moving, keys, constants = parts
-    if jax.tree.leaves(moving):
+    if len(jax.tree.leaves(moving)) > 2 * len(norms):  # each has a mean and a variance
         raise errors.WrongShape("make", RUNNING_STATISTICS)
-    if jax.tree.leaves((keys, constants)):
+    if jax.tree.leaves((moving, keys, constants)):
         parts = nnx.split(make(nnx.Rngs(0)), *kinds)
-        keys, constants = parts[-2:]
+        moving, keys, constants = parts[-3:]
     takes_rngs = _takes(type(example).__call__, "rngs")
 
     def init(key, x):
@@ -87,10 +103,11 @@ def from_nnx(
         return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
 
     def module(params, key=None):
-        net = nnx.merge(
-            graph, params, moving, _reseeded(keys, key), jax.tree.map(lambda a: a, constants)
-        )  # a call may write to its copy
+        fixed = jax.tree.map(lambda a: a, (moving, constants))  # a call may write to its copy
+        net = nnx.merge(graph, params, fixed[0], _reseeded(keys, key), fixed[1])
         net.eval() if key is None else net.train()
+        if norms:
+            net.set_attributes(nnx.BatchNorm, use_running_average=True)
         return net
 
     def apply(params, x, key, rate_value):
@@ -108,6 +125,23 @@ def from_nnx(
         apply,
         (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None,
     )
+
+
+def _builder(make: Any) -> Callable[[nnx.Rngs], nnx.Module]:
+    """What builds the module, called with `rngs` as it wants it."""
+    if isinstance(make, nnx.Module):
+        raise errors.WrongType(
+            "make",
+            f"`make` is a {type(make).__name__} that is built already, and every fit begins with "
+            f"new parameters: pass the class, from_nnx({type(make).__name__}), or a function, "
+            f"from_nnx(lambda rngs: {type(make).__name__}(..., rngs=rngs)).",
+        )
+    _checks.function(make, "make", "a function of rngs that builds the module, such as its class")
+    called = make.__init__ if inspect.isclass(make) else make  # nnx hides a class's signature
+    found = inspect.signature(called).parameters.get("rngs")
+    if found is not None and found.kind is inspect.Parameter.KEYWORD_ONLY:
+        return lambda rngs: make(rngs=rngs)
+    return make
 
 
 def _untouched(before, after) -> bool:

@@ -11,8 +11,7 @@ from bayesal import acquire, calibrate, metrics, networks, posteriors
 
 class Net(nnx.Module):
     def __init__(self, rngs):
-        conv = {"conv_general_dilated": networks.conv, "rngs": rngs}  # trains fast on CPU
-        self.first = nnx.Conv(1, 16, (3, 3), **conv)
+        self.first = nnx.Conv(1, 16, (3, 3), rngs=rngs)
         self.drop = nnx.Dropout(0.3)
         self.last = nnx.Linear(16 * 4 * 4, 10, rngs=rngs)
 
