@@ -19,6 +19,7 @@ from bayesal.loop import _classes as classing
 from bayesal.loop import _edge as edge
 from bayesal.loop import _first as beginning
 from bayesal.loop import _programs as programs
+from bayesal.loop import _remarks as remarks
 from bayesal.loop import _updates as updates
 from bayesal.loop._gathered import (
     Gathered,
@@ -304,6 +305,7 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
     if parts.holds_out:
         _checks.enough_groups(groups, ledger.rows()[order], parts.num_folds)
     features = take(x, ledger.rows(), ledger.capacity)
+    remarks.on(parts.posterior, ledger, features, order, known == 0)
     if settings.strict:
         same_rows(ledger, np.arange(len(features)), digests(features))
     fair = np.asarray(audit_mask(state, x.pool)) if parts.audits else None

@@ -1,0 +1,80 @@
+"""What people should know of their data before they wonder: said once, where it does harm."""
+
+import warnings
+
+import jax
+import numpy as np
+
+from bayesal import likelihoods
+from bayesal.loop._state import Ledger
+from bayesal.types import Posterior
+
+LARGE = 100.0  # of a feature's or a label's standard deviation
+FEW = 8  # labels of one class that may be chance
+
+
+def on(
+    posterior: Posterior, ledger: Ledger, features: np.ndarray, order: np.ndarray, first: bool
+) -> None:
+    """Warnings before a fit.
+
+    Args:
+      features: of the ledger's rows, `[count, ...]`.
+      order: places in the ledger of the labels that count.
+      first: whether these are the first labels: scales are looked at only then.
+    """
+    leaves = jax.tree.leaves(ledger.labels)
+    values = np.asarray(leaves[0])[order] if len(leaves) == 1 and leaves[0].ndim == 1 else None
+    if first:
+        of_features(features[order])
+        if values is not None and posterior.real:
+            of_numbers(values)
+    classes = likelihoods.labels_of(posterior).strata is likelihoods.CATEGORICAL.strata
+    if values is not None and classes:
+        of_classes(values)
+
+
+def of_features(features: np.ndarray) -> None:
+    """Warn of features far from scale 1. Vectors of whole numbers are taken for token ids.
+
+    Args:
+      features: of the labeled rows, `[n, ...]`.
+    """
+    ids = features.dtype.kind in "iu" and features.ndim <= 2
+    if ids or features.size == 0 or features.dtype.kind not in "iuf":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float(np.nanmax(np.abs(features.astype(np.float64))))
+    if not LARGE < size < np.inf:
+        return
+    cure = "x / 255" if features.dtype == np.uint8 else "(x - x.mean(0)) / x.std(0)"
+    _say(
+        f"features of `x` reach {size:.3g}, and networks begin with weights for inputs near 1: "
+        f"most train badly on such a pool. Unless yours scales its inputs itself, pass {cure}."
+    )
+
+
+def of_numbers(labels: np.ndarray) -> None:
+    """Warn of real labels far from scale 1."""
+    spread, center = float(np.std(labels)), float(np.mean(labels))
+    if spread > LARGE or abs(center) > LARGE * max(spread, 1e-2):
+        _say(
+            f"`labels` have mean {center:.3g} and standard deviation {spread:.3g}, and networks "
+            "begin with outputs near 0 and of size 1. Pass (labels - mean) / deviation, and undo "
+            "it in predictions; gp_regression takes center= and scale=."
+        )
+
+
+def of_classes(labels: np.ndarray) -> None:
+    """Warn where all labels are of one class."""
+    if len(labels) >= FEW and len(np.unique(labels)) == 1:
+        _say(
+            f"all {len(labels)} labels are of class {labels[0]}: a net of one class is sure "
+            "of it everywhere, and its scores say nothing. Label rows of other classes, if you "
+            "know any, or go on by features, such as acquire.k_center(), until a second class is "
+            "found."
+        )
+
+
+def _say(words: str) -> None:
+    warnings.warn(words, stacklevel=5)
