@@ -16,24 +16,24 @@ from bayesal.pools._walk import held
 from bayesal.types import Selection, Strategy
 
 MOST = 20_000  # rows among which centers are looked for; of a larger pool so many drawn at random
-TYPICAL = acquire.typiclust()
+TYPICAL, CHANCE = acquire.typiclust(), acquire.uniform()
 
 
 class First(NamedTuple):
     """How a learner picks before any label.
 
-    strategy: one that needs features only.
+    strategy: one that needs features only; None: TypiClust, or chance where rows are ids.
     features: of all rows of the pool `[N, D]`; None: the rows themselves, flattened.
     """
 
-    strategy: Strategy
+    strategy: Strategy | None
     features: np.ndarray | None
 
 
 def of(given: Any) -> First:
     """The first batch as people ask for it: a strategy, features, or nothing."""
     if given is None:
-        return First(strategy=TYPICAL, features=None)
+        return First(strategy=None, features=None)
     if isinstance(given, Strategy):
         return First(strategy=given, features=None)
     if callable(given) or isinstance(given, str | int):
@@ -103,8 +103,19 @@ def _typical(
     if len(rows) == 0:
         return Selection(indices=jnp.full(size, -1, jnp.int32), scores=jnp.full(size, -jnp.inf))
     features = take(x, rows) if first.features is None else first.features[rows]
+    strategy = first.strategy or (CHANCE if _are_ids(features) else TYPICAL)
     lying = jnp.asarray(features.reshape(len(rows), -1), jnp.float32)
     free_ones = jnp.ones(len(rows), bool)
-    found = picked(key, _LYING, held(lying), free_ones, min(size, len(rows)), first.strategy)[0]
+    found = picked(key, _LYING, held(lying), free_ones, min(size, len(rows)), strategy)[0]
     at = np.asarray(found.indices)
     return found._replace(indices=jnp.asarray(np.where(at < 0, -1, rows[at]), jnp.int32))
+
+
+def _are_ids(rows: np.ndarray) -> bool:
+    """Whether rows are vectors of ids (tokens, pairs of items), between which no distance means
+    anything. Bytes are pictures.
+
+    >>> _are_ids(np.zeros((5, 2), np.int32)), _are_ids(np.zeros((5, 64), np.uint8))
+    (True, False)
+    """
+    return rows.ndim <= 2 and rows.dtype.kind in "iu" and rows.dtype.itemsize > 1

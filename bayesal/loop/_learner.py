@@ -150,7 +150,8 @@ def learner(
         the same on these features (embeddings, say); a strategy that needs features only, such as
         `acquire.k_means()`, `acquire.uniform()`: that one. Of 20 first digits a logistic regression
         learns .84 by TypiClust, .66 by chance, and less by BALD and BatchBALD of an untrained net.
-        Of a pool of more than 20,000 rows as many are looked at, drawn at random.
+        Of a pool of more than 20,000 rows as many are looked at, drawn at random. Vectors of whole
+        numbers (token ids, pairs of items) are no features: the default draws among them by chance.
       pool_changed: "refuse" a pool whose labeled rows are not what they were when they were labeled
         (another order, other values), or "allow" it. Appending rows is no change.
     Raises:

@@ -30,7 +30,8 @@ class Pure(NamedTuple):
     init: `(key, x) -> LearnerState`; of `x` only shape and type count. The capacity is the
       learner's.
     ask:  `(state, x) -> Selection`; -1 fills up a batch that the pool could not, and scores of an
-      audit are 0.
+      audit are 0. Before any label it asks the strategy, of a net that knows nothing: the first
+      batch is the caller's.
     tell: `(state, x, indices [B], labels, weights=None, source=0) -> LearnerState`; B is static. It
       refuses a retuner with a budget in seconds and balanced class weights, which no compiled
       program can keep.

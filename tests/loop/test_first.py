@@ -73,6 +73,19 @@ def test_given_features_and_given_strategies():
     assert not np.array_equal(spread, first().indices)
 
 
+def test_ids_are_no_features():
+    pairs = np.stack([np.arange(60), np.arange(60)[::-1]], axis=1)
+    whole = networks.from_functions(
+        lambda key, x: np.zeros((2, 3), np.float32),
+        lambda p, x, key: jax.numpy.float32(x) @ p,
+    )
+    asked = first(pairs, posterior=posteriors.point(whole), num_draws=1).indices
+    drawn = first(
+        pairs, posterior=posteriors.point(whole), num_draws=1, first=acquire.uniform()
+    ).indices
+    assert np.array_equal(asked, drawn)
+
+
 def test_what_is_excluded_or_has_an_answer_is_not_asked():
     loop = learner()
     state = loop.init(0, X)
