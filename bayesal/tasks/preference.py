@@ -1,10 +1,10 @@
 """Preference learning: candidate pairs as a pool, closed-form BALD of pairs, utilities of items.
 
 x, rows = preference.pool(key, items, 2_000)      # pairs [P, 2, D], their items [P, 2]
-init, ask, tell = bayesal.learner(
+learner = bayesal.learner(
     posteriors.preference(), acquire.epig(100), size=5, capacity=200
 )                                                 # or preference.bald()
-state = tell(state, x, picks, preference.answers(rows[picks], winners))
+state = learner.tell(state, x, picks, preference.answers(rows[picks], winners))
 preference.utility(state.posterior, items).mean   # higher is preferred
 """
 
