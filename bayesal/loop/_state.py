@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from bayesal import _checks, errors, pools
+from bayesal import _checks, _shown, errors, pools
 from bayesal import calibrate as calibration
 from bayesal.loop import _audit as audit
 from bayesal.predictive import Predictive, bind
@@ -152,6 +152,13 @@ class LearnerState(NamedTuple):
     search: PyTree
     kind: UInt32[Array, ""]
     report: Report | None
+
+    @_shown.safe
+    def __repr__(self) -> str:
+        return (
+            f"LearnerState: round {int(self.round)}, {int(self.ledger.count)} labels (room for "
+            f"{self.ledger.capacity}), T = {_shown.short(self.temperature)}, {self.hparams}"
+        )
 
 
 def without_report(state: LearnerState) -> LearnerState:
