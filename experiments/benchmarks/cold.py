@@ -40,13 +40,17 @@ def loop():
     from sklearn.datasets import load_digits
 
     import bayesal
-    from bayesal import acquire, calibrate, networks, posteriors
+    from bayesal import acquire, calibrate, networks, posteriors, scores
 
     images, digits = load_digits(return_X_y=True)
     pool, answers = np.float32(images / 16)[:1297], digits[:1297]
     posterior = posteriors.mc_dropout(networks.mlp(64, 10))
     learner = bayesal.learner(
-        posterior, acquire.power(), size=20, num_draws=100, calibrate=calibrate.temperature()
+        posterior,
+        acquire.top(scores.margin),
+        size=20,
+        num_draws=100,
+        calibrate=calibrate.temperature(),
     )
     watch.mark(PHASES[0])
     state = learner.init(0, pool)
