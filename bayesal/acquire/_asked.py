@@ -17,8 +17,8 @@ def log_probs(predictive: Any, x: Any) -> Float[Array, "K n C"]:
             "strategy",
             "this strategy compares probabilities of classes, and the predictive predicts real "
             "labels. Pass acquire.log_det_gaussian(), or acquire.top(score) with a score of "
-            "`bayesal.scores.regression`. Where a region matters, pick by `scores.regression.epig` and "
-            "`select.top` (experiments/jobs/region.py).",
+            "`bayesal.scores.regression`. Where a region matters, pick by `scores.regression.epig` "
+            "and `select.top` (experiments/jobs/region.py).",
         )
     return _checks.log_probs(said, ndim=3)
 
