@@ -115,5 +115,6 @@ def ahead(lower: Callable[[], Any], *program: Hashable) -> None:
 
 def awaited(*program: Hashable) -> None:
     """Wait for a program that is being compiled, if it is: two threads would compile it twice."""
-    if thread := _ahead.pop(program, None):
+    if thread := _ahead.get(program):
         thread.join()
+        _ahead.pop(program, None)  # not before: another thread may wait for it too

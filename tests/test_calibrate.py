@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 
@@ -352,7 +353,8 @@ def test_doubt_is_more_prior_the_fewer_labels_there_are(name):
     same(in_a_loop(), fit(log_p, y, prior_std=1.0, doubt=20.0))
     same(in_a_loop(prior_std=0.5, doubt=0.0), fit(log_p, y))
     for doubt in (-1.0, np.nan, np.inf):
-        for function in (lambda: calibrator(doubt=doubt), lambda: fit(log_p, y, doubt=doubt)):  # noqa: B023
+        bad = functools.partial(fit, log_p, y, doubt=doubt)
+        for function in (functools.partial(calibrator, doubt=doubt), bad):
             with pytest.raises(errors.OutOfRange, match="`doubt`"):
                 function()
 

@@ -304,6 +304,26 @@ def test_a_module_that_is_built_already_is_refused():
     assert error.value.argument == "make"
 
 
+class Counting(nnx.Module):
+    """BatchNorm, and one more running statistic that a call would change."""
+
+    def __init__(self, rngs):
+        self.norm, self.last = nnx.BatchNorm(6, rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
+        self.seen = nnx.BatchStat(jnp.zeros(()))
+
+    def __call__(self, x):
+        return self.last(self.norm(x))
+
+
+def test_running_statistics_that_are_no_batch_norms_are_refused():
+    with (
+        pytest.warns(UserWarning, match="BatchNorm"),
+        pytest.raises(errors.WrongShape, match="GroupNorm") as error,
+    ):
+        networks.from_nnx(Counting)
+    assert error.value.argument == "make"
+
+
 def test_running_statistics_of_linen_are_refused():
     with pytest.raises(errors.WrongShape, match=r"batch_stats.*GroupNorm") as error:
         networks.from_linen(LinenNormalized()).init(KEYS[0], X)

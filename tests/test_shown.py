@@ -33,6 +33,11 @@ def test_a_batch_is_a_table(state):
     assert batch._repr_html_().count("<tr>") == 4
 
 
+def test_a_predictive_is_one_line(state):
+    said = repr(bayesal.predictive_of(POSTERIOR, state, 5))
+    assert said == "Predictive: draws of mc_dropout(Network, batch_size=16), T = 1"
+
+
 def test_what_was_built_is_shown_as_the_call_that_built_it():
     assert repr(POSTERIOR) == "Posterior: mc_dropout(Network, batch_size=16)"
     assert repr(acquire.top(scores.bald)) == "Strategy: top(bald)"

@@ -209,6 +209,24 @@ def test_a_seed_that_fails_in_a_program_leaves_the_others(tmp_path):
 # --- first labels
 
 
+def test_the_configuration_names_the_hyperparameters_that_runs_begin_with():
+    """Real labels have a default of their own."""
+    posterior = posteriors.gp_regression()
+    results = bayesal.simulate(
+        {},
+        X[:40],
+        X[:40, 0],
+        posterior=posterior,
+        seeds=1,
+        rounds=1,
+        size=2,
+        first=5,
+        progress=False,
+    )
+    used = {name: values[0, 0] for name, values in results.hparams["chance"].items()}
+    assert results.config["hparams"] == pytest.approx(used)
+
+
 def test_first_labels_by_rows_and_by_a_strategy():
     rows = np.arange(12)
     found = simulated(first=rows, test=(X, Y))

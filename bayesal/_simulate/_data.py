@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, errors, likelihoods, pools
-from bayesal._choose import choose
+from bayesal._choose import told
+from bayesal.loop._first import from_features
 from bayesal.types import REJECTED, Posterior, PyTree, Strategy
 
 HELD_OUT, MOST_HELD_OUT = 0.2, 2000  # of the pool, where no test set is given
@@ -215,8 +216,5 @@ def _from_features(
             "first",
             "a Strategy for `first` needs a pool in memory: pass an int, or rows of the pool.",
         )
-    flat = np.asarray(x, np.float32).reshape(len(x), -1)
-    blind = pools.numbers(probs=np.full((len(x), 2), 0.5), features=flat)
-    available = np.isin(np.arange(len(x)), usable)
-    picked = choose(seed, None, blind, size, strategy, available=available)
-    return np.asarray(picked.indices)
+    picked = told(from_features(jax.random.key(seed), np.asarray(x[usable]), size, strategy), size)
+    return usable[np.asarray(picked.indices)]

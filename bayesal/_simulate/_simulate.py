@@ -20,6 +20,7 @@ from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
 from bayesal._simulate._progress import Progress, Screen, counted
 from bayesal._simulate._results import Results
 from bayesal._simulate._runs import Failure, Run, run
+from bayesal.loop._state import usual
 from bayesal.types import HParams, Posterior
 
 
@@ -218,7 +219,7 @@ def _workers(threads: int | None) -> int:
 
 def _config(plan: Plan, options: dict[str, Any], figures: Figures) -> dict[str, Any]:
     """What must agree for runs to be comparable. First labels are compared run by run."""
-    hparams = options["hparams"] or HParams()
+    hparams = options["hparams"] or usual(plan.posterior)
     shape = lambda tree: [described.rows_digest(leaf) for leaf in jax.tree.leaves(tree)]
     x = plan.data.x
     return {

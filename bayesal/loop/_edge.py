@@ -22,9 +22,8 @@ POOL_CHANGED = ("refuse", "allow")
 # --- what a learner is built of
 
 
-def kinds(posterior: Any, strategy: Any, retune: Any, calibrate: Any, hparams: Any) -> None:
+def kinds(posterior: Posterior, strategy: Any, retune: Any, calibrate: Any, hparams: Any) -> None:
     """Refuses what is not the record or function that it should be."""
-    _checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
     if calibrate is not None:
         _calibrator(calibrate, posterior)
     strategy_of(strategy)

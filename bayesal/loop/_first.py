@@ -13,7 +13,7 @@ from bayesal.loop import _audit as audit
 from bayesal.loop._gathered import View, take, usable
 from bayesal.loop._state import LearnerState, round_key
 from bayesal.pools._walk import held
-from bayesal.types import Selection, Strategy
+from bayesal.types import Key, Selection, Strategy
 
 MOST = 20_000  # rows among which centers are looked for; of a larger pool so many drawn at random
 TYPICAL, CHANCE = acquire.typiclust(), acquire.uniform()
@@ -104,11 +104,15 @@ def _typical(
         return Selection(indices=jnp.full(size, -1, jnp.int32), scores=jnp.full(size, -jnp.inf))
     features = take(x, rows) if first.features is None else first.features[rows]
     strategy = first.strategy or (CHANCE if _are_ids(features) else TYPICAL)
-    lying = jnp.asarray(features.reshape(len(rows), -1), jnp.float32)
-    free_ones = jnp.ones(len(rows), bool)
-    found = picked(key, _LYING, held(lying), free_ones, min(size, len(rows)), strategy)[0]
+    found = from_features(key, features, min(size, len(rows)), strategy)
     at = np.asarray(found.indices)
     return found._replace(indices=jnp.asarray(np.where(at < 0, -1, rows[at]), jnp.int32))
+
+
+def from_features(key: Key, rows: np.ndarray, size: int, strategy: Strategy) -> Selection:
+    """What a strategy picks that sees examples `[n, ...]` as they are, flattened, and no net."""
+    lying = jnp.asarray(rows.reshape(len(rows), -1), jnp.float32)
+    return picked(key, _LYING, held(lying), jnp.ones(len(rows), bool), size, strategy)[0]
 
 
 def _are_ids(rows: np.ndarray) -> bool:

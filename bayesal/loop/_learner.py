@@ -44,14 +44,12 @@ from bayesal.loop._state import (
     correct,
     grow,
     number_of_draws,
+    usual,
     without_report,
 )
 from bayesal.retune._retuners import for_posterior
 from bayesal.types import ArrayLike, HParams, Key, Posterior, Selection, Strategy
 
-# by default where labels are real: a variance that is learned collapses in longer fits to few of
-# them (docs/defaults.md)
-FOR_NUMBERS = HParams(learning_rate=3e-3, weight_decay=0.0, steps=300, warmup=0.0)
 LEAST = 128  # labels that a ledger without a given capacity has room for from the start
 
 
@@ -62,7 +60,8 @@ class Learner(NamedTuple):
       its shape only.
     ask:  `(state, x, *, exclude=None, size=None) -> Selection`; pure: twice is the same. At the end
       of the pool, or of the capacity, it gives what is left. `exclude` are rows not to ask about
-      now, a mask `[N]` or row numbers. `size` is another number of points than the learner's.
+      now, a mask `[N]` or row numbers; the fair sample of an audit ends at the first of them until
+      it has a label. `size` is another number of points than the learner's.
       Neither compiles anew up to the learner's size, apart from strategies whose batches are not
       nested (`k_means`, `typiclust`, `bait`) and audits: these compile once for each size.
     tell: `(state, x, indices, labels, *, weights=None, source=0) -> LearnerState`; rows without a
@@ -160,8 +159,8 @@ def learner(
         retuner or a calibrator nothing to do.
     """
     retune = retune or programs.KEEP
-    if hparams is None:
-        hparams = FOR_NUMBERS if getattr(posterior, "real", False) else HParams()
+    _checks.a(Posterior, posterior, "posterior", "posteriors.mc_dropout(network)")
+    hparams = usual(posterior) if hparams is None else hparams
     edge.kinds(posterior, strategy, retune, calibrate, hparams)
     retune = for_posterior(retune, posterior)
     size = _checks.at_least(1, size, "size")

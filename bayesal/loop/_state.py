@@ -161,6 +161,15 @@ class LearnerState(NamedTuple):
         )
 
 
+# a variance that is learned collapses in longer fits to few labels (docs/defaults.md)
+FOR_NUMBERS = HParams(learning_rate=3e-3, weight_decay=0.0, steps=300, warmup=0.0)
+
+
+def usual(posterior: Posterior) -> HParams:
+    """Hyperparameters that a learner begins with where none are given."""
+    return FOR_NUMBERS if posterior.real else HParams()
+
+
 def without_report(state: LearnerState) -> LearnerState:
     """What predictions depend on, so that no report and no memory of a retuner compiles again."""
     return state._replace(report=None, search=None)

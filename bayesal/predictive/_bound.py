@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bayesal import _chunks, errors, likelihoods
+from bayesal import _chunks, _shown, errors, likelihoods
 from bayesal.predictive import _repeats
 from bayesal.types import Gaussian, Posterior, Prediction, PyTree, Scaling
 
@@ -25,7 +25,7 @@ class Model(Protocol):
     def embed(self, x: Any) -> Array: ...
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jax.jit takes it as a function
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)  # by identity: jax.jit takes a function
 class Predictive:
     """K functions of x: `predictive(x) -> [K, n, C]` tempered, normalized log-probabilities.
 
@@ -47,6 +47,9 @@ class Predictive:
 
     def __call__(self, x: Any) -> Prediction:
         return self.model.draws_at(x, self.temperature)
+
+    def __repr__(self) -> str:
+        return f"Predictive: {self.model!r}, T = {_shown.short(self.temperature)}"
 
     def log_probs(self, x: Any) -> Float[Array, "n C"]:
         """Log-probabilities averaged over draws, `log mean_k p_k`, `[n, C]`, tempered.
@@ -119,13 +122,16 @@ class Predictive:
 jax.tree_util.register_dataclass(Predictive, data_fields=["model", "temperature"], meta_fields=[])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Bound:
     """Draws of a posterior's state."""
 
     posterior: Posterior
     state: PyTree
     draws: PyTree
+
+    def __repr__(self) -> str:
+        return f"draws of {self.posterior.name or 'a posterior'}"
 
     def draws_at(self, x, temperature):
         return _draws_at(self, jnp.asarray(x), temperature)

@@ -9,6 +9,7 @@ without a compilation cache (JAX's default), while filling one, and with it fill
 """
 
 import collections
+import functools
 import json
 import os
 import statistics
@@ -154,7 +155,8 @@ def rounds():
                 "tell",
                 lambda: learner.tell(states[kind], x, picks[kind], y[picks[kind]]),  # noqa: B023
             )
-            picks[kind] = timed(kind, "ask", lambda: learner.ask(states[kind], x).indices)  # noqa: B023
+            asked = timed(kind, "ask", functools.partial(learner.ask, states[kind], x))
+            picks[kind] = asked.indices
 
     print(
         f"{ROUNDS} rounds taking turns; ms: median of rounds 2-{ROUNDS}; programs: the "

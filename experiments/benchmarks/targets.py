@@ -214,8 +214,10 @@ def main():
         print(line, flush=True)
         for seed in range(given.seeds):
             key = jax.random.key(seed)
-            ours, clock, batch = timed(lambda: select.batch_epig(key, log_probs, target, SIZE))  # noqa: B023
-            full, full_clock, swept = timed(lambda: full_sweep(key, log_probs, target))  # noqa: B023
+            ours, clock, batch = timed(
+                functools.partial(select.batch_epig, key, log_probs, target, SIZE)
+            )
+            full, full_clock, swept = timed(functools.partial(full_sweep, key, log_probs, target))
             told, error = target_information(log_probs, target, batch.indices)
             before, _ = target_information(log_probs, target, swept)
             print(
