@@ -72,6 +72,7 @@ class Case(NamedTuple):
     samples: bool = (
         False  # a fit goes on after the steps of its optimizer: no steps still change something
     )
+    optimizes: bool = True  # its fit takes steps of an optimizer, of `HParams`
     smooths: bool = True  # it trains a network, on labels that may be smoothed
     settled: Callable = lambda state: (
         state
@@ -84,6 +85,14 @@ def last_layer(state):
     noise = jnp.eye(state.mean.size).reshape(-1, *state.mean.shape)
     root = jax.vmap(lambda z: STRUCTURES["full"].root(state.factor, z).ravel())(noise).T
     return state._replace(factor=root @ root.T)
+
+
+def head(state):
+    """A logistic regression's state with the covariance in place of its frame."""
+    of = state.layer
+    scale = 1.0 / (of.precision + of.energy) - 1.0 / of.precision
+    covariance = of.basis * scale @ of.basis.T
+    return of.mean, of.center, of.unit, of.precision * covariance
 
 
 POSTERIORS = [
@@ -140,6 +149,14 @@ POSTERIORS = [
         near=1e-4,
         slow=True,
     ),
+    Case(
+        "logistic",
+        posteriors.logistic(CLASSES),
+        settled=lambda state: head(state),
+        near=1e-3,
+        optimizes=False,
+        smooths=False,
+    ),
     Case("laplace_all", posteriors.linearized_laplace(MLP), near=1e-5, slow=True),
     Case(
         "any_of",
@@ -164,10 +181,18 @@ one_of_all = pytest.mark.parametrize(
         for case in POSTERIORS
     ],
 )
-every_posterior = pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in POSTERIORS],
-)
+
+
+def every(cases):
+    """A test of each of these posteriors."""
+    return pytest.mark.parametrize(
+        "case",
+        [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in cases],
+    )
+
+
+every_posterior = every(POSTERIORS)
+every_optimized = every([case for case in POSTERIORS if case.optimizes])
 
 HPARAMS = _checks.as_traced(HParams(1e-2, 1e-4, 0.3, 1.0, steps=120, warmup=0.0))
 

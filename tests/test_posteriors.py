@@ -15,6 +15,7 @@ from laws import (
     POOL,
     POSTERIORS,
     close,
+    every_optimized,
     every_posterior,
     fit,
     fitted,
@@ -199,7 +200,7 @@ def test_labels_are_smoothed_for_trained_networks_only(case):
     assert same(plain, smooth) != case.smooths
 
 
-@every_posterior
+@every_optimized
 def test_no_steps_change_nothing(case):
     start, end, _ = fit(case, labeled(), HPARAMS._replace(steps=jnp.int32(0)))
     assert same(weights(start), weights(end)) != case.samples
@@ -213,7 +214,7 @@ def test_a_non_finite_loss_is_reported_and_the_parameters_stay_finite(case):
     assert same(weights(start), weights(end))
 
 
-@every_posterior
+@every_optimized
 @pytest.mark.parametrize("speed", [1e30, np.inf])
 def test_a_diverged_fit_never_returns_non_finite_parameters(case, speed):
     for steps in (1, 30):  # the last step may be the first bad one

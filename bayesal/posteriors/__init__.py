@@ -4,6 +4,7 @@ from bayesal.posteriors._any_of import any_of
 from bayesal.posteriors._ensemble import ensemble
 from bayesal.posteriors._from_numpyro import from_numpyro, numpyro_site
 from bayesal.posteriors._gp import MATERN52, RBF, gp_classification, gp_regression
+from bayesal.posteriors._heads import linear, logistic
 from bayesal.posteriors._hmc import nuts
 from bayesal.posteriors._laplace import last_layer_laplace, linearized_laplace
 from bayesal.posteriors._mc_dropout import mc_dropout
@@ -24,7 +25,9 @@ __all__ = [
     "gp_classification",
     "gp_regression",
     "last_layer_laplace",
+    "linear",
     "linearized_laplace",
+    "logistic",
     "mc_dropout",
     "numpyro_site",
     "nuts",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ SHORTEST = 0.5**10  # of a step's length: below, rounding decides
 
 
 def conjugate(
-    product: Callable, slope: Float[Array, "D C"], scaled: Callable
+    product: Callable, slope: Float[Array, "D C"], scaled: Callable, within: Any = 1e-8
 ) -> Float[Array, "D C"]:
     """The solution of `product(x) = slope` by conjugate gradients, `scaled` being nearly its
-    inverse; exact at once where it is the inverse.
+    inverse; exact at once where it is the inverse. What is left of the slope has at most the share
+    `within` of its squared length: a step of Newton's method is repeated anyway.
     """
     size = jnp.vdot(slope, slope)
 
@@ -36,11 +37,10 @@ def conjugate(
         new = jnp.vdot(rest, nearer)
         return number + 1, x + length * direction, rest, nearer + new / energy * direction, new
 
-    # to 1e-4 of the slope: the step is shortened and repeated anyway
     first = scaled(slope)
     start = jnp.int32(0), jnp.zeros_like(slope), slope, first, jnp.vdot(slope, first)
     return jax.lax.while_loop(
-        lambda carry: (jnp.vdot(carry[2], carry[2]) > 1e-8 * size) & (carry[0] < CONJUGATE),
+        lambda carry: (jnp.vdot(carry[2], carry[2]) > within * size) & (carry[0] < CONJUGATE),
         step,
         start,
     )[1]
