@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Bool
 
 from bayesal import _checks, _compiling, errors, pools
 from bayesal.pools import _asked, _walk
 from bayesal.pools._meshes import alone
 from bayesal.predictive._bound import with_its_numbers
-from bayesal.types import ArrayLike, Key, Pool, PyTree, Selection, Strategy
+from bayesal.types import Array, ArrayLike, Key, Pool, PyTree, Selection, Strategy
 
 
 class Again(NamedTuple):

@@ -151,6 +151,27 @@ def selection(picked: Any) -> tuple[str, list[str], list[tuple], str]:
     return ", ".join(facts), list(kept), rows, "\n".join(filter(None, foot))
 
 
+def note(picked: Any, used_up: float) -> str:
+    """What people should know of a `Selection`; see its own `note`."""
+    if picked.about is None or picked.saturated is None:
+        return ""
+    kept = np.asarray(picked.indices) >= 0
+    late = np.asarray(picked.saturated) & kept
+    if not late.any():
+        return ""
+    ceiling = f"{float(np.asarray(picked.ceiling)):.2f} nats"
+    most = {
+        "draws": f"log K = {ceiling}, the most that K draws can tell apart",
+        "targets": f"{ceiling}, the most that any labels tell about the targets by these draws",
+    }[picked.about]
+    return (
+        f"the first {int(np.argmax(late))} of {int(np.sum(kept))} picks use up "
+        f"{100 * used_up:.0f} % of {most}; the picks after them are mostly noise (ordered by "
+        f"remaining gain, near ties by {picked.about.fallback}). "
+        "Ask for fewer points at a time, or use acquire.power."
+    )
+
+
 def record(made: Any) -> str:
     """A record of functions by the call that built it, or field by field."""
     kind = type(made).__name__
@@ -164,3 +185,13 @@ def pool(held: Any) -> str:
     where = {"file": ", read in chunks", "sharded": ", over devices"}.get(maker(held.map), "")
     what = "" if held.x is None else f" of {short(held.x)}"
     return f"Pool of {rows} rows{where}{what if held.predictive is None else ', predictions'}"
+
+
+def one_of(name: str, *classes: type) -> type:
+    """A class with the instances of several, for annotations: `help()` prints its name."""
+
+    class OneOf(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, classes)
+
+    return OneOf(name, (), {"__module__": "bayesal.types"})

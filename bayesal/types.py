@@ -9,12 +9,13 @@ picked, and every public index is a row of the pool that the caller passed in.
 """
 
 import enum
+import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from bayesal import _shown
 
@@ -34,8 +35,14 @@ __all__ = [
 ]
 
 PyTree = Any
-ArrayLike = jax.Array | np.ndarray
-Key = PRNGKeyArray
+if TYPE_CHECKING:
+    Array = jax.Array
+    ArrayLike = jax.Array | np.ndarray
+    Key = PRNGKeyArray
+else:  # one class for several: `help()` prints its name, and not their union
+    Array = _shown.one_of("Array", jax.Array)
+    ArrayLike = _shown.one_of("ArrayLike", jax.Array, np.ndarray)
+    Key = _shown.one_of("Key", *typing.get_args(PRNGKeyArray))
 
 # a class label that says "none of my classes": never fitted, never asked again
 REJECTED = -1
@@ -105,7 +112,10 @@ class Scaling(NamedTuple):
 
 # What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of
 # normals. See `predictions`.
-Prediction = jax.Array | Gaussian | Mixture
+if TYPE_CHECKING:
+    Prediction = jax.Array | Gaussian | Mixture
+else:
+    Prediction = _shown.one_of("Prediction", jax.Array, Gaussian, Mixture)
 
 
 class Likelihood(NamedTuple):
@@ -313,29 +323,14 @@ class Selection(NamedTuple):
         >>> picked.note()[:71]
         'the first 1 of 3 picks use up 95 % of log K = 0.69 nats, the most that '
         """
-        if (
-            self.about is None
-            or self.saturated is None
-            or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any()
-        ):
-            return ""
-        ceiling = float(np.asarray(self.ceiling))
-        most = {
-            About.DRAWS: f"log K = {ceiling:.2f} nats, the most that K draws can tell apart",
-            About.TARGETS: f"{ceiling:.2f} nats, the most that any labels tell about the targets "
-            "by these draws",
-        }[self.about]
-        cure = "Ask for fewer points at a time, or use acquire.power."
-        return (
-            f"the first {int(np.argmax(late))} of "
-            f"{int(np.sum(np.asarray(self.indices) >= 0))} picks use up {100 * USED_UP:.0f} "
-            f"% of {most}; the picks after "
-            "them are mostly noise (ordered by remaining gain, near ties by "
-            f"{self.about.fallback}). {cure}"
-        )
+        return _shown.note(self, USED_UP)
 
 
-Score = Callable[[Float[Array, "K *B C"]], Float[Array, "*B"]]
+@typing.runtime_checkable
+class Score(Protocol):
+    """A number per point from the predictions of K draws; a higher one is more worth labeling."""
+
+    def __call__(self, log_probs: Float[Array, "K *B C"], /) -> Float[Array, "*B"]: ...
 
 
 class Pool(NamedTuple):

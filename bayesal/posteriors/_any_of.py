@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from bayesal import _checks, _shown, errors
-from bayesal.types import FitInfo, Key, Posterior, PyTree
+from bayesal.types import Array, FitInfo, Key, Posterior, PyTree
 
 __all__ = ["any_of"]
 

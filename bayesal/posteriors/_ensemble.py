@@ -5,13 +5,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _chunks, _shown, _training, errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
-from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
+from bayesal.types import (
+    Array,
+    FitInfo,
+    HParams,
+    Key,
+    Labeled,
+    Likelihood,
+    Network,
+    Posterior,
+    PyTree,
+)
 
 __all__ = ["ensemble"]
 

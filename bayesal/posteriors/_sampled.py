@@ -4,13 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._variational import nll, prior_std
-from bayesal.types import Key, Likelihood, Network, Posterior, PyTree
+from bayesal.types import Array, Key, Likelihood, Network, Posterior, PyTree
 
 
 def prior_energy(params: PyTree, scale: Any) -> Float[Array, ""]:

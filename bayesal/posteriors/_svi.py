@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._usable import usable
-from bayesal.types import Likelihood, Network, Posterior, PyTree
+from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["svi"]
 

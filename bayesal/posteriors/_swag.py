@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
-from bayesal.types import FitInfo, Key, Likelihood, Network, Posterior, PyTree
+from bayesal.types import Array, FitInfo, Key, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["swag"]
 

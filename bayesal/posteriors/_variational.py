@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _shown, _training, likelihoods
 from bayesal._training import Minibatch
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._usable import usable
-from bayesal.types import Likelihood, Network, Posterior, PyTree
+from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["variational"]
 

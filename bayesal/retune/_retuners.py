@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from bayesal import _checks, errors
 from bayesal.retune import _history as histories
 from bayesal.retune import _proposers as proposers
 from bayesal.retune import _spaces as spaces
 from bayesal.retune._racing import Task, Tuning, race, rungs, standing
-from bayesal.types import HParams, Key, Posterior, PyTree
+from bayesal.types import Array, HParams, Key, Posterior, PyTree
 
 __all__ = ["Retuner", "fixed", "for_posterior", "successive_halving"]
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, errors
-from bayesal.types import HParams
+from bayesal.types import Array, HParams
 
 __all__ = ["Distribution", "choice", "log_uniform", "space", "uniform"]
 

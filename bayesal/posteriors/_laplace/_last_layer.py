@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
@@ -17,6 +17,7 @@ from bayesal.posteriors._laplace._fisher import has_mean, last_good, mean_and_sl
 from bayesal.posteriors._laplace._recursive import learn
 from bayesal.posteriors._laplace._structures import STRUCTURES, Structure
 from bayesal.types import (
+    Array,
     FitInfo,
     Gaussian,
     HParams,
