@@ -4,7 +4,6 @@ Every candidate is judged on labels it was not fitted on, the same for all.
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Int
 
 from bayesal import _checks, errors
+from bayesal._warnings import warn
 from bayesal.retune import _history as histories
 from bayesal.retune import _proposers as proposers
 from bayesal.retune import _spaces as spaces
@@ -62,11 +62,10 @@ def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
     count = posterior.architectures
     found = retuner if retuner.adapt is None else retuner.adapt(count)
     if found.searches and found.architectures < count:
-        warnings.warn(
+        warn(
             f"`posterior` has {count} architectures, and the space of `retune` holds "
             f"{found.architectures}: the others are never tried. Pass "
             f"retune.space(architecture={count}), or successive_halving() without a space.",
-            stacklevel=3,
         )
     return found
 
