@@ -98,7 +98,8 @@ def _is_list(given: Any) -> bool:
 
 
 def _modules(given: Any, kind: str, copy: bool) -> list[Any]:
-    import torch
+    with _checks.installed("torch", "torch"):
+        import torch
 
     modules = list(given) if _is_list(given) else [given]
     for module in modules:
