@@ -1,20 +1,20 @@
 """`choose`: any strategy on any pool. The one way from predictions to a batch."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Bool
 
 from bayesal import _checks, _compiling, errors, pools
+from bayesal._warnings import warn
 from bayesal.pools import _asked, _walk
 from bayesal.pools._meshes import alone
 from bayesal.predictive._bound import with_its_numbers
-from bayesal.types import ArrayLike, Key, Pool, PyTree, Selection, Strategy
+from bayesal.types import Array, ArrayLike, Key, Pool, PyTree, Selection, Strategy
 
 
 class Again(NamedTuple):
@@ -172,9 +172,8 @@ def told(selection: Selection, room: int, where: str = "") -> Selection:
             "The usual cause is NaN in the pool.",
         )
     if broken:
-        warnings.warn(
+        warn(
             f"{where}{broken} available points have NaN or +inf scores and were not considered.",
-            stacklevel=3,
         )
     cut = lambda a: None if a is None else a[:kept]
     selection = selection._replace(
@@ -185,7 +184,7 @@ def told(selection: Selection, room: int, where: str = "") -> Selection:
         audit=cut(selection.audit),
     )
     if note := selection.note():
-        warnings.warn(f"{where}{note}", stacklevel=3)
+        warn(f"{where}{note}")
     return selection
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, _shown, errors, scores
 from bayesal._choose import survey
 from bayesal.select import _configurations as labels
-from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
+from bayesal.types import USED_UP, About, Array, ArrayLike, Key, Selection
 
 CONFIGURATIONS = (
     2000  # sampled label configurations behind the gains of a selection that reports none

@@ -6,12 +6,12 @@ import io
 import os
 import secrets
 import stat
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bayesal import errors
+from bayesal._warnings import warn
 
 try:
     import fcntl
@@ -166,8 +166,7 @@ def _sync(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        warnings.warn(
+        warn(
             f"The file is written, but its folder {folder} could not be synced ({error}). A power "
             "failure within seconds may bring back the previous file.",
-            stacklevel=4,
         )

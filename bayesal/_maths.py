@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _chunks
+from bayesal.types import Array
 
 LANES = 8  # running sums of a long reduction
 TINY = 1e-35  # a probability below weighs nothing

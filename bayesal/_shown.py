@@ -1,5 +1,6 @@
 """How records look when they are printed: short, and never an error, under jit too."""
 
+import difflib
 import functools
 import html
 import inspect
@@ -151,6 +152,27 @@ def selection(picked: Any) -> tuple[str, list[str], list[tuple], str]:
     return ", ".join(facts), list(kept), rows, "\n".join(filter(None, foot))
 
 
+def note(picked: Any, used_up: float) -> str:
+    """What people should know of a `Selection`; see its own `note`."""
+    if picked.about is None or picked.saturated is None:
+        return ""
+    kept = np.asarray(picked.indices) >= 0
+    late = np.asarray(picked.saturated) & kept
+    if not late.any():
+        return ""
+    ceiling = f"{float(np.asarray(picked.ceiling)):.2f} nats"
+    most = {
+        "draws": f"log K = {ceiling}, the most that K draws can tell apart",
+        "targets": f"{ceiling}, the most that any labels tell about the targets by these draws",
+    }[picked.about]
+    return (
+        f"the first {int(np.argmax(late))} of {int(np.sum(kept))} picks use up "
+        f"{100 * used_up:.0f} % of {most}; the picks after them are mostly noise (ordered by "
+        f"remaining gain, near ties by {picked.about.fallback}). "
+        "Ask for fewer points at a time, or use acquire.power."
+    )
+
+
 def record(made: Any) -> str:
     """A record of functions by the call that built it, or field by field."""
     kind = type(made).__name__
@@ -164,3 +186,48 @@ def pool(held: Any) -> str:
     where = {"file": ", read in chunks", "sharded": ", over devices"}.get(maker(held.map), "")
     what = "" if held.x is None else f" of {short(held.x)}"
     return f"Pool of {rows} rows{where}{what if held.predictive is None else ', predictions'}"
+
+
+def one_of(name: str, *classes: type) -> type:
+    """A class with the instances of several, for annotations: `help()` prints its name."""
+
+    class OneOf(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, classes)
+
+    return OneOf(name, (), {"__module__": "bayesal.types"})
+
+
+def no_field(record: Any, unknown: Sequence[str]) -> str:
+    """A sentence about fields that a record does not have, and those that may have been meant.
+
+    >>> from bayesal.types import HParams
+    >>> no_field(HParams, ["lr", "drop_out"])[:73]
+    '`HParams` has no field lr, drop_out: did you mean learning_rate, dropout?'
+    """
+    meant = [near for name in unknown if (near := _nearest(name, record._fields))]
+    question = f": did you mean {', '.join(meant)}?" if meant else "."
+    return (
+        f"`{record.__name__}` has no field {', '.join(unknown)}{question} The fields are "
+        f"{', '.join(record._fields)}."
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The name that is meant, by its initials or by its letters; or nothing."""
+    initials = [one for one in known if "".join(part[0] for part in one.split("_")) == name]
+    return next(iter(initials or difflib.get_close_matches(name, known, n=1)), "")
+
+
+def refusing_typos(record: Any) -> Any:
+    """A NamedTuple whose constructor says which field was meant."""
+    plain = record.__new__
+
+    @functools.wraps(plain)
+    def new(cls: Any, *args: Any, **given: Any) -> Any:
+        if unknown := [name for name in given if name not in cls._fields]:
+            raise TypeError(no_field(cls, unknown))
+        return plain(cls, *args, **given)
+
+    record.__new__ = new
+    return record

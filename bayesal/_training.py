@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import likelihoods
-from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, PyTree
+from bayesal.types import Array, FitInfo, HParams, Key, Labeled, Likelihood, Network, PyTree
 
 __all__ = [
     "LossFn",

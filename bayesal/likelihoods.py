@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from bayesal import _checks, _maths, errors
 from bayesal.types import (
+    Array,
     ArrayLike,
     Gaussian,
     Likelihood,

@@ -9,12 +9,13 @@ picked, and every public index is a row of the pool that the caller passed in.
 """
 
 import enum
+import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from bayesal import _shown
 
@@ -34,8 +35,14 @@ __all__ = [
 ]
 
 PyTree = Any
-ArrayLike = jax.Array | np.ndarray
-Key = PRNGKeyArray
+if TYPE_CHECKING:
+    Array = jax.Array
+    ArrayLike = jax.Array | np.ndarray
+    Key = PRNGKeyArray
+else:  # one class for several: `help()` prints its name, and not their union
+    Array = _shown.one_of("Array", jax.Array)
+    ArrayLike = _shown.one_of("ArrayLike", jax.Array, np.ndarray)
+    Key = _shown.one_of("Key", *typing.get_args(PRNGKeyArray))
 
 # a class label that says "none of my classes": never fitted, never asked again
 REJECTED = -1
@@ -52,11 +59,13 @@ class Network(NamedTuple):
            no dropout; `rate` is the dropout rate, a traced number, so that a retuner can search
            over it without compiling again.
     embed: `(params, x) -> [D]`, the features before the last layer, or None.
+    takes_rate: whether `rate` changes anything; False: `HParams.dropout` is never searched.
     """
 
     init: Callable[[Key, Array], PyTree]
     apply: Callable[[PyTree, Array, Key | None, Any], Float[Array, " C"]]
     embed: Callable[[PyTree, Array], Float[Array, " D"]] | None = None
+    takes_rate: bool = True
 
 
 class Labeled(NamedTuple):
@@ -105,7 +114,10 @@ class Scaling(NamedTuple):
 
 # What one draw says about an example: log-probabilities of classes [C], a normal, or a mixture of
 # normals. See `predictions`.
-Prediction = jax.Array | Gaussian | Mixture
+if TYPE_CHECKING:
+    Prediction = jax.Array | Gaussian | Mixture
+else:
+    Prediction = _shown.one_of("Prediction", jax.Array, Gaussian, Mixture)
 
 
 class Likelihood(NamedTuple):
@@ -131,6 +143,7 @@ class Likelihood(NamedTuple):
     strata: Callable[[PyTree], Array] | None = None
 
 
+@_shown.refusing_typos
 class HParams(NamedTuple):
     """Hyperparameters as data: every field is traced, so changing one never compiles again.
 
@@ -204,6 +217,7 @@ class Posterior(NamedTuple):
     architectures: how many there are for `HParams.architecture` to choose from
       (`posteriors.any_of`).
     likelihood: what its labels are; None: classes, or real numbers where `real`.
+    unused: fields of `HParams` without effect on it: a retuner leaves them as they are.
     name: the call that built it, for people.
     """
 
@@ -221,6 +235,7 @@ class Posterior(NamedTuple):
     online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
     architectures: int = 1
     likelihood: Likelihood | None = None
+    unused: tuple[str, ...] = ()
     name: str = ""
 
     def __repr__(self) -> str:
@@ -313,29 +328,14 @@ class Selection(NamedTuple):
         >>> picked.note()[:71]
         'the first 1 of 3 picks use up 95 % of log K = 0.69 nats, the most that '
         """
-        if (
-            self.about is None
-            or self.saturated is None
-            or not (late := np.asarray(self.saturated) & (np.asarray(self.indices) >= 0)).any()
-        ):
-            return ""
-        ceiling = float(np.asarray(self.ceiling))
-        most = {
-            About.DRAWS: f"log K = {ceiling:.2f} nats, the most that K draws can tell apart",
-            About.TARGETS: f"{ceiling:.2f} nats, the most that any labels tell about the targets "
-            "by these draws",
-        }[self.about]
-        cure = "Ask for fewer points at a time, or use acquire.power."
-        return (
-            f"the first {int(np.argmax(late))} of "
-            f"{int(np.sum(np.asarray(self.indices) >= 0))} picks use up {100 * USED_UP:.0f} "
-            f"% of {most}; the picks after "
-            "them are mostly noise (ordered by remaining gain, near ties by "
-            f"{self.about.fallback}). {cure}"
-        )
+        return _shown.note(self, USED_UP)
 
 
-Score = Callable[[Float[Array, "K *B C"]], Float[Array, "*B"]]
+@typing.runtime_checkable
+class Score(Protocol):
+    """A number per point from the predictions of K draws; a higher one is more worth labeling."""
+
+    def __call__(self, log_probs: Float[Array, "K *B C"], /) -> Float[Array, "*B"]: ...
 
 
 class Pool(NamedTuple):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each room may import the rooms of every line above its own, and itself. A new room gets its place
 # here.
 LAYERS = (
-    {"_shown"},
+    {"_shown", "_warnings"},
     {"types", "errors"},
     {"_chunks", "_compiling", "_files"},
     {"_maths"},

@@ -28,6 +28,32 @@ def unseen(value: bool = True) -> Iterator[None]:
         _UNSEEN.reset(token)
 
 
+@contextlib.contextmanager
+def installed(package: str, requirement: str) -> Iterator[None]:
+    """An import of an optional package inside; where there is none, how to get it.
+
+    Args:
+      requirement: what pip installs: the package, or an extra of bayesal.
+    Raises:
+      ImportError: the package is not installed. A fault inside the package stays as it is.
+
+    >>> with installed("nowhere", "bayesal[viz]"):
+    ...     import nowhere
+    Traceback (most recent call last):
+    ...
+    ImportError: this needs nowhere, which is not installed: pip install 'bayesal[viz]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise ImportError(
+            f"this needs {package}, which is not installed: pip install '{requirement}'",
+            name=package,
+        ) from error
+
+
 def concrete(*arrays: Any) -> bool:
     """Whether all values are known: none is being traced by jit or vmap."""
     if _UNSEEN.get():

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesal import errors, metrics
+from bayesal import _checks, metrics
 from bayesal._simulate._plan import CHANCE
 
 # Okabe and Ito: told apart by color-blind people too
@@ -17,13 +17,9 @@ PERCENT = ("accuracy", "balanced_accuracy", "f1", "auroc")
 
 def draw(results: Any, ax: Any, metric: str, target: float | None) -> Any:
     """Mean and 95 % interval over seeds, a name at the end of each curve."""
-    try:
+    with _checks.installed("matplotlib", "bayesal[viz]"):
         import matplotlib.pyplot as plt
         from matplotlib.ticker import PercentFormatter
-    except ImportError as error:
-        raise errors.UnknownName(
-            "matplotlib", "pictures need matplotlib: pip install 'bayesal[viz]'."
-        ) from error
     if ax is None:
         ax = plt.subplots(figsize=(7.6, 4.8), layout="constrained")[1]
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,5 @@
 """What a simulation runs: its arguments checked, its test set held out, its first labels drawn."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from bayesal import _checks, acquire, errors, likelihoods, pools
 from bayesal._choose import strategy_of
 from bayesal._simulate._data import Data, first_rows, hard, how_many_first, split
+from bayesal._warnings import warn
 from bayesal.loop import Learner, learner, predictive_of
 from bayesal.types import REJECTED, Posterior, Strategy
 
@@ -173,16 +173,14 @@ def _of_one_class(y: Any, first: np.ndarray, seeds: tuple[int, ...]) -> None:
     classes = hard(y)
     present = len(np.unique(classes[classes != REJECTED]))
     if first.shape[1] < present:
-        warnings.warn(
+        warn(
             f"`first` is {first.shape[1]} labels, fewer than the {present} classes: every run "
             f"begins without some of them. Pass first={2 * present} or more.",
-            stacklevel=4,
         )
     alone = [s for s, rows in zip(seeds, first, strict=True) if len(set(classes[rows])) == 1]
     if alone:
-        warnings.warn(
+        warn(
             f"all first labels are of one class for {len(alone)} of {len(seeds)} seeds (seed "
             f"{_checks.listed(alone)}): information scores know nothing of the others yet. Pass "
             "a larger `first`, or the rows of each seed: first=rows [seeds, F].",
-            stacklevel=4,
         )

@@ -3,7 +3,6 @@
 import concurrent.futures
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
 from bayesal._simulate._progress import Progress, Screen, counted
 from bayesal._simulate._results import Results
 from bayesal._simulate._runs import Failure, Run, run
+from bayesal._warnings import warn
 from bayesal.loop._state import usual
 from bayesal.types import HParams, Posterior
 
@@ -246,12 +246,11 @@ def _results(plan: Plan, runs: Runs, config: dict[str, Any]) -> Results:
     if len(failures) == len(runs):
         raise failures[0].error
     if failures:
-        warnings.warn(
+        warn(
             f"{len(failures)} of {len(runs)} runs failed and are left out: "
             + "; ".join(f"{f.strategy}, seed {f.seed}, {f}" for f in failures[:3])
             + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
             + ". See `Results.failed`.",
-            stacklevel=4,
         )
     model = next(found for found in runs.values() if isinstance(found, Run))
     stacked = partial(_stacked, plan, runs, model)

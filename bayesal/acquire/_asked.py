@@ -3,10 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, errors, likelihoods
-from bayesal.types import Gaussian, Mixture, Prediction, Score
+from bayesal.types import Array, Gaussian, Mixture, Prediction, Score
 
 
 def log_probs(predictive: Any, x: Any) -> Float[Array, "K n C"]:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, _shown
 from bayesal.acquire import _asked
 from bayesal.acquire._ranking import score_of
-from bayesal.types import Score, Selection, Strategy
+from bayesal.types import Array, Score, Selection, Strategy
 
 
 class Candidates(NamedTuple):

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _shown, errors, select
 from bayesal.acquire import _asked
 from bayesal.scores import combine
-from bayesal.types import Score, Strategy
+from bayesal.types import Array, Score, Strategy
 
 
 @_shown.named

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, likelihoods
 from bayesal.calibrate import _held_out
 from bayesal.calibrate._classes import temperature
 from bayesal.calibrate._numbers import variance
 from bayesal.calibrate._search import AT_BOUND, BOUND, Temperature
-from bayesal.types import Prediction, Scaling
+from bayesal.types import Array, Prediction, Scaling
 
 # standard deviation of the log ratio of the temperatures of random and of all labels
 CORRECTION = 0.25

@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from bayesal import _checks, errors
-from bayesal.types import Gaussian, Mixture
+from bayesal.types import Array, Gaussian, Mixture
 
 
 def classes(

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _maths
-from bayesal.types import Gaussian, Mixture
+from bayesal.types import Array, Gaussian, Mixture
 
 # log-probabilities are cut here: at the highest T of 1,000 this is still a probability of e^-1000
 FLOOR = -1e6

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, errors
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 
 def inverse_probability_weights(chances: Float[ArrayLike, " M"], pool: int) -> Float[Array, " M"]:

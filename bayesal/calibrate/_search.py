@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from bayesal import _checks, errors
 from bayesal.calibrate import _held_out
-from bayesal.types import ArrayLike, Gaussian, Mixture, Scaling
+from bayesal.types import Array, ArrayLike, Gaussian, Mixture, Scaling
 
 # the largest |log T| of classes; of real labels twice this, because T scales a variance there
 BOUND = math.log(1000.0)

@@ -20,10 +20,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from bayesal import _checks, errors, likelihoods
-from bayesal.types import ArrayLike, Gaussian, Key, Mixture
+from bayesal.types import Array, ArrayLike, Gaussian, Key, Mixture
 
 __all__ = [
     "aps_score",

@@ -5,10 +5,10 @@ the front.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import errors
-from bayesal.types import Key, Selection
+from bayesal.types import Array, Key, Selection
 
 LOTS = 2**31 - 1  # folded into a learner's first key, where rounds are folded in as 0, 1, 2, ...
 

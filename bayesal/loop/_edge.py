@@ -1,7 +1,6 @@
 """The edge of the loop: what comes in is checked here, and what goes out is put into words."""
 
 import inspect
-import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from bayesal import _checks, errors, likelihoods
 from bayesal import retune as retuning
 from bayesal._choose import strategy_of, told
+from bayesal._warnings import warn
 from bayesal.loop._audit import per_batch
 from bayesal.loop._gathered import View, digests, take, usable
 from bayesal.loop._programs import Parts
@@ -148,10 +148,9 @@ def sized(parts: Parts, size: Any, audit: float) -> tuple[Parts, int]:
     if size <= parts.size and parts.strategy.nested and not parts.audits:
         return parts.asking(), size  # the front of the learner's batch
     if size > parts.size:
-        warnings.warn(
+        warn(
             f"`size` = {size} is more than the learner's {parts.size}, so `ask` is compiled once "
             "more, for this size. Build the learner with the largest size that you ask for.",
-            stacklevel=3,
         )
     return parts._replace(size=size, audits=per_batch(audit, size)).asking(), size
 

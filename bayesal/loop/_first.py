@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Bool
 
 from bayesal import _checks, acquire, errors
 from bayesal._choose import picked
@@ -13,7 +13,7 @@ from bayesal.loop import _audit as audit
 from bayesal.loop._gathered import View, take, usable
 from bayesal.loop._state import LearnerState, round_key
 from bayesal.pools._walk import held
-from bayesal.types import Key, Selection, Strategy
+from bayesal.types import Array, Key, Selection, Strategy
 
 MOST = 20_000  # rows among which centers are looked for; of a larger pool so many drawn at random
 TYPICAL, CHANCE = acquire.typiclust(), acquire.uniform()

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _chunks, likelihoods
 from bayesal.predictive._bound import bind
 from bayesal.retune._racing import Task
-from bayesal.types import FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree
+from bayesal.types import Array, FitInfo, HParams, Key, Labeled, Posterior, Prediction, PyTree
 
 
 class Folds(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
 from bayesal import _checks, errors, pools
 from bayesal.loop._state import LearnerState, Ledger
-from bayesal.types import Labeled, Pool
+from bayesal.types import Array, Labeled, Pool
 
 GLANCE = 64  # labeled rows that `ask` compares with what they were
 

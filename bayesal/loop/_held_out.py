@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Bool
 
 from bayesal import _checks, errors, likelihoods
 from bayesal.loop import _classes as classing
 from bayesal.loop import _folds as folds
 from bayesal.loop._gathered import Gathered, gather, take, usable, view
 from bayesal.loop._state import LearnerState, number_of_draws, round_key, without_report
-from bayesal.types import ArrayLike, FitInfo, Posterior, Prediction, PyTree
+from bayesal.types import Array, ArrayLike, FitInfo, Posterior, Prediction, PyTree
 
 
 def out_of_fold(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
 from bayesal import _compiling, likelihoods
 from bayesal import calibrate as calibration
@@ -23,6 +23,7 @@ from bayesal.pools._walk import held
 from bayesal.predictive import Predictive
 from bayesal.retune._racing import Tuning
 from bayesal.types import (
+    Array,
     ArrayLike,
     FitInfo,
     HParams,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt8, UInt32
+from jaxtyping import UInt8, UInt32
 
 from bayesal import errors
 from bayesal import retune as retuning
@@ -16,7 +16,7 @@ from bayesal.loop._gathered import NARROW, Gathered, view
 from bayesal.loop._programs import Parts
 from bayesal.loop._start import _initialize, first_state
 from bayesal.loop._state import LearnerState, Ledger, _audited, round_key, without_report
-from bayesal.types import REJECTED, HParams, Labeled, PyTree, Selection
+from bayesal.types import REJECTED, Array, HParams, Labeled, PyTree, Selection
 
 
 class Pure(NamedTuple):

@@ -1,13 +1,14 @@
 """What people should know of their data before they wonder: said once, where it does harm."""
 
-import warnings
-
 import jax
 import numpy as np
 
 from bayesal import likelihoods
+from bayesal._warnings import warn
 from bayesal.loop._state import Ledger
-from bayesal.types import Posterior
+from bayesal.retune import Retuner
+from bayesal.retune._spaces import at_bounds
+from bayesal.types import HParams, Posterior
 
 LARGE = 100.0  # of a feature's or a label's standard deviation
 FEW = 8  # labels of one class that may be chance
@@ -48,7 +49,7 @@ def of_features(features: np.ndarray) -> None:
     if size <= LARGE:
         return
     cure = "x / 255" if features.dtype == np.uint8 else "(x - x.mean(0)) / x.std(0)"
-    _say(
+    warn(
         f"features of `x` reach {size:.3g}, and networks begin with weights for inputs near 1: "
         f"most train badly on such a pool. Unless yours scales its inputs itself, pass {cure}."
     )
@@ -58,7 +59,7 @@ def of_numbers(labels: np.ndarray) -> None:
     """Warn of real labels far from scale 1."""
     spread, center = float(np.std(labels)), float(np.mean(labels))
     if spread > LARGE or abs(center) > LARGE * max(spread, 1e-2):
-        _say(
+        warn(
             f"`labels` have mean {center:.3g} and standard deviation {spread:.3g}, and networks "
             "begin with outputs near 0 and of size 1. Pass (labels - mean) / deviation, and undo "
             "it in predictions; gp_regression takes center= and scale=."
@@ -68,7 +69,7 @@ def of_numbers(labels: np.ndarray) -> None:
 def of_classes(labels: np.ndarray) -> None:
     """Warn where all labels are of one class."""
     if len(labels) >= FEW and len(np.unique(labels)) == 1:
-        _say(
+        warn(
             f"all {len(labels)} labels are of class {labels[0]}: a net of one class is sure "
             "of it everywhere, and its scores say nothing. Label rows of other classes, if you "
             "know any, or go on by features, such as acquire.k_center(), until a second class is "
@@ -76,5 +77,16 @@ def of_classes(labels: np.ndarray) -> None:
         )
 
 
-def _say(words: str) -> None:
-    warnings.warn(words, stacklevel=5)
+def of_search(retune: Retuner, old: HParams, new: HParams) -> None:
+    """Warn of hyperparameters that a round's search moved to a bound of its space.
+
+    Args:
+      old, new: the hyperparameters before and after the search.
+    """
+    if retune.space is None:
+        return
+    for name, (value, side) in at_bounds(retune.space, old, new).items():
+        warn(
+            f"`{name}` = {value:.3g}, found by `retune`, is the {side} bound of its space: the "
+            f"best may lie outside. Widen it: retune.space({name}=(low, high))."
+        )

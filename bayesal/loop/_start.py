@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from bayesal import _checks, errors, likelihoods
 from bayesal.calibrate._search import unfitted
@@ -15,7 +14,7 @@ from bayesal.loop import _programs as programs
 from bayesal.loop._gathered import View, kind_of, shapes, take
 from bayesal.loop._programs import Parts
 from bayesal.loop._state import LearnerState, empty_ledger, round_key, without_report
-from bayesal.types import HParams, Key
+from bayesal.types import Array, HParams, Key
 
 
 def first_state(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Bool, Float, Int, UInt32
 
 from bayesal import _checks, _shown, errors, pools
 from bayesal import calibrate as calibration
@@ -14,6 +14,7 @@ from bayesal.loop import _audit as audit
 from bayesal.predictive import Predictive, bind
 from bayesal.types import (
     REJECTED,
+    Array,
     FitInfo,
     HParams,
     Key,

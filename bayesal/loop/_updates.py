@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from bayesal import errors
 from bayesal.loop._folds import rows_of
-from bayesal.types import FitInfo, Labeled, Posterior, PyTree
+from bayesal.types import Array, FitInfo, Labeled, Posterior, PyTree
 
 UPDATES = ("fresh", "warm", "online")
 

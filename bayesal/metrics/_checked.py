@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from bayesal import _checks, _maths, errors
-from bayesal.types import Mixture
+from bayesal.types import Array, Mixture
 
 
 def classes(log_probs: Any, labels: Any, weights: Any = None) -> tuple[Array, Array, Array]:

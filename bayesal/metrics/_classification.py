@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from bayesal import _checks, _maths, errors, likelihoods
 from bayesal.metrics import _checked
-from bayesal.types import ArrayLike, Gaussian, Key, Mixture
+from bayesal.types import Array, ArrayLike, Gaussian, Key, Mixture
 
 MOST_ROWS = 100_000_000  # of all groups together: 400 MB
 

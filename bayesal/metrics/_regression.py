@@ -8,11 +8,11 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths, errors, likelihoods
 from bayesal.metrics import _checked
-from bayesal.types import ArrayLike, Gaussian, Mixture
+from bayesal.types import Array, ArrayLike, Gaussian, Mixture
 
 
 def rmse(

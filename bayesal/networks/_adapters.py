@@ -1,7 +1,6 @@
 """Adapters from flax nnx modules, flax linen modules and plain functions to a `Network`."""
 
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from flax import linen, nnx
 from jax import lax
 
 from bayesal import _checks, errors
+from bayesal._warnings import warn
 from bayesal.networks._convolution import conv
 from bayesal.types import Network
 
@@ -48,7 +48,7 @@ def from_functions(
     """
     if takes_rate:
         return Network(init, apply, embed)
-    return Network(init, lambda params, x, key, rate: apply(params, x, key), embed)
+    return Network(init, lambda params, x, key, rate: apply(params, x, key), embed, False)
 
 
 def from_nnx(
@@ -83,7 +83,7 @@ def from_nnx(
     example = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     layers = [part for _, part in nnx.iter_graph(example)]
     if norms := [layer for layer in layers if isinstance(layer, nnx.BatchNorm)]:
-        warnings.warn(BATCH_NORM, stacklevel=2)
+        warn(BATCH_NORM)
     for layer in layers:
         if isinstance(layer, nnx.Conv) and layer.conv_general_dilated is lax.conv_general_dilated:
             layer.conv_general_dilated = conv
@@ -124,6 +124,7 @@ def from_nnx(
         init,
         apply,
         (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None,
+        takes_rate=rate is not None,
     )
 
 
@@ -231,7 +232,10 @@ def from_linen(
         return module.apply({"params": params}, x[None], rngs=rngs, method=method, **given)[0]
 
     return Network(
-        init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None
+        init,
+        apply,
+        (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None,
+        takes_rate=rate is not None,
     )
 
 

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bayesal.types import Array
+
 __all__ = ["conv"]
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(
-    lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **options: Any
-) -> jax.Array:
+def conv(lhs: Array, rhs: Array, window_strides: Any, padding: Any, **options: Any) -> Array:
     """Drop-in for `jax.lax.conv_general_dilated` with fast gradients inside loops on CPU.
 
     On CPU the gradient of XLA's convolution runs ten times slower inside a loop (`lax.scan`,
@@ -66,9 +66,7 @@ def conv(
     return convolve(lhs, rhs)
 
 
-def _patches(
-    x: jax.Array, window: tuple[int, int], strides: tuple[int, int], pads: Any
-) -> jax.Array:
+def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Any) -> Array:
     """`[n, H, W, c]` to `[n, H', W', kh * kw * c]`: what the kernel sees at each place."""
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     height, width = (
@@ -86,7 +84,7 @@ def _patches(
     )
 
 
-def pool(x: jax.Array) -> jax.Array:
+def pool(x: Array) -> Array:
     """Maximum of every 2x2 window, `[n, H, W, c]` to `[n, H // 2, W // 2, c]`.
 
     An odd last row or column is left out.

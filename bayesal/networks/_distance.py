@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _maths, errors
 from bayesal.networks._adapters import from_functions
 from bayesal.networks._reference import pixels
-from bayesal.types import Network
+from bayesal.types import Array, Network
 
 __all__ = ["sngp"]
 

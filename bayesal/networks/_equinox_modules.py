@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from bayesal import errors
+from bayesal import _checks, errors
 from bayesal.networks._adapters import RUNNING_STATISTICS
 from bayesal.types import Network
 
@@ -40,7 +40,8 @@ def from_equinox(
     ... ).shape  # doctest: +SKIP
     (3,)
     """
-    import equinox as eqx
+    with _checks.installed("equinox", "equinox"):
+        import equinox as eqx
 
     if isinstance(make, eqx.Module) or not callable(make):
         raise errors.WrongType(
@@ -78,7 +79,10 @@ def from_equinox(
         return module(params, key)(x, **options)
 
     return Network(
-        init, apply, (lambda params, x: getattr(module(params), embed)(x)) if embed else None
+        init,
+        apply,
+        (lambda params, x: getattr(module(params), embed)(x)) if embed else None,
+        takes_rate=rate is not None,
     )
 
 

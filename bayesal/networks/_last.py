@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, errors
-from bayesal.types import ArrayLike, Network, PyTree
+from bayesal.types import Array, ArrayLike, Network, PyTree
 
 PROBES = 6  # random examples on which a layer must give the outputs
 # how far rounding may take them apart (bfloat16 layers, TF32 products), in units of the largest

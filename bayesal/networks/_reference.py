@@ -10,17 +10,17 @@ from flax import nnx
 from bayesal import errors
 from bayesal.networks._adapters import from_nnx
 from bayesal.networks._convolution import conv, pool
-from bayesal.types import Network
+from bayesal.types import Array, Network
 
 __all__ = ["cnn", "dropout", "mlp"]
 
 
 def dropout(
-    x: jax.Array,
-    rngs: nnx.Rngs | jax.Array | None,
-    rate: jax.Array | float,
+    x: Array,
+    rngs: nnx.Rngs | Array | None,
+    rate: Array | float,
     shape: tuple[int, ...] | None = None,
-) -> jax.Array:
+) -> Array:
     """Inverted dropout at a traced rate, so that a retuner can search the rate.
 
     Stock layers cannot take a traced rate.
@@ -45,7 +45,7 @@ def dropout(
     return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0)
 
 
-def pixels(x: jax.Array) -> jax.Array:
+def pixels(x: Array) -> Array:
     """Scale uint8 images to floats in [0, 1]; convert anything else to float32."""
     return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from bayesal import _checks, errors
 from bayesal.pools import _walk
 from bayesal.pools._files import file
 from bayesal.predictive import Predictive
 from bayesal.predictive._bound import with_its_numbers
-from bayesal.types import Gaussian, Mixture, Pool
+from bayesal.types import Array, Gaussian, Mixture, Pool
 
 
 def asked(predictive: Any, pool: Pool) -> tuple[Any, Pool]:

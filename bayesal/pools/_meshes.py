@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
 from bayesal.pools import _rows, _walk
 from bayesal.predictive._bound import with_its_numbers
-from bayesal.types import ArrayLike, Pool, PyTree
+from bayesal.types import Array, ArrayLike, Pool, PyTree
 
 _AXIS = "pool"
 _SPLIT, _WHOLE = PartitionSpec(_AXIS), PartitionSpec()

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from bayesal import _checks, _chunks, errors
 from bayesal.predictive import _arrays
 from bayesal.predictive._bound import with_its_numbers
-from bayesal.types import ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
+from bayesal.types import Array, ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
 ON_DEVICE = 1024  # rows of a chunk that is on a device already
 ON_HOST = 8192  # rows of a chunk that is read from elsewhere

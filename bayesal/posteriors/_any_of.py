@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from bayesal import _checks, _shown, errors
-from bayesal.types import FitInfo, Key, Posterior, PyTree
+from bayesal.types import Array, FitInfo, Key, Posterior, PyTree
 
 __all__ = ["any_of"]
 
@@ -74,6 +74,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
         likelihood=posteriors[0].likelihood,
         warm=asked("warm", _warm),
         architectures=len(posteriors),
+        unused=tuple(n for n in posteriors[0].unused if all(n in p.unused for p in posteriors)),
     )
 
 

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
-from jaxtyping import Array
 
 from bayesal import _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._gp._process import Process, Sites, masses
-from bayesal.types import Posterior
+from bayesal.types import Array, Posterior
 
 __all__ = ["preference"]
 

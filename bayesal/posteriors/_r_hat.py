@@ -1,9 +1,10 @@
 """Convergence of Markov chains."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import errors
+from bayesal.types import Array
 
 __all__ = ["r_hat"]
 

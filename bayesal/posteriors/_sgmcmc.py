@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._sampled import copies, energy_per_label, of_samples
 from bayesal.posteriors._usable import usable
-from bayesal.types import Likelihood, Network, Posterior, PyTree
+from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["sgmcmc"]
 
@@ -174,7 +174,8 @@ def sgmcmc(
         return Snapshots(seen.filled()), info
 
     more = "build `sgmcmc` with more `cycles` or `samples`"
-    return of_samples(network, init, fit, more, likelihood, _training.shrink_and_perturb)
+    warm = _training.shrink_and_perturb
+    return of_samples(network, init, fit, more, likelihood, warm, "warmup", "final_rate")
 
 
 def _possible(explore: float, friction: float, temperature: float, speed: float) -> None:

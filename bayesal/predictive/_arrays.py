@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, errors
-from bayesal.types import Gaussian
+from bayesal.types import Array, Gaussian
 
 LETTERS = "KNC"
 HALF = ("bfloat16", "float16")

@@ -5,11 +5,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from bayesal import _chunks, _shown, errors, likelihoods
 from bayesal.predictive import _repeats
-from bayesal.types import Gaussian, Posterior, Prediction, PyTree, Scaling
+from bayesal.types import Array, Gaussian, Posterior, Prediction, PyTree, Scaling
 
 ROWS = 1024  # rows whose predictions are averaged at a time
 

@@ -2,13 +2,13 @@
 `estimators_`); nothing is imported.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bayesal import errors
+from bayesal._warnings import warn
 from bayesal.predictive._bound import Predictive
 from bayesal.predictive._samples import from_samples
 
@@ -181,12 +181,11 @@ def _warn_if_one_hot(members: list[Any]) -> None:
         for tree, leaf in zip(trees, leaves, strict=True)
     ]
     if np.mean(pure) > ONE_HOT:
-        warnings.warn(
+        warn(
             "these trees are fully grown: nearly every leaf holds one class, so each tree is "
             "certain everywhere, expected entropy is 0 and BALD equals "
             "predictive entropy. Grow them with min_samples_leaf=5 or more to tell "
             "disagreement from noise.",
-            stacklevel=3,
         )
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _chunks, errors, likelihoods
 from bayesal.predictive import _arrays
 from bayesal.predictive._bound import ROWS, Predictive, with_its_numbers
-from bayesal.types import Gaussian, Prediction, PyTree
+from bayesal.types import Array, Gaussian, Prediction, PyTree
 
 # devices call back from threads of their own, and most models are not made for that
 _ONE_AT_A_TIME = threading.RLock()

@@ -6,13 +6,13 @@ import contextlib
 import copy as copying
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from bayesal import _checks, errors
+from bayesal._warnings import warn
 from bayesal.predictive import _arrays
 from bayesal.predictive._bound import Predictive
 from bayesal.predictive._samples import from_samples
@@ -98,7 +98,8 @@ def _is_list(given: Any) -> bool:
 
 
 def _modules(given: Any, kind: str, copy: bool) -> list[Any]:
-    import torch
+    with _checks.installed("torch", "torch"):
+        import torch
 
     modules = list(given) if _is_list(given) else [given]
     for module in modules:
@@ -145,10 +146,9 @@ def _can_drop(module: Any, kind: str) -> None:
         name for name, part in module.named_modules() if part not in layers and _own_rate(part)
     ]
     if others:
-        warnings.warn(
+        warn(
             f"dropout inside {', '.join(others[:5]) or 'the module'} cannot be reached and "
             "stays off: only layers such as torch.nn.Dropout are drawn.",
-            stacklevel=4,
         )
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from bayesal.types import HParams
+from bayesal.types import Array, HParams
 
 __all__ = ["History", "table"]
 

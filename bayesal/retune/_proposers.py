@@ -11,12 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import errors
 from bayesal.retune import _spaces as spaces
 from bayesal.retune._history import History
-from bayesal.types import HParams, Key
+from bayesal.types import Array, HParams, Key
 
 __all__ = ["Proposer", "gp_proposer", "local_proposer"]
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _chunks
-from bayesal.types import HParams, PyTree
+from bayesal.types import Array, HParams, PyTree
 
 
 class Task(NamedTuple):

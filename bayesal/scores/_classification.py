@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths
 from bayesal.scores._compiled import scored
+from bayesal.types import Array
 
 
 @scored

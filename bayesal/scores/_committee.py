@@ -4,12 +4,12 @@ in, one number per point out.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _maths, errors
 from bayesal.scores._classification import bald
 from bayesal.scores._compiled import scored
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 
 @scored

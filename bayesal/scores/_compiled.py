@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _chunks, _maths
-from bayesal.types import ArrayLike, PyTree
+from bayesal.types import Array, ArrayLike, PyTree
 
 AT_ONCE = 2**21  # numbers brought to the device together
 

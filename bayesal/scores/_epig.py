@@ -5,10 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _chunks, _maths, errors
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 TABLE = 2**19  # joint label probabilities looked at together
 

@@ -7,11 +7,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 BUDGET = 2**22  # distances held at a time
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, _maths, errors
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 HOW = ("mean", "sum", "max", "top")
 

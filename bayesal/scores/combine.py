@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 __all__ = [
     "pareto",

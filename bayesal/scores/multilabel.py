@@ -12,12 +12,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, errors
 from bayesal.scores import _classification as classification
 from bayesal.scores._structured import reduce
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 __all__ = [
     "bald",

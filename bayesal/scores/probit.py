@@ -10,10 +10,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from bayesal import _checks, _maths, errors
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 __all__ = [
     "bald",

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
 from bayesal.scores._compiled import as_public
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 __all__ = [
     "aleatoric",

@@ -4,12 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Real
+from jaxtyping import Bool, Float, Real
 
 from bayesal import _checks, _maths, errors
 from bayesal.select._points import Points, points, scaled, summed
 from bayesal.select._spread import Distances, sampled, spread
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.types import Array, ArrayLike, Key, Selection
 
 
 def badge(

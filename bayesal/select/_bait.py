@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Real
+from jaxtyping import Bool, Float, Real
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
 from bayesal.select._points import scaled
-from bayesal.types import ArrayLike, Selection
+from bayesal.types import Array, ArrayLike, Selection
 
 CHUNK = 1024  # points whose gains are computed at a time
 OVERSHOOT = 2  # times the batch is picked before half of it is taken back, as published

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
 from bayesal import scores as score_functions
@@ -28,7 +28,7 @@ from bayesal.select._lazy import (
     held,
     share,
 )
-from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
+from bayesal.types import USED_UP, About, Array, ArrayLike, Key, Selection
 
 SLACK = 0.1  # how far a sampled gain, as a share of the best, may lie below what it is a bound of
 FEW = 128  # configurations that are enough while no more are in use

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, errors, scores
 from bayesal.scores._epig import ceiling, checked_target, spread, unchecked
 from bayesal.select import _configurations as labels
 from bayesal.select import _targets
 from bayesal.select._lazy import SURE, TABLE, TIE_BREAK, Evidence, best_first, block_size, held
-from bayesal.types import USED_UP, About, ArrayLike, Key, Selection
+from bayesal.types import USED_UP, About, Array, ArrayLike, Key, Selection
 
 
 def batch_epig(

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from bayesal import _checks
 from bayesal.select._points import Points, points
 from bayesal.select._spread import pairwise, sampled, spread, squared
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.types import Array, ArrayLike, Key, Selection
 
 TILE = 256  # points, and centers, that are compared at a time
 

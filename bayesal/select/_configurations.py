@@ -10,11 +10,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
 from bayesal.scores._epig import divergence
-from bayesal.types import USED_UP
+from bayesal.types import USED_UP, Array
 
 MOST = 2**28  # weights of configurations, a gigabyte
 STEP, FEWEST = 8, 64  # gains are screened with one configuration in 8, if those are at least 64

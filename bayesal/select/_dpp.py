@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Real
+from jaxtyping import Bool, Float, Real
 
 from bayesal import _checks, _maths, errors
 from bayesal._checks import precision
 from bayesal.select._points import Points, points, summed
-from bayesal.types import About, ArrayLike, Selection
+from bayesal.types import About, Array, ArrayLike, Selection
 
 
 def dpp(

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _chunks
-from bayesal.types import PyTree, Selection
+from bayesal.types import Array, PyTree, Selection
 
 SURE = 3.0  # standard errors above a screened gain that the gain is taken not to exceed
 BLOCK = 128  # candidates whose gains are computed at a time, at most

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks
 from bayesal._checks import precision
-from bayesal.types import ArrayLike
+from bayesal.types import Array, ArrayLike
 
 LANES = 8  # terms that are added to each other before they are added to the running sum
 

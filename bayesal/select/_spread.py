@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from bayesal.select._points import Points, summed
-from bayesal.types import Key, Selection
+from bayesal.types import Array, Key, Selection
 
 Distances = Callable[
     [Int[Array, ""]], Float[Array, " N"]

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths
 from bayesal.scores._epig import divergence
 from bayesal.select import _configurations as labels
 from bayesal.select._lazy import TABLE
+from bayesal.types import Array
 
 # nats that every target label is taken to tell at least, so that none is left out by rounding
 EVEN = 1e-5

@@ -4,11 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, _maths
 from bayesal._checks import precision
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.types import Array, ArrayLike, Key, Selection
 
 
 def top(

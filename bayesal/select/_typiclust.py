@@ -5,13 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from bayesal import _checks
 from bayesal.select._clusters import clusters
 from bayesal.select._points import Points, points
 from bayesal.select._spread import pairwise, squared, to_labeled
-from bayesal.types import ArrayLike, Key, Selection
+from bayesal.types import Array, ArrayLike, Key, Selection
 
 NEIGHBORS = 20  # over which the distance is averaged, as published
 MOST_CLUSTERS = 500  # as published

@@ -15,14 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from bayesal import _checks, _chunks, _shown, errors, select
 from bayesal.posteriors._gp._exact import GPState, latent
 from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._preference import SIGNS
 from bayesal.scores import probit
-from bayesal.types import ArrayLike, Gaussian, Key, Strategy
+from bayesal.types import Array, ArrayLike, Gaussian, Key, Strategy
 
 __all__ = [
     "answers",

@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from bayesal import _checks, _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
 from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._gp._process import Process, masses, weighted
-from bayesal.types import Posterior
+from bayesal.types import Array, Posterior
 
 __all__ = ["gp_classification"]
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _training
 from bayesal.posteriors._gp import _process as _process
 from bayesal.posteriors._gp._kernels import RBF, Kernel, basis, covariance
 from bayesal.posteriors._gp._process import KernelParams, Process, matrix, scaled, variance
-from bayesal.types import FitInfo, Gaussian, Posterior
+from bayesal.types import Array, FitInfo, Gaussian, Posterior
 
 
 class GPState(NamedTuple):

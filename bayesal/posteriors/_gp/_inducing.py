@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _training, select
 from bayesal.posteriors._gp import _process as _process
 from bayesal.posteriors._gp._kernels import basis, covariance
 from bayesal.posteriors._gp._process import KernelParams, Process, matrix, scaled, variance
-from bayesal.types import FitInfo, Gaussian, Posterior
+from bayesal.types import Array, FitInfo, Gaussian, Posterior
 
 # share of the prior variance added to the inducing points' own, so that float32 can factor copies
 JITTER = 1e-4

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from bayesal.types import Key
+from bayesal.types import Array, Key
 
 __all__ = ["MATERN52", "RBF", "Kernel"]
 

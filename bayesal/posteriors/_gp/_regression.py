@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from bayesal import _checks, _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
 from bayesal.posteriors._gp._kernels import RBF, Kernel
 from bayesal.posteriors._gp._process import Process, weighted
-from bayesal.types import Gaussian, Posterior
+from bayesal.types import Array, Gaussian, Posterior
 
 __all__ = ["gp_regression"]
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _checks, _maths, _training, likelihoods
 from bayesal.posteriors._laplace._fisher import fisher_root
-from bayesal.types import Labeled, Likelihood, PyTree
+from bayesal.types import Array, Labeled, Likelihood, PyTree
 
 
 class Curvature(NamedTuple):

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _maths
 from bayesal.posteriors._laplace._curvature import Curvature, Task, curvature, frame
+from bayesal.types import Array
 
 BOUND = math.log(1e4)  # of |log delta|: prior scales from 0.01 to 100
 GRID, HALVINGS = 9, 16  # priors tried on a grid, then steps of bisection

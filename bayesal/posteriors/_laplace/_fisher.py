@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import likelihoods
-from bayesal.types import FitInfo, Gaussian, HParams, Likelihood, Mixture, Prediction, PyTree
+from bayesal.types import Array, FitInfo, Gaussian, HParams, Likelihood, Mixture, Prediction, PyTree
 
 NODES = 3, 20  # of Gauss-Hermite quadrature: what is exact for a normal; for each part of a mixture
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths, errors, likelihoods
 from bayesal.posteriors._laplace._curvature import Task
 from bayesal.posteriors._laplace._evidence import NEWTON, shortened
 from bayesal.posteriors._laplace._fisher import fisher_root
 from bayesal.posteriors._laplace._structures import Structure
+from bayesal.types import Array
 
 LEAST = 1e-20  # information below which a label tells nothing
 # a step that gains less (in nats, and relative to all) was the last: the next would gain the square

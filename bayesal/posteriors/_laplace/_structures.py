@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths, errors
 from bayesal.posteriors._laplace._curvature import Curvature, frame
+from bayesal.types import Array
 
 
 class Structure(NamedTuple):
