@@ -14,7 +14,7 @@ import bayesal
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "api.md"
-MOST = 229  # names that are no modules; before the house was rebuilt there were 314
+MOST = 230  # names that are no modules; before the house was rebuilt there were 314
 
 CONSTANTS = {
     id(
