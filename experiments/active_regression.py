@@ -13,11 +13,10 @@ so differences to chance are paired.
 import dataclasses
 from pathlib import Path
 
-import jax
 import numpy as np
 
 import bayesal
-from bayesal import acquire, likelihoods, metrics, networks, posteriors, select
+from bayesal import acquire, likelihoods, metrics, networks, posteriors
 from bayesal.scores import regression as real
 from experiments import pictures, regression, runs
 
@@ -41,28 +40,12 @@ class Config:
     weight_decay: float = 1e-2
 
 
-def epig(targets: int = 200) -> bayesal.Strategy:
-    """The points whose outputs tell most about those of random points of the pool."""
-
-    def prepare(key, predictive, pool):
-        rows = jax.random.choice(key, pool.rows, (min(targets, pool.rows),), replace=False)
-        return predictive(pool.take(rows))
-
-    def measure(aux, predictive, x):
-        return real.epig(*predictive(x), *aux)
-
-    def pick(key, aux, measured, again, available, size):
-        del key, aux, again  # deterministic
-        return select.top(measured, size, available=available)
-
-    return bayesal.Strategy(measure=measure, pick=pick, prepare=prepare)
-
-
 STRATEGIES = {
     "uniform": acquire.uniform(),
     "bald": acquire.top(real.bald),
     "variance": acquire.top(real.variance),
-    "epig": epig(),
+    "epig": acquire.epig(),
+    "batch_epig": acquire.batch_epig(),
 }
 
 

@@ -42,8 +42,12 @@ STRATEGIES = {
     "top": acquire.top(scores.bald),
     "typiclust": acquire.typiclust(iterations=3),
     "uniform": acquire.uniform(),
+    "batch_epig, real labels": acquire.batch_epig(20, candidates=40),
+    "epig, real labels": acquire.epig(20),
+    "top, real labels": acquire.top(scores.regression.bald),
 }
-REAL = {"log_det_gaussian"}  # of real labels; all others are of classes
+# of real labels; all others are of classes
+REAL = {"log_det_gaussian", *(name for name in STRATEGIES if name.endswith("real labels"))}
 
 X = np.random.default_rng(0).normal(size=(ROWS, FEATURES)).astype(np.float32)
 X[7, 1] = np.nan  # one row is broken

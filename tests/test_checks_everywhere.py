@@ -106,6 +106,17 @@ FUNCTIONS = {
         lambda **a: select.log_det_gaussian(size=2, **a),
         dict(means=MEANS, noise=VALUES),
     ),
+    "select.batch_epig_gaussian": (
+        lambda **a: select.batch_epig_gaussian(size=2, **a),
+        dict(
+            means=MEANS,
+            noise=VALUES,
+            target_means=MEANS[:, :T],
+            target_noise=VALUES[:T],
+            weights=VALUES[:T],
+            available=AVAILABLE,
+        ),
+    ),
     "select.bait": (lambda **a: select.bait(size=2, **a), dict(factors=MEANS.T[:, None])),
     "scores.expected_model_change": (
         scores.expected_model_change,

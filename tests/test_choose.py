@@ -430,8 +430,7 @@ def test_scores_that_give_something_else_are_refused(where):
 
 def test_strategies_of_the_other_kind_of_labels_are_refused():
     numbers = pools.numbers(moments=(X.T[:2], np.ones((2, N))))
-    epig, batch = acquire.epig(4), acquire.batch_epig(4)
-    for strategy in (epig, batch, BATCH, acquire.badge(), acquire.bait()):
+    for strategy in (BATCH, acquire.badge(), acquire.bait()):
         with pytest.raises(errors.WrongType, match="real labels") as caught:
             choose(0, None, numbers, 2, strategy)
         assert caught.value.argument == "strategy"

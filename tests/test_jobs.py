@@ -53,7 +53,7 @@ def test_texts_are_told_apart_by_name():
 @pytest.mark.slow
 def test_labels_that_tell_about_the_region_serve_it_better():
     found = run("region")
-    assert found["epig"] < found["variance"]
+    assert found["epig"] < 0.8 * min(found["variance"], found["uniform"])
 
 
 def test_a_campaign_goes_on_the_next_day():

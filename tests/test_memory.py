@@ -85,6 +85,10 @@ CASES = {
     "typiclust": (lambda f, m: select.typiclust(KEY, f, 5, labeled=m), (F, LABELED)),
     "dpp": (lambda f, m, q: select.dpp(f, 5, labeled=m, quality=q), (F, LABELED, P)),
     "log_det_gaussian": (lambda m, v: select.log_det_gaussian(m, v, 5), (M, V[0].copy())),
+    "batch_epig_gaussian": (
+        lambda m, v: select.batch_epig_gaussian(m, v, m[:, :3], v[:3], 5),
+        (M, V[0].copy()),
+    ),
     "badge": (lambda x, f: select.badge(KEY, x, f, 5), (LOG_P, F)),
     "bait": (lambda f, m: select.bait(f, 5, labeled=m), (F[:, None], LABELED)),
     "batch_bald": (lambda x, a: select.batch_bald(KEY, x, 5, available=a), (LOG_P, FREE)),

@@ -12,6 +12,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "strategies.md"
 COMMAND = "python -m tests.strategies_table > docs/strategies.md"
 # long to compile, and alike: rankings, and geometry on features
 OFTEN = {"top", "batch_bald", "epig", "k_center", "uniform", "prefilter", "log_det_gaussian"}
+OFTEN |= {"epig, real labels", "batch_epig, real labels"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +45,7 @@ strategies = pytest.mark.parametrize(
 
 
 def test_every_strategy_and_every_pool_is_in_the_table():
-    assert set(table.STRATEGIES) == set(acquire.__all__)
+    assert {name.split(",")[0] for name in table.STRATEGIES} == set(acquire.__all__)
     assert PAGE.read_text() == table.markdown(lambda *names: committed()[names]), COMMAND
 
 

@@ -66,6 +66,9 @@ M = np.random.default_rng(3).normal(size=(6, 9))
 V = np.exp(np.random.default_rng(4).normal(size=(6, 9)))
 OF_DRAWS = {
     "log_det_gaussian": lambda m: select.log_det_gaussian(m, V[0], 4).indices,
+    "batch_epig_gaussian": lambda m: (
+        select.batch_epig_gaussian(m, V[0], m[:, :3], V[0, :3], 4).indices
+    ),
     "epig": lambda m: regression.epig(m, V, m[:, :3], V[:, :3]),
     "joint_information": lambda m: regression.joint_information(m, V[0]),
     **{

@@ -341,6 +341,19 @@ SELECTORS = {
         copies=HALF,
         slow=True,
     ),
+    "batch_epig_gaussian": Selector(
+        lambda s: select.batch_epig_gaussian(
+            s.means,
+            s.noise,
+            s.tables.means[:, :3],
+            s.tables.noise[:3],
+            s.size,
+            available=s.free,
+        ),
+        ("means", "noise"),
+        copies=HALF,
+        slow=True,
+    ),
     "bait": Selector(
         lambda s: select.bait(fisher_factors(s.log_probs, s.features), s.size, **s.masks),
         P,

@@ -41,6 +41,8 @@ PLAIN = {
     "variational": posteriors.variational(MLP),
     "mc_dropout": posteriors.mc_dropout(MLP),
     "swag": posteriors.swag(MLP),
+    "untuned_logistic": posteriors.logistic(CLASSES, tune=False),
+    "linear": posteriors.linear(),
 }
 SLOW = {
     "untuned_laplace": posteriors.last_layer_laplace(MLP, tune=False),

@@ -16,9 +16,9 @@ def log_probs(predictive: Any, x: Any) -> Float[Array, "K n C"]:
         raise errors.WrongType(
             "strategy",
             "this strategy compares probabilities of classes, and the predictive predicts real "
-            "labels. Pass acquire.log_det_gaussian(), or acquire.top(score) with a score of "
-            "`bayesal.scores.regression`. Where a region matters, pick by `scores.regression.epig` "
-            "and `select.top` (experiments/jobs/region.py).",
+            "labels. Pass acquire.log_det_gaussian(), acquire.batch_epig(), acquire.epig(), or "
+            "acquire.top(score) with a score of `bayesal.scores.regression`. Where a region "
+            "matters: acquire.epig(targets=x_region).",
         )
     return _checks.log_probs(said, ndim=3)
 

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from bayesal import _checks, _maths, _shown, scores, select
-from bayesal.acquire import _asked
+from bayesal import _checks, _maths, _shown, likelihoods, scores, select
+from bayesal.acquire import _asked, _epig_numbers
 from bayesal.acquire._joint import grown, widened
 from bayesal.acquire._prefilter import best, outward
 from bayesal.scores._epig import ceiling, checked_target, spread
 from bayesal.select._batch_epig import highest, searched
 from bayesal.select._lazy import Evidence, certified, on_host, predicted
-from bayesal.types import ArrayLike, Strategy
+from bayesal.types import ArrayLike, Gaussian, Mixture, Strategy
 
 ROWS = 1024  # rows of the pool a whole-pool search looks at together
 
@@ -21,10 +21,11 @@ ROWS = 1024  # rows of the pool a whole-pool search looks at together
 def epig(
     targets: int | ArrayLike = 200, *, weights: Float[ArrayLike, " T"] | None = None
 ) -> Strategy:
-    """The points with the highest EPIG, each for itself.
+    """The points with the highest EPIG, each for itself; of classes or of real labels.
 
-    Only points that could be among them are evaluated: those whose bound on EPIG (see
-    `select.batch_epig`) beats what was found.
+    Of classes, only points that could be among them are evaluated: those whose bound on EPIG (see
+    `select.batch_epig`) beats what was found. Of real labels, draws' means and variances are
+    compared, as `scores.regression.epig` does; a mixture counts by its moments.
 
     Args:
       targets: how many points of the pool, drawn at random, stand for what will be asked later; or
@@ -41,10 +42,14 @@ def epig(
         return _prepared(key, predictive, pool, targets, weights)
 
     def measure(aux, predictive, x):
+        if isinstance(aux, _epig_numbers.Targets):
+            return _epig_numbers.epig(aux, predictive, x)
         return ceiling(_asked.log_probs(predictive, x), aux[2])
 
     def pick(key, aux, measured, again, available, size):
         del key
+        if isinstance(aux, _epig_numbers.Targets):
+            return select.top(measured, size, available=available)
         target = aux[:2]
         safe, nonfinite, constant = _maths.maskable(measured, available, size)
         gain, seen = highest(_evidence(again, measured.shape[0]), *target, safe, size)
@@ -68,21 +73,25 @@ def batch_epig(
     candidates: int = 1000,
     grow: bool = False,
 ) -> Strategy:
-    """Batch EPIG among the `candidates` points with the highest bound on EPIG.
+    """Batch EPIG among the `candidates` points with the highest bound on EPIG; of classes or of
+    real labels.
 
-    The bound orders points nearly as EPIG does and costs much less. `Selection.certified` says
+    The bound orders points nearly as EPIG does and costs much less. Real labels are ordered by EPIG
+    itself, and their batch is that of `select.batch_epig_gaussian`. `Selection.certified` says
     whether no point left out could have entered the batch: gains never exceed BALD scores, so none
-    could if the smallest gain in the batch is at least the highest BALD score left out. Gains about
+    could if the smallest gain in the batch is at least the highest BALD score left out (of real
+    labels: the highest information about the function). Gains about
     targets are far below BALD as a rule, so `certified` is rarely true, and `Selection.gap` (how
     much is missing) far above what a point left out would really gain.
 
     Args:
       targets, weights: see `epig`.
-      configurations: see `select.batch_epig`.
+      configurations: see `select.batch_epig`; real labels need none.
       candidates: how many points enter the joint computation, which holds K * candidates * C
         numbers.
       grow: search on where the candidates do not certify the batch. In memory the pool is predicted
-        once for every pick, and nothing more is held. A pool on disk, on a mesh or of numbers
+        once for every pick, and nothing more is held; of real labels, the draws' means at every
+        point are. A pool on disk, on a mesh or of numbers
         doubles its candidates until they certify the batch.
 
     >>> strategy = batch_epig(targets=100, candidates=500)
@@ -93,10 +102,6 @@ def batch_epig(
 
     def prepare(key, predictive, pool):
         return _prepared(jax.random.split(key)[0], predictive, pool, targets, weights)
-
-    def measure(aux, predictive, x):
-        log_probs = _asked.log_probs(predictive, x)
-        return ceiling(log_probs, aux[2]), scores.bald(log_probs)
 
     def among(key, aux, measured, again, available, size, count):
         bound, bald = measured
@@ -114,6 +119,8 @@ def batch_epig(
         return certified(outward(inner, kept), jnp.max(left)), kept.rows.shape[0]
 
     def pick(key, aux, measured, again, available, size):
+        if isinstance(aux, _epig_numbers.Targets):
+            return _epig_numbers.batch(aux, measured, again, available, size, candidates, grow)
         key = jax.random.split(key)[1]  # the first half drew the targets
         rows = available.shape[0]
         found, count = among(key, aux, measured, again, available, size, candidates)
@@ -126,7 +133,15 @@ def batch_epig(
         search = lambda: searched(key, pool, *aux[:2], available, size, configurations, ROWS)
         return grown(found, search)
 
-    return Strategy(measure=measure, pick=pick, prepare=prepare, nested=True)
+    return Strategy(measure=_with_bald, pick=pick, prepare=prepare, nested=True)
+
+
+def _with_bald(aux, predictive, x):
+    """What orders a batch's candidates, and what no gain can exceed."""
+    if isinstance(aux, _epig_numbers.Targets):
+        return _epig_numbers.with_bound(aux, predictive, x)
+    log_probs = _asked.log_probs(predictive, x)
+    return ceiling(log_probs, aux[2]), scores.bald(log_probs)
 
 
 def _checked(targets):
@@ -139,19 +154,20 @@ def _checked(targets):
 
 
 def _prepared(key, predictive, pool, targets, weights):
-    """Predictions at the targets by the predictive's own draws, weights, and their spread."""
+    """Predictions at the targets by the predictive's own draws: of classes with weights and their
+    spread, of real labels as `Targets`.
+    """
     if isinstance(targets, int):
         rows = jax.random.choice(key, pool.rows, (min(targets, pool.rows),), replace=False)
         x = pool.take(rows)
     else:
         x = jnp.asarray(targets)
-    target = checked_target(*_predicted(predictive, x, weights))
+    said = predictive(x)
+    if isinstance(said, Gaussian | Mixture):
+        return _epig_numbers.prepared(likelihoods.moments(said), weights)
+    log_probs = _checks.log_probs(said, ndim=3)
+    target = checked_target(log_probs, weights, log_probs.shape[0])
     return *target, spread(*target)
-
-
-def _predicted(predictive, x, weights):
-    log_probs = _asked.log_probs(predictive, x)
-    return log_probs, weights, log_probs.shape[0]
 
 
 def _evidence(again, rows):

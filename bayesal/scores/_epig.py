@@ -62,14 +62,15 @@ def checked_target(
             f"{draws}. Both must come from the "
             "same draws (the same functions): predict pool and targets with one predictive.",
         )
-    return target, _checked_weights(weights, target.shape[1])
+    return target, checked_weights(weights, target.shape[1])
 
 
-def _checked_weights(weights: Float[ArrayLike, " T"] | None, targets: int) -> Float[Array, " T"]:
+def checked_weights(
+    weights: Float[ArrayLike, " T"] | None, targets: int, name: str = "target_log_probs"
+) -> Float[Array, " T"]:
+    """How much each target matters, with sum 1; `name` is the argument that holds the targets."""
     if targets == 0:
-        raise errors.WrongSize(
-            "target_log_probs", "`target_log_probs` has T = 0 targets; pass at least one."
-        )
+        raise errors.WrongSize(name, f"`{name}` has T = 0 targets; pass at least one.")
     if weights is None:
         return jnp.full(targets, 1.0 / targets, jnp.float32)
     checked = _not_negative(weights, "weights", targets, "[T targets]")

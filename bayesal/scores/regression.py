@@ -17,7 +17,9 @@ from jaxtyping import Float
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
+from bayesal.scores import _gaussian
 from bayesal.scores._compiled import as_public
+from bayesal.scores._epig import checked_weights
 from bayesal.types import Array, ArrayLike
 
 __all__ = [
@@ -66,15 +68,6 @@ def _scored(kernel: Callable[[Array, Array], Array]) -> Callable[[ArrayLike, Arr
     return as_public(score, kernel)
 
 
-def _mean(x: Float[Array, "K *B"]) -> Float[Array, "*B"]:
-    return _maths.tree_sum(x, axis=0) / x.shape[0]
-
-
-def _centered(means: Float[Array, "K *B"]) -> Float[Array, "K *B"]:
-    apart = means - means[:1]  # exact where draws nearly agree, however large their common offset
-    return apart - _mean(apart)[None]
-
-
 @_scored
 def variance(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[Array, "*B"]:
     """Variance of the averaged prediction: `epistemic + aleatoric`.
@@ -113,7 +106,7 @@ def epistemic(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> F
     Array([1.], dtype=float32)
     """
     del variances
-    return _mean(jnp.square(_centered(means)))
+    return _gaussian.mean(jnp.square(_gaussian.centered(means)))
 
 
 @_scored
@@ -135,7 +128,7 @@ def aleatoric(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> F
     Array([1.], dtype=float32)
     """
     del means
-    return _mean(variances)
+    return _gaussian.mean(variances)
 
 
 @_scored
@@ -162,7 +155,7 @@ def bald_moments(
     >>> bald_moments(jnp.array([[-1.0], [1.0]]), jnp.ones((2, 1))).round(4)  # 1/2 log 2
     Array([0.3466], dtype=float32)
     """
-    noise = _mean(variances)
+    noise = _gaussian.mean(variances)
     apart = (variances - noise[None]) / noise[None]
     near = jnp.abs(apart) < 0.5
     small = jnp.where(near, apart, 0.0)
@@ -170,7 +163,8 @@ def bald_moments(
     # of terms >= 0
     gaps = jnp.where(near, small - jnp.log1p(small), apart - jnp.log(variances / noise[None]))
     return 0.5 * (
-        jnp.log1p(_mean(jnp.square(_centered(means))) / noise) + _mean(jnp.maximum(gaps, 0.0))
+        jnp.log1p(_gaussian.mean(jnp.square(_gaussian.centered(means))) / noise)
+        + _gaussian.mean(jnp.maximum(gaps, 0.0))
     )
 
 
@@ -211,7 +205,7 @@ def _information(point: Float[Array, "K 2"]) -> Float[Array, ""]:
     """BALD of one point. Places are kept as (a draw's mean, offset from it), so that no offset is
     lost beside a large mean.
     """
-    means = _centered(point[:, 0])
+    means = _gaussian.centered(point[:, 0])
     scales = jnp.sqrt(point[:, 1])
     owner = jnp.repeat(means, NODES.size)
     offset = jnp.outer(scales, jnp.asarray(NODES, jnp.float32)).reshape(-1)
@@ -226,7 +220,9 @@ def _information(point: Float[Array, "K 2"]) -> Float[Array, ""]:
     log_mean = _maths.log_mean_exp(log_density)
     d = jnp.maximum(log_density - jnp.maximum(log_mean, -1e30)[None], -30.0)
     g = jnp.expm1(d)
-    given = _mean(jnp.maximum((d - g) + g * d, 0.0))  # log K - H(k | y), the KL form of scores.bald
+    given = _gaussian.mean(
+        jnp.maximum((d - g) + g * d, 0.0)
+    )  # log K - H(k | y), the KL form of scores.bald
     weight = jnp.outer(gap, jnp.asarray(WEIGHTS / math.sqrt(2 * math.pi), jnp.float32))
     total = _maths.tree_sum((jnp.exp(log_mean) * given * weight).reshape(-1), axis=0)
     return jnp.clip(total, 0.0, math.log(point.shape[0]))
@@ -238,13 +234,14 @@ def epig(
     target_means: Float[ArrayLike, "K T"],
     target_variances: Float[ArrayLike, "K T"],
     *,
-    chunk: int = 128,
+    weights: Float[ArrayLike, " T"] | None = None,
+    chunk: int = _gaussian.CHUNK,
 ) -> Float[Array, " N"]:
     """Expected information about the outputs at target points, in nats: what a label tells about
     predictions that matter.
 
-    mean_t -1/2 log(1 - rho_t^2), rho_t the correlation of the outputs at the point and at target t
-    over draws and noise; 0 <= value <= bald_moments.
+    sum_t w_t -1/2 log(1 - rho_t^2), rho_t the correlation of the outputs at the point and at target
+    t over draws and noise; 0 <= value <= bald_moments.
 
     Output and target output count as jointly Gaussian with the moments of the mixture: variances
     `variance`, covariance that of the draws' means. Nothing larger than `chunk * T` is held beside
@@ -255,13 +252,14 @@ def epig(
       variances: each draw's variance there.
       target_means: the same draws' means at points like those to be predicted.
       target_variances: their variances.
+      weights: how much each target matters, not negative; all the same if None.
       chunk: pool points at a time; it bounds the memory, and changes nothing else but the last
         digits.
     Returns:
       Higher is more worth labeling.
     Raises:
-      NonFinite, OutOfRange (variances <= 0), WrongShape: the argument by name; targets of another
-      number of draws.
+      NonFinite, OutOfRange (variances <= 0, weights), WrongShape: the argument by name; targets of
+      another number of draws.
     References:
       Bickford Smith et al. 2023, https://arxiv.org/abs/2304.08151
 
@@ -283,55 +281,14 @@ def epig(
         )
     if chunk < 1:
         raise errors.WrongSize("chunk", f"`chunk` must be at least 1, got {chunk}.")
-    return _epig(means, variances, *targets, chunk)
+    weights = checked_weights(weights, targets[0].shape[1])
+    return _epig(means, variances, *targets, weights, chunk)
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
-def _epig(means, variances, target_means, target_variances, chunk) -> Float[Array, " N"]:
-    target = _standard(target_means, _mean(target_variances))
-    unit, signal, noise = _standard(means, _mean(variances))
-    points = jnp.concatenate([unit.T, signal[:, None], noise[:, None]], axis=1)
-    return _chunks.over_rows(
-        lambda rows: _mean_information((rows[:, :-2].T, rows[:, -2], rows[:, -1]), target),
-        points,
-        chunk,
-    )
-
-
-def _standard(
-    means: Float[Array, "K N"], noise: Float[Array, " N"]
-) -> tuple[Float[Array, "K N"], Float[Array, " N"], Float[Array, " N"]]:
-    """The draws' means as unit vectors, and the shares of the variance that are epistemic and
-    noise.
-    """
-    centered = _centered(means)
-    largest = jnp.max(jnp.abs(centered), axis=0)
-    centered = centered / jnp.where(largest > 0, largest, 1.0)[None]
-    squares = _maths.tree_sum(jnp.square(centered), axis=0)
-    unit = centered / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))[None]
-    signal = squares / means.shape[0] * jnp.square(largest)
-    return unit, signal / (signal + noise), noise / (signal + noise)
-
-
-def _mean_information(point, target) -> Float[Array, " n"]:
-    (u, s, n), (v, r, m) = point, target
-
-    def add(k, sums):
-        return sums[0] + jnp.square(u[k][:, None] - v[k][None]), sums[1] + jnp.square(
-            u[k][:, None] + v[k][None]
-        )
-
-    zero = jnp.zeros((u.shape[1], v.shape[1]))
-    apart, along = jax.lax.fori_loop(0, u.shape[0], add, (zero, zero))
-    squared = jnp.square((along - apart) / 4) * (s[:, None] * r[None])
-    # 1 - rho^2 as a sum of terms >= 0, which keeps its digits where rho is nearly 1
-    left = (
-        n[:, None] * (m + r)[None]
-        + s[:, None] * m[None]
-        + (s[:, None] * r[None]) * (apart * along / 4)
-    )
-    log = jnp.where(squared < 0.5, jnp.log1p(-jnp.minimum(squared, 0.5)), jnp.log(left))
-    return _maths.tree_sum(-0.5 * log, axis=1) / v.shape[1]
+def _epig(means, variances, target_means, target_variances, weights, chunk) -> Float[Array, " N"]:
+    targets = _gaussian.outputs(target_means, _gaussian.mean(target_variances))
+    return _gaussian.about_targets(means, _gaussian.mean(variances), targets, weights, chunk)
 
 
 def joint_information(
@@ -380,7 +337,7 @@ def joint_information(
 
 @jax.jit
 def _joint_information(means: Float[Array, "K B"], noise: Float[Array, " B"]) -> Float[Array, ""]:
-    unit, signal, share = _standard(means, noise)
+    unit, signal, share = _gaussian.outputs(means, noise)
     rows = jnp.concatenate(
         [unit * _maths.root(signal)[None], jnp.diag(jnp.sqrt(share))]
     )  # columns of length 1

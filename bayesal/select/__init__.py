@@ -8,6 +8,7 @@ from bayesal.select._badge import badge
 from bayesal.select._bait import bait
 from bayesal.select._batch_bald import batch_bald
 from bayesal.select._batch_epig import batch_epig
+from bayesal.select._batch_epig_gaussian import batch_epig_gaussian
 from bayesal.select._clusters import k_means, k_means_pp
 from bayesal.select._constrained import budgeted, class_balanced, suppress_duplicates
 from bayesal.select._dpp import dpp, log_det_gaussian
@@ -21,6 +22,7 @@ __all__ = [
     "bait",
     "batch_bald",
     "batch_epig",
+    "batch_epig_gaussian",
     "budgeted",
     "class_balanced",
     "dpp",

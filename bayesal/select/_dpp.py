@@ -107,35 +107,52 @@ def log_det_gaussian(
     >>> log_det_gaussian(means, jnp.ones(3) * 0.1, 2).indices
     Array([0, 2], dtype=int32)
     """
-    means = _checks.plain(means, "means")
+    means, noise = checked_means(means, noise)
+    available = _checks.available_rows(available, means.shape[1])
+    return _log_det_gaussian(means, noise, available, _checks.batch_size(size, available))
+
+
+def checked_means(
+    means: Float[ArrayLike, "K N"],
+    noise: Float[ArrayLike, " N"],
+    names: tuple[str, str] = ("means", "noise"),
+    draws: int | None = None,
+) -> tuple[Float[Array, "K N"], Float[Array, " N"]]:
+    """Finite means of at least 2 draws (or of exactly `draws`), and positive variances of noise."""
+    name = names[0]
+    means = _checks.plain(means, name)
     if (
         not hasattr(means, "dtype")
         or np.ndim(means) != 2
         or not jnp.issubdtype(means.dtype, jnp.floating)
     ):
         raise errors.WrongShape(
-            "means",
-            "`means` must be floating-point numbers [K draws, N points]; got "
+            name,
+            f"`{name}` must be floating-point numbers [K draws, N points]; got "
             f"{type(means).__name__} of shape {np.shape(means)}.",
+        )
+    if draws is not None and means.shape[0] != draws:
+        raise errors.WrongShape(
+            name,
+            f"`{name}` has K = {means.shape[0]} draws, and `means` has {draws}. Both must come "
+            "from the same draws (the same functions): predict pool and targets with one "
+            "predictive.",
         )
     if means.shape[0] < 2:
         raise errors.WrongSize(
-            "means", f"`means` has K = {means.shape[0]} draws; a covariance needs at least 2."
+            name, f"`{name}` has K = {means.shape[0]} draws; a covariance needs at least 2."
         )
     if _checks.concrete(means) and len(
         bad := np.flatnonzero(~np.isfinite(np.asarray(means, np.float32)).all(axis=0))
     ):
         raise errors.NonFinite(
-            "means",
-            f"`means` is NaN or inf at {len(bad)} points: {_checks.listed(bad)}. The usual "
+            name,
+            f"`{name}` is NaN or inf at {len(bad)} points: {_checks.listed(bad)}. The usual "
             "cause is a diverged fit.",
             bad,
         )
-    noise = _checks.positive(noise, means.shape[1], "noise")
-    available = _checks.available_rows(available, means.shape[1])
-    return _log_det_gaussian(
-        precision.centered(means)[0], noise, available, _checks.batch_size(size, available)
-    )
+    noise = _checks.positive(noise, means.shape[1], names[1])
+    return precision.centered(means)[0], noise
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -153,7 +170,7 @@ def _determinant(pool: Points, quality, noise, size) -> Selection:
     known = jnp.zeros_like(vectors[:, 0])
     if pool.labeled is not None:
         rows = jnp.argsort(~pool.labeled)  # labeled rows first
-        measure = lambda i, carry: (after := _measured(*carry), after[:, rows[i]])
+        measure = lambda i, carry: (after := measured(*carry), after[:, rows[i]])
         vectors, known = lax.fori_loop(0, pool.labeled.sum(), measure, (vectors, known))
     return _greedy(
         vectors, known, available, pool.nonfinite + jnp.sum(pool.available & ~sound), size
@@ -162,17 +179,25 @@ def _determinant(pool: Points, quality, noise, size) -> Selection:
 
 @functools.partial(jax.jit, static_argnames="size")
 def _log_det_gaussian(means, noise, available, size) -> Selection:
+    vectors, sound = vectors_of(means, noise)
+    known = jnp.zeros_like(vectors[:, 0])
+    return _greedy(vectors, known, available & sound, jnp.sum(available & ~sound), size)
+
+
+def vectors_of(
+    means: Float[Array, "K N"], noise: Float[Array, " N"]
+) -> tuple[Float[Array, "K N"], Bool[Array, " N"]]:
+    """Deviations of the draws' means in units of noise, over the root of K, and which points are
+    sound; the others get zeros.
+    """
     sound = jnp.isfinite(means).all(axis=0) & (noise > 0.0) & (noise < jnp.inf)
     draws = means.shape[0]
     from_first = means - means[:1]  # exact, also at an offset
     deviations = from_first - _maths.tree_sum(from_first, axis=0)[None] / draws
-    vectors = jnp.where(sound[None], deviations / jnp.sqrt(draws * noise)[None], 0.0)
-    return _greedy(
-        vectors, jnp.zeros_like(vectors[:, 0]), available & sound, jnp.sum(available & ~sound), size
-    )
+    return jnp.where(sound[None], deviations / jnp.sqrt(draws * noise)[None], 0.0), sound
 
 
-def _measured(vectors: Float[Array, "P N"], picked: Float[Array, " P"]) -> Float[Array, "P N"]:
+def measured(vectors: Float[Array, "P N"], picked: Float[Array, " P"]) -> Float[Array, "P N"]:
     """All vectors after a measurement of one point with noise variance 1: (I + v v')^(-1/2) = I -
     (1 - 1/sqrt(1 + |v|^2)) v v' / |v|^2.
     """
@@ -191,7 +216,7 @@ def _greedy(
 
     def pick(step, carry):
         vectors, picked, left, indices, gains = carry
-        vectors = _measured(
+        vectors = measured(
             vectors, picked
         )  # of the pick before: a column that comes from elsewhere lets them change in place
         gain = jnp.where(left, 0.5 * jnp.log1p(summed(jnp.square, vectors)), -jnp.inf)

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths, _training
-from bayesal.types import Key, Labeled
+from bayesal.types import Array, Key, Labeled
 
 RANK = (
     1024  # directions of labeled points that a covariance knows apart; exact up to so many labels
@@ -71,6 +71,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(features: Callable[[Array], Array] | None, labeled: Labeled) -> Rows:
+    """Features and weights of the labeled rows."""
     weight = _training.row_weights(labeled)
     there = (weight > 0).reshape(-1, *(1,) * (labeled.x.ndim - 1))
     # padding may hold NaN, and neither the features nor a product with 0 may see it
@@ -138,5 +139,6 @@ def spread(layer: Layer, at: Float[Array, "*B D"]) -> Float[Array, "*B"]:
 
 
 def draw(key: Key, layer: Layer, num: int) -> Float[Array, "K D C"]:
+    """Weights drawn from the layer's normal."""
     noise = jax.random.normal(key, (num, *layer.mean.shape), jnp.float32)
     return layer.mean + jax.vmap(lambda one: root(layer, one))(noise)

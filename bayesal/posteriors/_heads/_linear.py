@@ -1,18 +1,19 @@
 """Bayesian linear regression on given features, in closed form."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths, _shown, _training, errors
 from bayesal.posteriors._heads import _layer
 from bayesal.posteriors._heads._precision import vertex
 from bayesal.posteriors._laplace._fisher import last_good
-from bayesal.types import FitInfo, Gaussian, HParams, Posterior
+from bayesal.types import Array, FitInfo, Gaussian, HParams, Key, Labeled, Posterior
 
 __all__ = ["linear"]
 
@@ -83,66 +84,84 @@ def linear(
             "have it found.",
         )
 
-    def init(key, x):
-        del key
-        width = jax.eval_shape(lambda: _layer.vector(features, x)).shape[0]
-        one = jnp.float32(1.0)
-        return Linear(_layer.empty(width, 1), center=jnp.float32(0.0), unit=one, noise=one)
-
-    def fit(key, state, labeled, hparams):
-        del key, hparams
-        rows = _layer.rows_of(features, labeled)
-        layer = _layer.placed(state.layer, rows)
-        y, center, unit = standardized(labeled.y, rows.weight)
-        at = _layer.seen(layer, rows.at)
-        basis, energy = _layer.frame(jnp.sqrt(rows.weight)[:, None] * at)
-        labels = Labels(at @ basis, y, rows.weight)
-        given = None if noise is None else jnp.square(noise / unit)
-        ratio, variance = settled(labels, energy, given)
-        weights = solved(labels, energy, ratio)
-        layer = _layer.known(layer, basis, energy)
-        layer = layer._replace(mean=(basis @ weights)[:, None], precision=ratio)
-        return _finished(Linear(layer, center, unit, variance), state, rows, labeled.y)
-
-    def online(state, labeled):
-        rows = _layer.rows_of(features, labeled)
-        at = _layer.seen(state.layer, rows.at)
-        layer = _layer.learned(state.layer, jnp.sqrt(rows.weight)[:, None] * at)
-        y = jnp.where(rows.weight > 0, (labeled.y - state.center) / state.unit, 0.0)
-        missed = rows.weight * (y - (at @ state.layer.mean)[:, 0])
-        # the root is symmetric: twice is the covariance
-        change = _layer.root(layer, _layer.root(layer, (at.T @ missed)[:, None]))
-        layer = layer._replace(mean=state.layer.mean + change)
-        return _finished(state._replace(layer=layer), state, rows, labeled.y)
-
-    def draw(key, state, num):
-        zero = state.layer._replace(mean=jnp.zeros_like(state.layer.mean))
-        return state.layer.mean + jnp.sqrt(state.noise) * _layer.draw(key, zero, num)
-
-    def trunk(state, x):
-        return _layer.seen(state.layer, _layer.vector(features, x))
-
-    def head(state, draw, at):
-        return _labels_of(state, (at @ draw)[0])
-
-    def marginal(state, x):
-        at = trunk(state, x)
-        found = _labels_of(state, (at @ state.layer.mean)[0])
-        return found._replace(variance=found.variance * (1.0 + _layer.spread(state.layer, at)))
-
+    of = _Of(features, noise)
     return Posterior(
-        init=init,
-        fit=fit,
-        draw=draw,
-        apply=lambda state, draw, x: head(state, draw, trunk(state, x)),
-        embed=lambda state, x: trunk(state, x)[:-1],
-        trunk=trunk,
-        head=head,
+        init=functools.partial(_init, of),
+        fit=functools.partial(_fit, of),
+        draw=_draw,
+        apply=lambda state, draw, x: _head(state, draw, _trunk(of, state, x)),
+        embed=lambda state, x: _trunk(of, state, x)[:-1],
+        trunk=functools.partial(_trunk, of),
+        head=_head,
         real=True,
-        marginal=marginal,
-        online=online,
+        marginal=functools.partial(_marginal, of),
+        online=functools.partial(_online, of),
         warm=lambda old, fresh: fresh,  # the solution is closed: nowhere to begin
+        unused=HParams._fields,
     )
+
+
+class _Of(NamedTuple):
+    """What a factory was given."""
+
+    features: Callable[[Array], Array] | None
+    noise: float | None
+
+
+def _init(of: _Of, key: Key, x: Any) -> Linear:
+    del key
+    width = jax.eval_shape(lambda: _layer.vector(of.features, x)).shape[0]
+    one = jnp.float32(1.0)
+    return Linear(_layer.empty(width, 1), center=jnp.float32(0.0), unit=one, noise=one)
+
+
+def _fit(
+    of: _Of, key: Key, state: Linear, labeled: Labeled, hparams: HParams
+) -> tuple[Linear, FitInfo]:
+    del key, hparams
+    rows = _layer.rows_of(of.features, labeled)
+    layer = _layer.placed(state.layer, rows)
+    y, center, unit = standardized(labeled.y, rows.weight)
+    at = _layer.seen(layer, rows.at)
+    basis, energy = _layer.frame(jnp.sqrt(rows.weight)[:, None] * at)
+    labels = Labels(at @ basis, y, rows.weight)
+    given = None if of.noise is None else jnp.square(of.noise / unit)
+    ratio, variance = settled(labels, energy, given)
+    weights = solved(labels, energy, ratio)
+    layer = _layer.known(layer, basis, energy)
+    layer = layer._replace(mean=(basis @ weights)[:, None], precision=ratio)
+    return _finished(Linear(layer, center, unit, variance), state, rows, labeled.y)
+
+
+def _online(of: _Of, state: Linear, labeled: Labeled) -> tuple[Linear, FitInfo]:
+    rows = _layer.rows_of(of.features, labeled)
+    at = _layer.seen(state.layer, rows.at)
+    layer = _layer.learned(state.layer, jnp.sqrt(rows.weight)[:, None] * at)
+    y = jnp.where(rows.weight > 0, (labeled.y - state.center) / state.unit, 0.0)
+    missed = rows.weight * (y - (at @ state.layer.mean)[:, 0])
+    # the root is symmetric: twice is the covariance
+    change = _layer.root(layer, _layer.root(layer, (at.T @ missed)[:, None]))
+    layer = layer._replace(mean=state.layer.mean + change)
+    return _finished(state._replace(layer=layer), state, rows, labeled.y)
+
+
+def _draw(key: Key, state: Linear, num: int) -> Float[Array, "K D 1"]:
+    zero = state.layer._replace(mean=jnp.zeros_like(state.layer.mean))
+    return state.layer.mean + jnp.sqrt(state.noise) * _layer.draw(key, zero, num)
+
+
+def _trunk(of: _Of, state: Linear, x: Any) -> Float[Array, " D"]:
+    return _layer.seen(state.layer, _layer.vector(of.features, x))
+
+
+def _head(state: Linear, draw: Float[Array, "D 1"], at: Float[Array, " D"]) -> Gaussian:
+    return _labels_of(state, (at @ draw)[0])
+
+
+def _marginal(of: _Of, state: Linear, x: Any) -> Gaussian:
+    at = _trunk(of, state, x)
+    found = _labels_of(state, (at @ state.layer.mean)[0])
+    return found._replace(variance=found.variance * (1.0 + _layer.spread(state.layer, at)))
 
 
 def _labels_of(state: Linear, output: Float[Array, ""]) -> Gaussian:

@@ -1,11 +1,12 @@
 """Bayesian logistic (softmax) regression on given features."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._gp._process import masses
@@ -13,7 +14,7 @@ from bayesal.posteriors._heads import _layer
 from bayesal.posteriors._heads._mode import Labels, mode
 from bayesal.posteriors._heads._precision import Found, cross_validated
 from bayesal.posteriors._laplace._fisher import last_good
-from bayesal.types import FitInfo, HParams, Likelihood, Posterior
+from bayesal.types import Array, FitInfo, HParams, Key, Labeled, Likelihood, Posterior
 
 __all__ = ["logistic"]
 
@@ -83,68 +84,86 @@ def logistic(
             "`likelihood` is of real labels: use `posteriors.linear()` for them.",
         )
 
-    def init(key, x):
-        del key
-        width = jax.eval_shape(lambda: _layer.vector(features, x)).shape[0]
-        return Logistic(_layer.empty(width, classes), jnp.bool_(False))
-
-    def fit(key, state, labeled, hparams):
-        rows = _layer.rows_of(features, labeled)
-        layer = _layer.placed(state.layer, rows)
-        at = _layer.seen(layer, rows.at)
-        basis, energy = _layer.frame(jnp.sqrt(0.5 * rows.weight)[:, None] * at)
-        labels = Labels(
-            features=at @ basis,
-            mass=masses(labeled.y, classes),
-            weight=rows.weight,
-            offset=jnp.zeros((at.shape[0], classes)),
-        )
-        if tune:
-            found = cross_validated(key, labels, energy)
-        else:
-            precision = jnp.asarray(hparams.prior_scale, jnp.float32) ** -2
-            weights = mode(labels, precision, energy, basis.T @ state.layer.mean)
-            found = Found(precision, weights, jnp.bool_(False))
-        layer = _layer.known(layer, basis, energy)
-        layer = layer._replace(mean=basis @ found.weights, precision=found.precision)
-        return _finished(Logistic(layer, found.determined), state, labels, found.weights)
-
-    def online(state, labeled):
-        rows = _layer.rows_of(features, labeled)
-        at = _layer.seen(state.layer, rows.at)
-        # in units of the normal that is there, which is the prior now: its precision is 1
-        moves = jax.vmap(lambda row: _layer.root(state.layer, row[:, None])[:, 0])(at)
-        labels = Labels(
-            features=moves,
-            mass=masses(labeled.y, classes),
-            weight=rows.weight,
-            offset=at @ state.layer.mean,
-        )
-        energy = 0.5 * rows.weight @ jnp.square(moves)
-        found = mode(labels, jnp.float32(1.0), energy, jnp.zeros_like(state.layer.mean))
-        layer = _layer.learned(state.layer, jnp.sqrt(0.5 * rows.weight)[:, None] * at)
-        mean = state.layer.mean + _layer.root(state.layer, found)
-        return _finished(state._replace(layer=layer._replace(mean=mean)), state, labels, found)
-
-    def trunk(state, x):
-        return _layer.seen(state.layer, _layer.vector(features, x))
-
-    def head(state, draw, at):
-        del state
-        return likelihood.predict(at @ draw)
-
+    of = _Of(classes, features, tune, likelihood)
     return Posterior(
-        init=init,
-        fit=fit,
+        init=functools.partial(_init, of),
+        fit=functools.partial(_fit, of),
         draw=lambda key, state, num: _layer.draw(key, state.layer, num),
-        apply=lambda state, draw, x: head(state, draw, trunk(state, x)),
-        embed=lambda state, x: trunk(state, x)[:-1],
-        trunk=trunk,
-        head=head,
+        apply=lambda state, draw, x: _head(of, state, draw, _trunk(of, state, x)),
+        embed=lambda state, x: _trunk(of, state, x)[:-1],
+        trunk=functools.partial(_trunk, of),
+        head=functools.partial(_head, of),
         likelihood=likelihood,
         warm=lambda old, fresh: fresh._replace(layer=fresh.layer._replace(mean=old.layer.mean)),
-        online=online,
+        online=functools.partial(_online, of),
+        unused=tuple(name for name in HParams._fields if tune or name != "prior_scale"),
     )
+
+
+class _Of(NamedTuple):
+    """What a factory was given."""
+
+    classes: int
+    features: Callable[[Array], Array] | None
+    tune: bool
+    likelihood: Likelihood
+
+
+def _init(of: _Of, key: Key, x: Any) -> Logistic:
+    del key
+    width = jax.eval_shape(lambda: _layer.vector(of.features, x)).shape[0]
+    return Logistic(_layer.empty(width, of.classes), jnp.bool_(False))
+
+
+def _fit(
+    of: _Of, key: Key, state: Logistic, labeled: Labeled, hparams: HParams
+) -> tuple[Logistic, FitInfo]:
+    rows = _layer.rows_of(of.features, labeled)
+    layer = _layer.placed(state.layer, rows)
+    at = _layer.seen(layer, rows.at)
+    basis, energy = _layer.frame(jnp.sqrt(0.5 * rows.weight)[:, None] * at)
+    labels = Labels(
+        features=at @ basis,
+        mass=masses(labeled.y, of.classes),
+        weight=rows.weight,
+        offset=jnp.zeros((at.shape[0], of.classes)),
+    )
+    if of.tune:
+        found = cross_validated(key, labels, energy)
+    else:
+        precision = jnp.asarray(hparams.prior_scale, jnp.float32) ** -2
+        weights = mode(labels, precision, energy, basis.T @ state.layer.mean)
+        found = Found(precision, weights, jnp.bool_(False))
+    layer = _layer.known(layer, basis, energy)
+    layer = layer._replace(mean=basis @ found.weights, precision=found.precision)
+    return _finished(Logistic(layer, found.determined), state, labels, found.weights)
+
+
+def _online(of: _Of, state: Logistic, labeled: Labeled) -> tuple[Logistic, FitInfo]:
+    rows = _layer.rows_of(of.features, labeled)
+    at = _layer.seen(state.layer, rows.at)
+    # in units of the normal that is there, which is the prior now: its precision is 1
+    moves = jax.vmap(lambda row: _layer.root(state.layer, row[:, None])[:, 0])(at)
+    labels = Labels(
+        features=moves,
+        mass=masses(labeled.y, of.classes),
+        weight=rows.weight,
+        offset=at @ state.layer.mean,
+    )
+    energy = 0.5 * rows.weight @ jnp.square(moves)
+    found = mode(labels, jnp.float32(1.0), energy, jnp.zeros_like(state.layer.mean))
+    layer = _layer.learned(state.layer, jnp.sqrt(0.5 * rows.weight)[:, None] * at)
+    mean = state.layer.mean + _layer.root(state.layer, found)
+    return _finished(state._replace(layer=layer._replace(mean=mean)), state, labels, found)
+
+
+def _trunk(of: _Of, state: Logistic, x: Any) -> Float[Array, " D"]:
+    return _layer.seen(state.layer, _layer.vector(of.features, x))
+
+
+def _head(of: _Of, state: Logistic, draw: Float[Array, "D C"], at: Float[Array, " D"]) -> Any:
+    del state
+    return of.likelihood.predict(at @ draw)
 
 
 def _finished(

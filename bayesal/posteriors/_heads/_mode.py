@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths
 from bayesal.posteriors._laplace._evidence import conjugate, shortened
+from bayesal.types import Array
 
 NEAR = 1e-5  # a step that moves no weight by more than this share of the largest was the last
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bayesal import _maths
 from bayesal.posteriors._heads._mode import PRECISE, Effort, Labels, mode
-from bayesal.types import Key
+from bayesal.types import Array, Key
 
 FOLDS = 5
 LOGS = np.linspace(np.log(1e2), np.log(1e-4), 9, dtype=np.float32)  # precisions tried, strong first
