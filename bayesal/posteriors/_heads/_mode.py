@@ -10,7 +10,8 @@ from bayesal import _maths
 from bayesal.posteriors._laplace._evidence import conjugate, shortened
 from bayesal.types import Array
 
-NEAR = 1e-5  # a step that moves no weight by more than this share of the largest was the last
+# a step that gains less (in nats, and relative to all) was the last: the next would gain its square
+GAIN = 1e-6
 
 
 class Effort(NamedTuple):
@@ -83,8 +84,8 @@ def mode(
 
         direction = conjugate(product, slope, scaled, within=effort.within)
         new = shortened(objective, value, weights, direction)
-        moving = jnp.max(jnp.abs(new - weights)) > NEAR * jnp.max(jnp.abs(new))
-        return number + 1, new, moving
+        gain = value - objective(new)
+        return number + 1, new, gain > GAIN * (1.0 + value)
 
     begin = jnp.int32(0), start, jnp.bool_(True)
     return jax.lax.while_loop(lambda carry: carry[2] & (carry[0] < effort.steps), step, begin)[1]

@@ -16,8 +16,8 @@ LOGS = np.linspace(np.log(1e2), np.log(1e-4), 9, dtype=np.float32)  # precisions
 # of a weak normal prior on the logarithm: it decides where labels say nothing
 MIDDLE, WIDTH = float(np.log(0.1)), 3.0
 DRAWS = 32  # of the logits, in pairs of opposite sign
-# of a fit on the way: it begins at the last precision's solution, and 1 % of a loss is no matter
-ON_THE_WAY = Effort(steps=2, within=1e-2)
+# of a fit on the way: it begins at the last precision's solution, and a rough step is enough
+ON_THE_WAY = Effort(steps=2, within=0.1)
 LEAST = 1e-5  # share of a row's information that the other rows have, at least: float32 has no less
 
 
