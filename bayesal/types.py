@@ -59,11 +59,13 @@ class Network(NamedTuple):
            no dropout; `rate` is the dropout rate, a traced number, so that a retuner can search
            over it without compiling again.
     embed: `(params, x) -> [D]`, the features before the last layer, or None.
+    takes_rate: whether `rate` changes anything; False: `HParams.dropout` is never searched.
     """
 
     init: Callable[[Key, Array], PyTree]
     apply: Callable[[PyTree, Array, Key | None, Any], Float[Array, " C"]]
     embed: Callable[[PyTree, Array], Float[Array, " D"]] | None = None
+    takes_rate: bool = True
 
 
 class Labeled(NamedTuple):
@@ -214,6 +216,7 @@ class Posterior(NamedTuple):
     architectures: how many there are for `HParams.architecture` to choose from
       (`posteriors.any_of`).
     likelihood: what its labels are; None: classes, or real numbers where `real`.
+    unused: fields of `HParams` without effect on it: a retuner leaves them as they are.
     name: the call that built it, for people.
     """
 
@@ -231,6 +234,7 @@ class Posterior(NamedTuple):
     online: Callable[[PyTree, Labeled], tuple[PyTree, FitInfo]] | None = None
     architectures: int = 1
     likelihood: Likelihood | None = None
+    unused: tuple[str, ...] = ()
     name: str = ""
 
     def __repr__(self) -> str:

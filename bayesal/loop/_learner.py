@@ -292,6 +292,7 @@ def _doubled(needed: int) -> int:
 def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> LearnerState:
     """The state fitted to its ledger, of which the last fit knew the first `known` labels."""
     parts, groups, ledger = settings.parts, settings.groups, state.ledger
+    before = state.hparams
     _checks.groups_of(groups, x.shape[0])
     order = usable(ledger)
     if len(order) == 0:  # nothing to fit: what a learner knows before the first label
@@ -321,6 +322,7 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
             state = _searched(state, taken, parts)
         new = programs.refit(state, taken, parts.telling())
         edge.trained(new, features, "fresh" if known == 0 else parts.update)
+    remarks.of_search(parts.retune, before, new.hparams)
     return new
 
 

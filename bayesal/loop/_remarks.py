@@ -6,7 +6,9 @@ import numpy as np
 from bayesal import likelihoods
 from bayesal._warnings import warn
 from bayesal.loop._state import Ledger
-from bayesal.types import Posterior
+from bayesal.retune import Retuner
+from bayesal.retune._spaces import at_bounds
+from bayesal.types import HParams, Posterior
 
 LARGE = 100.0  # of a feature's or a label's standard deviation
 FEW = 8  # labels of one class that may be chance
@@ -72,4 +74,19 @@ def of_classes(labels: np.ndarray) -> None:
             "of it everywhere, and its scores say nothing. Label rows of other classes, if you "
             "know any, or go on by features, such as acquire.k_center(), until a second class is "
             "found."
+        )
+
+
+def of_search(retune: Retuner, old: HParams, new: HParams) -> None:
+    """Warn of hyperparameters that a round's search moved to a bound of its space.
+
+    Args:
+      old, new: the hyperparameters before and after the search.
+    """
+    if retune.space is None:
+        return
+    for name, (value, side) in at_bounds(retune.space, old, new).items():
+        warn(
+            f"`{name}` = {value:.3g}, found by `retune`, is the {side} bound of its space: the "
+            f"best may lie outside. Widen it: retune.space({name}=(low, high))."
         )

@@ -48,7 +48,7 @@ def from_functions(
     """
     if takes_rate:
         return Network(init, apply, embed)
-    return Network(init, lambda params, x, key, rate: apply(params, x, key), embed)
+    return Network(init, lambda params, x, key, rate: apply(params, x, key), embed, False)
 
 
 def from_nnx(
@@ -124,6 +124,7 @@ def from_nnx(
         init,
         apply,
         (lambda params, x: getattr(module(params), embed)(x[None])[0]) if embed else None,
+        takes_rate=rate is not None,
     )
 
 
@@ -231,7 +232,10 @@ def from_linen(
         return module.apply({"params": params}, x[None], rngs=rngs, method=method, **given)[0]
 
     return Network(
-        init, apply, (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None
+        init,
+        apply,
+        (lambda params, x: apply(params, x, None, 0.0, embed)) if embed else None,
+        takes_rate=rate is not None,
     )
 
 

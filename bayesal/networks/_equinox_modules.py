@@ -79,7 +79,10 @@ def from_equinox(
         return module(params, key)(x, **options)
 
     return Network(
-        init, apply, (lambda params, x: getattr(module(params), embed)(x)) if embed else None
+        init,
+        apply,
+        (lambda params, x: getattr(module(params), embed)(x)) if embed else None,
+        takes_rate=rate is not None,
     )
 
 

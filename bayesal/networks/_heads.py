@@ -40,4 +40,5 @@ def shared_noise(network: Network) -> Network:
             )
         return jnp.concatenate([outputs, params["noise"]])
 
-    return Network(init, apply, embedded(network, lambda params: params["net"]))
+    embed = embedded(network, lambda params: params["net"])
+    return Network(init, apply, embed, network.takes_rate)

@@ -74,6 +74,7 @@ def any_of(*posteriors: Posterior) -> Posterior:
         likelihood=posteriors[0].likelihood,
         warm=asked("warm", _warm),
         architectures=len(posteriors),
+        unused=tuple(n for n in posteriors[0].unused if all(n in p.unused for p in posteriors)),
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from bayesal import _chunks, _shown, _training, errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import unused, usable
 from bayesal.types import (
     Array,
     FitInfo,
@@ -60,7 +60,8 @@ def with_prior(network: Network) -> Network:
             member.prior, x, None, 0.0
         )
 
-    return Network(init, apply, embedded(network, lambda member: member.params))
+    embed = embedded(network, lambda member: member.params)
+    return Network(init, apply, embed, network.takes_rate)
 
 
 @_shown.named
@@ -128,6 +129,7 @@ def ensemble(
         real=likelihood.real,
         likelihood=likelihood,
         warm=_warm if priors else _training.shrink_and_perturb,
+        unused=unused(network, likelihood, *([] if priors else ["prior_scale"])),
     )
 
 

@@ -15,7 +15,7 @@ from bayesal.networks._embedded import embedded
 from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors._laplace._last_layer import prior_unit
 from bayesal.posteriors._sampled import copies, energy_per_label, of_samples, pick, prior_energy
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import unused, usable
 from bayesal.types import (
     Array,
     FitInfo,
@@ -321,6 +321,7 @@ def _of_last(network: Network, sizes: Sizes, batch_size: int, likelihood: Likeli
         real=likelihood.real,
         likelihood=likelihood,
         warm=_warm,
+        unused=unused(network, likelihood),
     )
 
 

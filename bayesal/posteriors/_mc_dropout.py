@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import unused, usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["mc_dropout"]
@@ -87,5 +87,13 @@ def mc_dropout(
         params=_training.shrink_and_perturb(old.params, fresh.params)
     )
     return Posterior(
-        init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
+        init,
+        fit,
+        draw,
+        apply,
+        embed,
+        real=likelihood.real,
+        warm=warm,
+        likelihood=likelihood,
+        unused=unused(network, likelihood, "prior_scale"),
     )

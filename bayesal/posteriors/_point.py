@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from bayesal import _shown, _training, likelihoods
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import unused, usable
 from bayesal.types import Likelihood, Network, Posterior
 
 __all__ = ["point"]
@@ -52,5 +52,6 @@ def point(
         network.embed,
         real=likelihood.real,
         likelihood=likelihood,
+        unused=unused(network, likelihood, "prior_scale"),
         warm=_training.shrink_and_perturb,
     )

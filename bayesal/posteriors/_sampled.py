@@ -9,6 +9,7 @@ from jaxtyping import Float
 from bayesal import errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
+from bayesal.posteriors._usable import WITH_A_PRIOR
 from bayesal.posteriors._variational import nll, prior_std
 from bayesal.types import Array, Key, Likelihood, Network, Posterior, PyTree
 
@@ -72,10 +73,16 @@ def pick(key: Key, samples: PyTree, num: int, more: str) -> PyTree:
 
 
 def of_samples(
-    network: Network, init: Any, fit: Any, more: str, likelihood: Likelihood, warm: Any
+    network: Network,
+    init: Any,
+    fit: Any,
+    more: str,
+    likelihood: Likelihood,
+    warm: Any,
+    *unused: str,
 ) -> Posterior:
     """The posterior whose draws are whole networks out of `state.params`; features are those of the
-    last sample.
+    last sample. Their prior takes the place of weight decay, dropout and label smoothing.
     """
 
     def draw(key, state, num):
@@ -94,4 +101,5 @@ def of_samples(
         real=likelihood.real,
         warm=warm,
         likelihood=likelihood,
+        unused=(*WITH_A_PRIOR, *unused),
     )

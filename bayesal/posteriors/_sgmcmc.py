@@ -174,7 +174,8 @@ def sgmcmc(
         return Snapshots(seen.filled()), info
 
     more = "build `sgmcmc` with more `cycles` or `samples`"
-    return of_samples(network, init, fit, more, likelihood, _training.shrink_and_perturb)
+    warm = _training.shrink_and_perturb
+    return of_samples(network, init, fit, more, likelihood, warm, "warmup", "final_rate")
 
 
 def _possible(explore: float, friction: float, temperature: float, speed: float) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import WITH_A_PRIOR, usable
 from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["svi"]
@@ -38,7 +38,7 @@ def as_network(model: Callable[[Array], Array]) -> Network:
         del key, rate
         return handlers.substitute(model, data=values)(x[None])[0]
 
-    return Network(init, apply)
+    return Network(init, apply, takes_rate=False)
 
 
 @_shown.named
@@ -128,7 +128,8 @@ def svi(
     def apply(state, draw, x):
         return likelihood.predict(network.apply({**state.fixed, **draw}, x, None, 0.0))
 
-    return Posterior(init, fit, draw, apply, real=likelihood.real, likelihood=likelihood)
+    made = Posterior(init, fit, draw, apply, real=likelihood.real, likelihood=likelihood)
+    return made._replace(unused=(*WITH_A_PRIOR, "prior_scale"))
 
 
 def _prepared(joint, guide, particles, blank, key, x):

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import unused, usable
 from bayesal.types import Array, FitInfo, Key, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["swag"]
@@ -174,9 +174,10 @@ def swag(
         return likelihood.predict(network.apply(draw, x, None, 0.0))
 
     embed = embedded(network, lambda state: state.mean)
-    return Posterior(
+    made = Posterior(
         init, fit, draw, apply, embed, real=likelihood.real, warm=_warm, likelihood=likelihood
     )
+    return made._replace(unused=unused(network, likelihood, "prior_scale", "final_rate"))
 
 
 def _warm(old: Swag, fresh: Swag) -> Swag:

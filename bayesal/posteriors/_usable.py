@@ -9,6 +9,8 @@ import numpy as np
 from bayesal import errors
 from bayesal.types import ArrayLike, Likelihood, Network
 
+# what a fit to a prior and a likelihood has no use for
+WITH_A_PRIOR = ("weight_decay", "dropout", "label_smoothing")
 ROWS = 4  # random examples whose outputs are looked at
 
 
@@ -53,6 +55,20 @@ def usable(network: Network, x: ArrayLike, likelihood: Likelihood) -> None:
             "the posterior takes logits, and a softmax "
             "of a softmax can never be sure. Remove the last softmax, or return its logarithm.",
         )
+
+
+def unused(network: Network, likelihood: Likelihood, *others: str) -> tuple[str, ...]:
+    """`Posterior.unused` of a trained network.
+
+    Args:
+      others: what the posterior itself has no use for.
+
+    >>> from bayesal import likelihoods, networks
+    >>> unused(networks.mlp(4, 3), likelihoods.CATEGORICAL, "prior_scale")
+    ('prior_scale',)
+    """
+    without = (() if network.takes_rate else ("dropout",)) + others
+    return (*without, "label_smoothing") if likelihood.real else without
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from bayesal import _checks, _shown, _training, likelihoods
 from bayesal._training import Minibatch
 from bayesal.networks._embedded import embedded
-from bayesal.posteriors._usable import usable
+from bayesal.posteriors._usable import WITH_A_PRIOR, usable
 from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
 __all__ = ["variational"]
@@ -225,6 +225,7 @@ def variational(
     warm = lambda old, fresh: fresh._replace(
         mean=_training.shrink_and_perturb(old.mean, fresh.mean)
     )  # widths begin anew
-    return Posterior(
+    made = Posterior(
         init, fit, draw, apply, embed, real=likelihood.real, warm=warm, likelihood=likelihood
     )
+    return made._replace(unused=WITH_A_PRIOR)

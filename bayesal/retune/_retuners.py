@@ -30,9 +30,10 @@ class Retuner(NamedTuple):
     searches: whether anything is tried: then labels have to be held out.
     seconds: how long a round may search, run after run; None: one run.
     tempered: whether candidates are judged each at its own temperature, where a learner calibrates.
-    architectures: how many architectures candidates may have (see `HParams.architecture`).
-    adapt: `(architectures) -> Retuner`, this search over so many architectures; None where its
-      space was given, or where it searches nothing. See `for_posterior`.
+    space: what is searched; None where nothing is.
+    adapt: `(architectures, unused) -> Retuner`, this search for a posterior of so many
+      architectures and without the fields that it leaves unused; None where it searches nothing.
+      See `for_posterior`.
     """
 
     init: Callable[[HParams], PyTree]
@@ -40,17 +41,26 @@ class Retuner(NamedTuple):
     searches: bool = True
     seconds: float | None = None
     tempered: bool = False
-    architectures: int = 1
-    adapt: Callable[[int], "Retuner"] | None = None
+    space: HParams | None = None
+    adapt: Callable[[int, tuple[str, ...]], "Retuner"] | None = None
+
+    @property
+    def architectures(self) -> int:
+        """How many architectures candidates may have (see `HParams.architecture`)."""
+        return 1 if self.space is None else spaces.architectures(self.space)
 
 
 def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
-    """Retuner for a posterior: without a space of its own it searches all architectures.
+    """Retuner for a posterior: without the hyperparameters that the posterior does not use.
 
-    The same retuner and number of architectures give the same object, so nothing compiles again.
+    Without a space of its own it searches all architectures. The same retuner, number of
+    architectures and unused fields give the same object, so nothing compiles again.
 
     Warns:
-      UserWarning: the retuner's own space leaves architectures out.
+      UserWarning: the retuner's own space leaves architectures out, or has fields that the
+        posterior does not use.
+    Raises:
+      WrongSize: the posterior uses no field of that space.
 
     >>> from bayesal import networks, posteriors
     >>> posterior = posteriors.any_of(
@@ -59,8 +69,14 @@ def for_posterior(retuner: Retuner, posterior: Posterior) -> Retuner:
     >>> for_posterior(successive_halving(), posterior).architectures
     2
     """
-    count = posterior.architectures
-    found = retuner if retuner.adapt is None else retuner.adapt(count)
+    count, unused = posterior.architectures, posterior.unused
+    given = () if retuner.space is None else spaces.chosen(retuner.space)
+    if vain := [name for name in given if name in unused]:
+        warn(
+            f"the space of `retune` has {', '.join(vain)}, which this posterior does not use: not "
+            f"searched. Leave {'it' if len(vain) == 1 else 'them'} out of retune.space()."
+        )
+    found = retuner if retuner.adapt is None else retuner.adapt(count, unused)
     if found.searches and found.architectures < count:
         warn(
             f"`posterior` has {count} architectures, and the space of `retune` holds "
@@ -116,7 +132,8 @@ def successive_halving(
         is given. With 5 folds 8 candidates cost 18 fits (8 + 4 + 2 + 2 + 2), and every
         round one more on all labels.
       space: what is searched; default `space()`, and all architectures of a posterior that has
-        several (see `for_posterior`).
+        several. Fields that a posterior does not use are left out (`Posterior.unused`). A winner
+        at a bound of the space is remarked on once per field: the best may lie outside.
       proposer: default `gp_proposer()`, which learns from all rounds; `local_proposer()` looks
         around the incumbent. With few labels they are level with points at random, with hundreds
         slightly ahead (`experiments/proposers.py`).
@@ -152,20 +169,29 @@ def successive_halving(
         run=functools.partial(_run, search),
         seconds=seconds,
         tempered=tempered,
-        architectures=spaces.architectures(search.space),
+        space=search.space,
     )
-    return retuner if space is not None else retuner._replace(adapt=_adapting(retuner, search))
+    return retuner._replace(adapt=_adapting(retuner, search, space is None))
 
 
-def _adapting(retuner: Retuner, search: "_Search") -> Callable[[int], Retuner]:
-    """The retuner over the usual space and so many architectures; one object for each number."""
+def _adapting(
+    retuner: Retuner, search: "_Search", usual: bool
+) -> Callable[[int, tuple[str, ...]], Retuner]:
+    """The retuner over its space less unused fields, the usual one plus so many architectures; one
+    object for each pair.
+    """
 
     @functools.cache
-    def adapt(count):
-        if count == 1:
+    def adapt(count, unused):
+        fitting = search.space
+        if usual and count > 1:
+            fitting = spaces.space(architecture=count)
+        fitting = spaces.without(fitting, unused)
+        if fitting == search.space:
             return retuner
-        wider = search._replace(space=spaces.space(architecture=count))
-        return retuner._replace(run=functools.partial(_run, wider), architectures=count)
+        return retuner._replace(
+            run=functools.partial(_run, search._replace(space=fitting)), space=fitting
+        )
 
     return adapt
 

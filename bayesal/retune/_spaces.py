@@ -1,10 +1,12 @@
 """Search spaces: a distribution per hyperparameter, together a unit cube."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from bayesal import _checks, errors
@@ -136,12 +138,72 @@ def space(**fields: Any) -> HParams:
             f"{', '.join(HParams._fields)}.",
         )
     found = HParams(
-        *(_distribution(name, fields.get(name, USUAL.get(name))) for name in HParams._fields)
+        *(
+            _distribution(name, fields[name]) if name in fields else _usual(name)
+            for name in HParams._fields
+        )
     )
     if not searched(found):
         raise errors.WrongSize(
             "space", "every field is None, so there is nothing to search; use `fixed()`."
         )
+    return found
+
+
+@functools.cache
+def _usual(name: str) -> Distribution | None:
+    """The usual distribution of a field: one object, so that it is known again."""
+    return _distribution(name, USUAL.get(name))
+
+
+def chosen(space: HParams) -> tuple[str, ...]:
+    """The fields that are searched because somebody said so.
+
+    >>> chosen(space(steps=(20, 100), dropout=None))
+    ('steps',)
+    """
+    return tuple(n for n in searched(space) if getattr(space, n) is not _usual(n))
+
+
+def without(space: HParams, unused: tuple[str, ...]) -> HParams:
+    """The space less some fields.
+
+    Raises:
+      WrongSize: nothing is left to search.
+    """
+    found = space._replace(**dict.fromkeys(unused))
+    if not searched(found):
+        raise errors.WrongSize(
+            "retune",
+            f"the space of `retune` has {', '.join(searched(space))} alone, and this posterior "
+            f"does not use {'it' if len(searched(space)) == 1 else 'them'}: add fields that it "
+            "uses, such as learning_rate or steps, or pass retune=None.",
+        )
+    return found
+
+
+def at_bounds(space: HParams, old: HParams, new: HParams) -> dict[str, tuple[float, str]]:
+    """Fields whose value went to a bound of the space that could lie further out.
+
+    Args:
+      old, new: the incumbent before and after a search, as numbers.
+    Returns:
+      Value and "lower" or "upper" by name. Choices have no bounds, nothing lies below 0, and
+      `final_rate` ends at 1.
+
+    >>> old = HParams()
+    >>> at_bounds(space(), old, old._replace(steps=1000, dropout=0.3))
+    {'steps': (1000.0, 'upper')}
+    """
+    found = {}
+    for name in searched(space):
+        prior, value = getattr(space, name), np.float32(getattr(new, name))
+        if prior.choices or value == np.float32(getattr(old, name)):
+            continue
+        for unit, side, end in ((0.0, "lower", 0.0), (1.0, "upper", 1.0)):
+            ends = value == end and (unit == 0.0 or name == "final_rate")
+            if value == np.float32(prior.quantile(jnp.float32(unit))) and not ends:
+                found[name] = (float(value), side)
     return found
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from bayesal import _checks, _training
 from bayesal.posteriors._gp._kernels import Kernel, basis, covariance
+from bayesal.posteriors._usable import WITH_A_PRIOR
 from bayesal.types import Array, ArrayLike, Gaussian, HParams, Key, Labeled, Posterior
 
 # times `HParams.learning_rate`: three logarithms have further to go than thousands of weights
@@ -245,6 +246,7 @@ def posterior(
         head=head,
         real=of.real,
         marginal=_marginal(of, closed) if of.real else None,
+        unused=(*WITH_A_PRIOR, "prior_scale"),
     )
 
 

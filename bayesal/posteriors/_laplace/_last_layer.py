@@ -16,6 +16,7 @@ from bayesal.posteriors._laplace._evidence import settle
 from bayesal.posteriors._laplace._fisher import has_mean, last_good, mean_and_slope
 from bayesal.posteriors._laplace._recursive import learn
 from bayesal.posteriors._laplace._structures import STRUCTURES, Structure
+from bayesal.posteriors._usable import unused
 from bayesal.types import (
     Array,
     FitInfo,
@@ -150,6 +151,7 @@ def last_layer_laplace(
         head=functools.partial(_head, of),
         real=likelihood.real,
         likelihood=likelihood,
+        unused=unused(network, likelihood),
         marginal=functools.partial(_marginal, of) if has_mean(likelihood) else None,
         warm=warm,
         online=online if structure == "full" or (kept.turn and likelihood.outputs) else None,

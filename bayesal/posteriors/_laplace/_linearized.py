@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from bayesal import _checks, _shown, _training, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
+from bayesal.posteriors._usable import unused
 from bayesal.posteriors._variational import MeanField, prior_std, sample
 from bayesal.types import Array, Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
@@ -149,6 +150,7 @@ def linearized_laplace(
         embed=embedded(network, lambda state: state.params),
         real=likelihood.real,
         likelihood=likelihood,
+        unused=unused(network, likelihood),
         marginal=marginal if has_mean(likelihood) else None,
     )
 
