@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from bayesal import errors
-from bayesal.pools._arrays import array
-from bayesal.pools._files import file
+from bayesal.pools._in_memory import array
 from bayesal.pools._meshes import mesh, sharded
-from bayesal.predictive import _arrays
+from bayesal.pools._sequential import file
+from bayesal.predictive import _reading
 from bayesal.types import Pool
 
 
@@ -20,8 +20,8 @@ def of(x: Any) -> Pool:
 
     A `Pool` is itself. A path, a memory map, a sparse matrix or a function that returns an iterator
     is `pools.file`. A JAX array that is split over several devices is `pools.sharded`, over the
-    same devices. Any other array (of torch too), a data frame or a list of equal rows is
-    `pools.array`.
+    same devices. Any other array (of torch too), a data frame or a list of equal rows stays in
+    memory, and is measured in chunks of 1,024 rows inside one compiled program.
 
     Args:
       x: examples, one per row.
@@ -43,7 +43,7 @@ def of(x: Any) -> Pool:
     if hasattr(x, "to_numpy"):
         x = _frame(x)
     elif isinstance(x, list | tuple) or hasattr(x, "__dlpack__"):
-        x = _arrays.read(x, "x")
+        x = _reading.read(x, "x")
     return array(x)
 
 
