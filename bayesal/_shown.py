@@ -1,5 +1,6 @@
 """How records look when they are printed: short, and never an error, under jit too."""
 
+import difflib
 import functools
 import html
 import inspect
@@ -195,3 +196,38 @@ def one_of(name: str, *classes: type) -> type:
             return isinstance(instance, classes)
 
     return OneOf(name, (), {"__module__": "bayesal.types"})
+
+
+def no_field(record: Any, unknown: Sequence[str]) -> str:
+    """A sentence about fields that a record does not have, and those that may have been meant.
+
+    >>> from bayesal.types import HParams
+    >>> no_field(HParams, ["lr", "drop_out"])[:73]
+    '`HParams` has no field lr, drop_out: did you mean learning_rate, dropout?'
+    """
+    meant = [near for name in unknown if (near := _nearest(name, record._fields))]
+    question = f": did you mean {', '.join(meant)}?" if meant else "."
+    return (
+        f"`{record.__name__}` has no field {', '.join(unknown)}{question} The fields are "
+        f"{', '.join(record._fields)}."
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The name that is meant, by its initials or by its letters; or nothing."""
+    initials = [one for one in known if "".join(part[0] for part in one.split("_")) == name]
+    return next(iter(initials or difflib.get_close_matches(name, known, n=1)), "")
+
+
+def refusing_typos(record: Any) -> Any:
+    """A NamedTuple whose constructor says which field was meant."""
+    plain = record.__new__
+
+    @functools.wraps(plain)
+    def new(cls: Any, *args: Any, **given: Any) -> Any:
+        if unknown := [name for name in given if name not in cls._fields]:
+            raise TypeError(no_field(cls, unknown))
+        return plain(cls, *args, **given)
+
+    record.__new__ = new
+    return record

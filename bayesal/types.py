@@ -143,6 +143,7 @@ class Likelihood(NamedTuple):
     strata: Callable[[PyTree], Array] | None = None
 
 
+@_shown.refusing_typos
 class HParams(NamedTuple):
     """Hyperparameters as data: every field is traced, so changing one never compiles again.
 

@@ -1,3 +1,7 @@
+import copy
+import inspect
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import _checks, errors
+from bayesal import _checks, errors, retune
 from bayesal.types import HParams
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -315,3 +319,19 @@ def test_rows_without_nan():
     ).rows.tolist() == [1]
     jax.jit(lambda x: _checks.finite(x, "targets"))(values)
     _checks.finite(np.ones((2, 2), int), "targets")
+
+
+def test_a_field_that_hyperparameters_do_not_have_is_named_with_the_one_that_was_meant():
+    with pytest.raises(TypeError, match=r"no field lr: did you mean learning_rate.* The fields"):
+        HParams(steps=300, lr=0.1)
+    with pytest.raises(TypeError, match=r"no field epochs\. The fields are learning_rate, weight_"):
+        HParams(epochs=3)
+    with pytest.raises(errors.UnknownName, match="no field step, wd: did you mean steps, w"):
+        _checks.hparams({"wd": 1.0, "step": 2})
+    with pytest.raises(errors.UnknownName, match=r"did you mean dropout\?"):
+        retune.space(drop=(0.1, 0.2))
+    one = HParams(0.1, steps=3)  # all that a NamedTuple can do it still does
+    assert one == one._replace(steps=3) == HParams(*one) == HParams._make(one)
+    assert copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one
+    assert jax.tree.map(lambda v: 2 * v, one) == HParams(*(2 * v for v in one))
+    assert list(inspect.signature(HParams).parameters) == list(HParams._fields)

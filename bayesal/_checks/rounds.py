@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesal import _shown
 from bayesal._checks.values import a, at_least, listed, plain
 from bayesal.errors import (
     NonFinite,
@@ -240,11 +241,7 @@ def hparams(values: Any) -> None:
     if isinstance(values, Mapping) and (
         unknown := sorted(map(str, set(values) - set(HParams._fields)))
     ):
-        raise UnknownName(
-            "hparams",
-            f"`hparams` has no field {', '.join(unknown)}; the fields are "
-            f"{', '.join(HParams._fields)}.",
-        )
+        raise UnknownName("hparams", _shown.no_field(HParams, unknown))
     a(
         HParams,
         values,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from bayesal import _checks, errors
+from bayesal import _checks, _shown, errors
 from bayesal.types import Array, HParams
 
 __all__ = ["Distribution", "choice", "log_uniform", "space", "uniform"]
@@ -132,11 +132,7 @@ def space(**fields: Any) -> HParams:
     Array(100, dtype=int32)
     """
     if unknown := sorted(set(fields) - set(HParams._fields)):
-        raise errors.UnknownName(
-            "space",
-            f"`HParams` has no field {', '.join(unknown)}; the fields are "
-            f"{', '.join(HParams._fields)}.",
-        )
+        raise errors.UnknownName("space", _shown.no_field(HParams, unknown))
     found = HParams(
         *(
             _distribution(name, fields[name]) if name in fields else _usual(name)
