@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from bayesal import _checks, _compiling, errors, pools
 from bayesal._warnings import warn
-from bayesal.pools import _asked, _walk
+from bayesal.pools import _predictives, _walk
 from bayesal.pools._meshes import alone
 from bayesal.predictive._bound import with_its_numbers
 from bayesal.types import Array, ArrayLike, Key, Pool, PyTree, Selection, Strategy
@@ -93,22 +93,22 @@ def choose(
         key, pool = _checks.key(key), pools.of(pool)
         strategy_of(strategy)
         _checks.at_least(1, size, "size")
-        predictive, pool = _asked.asked(predictive, pool)
+        predictive, pool = _predictives.adapt(predictive, pool)
         pool = pool if pool.rows is not None else pool._replace(rows=_counted(pool))
         mask = jnp.asarray(np.asarray(_checks.available_rows(available, pool.rows)))  # one device
         size = _checks.batch_size(size, mask)
         try:
             program = "choose", strategy, size, pool.rows
             with _compiling.said("compiling the choice (some seconds, once)", "choosing", *program):
-                selection, off = picked(key, predictive, pool, mask, size, strategy)
-                _asked.as_promised(off)
-            return told(selection, size)
+                selection, off = pick_unchecked(key, predictive, pool, mask, size, strategy)
+                _predictives.refuse_bad_rows(off)
+            return finalize(selection, size)
         except Exception as error:
-            _asked.explained(error, predictive, pool)
+            _predictives.explain_error(error, predictive, pool)
             raise
 
 
-def picked(
+def pick_unchecked(
     key: Key,
     predictive: Any,
     pool: Pool,
@@ -124,15 +124,15 @@ def picked(
         bound = with_its_numbers(predictive)
         return _compiled(key, bound, pool.x, available, size, strategy)
     with _checks.unseen():
-        return walked(key, predictive, pool, available, size, strategy)
+        return apply_strategy(key, predictive, pool, available, size, strategy)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "strategy"))
 def _compiled(key, predictive, x, available, size, strategy):
-    return walked(key, predictive, _walk.held(x), available, size, strategy)
+    return apply_strategy(key, predictive, _walk.in_memory(x), available, size, strategy)
 
 
-def walked(
+def apply_strategy(
     key: Key,
     predictive: Any,
     pool: Pool,
@@ -146,15 +146,17 @@ def walked(
     off = None
     if strategy.measure is None:
         measured = None
-    elif isinstance(predictive, _asked.Plain):
-        fn = jax.tree_util.Partial(_asked.watched, jax.tree_util.Partial(strategy.measure, aux))
+    elif isinstance(predictive, _predictives.Plain):
+        fn = jax.tree_util.Partial(
+            _predictives.measure_and_check, jax.tree_util.Partial(strategy.measure, aux)
+        )
         measured, off = pool.map(predictive, fn)
     else:
         measured = again.measured(strategy, aux)
     return strategy.pick(key, aux, measured, again, available, size), off
 
 
-def told(selection: Selection, room: int, where: str = "") -> Selection:
+def finalize(selection: Selection, room: int, where: str = "") -> Selection:
     """A selection as people get it: cut to what can be picked, refused or warned about.
 
     Args:
@@ -193,10 +195,12 @@ def survey(predictive: Any, pool: Any, fn: Callable[[Any, Any], PyTree]) -> tupl
 
     Predictive and pool are what `choose` takes; numbers are not looked at, as under jit.
     """
-    predictive, pool = _asked.asked(predictive, pools.of(pool))
+    predictive, pool = _predictives.adapt(predictive, pools.of(pool))
     again = Again(predictive=predictive, pool=pool)
-    plain = isinstance(predictive, _asked.Plain)
-    looked = jax.tree_util.Partial(_asked.watched, with_its_numbers(fn)) if plain else fn
+    plain = isinstance(predictive, _predictives.Plain)
+    looked = (
+        jax.tree_util.Partial(_predictives.measure_and_check, with_its_numbers(fn)) if plain else fn
+    )
     with _checks.unseen():
         if pool.x is None:
             found = pool.map(predictive, looked)
@@ -204,13 +208,13 @@ def survey(predictive: Any, pool: Any, fn: Callable[[Any, Any], PyTree]) -> tupl
             found = _mapped(with_its_numbers(looked), with_its_numbers(predictive), pool.x)
     if plain:
         found, off = found
-        _asked.as_promised(off)
+        _predictives.refuse_bad_rows(off)
     return found, again
 
 
 @jax.jit
 def _mapped(fn, predictive, x):
-    return _walk.held(x).map(predictive, fn)
+    return _walk.in_memory(x).map(predictive, fn)
 
 
 def strategy_of(value: Any) -> Strategy:

@@ -132,7 +132,7 @@ def more(count: int) -> str:
 
 
 def maker(function: Any) -> str:
-    """The function that a closure was made in: `held` of `held.<locals>.map`."""
+    """The function that a closure was made in: `in_memory` of `in_memory.<locals>.map`."""
     return getattr(inspect.unwrap(function), "__qualname__", "").split(".<locals>")[0]
 
 

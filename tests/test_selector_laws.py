@@ -206,11 +206,11 @@ class Seen(NamedTuple):
 
     def asked(self, strategy) -> Selection:
         """What a strategy picks inside a program, unchecked."""
-        pool = _walk.held(self.ids[:, None])
+        pool = _walk.in_memory(self.ids[:, None])
         with chunks_of(self.chunk):
-            return _choose.picked(self.key, self.predictive, pool, self.free, self.size, strategy)[
-                0
-            ]
+            return _choose.pick_unchecked(
+                self.key, self.predictive, pool, self.free, self.size, strategy
+            )[0]
 
     def chosen(self, predictive, pool, strategy) -> Selection:
         """What a strategy picks through the public door."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, errors, likelihoods, pools
-from bayesal._choose import told
+from bayesal._choose import finalize
 from bayesal.loop._first import from_features
 from bayesal.types import REJECTED, Posterior, PyTree, Strategy
 
@@ -216,5 +216,7 @@ def _from_features(
             "first",
             "a Strategy for `first` needs a pool in memory: pass an int, or rows of the pool.",
         )
-    picked = told(from_features(jax.random.key(seed), np.asarray(x[usable]), size, strategy), size)
+    picked = finalize(
+        from_features(jax.random.key(seed), np.asarray(x[usable]), size, strategy), size
+    )
     return usable[np.asarray(picked.indices)]

@@ -9,11 +9,11 @@ labels and fade by 10,000. Actively chosen labels are not a random sample: see
 
 from bayesal.calibrate import conformal
 from bayesal.calibrate._audit import corrected
-from bayesal.calibrate._classes import fit_temperature, temperature
-from bayesal.calibrate._numbers import fit_variance, variance
-from bayesal.calibrate._sampling import inverse_probability_weights, poststratification_weights
 from bayesal.calibrate._search import Temperature, effective_sample_size
+from bayesal.calibrate._temperature import fit_temperature, temperature
+from bayesal.calibrate._variance import fit_variance, variance
 from bayesal.calibrate._vector import fit_vector, vector
+from bayesal.calibrate._weights import inverse_probability_weights, poststratification_weights
 
 __all__ = [
     "Temperature",

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 
 from bayesal import _checks, likelihoods
 from bayesal.calibrate import _held_out
-from bayesal.calibrate._classes import temperature
-from bayesal.calibrate._numbers import variance
 from bayesal.calibrate._search import AT_BOUND, BOUND, Temperature
+from bayesal.calibrate._temperature import temperature
+from bayesal.calibrate._variance import variance
 from bayesal.types import Array, Prediction, Scaling
 
 # standard deviation of the log ratio of the temperatures of random and of all labels

@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesal import _checks, errors, likelihoods
 from bayesal import retune as retuning
-from bayesal._choose import strategy_of, told
+from bayesal._choose import finalize, strategy_of
 from bayesal._warnings import warn
 from bayesal.loop._audit import per_batch
 from bayesal.loop._gathered import View, digests, take, usable
@@ -215,7 +215,7 @@ def short(selection: Selection, state: LearnerState, room: int) -> Selection:
     """A selection as people get it: short at the end of the pool or of the capacity, warned about
     where it should be.
     """
-    return told(selection, room, f"round {int(state.round)}: ")
+    return finalize(selection, room, f"round {int(state.round)}: ")
 
 
 def trained(new: LearnerState, features: np.ndarray, update: str) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from bayesal import _checks, acquire, errors
-from bayesal._choose import picked
+from bayesal._choose import pick_unchecked
 from bayesal.loop import _audit as audit
 from bayesal.loop._gathered import View, take, usable
 from bayesal.loop._state import LearnerState, round_key
-from bayesal.pools._walk import held
+from bayesal.pools._walk import in_memory
 from bayesal.types import Array, Key, Selection, Strategy
 
 MOST = 20_000  # rows among which centers are looked for; of a larger pool so many drawn at random
@@ -112,7 +112,8 @@ def _typical(
 def from_features(key: Key, rows: np.ndarray, size: int, strategy: Strategy) -> Selection:
     """What a strategy picks that sees examples `[n, ...]` as they are, flattened, and no net."""
     lying = jnp.asarray(rows.reshape(len(rows), -1), jnp.float32)
-    return picked(key, _LYING, held(lying), jnp.ones(len(rows), bool), size, strategy)[0]
+    free = jnp.ones(len(rows), bool)
+    return pick_unchecked(key, _LYING, in_memory(lying), free, size, strategy)[0]
 
 
 def _are_ids(rows: np.ndarray) -> bool:

@@ -12,14 +12,14 @@ from jaxtyping import Bool, Int
 from bayesal import _compiling, likelihoods
 from bayesal import calibrate as calibration
 from bayesal import retune as retuning
-from bayesal._choose import picked, walked
+from bayesal._choose import apply_strategy, pick_unchecked
 from bayesal.calibrate._search import unfitted
 from bayesal.loop import _audit as audit
 from bayesal.loop import _folds as folds
 from bayesal.loop import _updates as updates
 from bayesal.loop._gathered import Gathered
 from bayesal.loop._state import LearnerState, Report, predictive_of, round_key
-from bayesal.pools._walk import held
+from bayesal.pools._walk import in_memory
 from bayesal.predictive import Predictive
 from bayesal.retune._racing import Tuning
 from bayesal.types import (
@@ -110,7 +110,7 @@ def choose(
         with _compiling.said("compiling the choice (some seconds, once)", "choosing", *program):
             _compiling.awaited(*program)
             return jax.block_until_ready(choose_in(state, pool.x, parts, excluded))
-    return _batch(state, bind(state, parts), pool, parts, jnp.asarray(excluded), picked)
+    return _batch(state, bind(state, parts), pool, parts, jnp.asarray(excluded), pick_unchecked)
 
 
 def prepare(state: LearnerState, pool: Pool, parts: Parts) -> None:
@@ -132,7 +132,7 @@ def choose_in(
 ) -> Selection:
     """`choose` for a pool that is one array, as one program."""
     bound = predictive_of(parts.posterior, state, parts.draws)
-    return _batch(state, bound, held(x), parts, excluded, walked)
+    return _batch(state, bound, in_memory(x), parts, excluded, apply_strategy)
 
 
 def _batch(

@@ -9,11 +9,11 @@ A pool cuts its own chunks. `bayesal.choose` takes anything that `pools.of` take
 too, apart from predictions (it makes its own) and iterators (it knows rows by their number).
 """
 
-from bayesal.pools._arrays import array
-from bayesal.pools._files import file
 from bayesal.pools._given import numbers
+from bayesal.pools._in_memory import array
 from bayesal.pools._meshes import load, mesh, sharded
 from bayesal.pools._opened import of
+from bayesal.pools._sequential import file
 
 __all__ = ["array", "file", "load", "mesh", "numbers", "of", "sharded"]
 

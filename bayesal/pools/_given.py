@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesal import _checks, errors
 from bayesal.pools import _rows, _walk
-from bayesal.predictive import _arrays
+from bayesal.predictive import _reading
 from bayesal.types import Pool
 
 
@@ -65,11 +65,11 @@ def numbers(
     >>> numbers(probs=votes, axes="N K C").rows
     2
     """
-    kind, values = _arrays.the_one(
+    kind, values = _reading.the_one(
         {"log_probs": log_probs, "probs": probs, "logits": logits, "moments": moments}
     )
     read, rows, width = _moments(values) if kind == "moments" else _classes(kind, values, axes)
-    vectors = None if features is None else np.asarray(_arrays.read(features, "features"))
+    vectors = None if features is None else np.asarray(_reading.read(features, "features"))
     if vectors is not None and (vectors.ndim != 2 or len(vectors) != rows):
         raise errors.WrongShape(
             "features",
@@ -95,7 +95,7 @@ def numbers(
 
 
 def _classes(kind: str, values: Any, axes: str | None):
-    values = _rows.relaxed(_arrays.read(values, kind))
+    values = _rows.relaxed(_reading.read(values, kind))
     if axes is None and np.ndim(values) == 3:
         raise errors.WrongShape(
             "axes",
@@ -104,17 +104,17 @@ def _classes(kind: str, values: Any, axes: str | None):
             "them in their order: 'K N C' is draws, points, classes; torch and scikit-learn models "
             "often give 'N K C' or 'N C K'.",
         )
-    values = _arrays.laid_out(values, _arrays.order("N C" if axes is None else axes), kind)
+    values = _reading.laid_out(values, _reading.order("N C" if axes is None else axes), kind)
     if values.shape[1] == 0:
         raise errors.WrongSize(kind, f"`{kind}` has no points: there is nothing to ask about.")
-    if kind == "probs" and str(values.dtype) in _arrays.HALF and values.shape[0] > 1:
+    if kind == "probs" and str(values.dtype) in _reading.HALF and values.shape[0] > 1:
         raise errors.NotLogProbabilities(
             "probs",
             "`probs` is stored in half precision, which loses most of how draws differ near 0 and "
             "1. Pass logits= or log_probs= (half precision is enough there), or compute the "
             "probabilities in float32.",
         )
-    read = lambda some: _arrays.log_probs(kind, values[:, some])
+    read = lambda some: _reading.log_probs(kind, values[:, some])
     return read, values.shape[1], values.shape[0] * values.shape[2]
 
 
@@ -123,7 +123,7 @@ def _moments(values: Any):
         raise errors.WrongShape(
             "moments", "`moments` must be a pair (means [K, N], variances [K, N])."
         )
-    means, variances = (np.asarray(_arrays.read(part, "moments")) for part in values)
+    means, variances = (np.asarray(_reading.read(part, "moments")) for part in values)
     means, variances = (part[None] if part.ndim == 1 else part for part in (means, variances))
     if means.ndim != 2 or means.shape != variances.shape or means.shape[1] == 0:
         raise errors.WrongShape(
@@ -132,5 +132,5 @@ def _moments(values: Any):
             f"{means.shape} and {variances.shape}.",
         )
 
-    read = lambda some: _arrays.moments(means[:, some], variances[:, some], "moments")
+    read = lambda some: _reading.moments(means[:, some], variances[:, some], "moments")
     return read, means.shape[1], means.shape[0]

@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from bayesal import errors
-from bayesal.pools._arrays import array
-from bayesal.pools._files import file
+from bayesal.pools._in_memory import array
 from bayesal.pools._meshes import mesh, sharded
-from bayesal.predictive import _arrays
+from bayesal.pools._sequential import file
+from bayesal.predictive import _reading
 from bayesal.types import Pool
 
 
@@ -43,7 +43,7 @@ def of(x: Any) -> Pool:
     if hasattr(x, "to_numpy"):
         x = _frame(x)
     elif isinstance(x, list | tuple) or hasattr(x, "__dlpack__"):
-        x = _arrays.read(x, "x")
+        x = _reading.read(x, "x")
     return array(x)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesal import _checks, _chunks, errors
-from bayesal.predictive import _arrays
+from bayesal.predictive import _reading
 from bayesal.predictive._bound import with_its_numbers
 from bayesal.types import Array, ArrayLike, Gaussian, Mixture, Pool, Prediction, PyTree
 
@@ -76,12 +76,12 @@ class OnHost:
         x = np.asarray(x)
         said = self.function(x)
         if not isinstance(said, Gaussian | Mixture):
-            said = np.array(_arrays.read(said, "predictive"))  # it may answer in one buffer
+            said = np.array(_reading.read(said, "predictive"))  # it may answer in one buffer
         laid_out(said, x)
         if isinstance(said, Gaussian):
-            said = _arrays.moments(said.mean, said.variance, "predictive")
+            said = _reading.moments(said.mean, said.variance, "predictive")
         elif not isinstance(said, Mixture):
-            said = _arrays.log_probs("log_probs", said, "predictive")
+            said = _reading.log_probs("log_probs", said, "predictive")
         embed = getattr(self.function, "embed", None)
         found = jnp.asarray(np.asarray(embed(x))) if features and embed is not None else None
         return Answers(prediction=said, features=found)
@@ -118,7 +118,7 @@ def located(rows: np.ndarray) -> Iterator[None]:
         raise type(error)(error.argument, where, rows[there]) from error
 
 
-def held(x: ArrayLike) -> Pool:
+def in_memory(x: ArrayLike) -> Pool:
     """The pool of an array that is there, or that is being traced; nothing is checked."""
 
     def map(predictive, fn):
@@ -130,7 +130,7 @@ def held(x: ArrayLike) -> Pool:
 def subset(pool: Pool, rows: ArrayLike) -> Pool:
     """Some rows of a pool as a pool of their own, numbered from 0."""
     if pool.x is not None:
-        return held(pool.x[rows])
+        return in_memory(pool.x[rows])
 
     def map(predictive, fn):
         return part(fn, predictive, pool.take(rows))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bayesal import _checks, _chunks, errors, likelihoods
-from bayesal.predictive import _arrays
+from bayesal.predictive import _reading
 from bayesal.predictive._bound import ROWS, Predictive, with_its_numbers
 from bayesal.types import Array, Gaussian, Prediction, PyTree
 
@@ -77,7 +77,7 @@ class _Foreign:
             said = self.function(x)
             if _checks.concrete(said):
                 for leaf in jax.tree.leaves(said):
-                    _arrays.refuse_nan(leaf, self.told.kind)
+                    _reading.refuse_nan(leaf, self.told.kind)
             return likelihoods.temper(said, temperature)
         raw = _laid_out(_traced(self.function, x), self.told, x.shape[0])
         return likelihoods.temper(_prediction(raw, self.told), temperature)
@@ -149,13 +149,13 @@ def from_samples(
     >>> samples.log_probs(jnp.array([[0.2, 0.8]])).round(3)
     Array([[-0.693, -0.693]], dtype=float32)
     """
-    kind, function = _arrays.the_one(
+    kind, function = _reading.the_one(
         {"log_probs": log_probs, "probs": probs, "logits": logits, "moments": moments}
     )
     _checks.function(function, kind, "a function of x [n, ...]")
     if embed is not None:
         _checks.function(embed, "embed", "a function of x [n, ...] to [n, D]")
-    told = Told(kind, _arrays.order(axes), _checks.at_least(1, num_draws, "num_draws"))
+    told = Told(kind, _reading.order(axes), _checks.at_least(1, num_draws, "num_draws"))
     if host:
         function = Outside(functools.partial(_answer, function, told), axis=1)
         embed = embed and Outside(functools.partial(_features, embed), axis=0)
@@ -170,7 +170,7 @@ def _answer(
     """What a host function gives, checked; all in NumPy."""
     raw = _laid_out(function(x), told, len(x))
     if told.kind != "moments":
-        return _arrays.on_host(told.kind, np.asarray(raw))
+        return _reading.on_host(told.kind, np.asarray(raw))
     mean, variance = (np.asarray(a, np.float32) for a in raw)
     broken = np.isnan(mean) | np.isnan(variance)
     mean, variance = (np.where(broken, np.float32(np.nan), a) for a in (mean, variance))
@@ -185,7 +185,7 @@ def _answer(
 
 
 def _features(function: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
-    return np.asarray(_arrays.read(function(x), "embed"), np.float32)
+    return np.asarray(_reading.read(function(x), "embed"), np.float32)
 
 
 def _laid_out(raw: Any, told: Told, rows: int) -> Any:
@@ -207,7 +207,7 @@ def _laid_out(raw: Any, told: Told, rows: int) -> Any:
                 f"of n rows; it gave {sorted(shapes)}.",
             )
         return raw
-    part = _arrays.laid_out(_array(raw, kind), letters, kind)
+    part = _reading.laid_out(_array(raw, kind), letters, kind)
     if part.shape[:2] != (draws, rows) or part.shape[2] < 2:
         raise errors.WrongShape(
             kind,
@@ -219,7 +219,7 @@ def _laid_out(raw: Any, told: Told, rows: int) -> Any:
 
 
 def _array(values: Any, name: str) -> Any:
-    return values if isinstance(values, jax.Array) else _arrays.read(values, name)
+    return values if isinstance(values, jax.Array) else _reading.read(values, name)
 
 
 def _pool(x: Any) -> Array:
@@ -255,8 +255,8 @@ def _prediction(raw: Any, told: Told) -> Prediction:
         mean, variance = (_checks.as_float(a) for a in raw)
         return Gaussian(mean, jnp.where(variance > 0, variance, jnp.nan))
     if _checks.concrete(raw):
-        _arrays.refuse_nan(raw, told.kind)
-        return _arrays.log_probs(told.kind, raw)
+        _reading.refuse_nan(raw, told.kind)
+        return _reading.log_probs(told.kind, raw)
     values = _checks.as_float(raw)
     if told.kind == "logits":
         return values

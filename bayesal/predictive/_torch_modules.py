@@ -13,7 +13,7 @@ import numpy as np
 
 from bayesal import _checks, errors
 from bayesal._warnings import warn
-from bayesal.predictive import _arrays
+from bayesal.predictive import _reading
 from bayesal.predictive._bound import Predictive
 from bayesal.predictive._samples import from_samples
 
@@ -61,7 +61,7 @@ def from_torch(
     >>> from_torch(net, num_draws=50)(np.zeros((7, 4), np.float32)).shape  # doctest: +SKIP
     (50, 7, 3)
     """
-    kind, given = _arrays.the_one({"logits": logits, "probs": probs, "log_probs": log_probs})
+    kind, given = _reading.the_one({"logits": logits, "probs": probs, "log_probs": log_probs})
     modules = _modules(given, kind, copy)
     passes: list[tuple[Any, Masks | None]]
     if _is_list(given):
@@ -271,7 +271,7 @@ def _numbers(output: Any, rows: int, name: str) -> np.ndarray:
             f"`{name}` must be a module that gives one tensor [n rows, C] for {rows} rows; "
             f"it gave {got}. Wrap it in one that does.",
         )
-    return np.asarray(_arrays.read(output.float().cpu(), name))
+    return np.asarray(_reading.read(output.float().cpu(), name))
 
 
 def _predictions(passes: list[tuple[Any, Masks | None]], kind: str, x: np.ndarray) -> np.ndarray:

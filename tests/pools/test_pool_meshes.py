@@ -50,7 +50,7 @@ def over(devices):
 
 @pytest.fixture(scope="module")
 def values():
-    return np.asarray(jax.jit(lambda x: _walk.held(x).map(LINEAR, bald))(X))
+    return np.asarray(jax.jit(lambda x: _walk.in_memory(x).map(LINEAR, bald))(X))
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,14 @@ import numpy as np
 
 from bayesal import _checks, errors
 from bayesal.pools import _walk
-from bayesal.pools._files import file
+from bayesal.pools._sequential import file
 from bayesal.predictive import Predictive
 from bayesal.predictive._bound import with_its_numbers
 from bayesal.types import Array, Gaussian, Mixture, Pool
 
 
-def asked(predictive: Any, pool: Pool) -> tuple[Any, Pool]:
-    """What is asked, as a program or the host takes it, and the pool in a form that goes
-    with it.
-    """
+def adapt(predictive: Any, pool: Pool) -> tuple[Any, Pool]:
+    """Predictive and pool in the form that a compiled program or the host takes."""
     if pool.predictive is not None:
         if predictive is not None:
             raise errors.WrongType(
@@ -60,7 +58,7 @@ def _answers(function: Any, x: np.ndarray) -> bool:
 
 
 class Plain(NamedTuple):
-    """A function that somebody wrote, traced; its values are checked later, see `watched`."""
+    """A function that somebody wrote, traced; `measure_and_check` looks at its values."""
 
     function: Any
     features: Any = None
@@ -79,14 +77,14 @@ class Plain(NamedTuple):
         return embed(x)
 
 
-class Off(NamedTuple):
+class BadRows(NamedTuple):
     """Rows of which a plain function did not give what it should."""
 
     unnormalized: Array
     variance: Array
 
 
-def watched(fn, predictive, x):
+def measure_and_check(fn, predictive, x):
     """What `fn` measures, and which rows the predictive gave no log-probabilities for."""
     seen = []
 
@@ -98,7 +96,7 @@ def watched(fn, predictive, x):
             return seen[-1]
 
     measured = fn(Watch(), x)
-    off = Off(unnormalized=jnp.zeros(x.shape[0], bool), variance=jnp.zeros(x.shape[0], bool))
+    off = BadRows(unnormalized=jnp.zeros(x.shape[0], bool), variance=jnp.zeros(x.shape[0], bool))
     for said in seen:
         if isinstance(said, Gaussian | Mixture):
             bad = said.variance <= 0  # NaN is counted, not refused
@@ -112,7 +110,7 @@ def watched(fn, predictive, x):
     return measured, off
 
 
-def as_promised(off: Off | None) -> None:
+def refuse_bad_rows(off: BadRows | None) -> None:
     """Refuse a function that gave something else than predictions in some rows."""
     if off is None:
         return
@@ -134,7 +132,7 @@ def as_promised(off: Off | None) -> None:
         )
 
 
-def explained(error: Exception, predictive: Any, pool: Pool) -> None:
+def explain_error(error: Exception, predictive: Any, pool: Pool) -> None:
     """A better error, where one row or a second look says what was wrong; the cause is kept.
 
     Compiled programs cannot look at values, and libraries say of shapes what only they understand.

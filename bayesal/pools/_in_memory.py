@@ -21,4 +21,4 @@ def array(x: Any) -> Pool:
     >>> array(np.zeros((5, 3), np.float32)).rows
     5
     """
-    return _walk.held(_rows.whole(x))
+    return _walk.in_memory(_rows.whole(x))
