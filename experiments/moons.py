@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from numpyro.diagnostics import split_gelman_rubin
 
 from bayesal import networks, posteriors, scores
 from bayesal.types import HParams, Labeled
@@ -258,7 +259,7 @@ def main(config: Config, out: Path) -> list[dict]:
     )
     truth = np.exp(np.asarray(log_probs)).mean(0)[:, 1]
     by_chain = jnp.exp(log_probs[:, :, 1]).reshape(config.chains, config.samples, -1)
-    r_hat = np.asarray(posteriors.r_hat(by_chain))
+    r_hat = split_gelman_rubin(np.asarray(by_chain))
     folder.write(
         {
             "kind": "yardstick",

@@ -27,7 +27,7 @@ from bayesal import (
 )
 from bayesal.predictive import bind
 from bayesal.retune import _racing
-from bayesal.retune._retuners import for_posterior
+from bayesal.retune._retuners import fixed, for_posterior
 from bayesal.types import FitInfo, Network, Posterior
 
 KEY = jax.random.key(0)
@@ -206,7 +206,7 @@ def test_a_retuner_without_a_space_searches_all_architectures():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # neither leaves anything out
         build(usual)
-        build(retune.fixed())
+        build(fixed())
     for space in (retune.space(), retune.space(architecture=1)):
         with pytest.warns(UserWarning, match="2 architectures.* holds 1"):
             build(retune.successive_halving(4, space))

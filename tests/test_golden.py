@@ -169,7 +169,7 @@ def answer(case, folder):
     """The `Selection` of a case, by the public door."""
     kind, net, name, how = case
     if kind == "array":
-        pool = bayesal.pools.array(jnp.asarray(rows(name)))
+        pool = bayesal.pools.of(jnp.asarray(rows(name)))
     elif kind == "file":
         path = Path(folder) / f"{name}.npy"
         if not path.exists():

@@ -332,6 +332,25 @@ def test_what_cannot_be_compared_is_refused():
         preference.pool(jax.random.key(0), ITEMS[:1], 5)
     with pytest.raises(errors.WrongSize, match="`classes`"):
         posteriors.gp_classification(1)
+    for build in (posteriors.gp_regression, posteriors.preference, preference.bald):
+        with pytest.raises(errors.UnknownName, match="rbf, matern52") as caught:
+            build(kernel="matern")
+        assert caught.value.argument == "kernel"
+
+
+def test_a_kernel_is_chosen_by_its_name():
+    """The latent variance between two labels is the kernel's own, in closed form."""
+    labeled = Labeled(jnp.array([[0.0], [3.0]]), jnp.zeros(2), jnp.int32(2))
+    far = {}
+    for name, kernel in (("rbf", RBF), ("matern52", MATERN52)):
+        posterior = posteriors.gp_regression(kernel=name, waves=8)
+        state = posterior.init(jax.random.key(0), labeled.x[0])
+        state, _ = posterior.fit(jax.random.key(1), state, labeled, HParams(steps=0))
+        of = latent(state, jnp.array([[[1.5]]]), kernel=kernel)
+        noise = FIRST_NOISE * jnp.exp(state.params.noise)
+        far[name] = float(posterior.marginal(state, jnp.array([1.5])).variance)
+        assert_allclose(far[name], float(of.variance[0, 0] + noise), rtol=1e-5)
+    assert far["rbf"] != pytest.approx(far["matern52"], rel=0.01)
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ CATEGORICAL = [
     "bald",
     "decompose",
     "vote_entropy",
-    "consensus_kl",
 ]
 CASES = {
     **{name: (getattr(scores, name), (LOG_P,)) for name in CATEGORICAL},

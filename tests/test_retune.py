@@ -15,6 +15,8 @@ from bayesal.retune import _proposers as proposers
 from bayesal.retune import _racing
 from bayesal.retune import _spaces as spaces
 from bayesal.retune._history import History, empty, remember
+from bayesal.retune._retuners import fixed
+from bayesal.retune._spaces import choice
 from bayesal.types import HParams
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -289,7 +291,7 @@ def test_a_broken_incumbent_goes_on_and_the_finite_go_before_the_broken():
         retune.log_uniform(1e-5, 1e-1),
         retune.uniform(3, 40, whole=True),
         retune.log_uniform(50, 400, whole=True),
-        retune.choice(5),
+        choice(5),
     ],
 )
 def test_ranks_undo_quantiles(distribution):
@@ -310,7 +312,7 @@ def test_log_uniform_gives_every_decade_as_much():
 
 
 def test_choices_are_alike_and_whole():
-    values = np.asarray(retune.choice(4).quantile(jnp.linspace(0, 0.9999, 4000)))
+    values = np.asarray(choice(4).quantile(jnp.linspace(0, 0.9999, 4000)))
     assert values.dtype == np.int32 and np.bincount(values).tolist() == pytest.approx(
         [1000] * 4, abs=2
     )
@@ -643,7 +645,7 @@ def test_a_range_of_one_value_is_that_value():
 
 
 def test_keep_keeps():
-    hparams, tuning, memory = retune.fixed().run(jax.random.key(0), None, START, (), jnp.int32(0))
+    hparams, tuning, memory = fixed().run(jax.random.key(0), None, START, (), jnp.int32(0))
     assert (
         hparams is START
         and int(tuning.chosen) == 0

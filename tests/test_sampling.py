@@ -139,24 +139,6 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     assert float(padded[0]) == float(value) and (padded[1]["kernel"] == slope["kernel"]).all()
 
 
-def test_r_hat_is_that_of_numpyro_and_sees_chains_that_disagree():
-    values = np.random.default_rng(0).normal(size=(3, 21, 4)).astype(np.float32)
-    assert_allclose(posteriors.r_hat(jnp.asarray(values)), split_gelman_rubin(values), rtol=1e-5)
-    assert posteriors.r_hat(jnp.asarray(values)).max() < 1.2
-    assert (
-        posteriors.r_hat(
-            jnp.asarray(values + 2 * np.arange(3.0, dtype=np.float32)[:, None, None])
-        ).min()
-        > 1.2
-    )
-    assert (
-        posteriors.r_hat(jnp.asarray(values + np.arange(21.0, dtype=np.float32)[:, None] / 5)).min()
-        > 1.2
-    )  # each still on its way
-    with pytest.raises(errors.WrongSize, match="4 or more"):
-        posteriors.r_hat(jnp.zeros((2, 3)))
-
-
 # NUTS
 
 
@@ -196,7 +178,7 @@ def test_nuts_finds_the_closed_form_of_bayesian_linear_regression(last_layer):
         moved, *truth, worth=800
     )
     assert (np.asarray(state.divergences) == 0).all() and (np.asarray(state.acceptance) > 0.7).all()
-    assert posteriors.r_hat(jnp.asarray(samples.reshape(4, 500, 3))).max() < 1.03
+    assert split_gelman_rubin(samples.reshape(4, 500, 3)).max() < 1.03
 
 
 def test_the_predictive_of_nuts_is_that_of_the_closed_form(last_layer):

@@ -66,7 +66,6 @@ CATEGORICAL = {
     "vote_entropy": (scores.vote_entropy, lambda p: np.zeros(p.shape[1])),  # steps
     "mean_std": (scores.mean_std, lambda p: p.std(0).mean(-1)),
     "bald": (scores.bald, bald),
-    "consensus_kl": (scores.consensus_kl, bald),
     "total": (lambda x: scores.decompose(x).total, entropy),
     "aleatoric": (lambda x: scores.decompose(x).aleatoric, expected_entropy),
     "epistemic": (lambda x: scores.decompose(x).epistemic, bald),

@@ -12,7 +12,7 @@ import bayesal
 from bayesal import acquire, errors, likelihoods, networks, posteriors, retune
 from bayesal.loop import _remarks
 from bayesal.networks import from_functions
-from bayesal.retune._retuners import for_posterior
+from bayesal.retune._retuners import fixed, for_posterior
 from bayesal.retune._spaces import searched
 from bayesal.types import HParams
 
@@ -109,7 +109,7 @@ def test_a_retuner_leaves_unused_fields_as_they_are():
     assert searched(found.space) == ("learning_rate", "weight_decay", "steps")
     assert for_posterior(usual, PLAIN["without_dropout"]) is found  # nothing compiles again
     assert searched(for_posterior(usual, PLAIN["point"]).space)[-2:] == ("dropout", "steps")
-    assert for_posterior(retune.fixed(), PLAIN["point"]).space is None
+    assert for_posterior(fixed(), PLAIN["point"]).space is None
 
 
 def test_who_asks_for_an_unused_field_is_told():
@@ -146,7 +146,7 @@ def test_a_winner_at_a_bound_is_remarked_on_once():
         for new in (old._replace(steps=np.int32(999)), old._replace(warmup=np.float32(0.0))):
             _remarks.of_search(retuner, old, new)
         _remarks.of_search(retuner, old._replace(label_smoothing=0.05), old)
-        _remarks.of_search(retune.fixed(), old, old._replace(steps=1000))
+        _remarks.of_search(fixed(), old, old._replace(steps=1000))
 
 
 @pytest.mark.slow

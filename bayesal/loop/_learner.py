@@ -115,7 +115,7 @@ def learner(
       capacity: the most labels there will be, compiled for once; `grow` makes room later. None:
         room is doubled whenever it is used up, and each size compiles once.
       num_draws: draws per prediction; default 50, or the members of an ensemble.
-      retune: default `retune.fixed()`.
+      retune: such as `retune.successive_halving()`; None keeps the hyperparameters.
       calibrate: for example `calibrate.temperature()`, and `calibrate.variance()` for real labels;
         None leaves T = 1.
       hparams: where to start; default `HParams()`, or shorter and slower fits where labels are real

@@ -22,6 +22,7 @@ from bayesal.loop._state import LearnerState, Report, predictive_of, round_key
 from bayesal.pools._walk import in_memory
 from bayesal.predictive import Predictive
 from bayesal.retune._racing import Tuning
+from bayesal.retune._retuners import fixed
 from bayesal.types import (
     Array,
     ArrayLike,
@@ -43,7 +44,7 @@ LOG_TEMPERATURES = tuple(0.2 * step for step in range(-5, 10))
 # twice that for variances
 PRIOR_STD = 0.5
 
-KEEP = retuning.fixed()
+KEEP = fixed()
 
 
 class Parts(NamedTuple):

@@ -20,8 +20,8 @@ def of(x: Any) -> Pool:
 
     A `Pool` is itself. A path, a memory map, a sparse matrix or a function that returns an iterator
     is `pools.file`. A JAX array that is split over several devices is `pools.sharded`, over the
-    same devices. Any other array (of torch too), a data frame or a list of equal rows is
-    `pools.array`.
+    same devices. Any other array (of torch too), a data frame or a list of equal rows stays in
+    memory, and is measured in chunks of 1,024 rows inside one compiled program.
 
     Args:
       x: examples, one per row.

@@ -218,7 +218,8 @@ def nuts(
     `FitInfo` has one entry per chain: the mean energy per label, and as `failed_at` the first
     non-finite step of Adam, or `steps` if sampling had no finite beginning or every transition
     after warmup diverged. Some divergences are no failure: look at `state.divergences`, and at
-    `r_hat` of predictions.
+    split R-hat of the predictions of all S draws (about 1 once chains have mixed; weights never
+    do): `numpyro.diagnostics.split_gelman_rubin(p.reshape(chains, samples, *p.shape[1:]))`.
 
     Args:
       network: what to sample; for `on="last"` its outputs are a linear layer on its `embed`.

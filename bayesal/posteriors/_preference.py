@@ -8,7 +8,7 @@ from jax.scipy.special import log_ndtr
 
 from bayesal import _shown
 from bayesal.posteriors._gp import _exact as _exact
-from bayesal.posteriors._gp._kernels import RBF, Kernel
+from bayesal.posteriors._gp._kernels import kernel_of
 from bayesal.posteriors._gp._process import Process, Sites, masses
 from bayesal.types import Array, Posterior
 
@@ -25,7 +25,7 @@ SIGNS = (
 @_shown.named
 def preference(
     *,
-    kernel: Kernel | None = None,
+    kernel: str = "rbf",
     features: Callable[[Array], Array] | None = None,
     waves: int = 1024,
 ) -> Posterior:
@@ -55,7 +55,7 @@ def preference(
 
     return _exact.posterior(
         Process(
-            kernel=kernel or RBF,
+            kernel=kernel_of(kernel),
             features=features,
             outputs=1,
             waves=waves,

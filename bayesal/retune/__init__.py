@@ -7,14 +7,12 @@ by more than the standard error.
 
 from bayesal.retune._history import table
 from bayesal.retune._proposers import Proposer, gp_proposer, local_proposer
-from bayesal.retune._retuners import Retuner, fixed, successive_halving
-from bayesal.retune._spaces import choice, log_uniform, space, uniform
+from bayesal.retune._retuners import Retuner, successive_halving
+from bayesal.retune._spaces import log_uniform, space, uniform
 
 __all__ = [
     "Proposer",
     "Retuner",
-    "choice",
-    "fixed",
     "gp_proposer",
     "local_proposer",
     "log_uniform",

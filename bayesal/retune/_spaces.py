@@ -141,7 +141,7 @@ def space(**fields: Any) -> HParams:
     )
     if not searched(found):
         raise errors.WrongSize(
-            "space", "every field is None, so there is nothing to search; use `fixed()`."
+            "space", "every field is None, so there is nothing to search; pass retune=None."
         )
     return found
 

@@ -13,7 +13,7 @@ from bayesal.scores._classification import (
     mean_std,
     variation_ratio,
 )
-from bayesal.scores._committee import consensus_kl, expected_model_change, vote_entropy
+from bayesal.scores._committee import expected_model_change, vote_entropy
 from bayesal.scores._epig import epig, target_weights
 from bayesal.scores._neighbors import density, information_density, neighbor_error
 from bayesal.scores._structured import reduce, structured
@@ -21,7 +21,6 @@ from bayesal.scores._structured import reduce, structured
 __all__ = [
     "bald",
     "combine",
-    "consensus_kl",
     "decompose",
     "density",
     "entropy",

@@ -155,7 +155,8 @@ def bald(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
 
     It is summed term by term in the KL form, in which every term is >= 0: the difference of
     entropies loses all its digits (and its sign) where draws nearly agree. What rounding makes of
-    draws that do agree, 1e-13 or so, counts as 0.
+    draws that do agree, 1e-13 or so, counts as 0. Query by committee knows the same number as the
+    KL divergence of the members from their consensus (McCallum & Nigam 1998).
 
     Args:
       log_probs: normalized log-probabilities of K draws.

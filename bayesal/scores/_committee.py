@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import _checks, _maths, errors
-from bayesal.scores._classification import bald
 from bayesal.scores._compiled import scored
 from bayesal.types import Array, ArrayLike
 
@@ -35,28 +34,6 @@ def vote_entropy(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
     """
     votes = jax.nn.one_hot(jnp.argmax(log_probs, axis=-1), log_probs.shape[-1], dtype=jnp.int32)
     return _maths.entropy(jnp.log(jnp.sum(votes, axis=0).astype(jnp.float32) / log_probs.shape[0]))
-
-
-@scored
-def consensus_kl(log_probs: Float[Array, "K *B C"]) -> Float[Array, "*B"]:
-    """Mean divergence of a draw from the consensus, in nats: another name for `bald`.
-
-    mean_k KL(p_k || mean_j p_j);  0 <= value <= log(min(K, C)).
-
-    Query by committee calls it the KL divergence to the mean. It is the mutual information between
-    a label and the draws, so the two names give the same bits.
-
-    Args:
-      log_probs: normalized log-probabilities of K draws.
-    Returns:
-      Higher is more worth labeling.
-    References:
-      McCallum & Nigam 1998, https://dl.acm.org/doi/10.5555/645527.757765
-
-    >>> consensus_kl(jnp.log(jnp.eye(2))[:, None]).round(4)
-    Array([0.6931], dtype=float32)
-    """
-    return bald(log_probs)
 
 
 def expected_model_change(

@@ -19,7 +19,7 @@ from jaxtyping import Int
 
 from bayesal import _checks, _chunks, _shown, errors, select
 from bayesal.posteriors._gp._exact import GPState, latent
-from bayesal.posteriors._gp._kernels import RBF, Kernel
+from bayesal.posteriors._gp._kernels import kernel_of
 from bayesal.posteriors._preference import SIGNS
 from bayesal.scores import probit
 from bayesal.types import Array, ArrayLike, Gaussian, Key, Strategy
@@ -118,25 +118,23 @@ def answers(rows: Int[ArrayLike, "P 2"], winners: Int[ArrayLike, " P"]) -> Int[n
 
 
 @_shown.named
-def bald(
-    *, kernel: Kernel | None = None, features: Callable[[Array], Array] | None = None
-) -> Strategy:
+def bald(*, kernel: str = "rbf", features: Callable[[Array], Array] | None = None) -> Strategy:
     """Strategy: pairs of the highest BALD of the latent difference, `scores.probit.bald`.
 
     In closed form, without draws. It prefers items unlike all others; to rank the given items,
     `acquire.epig` needs fewer answers (`experiments/preference.py`).
 
     Args:
-      kernel, features: those of its `posteriors.preference`; `posteriors.RBF` if None.
+      kernel, features: those of its `posteriors.preference`.
     References:
       Houlsby et al. 2011, section 5, https://arxiv.org/abs/1112.5745
     """
 
-    kernel = RBF if kernel is None else kernel
+    found = kernel_of(kernel)
 
     def measure(aux, predictive, x):
         del aux
-        difference = _difference(predictive.model.state, x, kernel, features)
+        difference = _difference(predictive.model.state, x, found, features)
         return probit.bald(difference.mean, jnp.maximum(difference.variance, 1e-9))
 
     def pick(key, aux, measured, again, available, size):
@@ -150,7 +148,7 @@ def utility(
     state: GPState,
     items: ArrayLike,
     *,
-    kernel: Kernel | None = None,
+    kernel: str = "rbf",
     features: Callable[[Array], Array] | None = None,
 ) -> Gaussian:
     """Latent utility of items, mean and variance `[N]`, relative to the mean compared item.
@@ -158,10 +156,10 @@ def utility(
     Args:
       state: the fitted state of `posteriors.preference`.
       items: one item per row.
-      kernel, features: those of the posterior; the kernel is `posteriors.RBF` if None.
+      kernel, features: those of the posterior.
     """
     _checks.pool(items, "items")
-    return _utility(state, jnp.asarray(items), RBF if kernel is None else kernel, features)
+    return _utility(state, jnp.asarray(items), kernel_of(kernel), features)
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "features"))

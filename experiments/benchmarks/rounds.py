@@ -32,7 +32,7 @@ def make(kind):
             "num_folds": 3,
         }
         if kind == "tuned"
-        else {"retune": retune.fixed()}
+        else {"retune": None}
     )
     return learner(
         posteriors.mc_dropout(networks.mlp(64, 10)),

@@ -125,7 +125,7 @@ def test_an_array_along_explicit_axes_is_taken(devices, spec):
     x = jax.device_put(X[:200], NamedSharding(mesh, PartitionSpec(*spec)))
     want = choose(0, LINEAR, X[:200], 3, TOP).indices.tolist()
     available = jax.device_put(np.ones(200, bool), NamedSharding(mesh, PartitionSpec("rows")))
-    for pool in (x, pools.array(x), pools.sharded(x, over(3)), lambda: iter([x])):
+    for pool in (x, pools.of(x), pools.sharded(x, over(3)), lambda: iter([x])):
         assert choose(0, LINEAR, pool, 3, TOP, available=available).indices.tolist() == want
     with jax.set_mesh(mesh):
         assert choose(0, LINEAR, x, 3, TOP).indices.tolist() == want

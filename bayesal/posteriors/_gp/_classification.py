@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from bayesal import _checks, _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
-from bayesal.posteriors._gp._kernels import RBF, Kernel
+from bayesal.posteriors._gp._kernels import kernel_of
 from bayesal.posteriors._gp._process import Process, masses, weighted
 from bayesal.types import Array, Posterior
 
@@ -22,7 +22,7 @@ AMPLITUDE = 4.0  # prior variance of a latent output
 def gp_classification(
     classes: int,
     *,
-    kernel: Kernel | None = None,
+    kernel: str = "rbf",
     features: Callable[[Array], Array] | None = None,
     waves: int = 1024,
     inducing: int | None = None,
@@ -61,7 +61,7 @@ def gp_classification(
         return weighted(variances**-0.5, targets, weight)
 
     process = Process(
-        kernel=kernel or RBF,
+        kernel=kernel_of(kernel),
         features=features,
         outputs=classes,
         waves=waves,

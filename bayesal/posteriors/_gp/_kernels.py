@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from bayesal import errors
 from bayesal.types import Array, Key
 
 __all__ = ["MATERN52", "RBF", "Kernel"]
@@ -44,6 +45,20 @@ RBF = Kernel(
     lambda key, waves, features: jax.random.normal(key, (waves, features)),
 )
 MATERN52 = Kernel(_matern, _student)
+KERNELS = {"rbf": RBF, "matern52": MATERN52}
+
+
+def kernel_of(name: str) -> Kernel:
+    """A kernel by its name.
+
+    Raises:
+      UnknownName: no such kernel.
+    """
+    if name not in KERNELS:
+        raise errors.UnknownName(
+            "kernel", f"`kernel` = {name!r} is not known: the kernels are {', '.join(KERNELS)}."
+        )
+    return KERNELS[name]
 
 
 def squared_distances(a: Float[Array, "n D"], b: Float[Array, "m D"]) -> Float[Array, "n m"]:

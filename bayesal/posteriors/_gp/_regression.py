@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from bayesal import _checks, _shown
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
-from bayesal.posteriors._gp._kernels import RBF, Kernel
+from bayesal.posteriors._gp._kernels import kernel_of
 from bayesal.posteriors._gp._process import Process, weighted
 from bayesal.types import Array, Gaussian, Posterior
 
@@ -19,7 +19,7 @@ FIRST_NOISE = 0.1  # variance of the noise at the start, in units of the labels'
 @_shown.named
 def gp_regression(
     *,
-    kernel: Kernel | None = None,
+    kernel: str = "rbf",
     features: Callable[[Array], Array] | None = None,
     center: float = 0.0,
     scale: float = 1.0,
@@ -41,7 +41,8 @@ def gp_regression(
     few thousand labels they are needed.
 
     Args:
-      kernel: `posteriors.RBF` or `posteriors.MATERN52`; default `RBF`.
+      kernel: "rbf", `exp(-d^2 / 2)`, for smooth functions; or "matern52", for functions that are
+        twice differentiable.
       features: `x -> [D]` for one example, such as a trained net's `embed`; default: x as one
         vector.
       center, scale: mean and standard deviation of the labels to expect.
@@ -74,7 +75,7 @@ def gp_regression(
         return Gaussian(center + scale * latent[0], noise)
 
     process = Process(
-        kernel=kernel or RBF,
+        kernel=kernel_of(kernel),
         features=features,
         outputs=1,
         waves=waves,
