@@ -479,7 +479,7 @@ def test_hyperparameters_out_of_range_are_named():
 def test_hyperparameters_that_are_none_are_named():
     learner = oracles.as_users_do(build)
     with pytest.raises(
-        errors.UnknownName, match="no field learning_rat; the fields are learning_rate"
+        errors.UnknownName, match=r"no field learning_rat: did you mean learning_rate\?"
     ) as error:
         learner(hparams={"learning_rat": 1e-3, "steps": 10})
     assert error.value.argument == "hparams"
