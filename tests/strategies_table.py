@@ -30,6 +30,7 @@ STRATEGIES = {
     "batch_epig": acquire.batch_epig(20, **JOINT),
     "combined": acquire.combined(scores.bald, scores.margin),
     "dpp": acquire.dpp(),
+    "drop_query": acquire.drop_query(iterations=3),
     "epig": acquire.epig(20),
     "k_center": acquire.k_center(),
     "k_means": acquire.k_means(iterations=3),
@@ -169,7 +170,10 @@ OTHERS = {
     "NumPy function, file": lambda real: (_OfNumPy(MODELS[real]), _file()),
 }
 POOLS = TABLE | OTHERS
-REASONS = {errors.MissingEmbed: {"features": "needs `features`"}}
+REASONS = {
+    errors.MissingEmbed: {"features": "needs `features`"},
+    errors.WrongShape: {"pool": "needs vectors"},
+}
 
 
 @functools.cache

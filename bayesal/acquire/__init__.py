@@ -5,7 +5,16 @@ A strategy runs on every pool of `bayesal.pools`, through `bayesal.choose` and i
 """
 
 from bayesal.acquire._epig import batch_epig, epig
-from bayesal.acquire._features import badge, bait, dpp, k_center, k_means, k_means_pp, typiclust
+from bayesal.acquire._features import (
+    badge,
+    bait,
+    dpp,
+    drop_query,
+    k_center,
+    k_means,
+    k_means_pp,
+    typiclust,
+)
 from bayesal.acquire._joint import batch_bald, log_det_gaussian
 from bayesal.acquire._prefilter import prefilter
 from bayesal.acquire._ranking import combined, top, uniform
@@ -18,6 +27,7 @@ __all__ = [
     "batch_epig",
     "combined",
     "dpp",
+    "drop_query",
     "epig",
     "k_center",
     "k_means",

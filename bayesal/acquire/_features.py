@@ -8,7 +8,11 @@ numbers; of K draws only the mean is kept.
 
 from collections.abc import Callable
 
-from bayesal import _maths, _shown, select
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesal import _checks, _maths, _shown, errors, select
 from bayesal.acquire import _asked
 from bayesal.select._bait import _fisher_factors
 from bayesal.types import Strategy
@@ -135,6 +139,63 @@ def bait(*, ridge: float = 1.0) -> Strategy:
         return select.bait(factors, size, available=available, labeled=~available, ridge=ridge)
 
     return Strategy(measure=_mean_and_embedded, pick=pick)
+
+
+@_shown.named
+def drop_query(*, rate: float = 0.75, masks: int = 3, iterations: int = 10) -> Strategy:
+    """DropQuery: points whose class changes when features are dropped, one from each cluster.
+
+    For pools of vectors. Inputs are multiplied by random masks, the same for every row; candidates
+    are the rows whose predicted class changes under at least half of the masks. Of `size` clusters
+    of the candidates' features, the points nearest the centers are picked. If fewer than `size`
+    rows change, all available rows are candidates.
+
+    Args:
+      rate: share of the features that a mask drops, in (0, 1).
+      masks: how many masks; each costs one more prediction of the pool.
+      iterations: steps of Lloyd's algorithm.
+    Raises:
+      OutOfRange: a rate outside (0, 1). WrongSize: no masks. WrongShape: rows that are no vectors
+        of real numbers.
+    References:
+      Gupte et al. 2024, https://arxiv.org/abs/2401.14555
+
+    >>> strategy = drop_query()
+    """
+    if not 0.0 < rate < 1.0:
+        raise errors.OutOfRange("rate", f"`rate` must lie between 0 and 1, got {rate!r}.")
+    _checks.at_least(1, masks, "masks")
+
+    def prepare(key, predictive, pool):
+        del predictive, pool
+        return jax.random.split(key)[0]
+
+    def measure(key, predictive, x):
+        if not hasattr(x, "dtype") or x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise errors.WrongShape(
+                "pool",
+                "`drop_query` drops features of the rows, so rows must be vectors of real numbers. "
+                "Pass acquire.badge() for other pools.",
+            )
+        kept = jax.random.bernoulli(key, 1.0 - rate, (masks, x.shape[1])) / (1.0 - rate)
+        guess = lambda rows: jnp.argmax(
+            _maths.log_mean_exp(_asked.log_probs(predictive, rows)), axis=-1
+        )
+        if isinstance(x, np.ndarray):  # a model of NumPy arrays is asked with NumPy arrays
+            kept = np.asarray(kept)
+        before = guess(x)
+        changed = sum(guess(x * mask.astype(x.dtype)) != before for mask in kept)
+        return changed / masks, predictive.embed(x)
+
+    def pick(key, aux, measured, again, available, size):
+        del aux, again
+        changed, features = measured
+        candidates = available & (changed >= 0.5)
+        candidates = jnp.where(jnp.sum(candidates) >= size, candidates, available)
+        key = jax.random.split(key)[1]  # the first half drew the masks
+        return select.k_means(key, features, size, available=candidates, iterations=iterations)
+
+    return Strategy(measure=measure, pick=pick, prepare=prepare)
 
 
 def _embedded(aux, predictive, x):

@@ -100,9 +100,39 @@ def part(fn: Callable[[Any, Any], PyTree], predictive: Any, x: Any) -> PyTree:
     if not isinstance(predictive, OnHost):
         return _part(fn, with_its_numbers(predictive), x)
     try:
-        return _part(fn, predictive.answers(x, features=False), x)
+        return _answered(fn, predictive.answers(x, features=False), x)
     except errors.MissingEmbed:  # found while tracing; only then are features worth their price
-        return _part(fn, predictive.answers(x, features=True), x)
+        return _answered(fn, predictive.answers(x, features=True), x)
+    except _OtherRows:  # answers to `x` are no answers to what is asked: ask the function itself
+        return fn(predictive, np.asarray(x))
+
+
+class _OtherRows(Exception):
+    """A predictive was asked about other rows than those it has answers to."""
+
+
+class _AnswersTo(NamedTuple):
+    """Answers to the rows of one chunk, and to no others."""
+
+    answers: Answers
+    x: Any
+
+    def __call__(self, x: Any) -> Any:
+        self._same(x)
+        return self.answers(x)
+
+    def embed(self, x: Any) -> Array:
+        self._same(x)
+        return self.answers.embed(x)
+
+    def _same(self, x: Any) -> None:
+        if x is not self.x:
+            raise _OtherRows
+
+
+@jax.jit
+def _answered(fn: Callable[[Any, Any], PyTree], answers: Answers, x: Any) -> PyTree:
+    return fn(_AnswersTo(answers, x), x)
 
 
 @contextlib.contextmanager

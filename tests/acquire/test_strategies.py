@@ -76,6 +76,37 @@ def test_a_combination_is_over_the_whole_pool(rule):
     assert found.indices.tolist() == select.top(worth, B).indices.tolist()
 
 
+def test_drop_query_clusters_the_points_that_change_their_class():
+    """The masks of the strategy's key, and the linear functions in NumPy."""
+    key = jax.random.key(2)
+    masks = np.asarray(jax.random.bernoulli(jax.random.split(key)[0], 0.5, (3, F)))
+
+    def guess(x):
+        logits = np.einsum("nf,kfc->knc", np.float64(x), WEIGHTS)
+        logits -= logits.max(-1, keepdims=True)
+        return (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).mean(0).argmax(-1)
+
+    changed = sum(guess(X * mask * 2.0) != guess(X) for mask in masks)
+    candidates = AVAILABLE & (changed >= 1.5)
+    assert B < candidates.sum() < AVAILABLE.sum()
+    want = select.k_means(jax.random.split(key)[1], 2.0 * X, B, available=candidates)
+    found = picked(acquire.drop_query(rate=0.5), available=AVAILABLE, key=key)
+    assert found.indices.tolist() == want.indices.tolist()
+    # all are candidates where fewer than a batch change
+    most = int(candidates.sum()) + 1
+    every = select.k_means(jax.random.split(key)[1], 2.0 * X, most, available=AVAILABLE)
+    found = picked(acquire.drop_query(rate=0.5), size=most, available=AVAILABLE, key=key)
+    assert found.indices.tolist() == every.indices.tolist()
+
+
+def test_drop_query_needs_vectors_of_real_numbers():
+    with pytest.raises(errors.WrongShape, match="vectors"):
+        picked(acquire.drop_query(), x=np.arange(N * F).reshape(N, F))
+    for rate in (0.0, 1.0, -1.0, np.nan):
+        with pytest.raises(errors.OutOfRange, match="`rate`"):
+            acquire.drop_query(rate=rate)
+
+
 def test_what_no_strategy_is_built_of():
     cases = [
         (errors.WrongSize, "scores", lambda: acquire.combined(scores.bald)),
