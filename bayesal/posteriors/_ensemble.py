@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from bayesal import _chunks, _shown, _training, errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import usable
 from bayesal.types import FitInfo, HParams, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
@@ -54,6 +55,7 @@ def with_prior(network: Network) -> Network:
 
 
 @_shown.named
+@standardized
 def ensemble(
     network: Network,
     *,

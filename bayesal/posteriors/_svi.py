@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import usable
 from bayesal.types import Likelihood, Network, Posterior, PyTree
 
@@ -43,6 +44,7 @@ def as_network(model: Callable[[Array], Array]) -> Network:
 
 
 @_shown.named
+@standardized
 def svi(
     model: Callable[[Array], Array],
     guide: Callable[[Callable], Callable],

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from bayesal import _checks, _shown, _training, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._variational import MeanField, prior_std, sample
 from bayesal.types import Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
 
@@ -81,6 +82,7 @@ def maximize(
 
 
 @_shown.named
+@standardized
 def linearized_laplace(
     network: Network,
     *,
