@@ -69,16 +69,16 @@ def predicted(posterior, y, draws=3):
 @pytest.mark.parametrize(("a", "b"), [(1024.0, 0.0), (2.0**-20, 0.0), (16.0, 64.0)])
 def test_predictions_follow_an_affine_change_of_unit(name, a, b):
     """Powers of two: sums and products with them are exact but for the offset."""
+    if name == "nuts" and b:
+        pytest.skip("the last bit of a label decides where a path turns")
     posterior = POSTERIORS[name]
     y = np.round(Y * 2**10) / np.float32(2**10)
     state, info, plain = predicted(posterior, y)
     _, told, moved = predicted(posterior, np.float32(a * y + b))
     near = {"rtol": 2e-3, "atol": 2e-3 * a}
-    if name in ("nuts", "sgmcmc") and b:  # chaotic: a last bit of a label decides where a path goes
-        near = {"rtol": 0.5, "atol": a}
     assert_allclose(moved.mean, a * plain.mean + b, **near)
-    assert_allclose(moved.variance, a**2 * plain.variance, rtol=max(near["rtol"], 1e-2))
-    assert_allclose(told.loss, info.loss + np.log(a), atol=0.5 if near["rtol"] > 0.1 else 1e-2)
+    assert_allclose(moved.variance, a**2 * plain.variance, rtol=1e-2)
+    assert_allclose(told.loss, info.loss + np.log(a), atol=1e-2)
     if isinstance(plain, Mixture):
         assert_allclose(moved.log_weight, plain.log_weight, atol=1e-2)
     if posterior.marginal is not None:
