@@ -133,17 +133,22 @@ def is_soft(prediction: Prediction, y: PyTree) -> bool:
     return classes and hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.floating)
 
 
-def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 1.0) -> Likelihood:
+def gaussian(
+    *, noise: float | None = None, center: float | None = None, scale: float | None = None
+) -> Likelihood:
     """Likelihood of a real number with normal noise: outputs are mean and raw variance.
 
     A softplus makes the variance of the second output (heteroscedastic noise). With `noise` the
     network has one output, the mean. For learned noise that is the same everywhere
     (homoscedastic), wrap the network: `networks.shared_noise(network)`.
 
+    Posteriors standardize the labels of each fit: outputs of order 1 fit labels of any unit, and
+    predictions are in the label's unit. Center and scale fix that unit beforehand.
+
     Args:
       noise: standard deviation of the noise, in the label's unit, if it is known.
-      center, scale: expected mean and standard deviation of the labels, so that outputs of order 1
-        fit them.
+      center, scale: expected mean and standard deviation of the labels. By default those of the
+        labels of each fit; where only one is given, the other is 0 or 1.
     References:
       Nix & Weigend 1994; Lakshminarayanan et al. 2017, section 2.2.1,
       https://arxiv.org/abs/1612.01474
@@ -151,21 +156,30 @@ def gaussian(*, noise: float | None = None, center: float = 0.0, scale: float = 
     >>> gaussian(noise=0.5, center=10.0, scale=2.0).predict(jnp.array([1.0]))
     Gaussian(mean=Array(12., dtype=float32), variance=Array(0.25, dtype=float32))
     """
-    _positive(scale, "scale")
     if noise is not None:
         _positive(noise, "noise")
+    given = _unit(center, scale)
+    likelihood = _gaussian(noise, *given)
+    if center is not None or scale is not None:
+        return likelihood
+    if noise is None:
+        return likelihood._replace(standard=likelihood)
+    return likelihood._replace(standard=lambda scale: _gaussian(noise / scale, *given))
 
+
+def _gaussian(noise: Any, center: float, scale: float) -> Likelihood:
     def predict(outputs):
         _sized(outputs, 2 if noise is None else 1)
         mean = center + scale * outputs[0]
-        return Gaussian(
-            mean, _variance(outputs[1], scale) if noise is None else jnp.full_like(mean, noise**2)
-        )
+        variance = _variance(outputs[1], scale) if noise is None else jnp.square(noise)
+        return Gaussian(mean, jnp.broadcast_to(jnp.asarray(variance, mean.dtype), mean.shape))
 
     return NUMBERS._replace(predict=predict, outputs=2 if noise is None else 1)
 
 
-def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Likelihood:
+def mixture(
+    components: int, *, center: float | None = None, scale: float | None = None
+) -> Likelihood:
     """Likelihood of a real number by a mixture of J normals (a mixture-density head).
 
     Outputs are J logits of weights, J means and J raw variances. Means start evenly spaced from -1
@@ -182,17 +196,26 @@ def mixture(components: int, *, center: float = 0.0, scale: float = 1.0) -> Like
     Array([-1.,  1.], dtype=float32)
     """
     components = _checks.at_least(1, components, "components", most=10_000)
-    _positive(scale, "scale")
+    middle, unit = _unit(center, scale)
     apart = jnp.linspace(-1.0, 1.0, components) if components > 1 else jnp.zeros(1)
 
     def predict(outputs):
         _sized(outputs, 3 * components)
         weight, mean, raw = outputs.reshape(3, components)
         return Mixture(
-            jax.nn.log_softmax(weight), center + scale * (apart + mean), _variance(raw, scale)
+            jax.nn.log_softmax(weight), middle + unit * (apart + mean), _variance(raw, unit)
         )
 
-    return NUMBERS._replace(predict=predict, outputs=3 * components)
+    likelihood = NUMBERS._replace(predict=predict, outputs=3 * components)
+    fixed = center is not None or scale is not None
+    return likelihood if fixed else likelihood._replace(standard=likelihood)
+
+
+def _unit(center: float | None, scale: float | None) -> tuple[float, float]:
+    """Center and scale with what is not given filled in."""
+    scale = 1.0 if scale is None else scale
+    _positive(scale, "scale")
+    return 0.0 if center is None else center, scale
 
 
 def _variance(raw, scale):
@@ -242,18 +265,9 @@ def moments(prediction: Gaussian | Mixture) -> Gaussian:
 
     A mixture has mean `sum_j w_j m_j` and variance `sum_j w_j (v_j + (m_j - mean)^2)`.
 
-    >>> round(
-    ...     float(
-    ...         moments(
-    ...             Mixture(
-    ...                 jnp.log(jnp.array([0.5, 0.5])),
-    ...                 jnp.array([-1.0, 1.0]),
-    ...                 jnp.array([0.1, 0.3]),
-    ...             )
-    ...         ).variance
-    ...     ),
-    ...     4,
-    ... )
+    >>> halves = jnp.log(jnp.array([0.5, 0.5]))
+    >>> of = Mixture(halves, jnp.array([-1.0, 1.0]), jnp.array([0.1, 0.3]))
+    >>> round(float(moments(of).variance), 4)
     1.2
     """
     return _moments(_checks.prediction(prediction, real=True, nan=True))

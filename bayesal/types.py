@@ -131,6 +131,9 @@ class Likelihood(NamedTuple):
     check: `(labels, count, classes) -> y`, labels from outside as NumPy leaves `[count, ...]`, or a
       typed error.
     strata: `(y) -> [M]`, a class or a number per label; cross-validation folds are balanced by it.
+    standard: the likelihood of labels of mean 0 and standard deviation 1, or `(scale) ->` it where
+      something is known in the label's unit. Posteriors then standardize the labels of each fit,
+      and predict in the label's unit. None: labels enter a fit as they are.
 
     Where `blank`, `check` or `strata` is None, labels are classes `[M]`, or real numbers `[M]`.
     """
@@ -141,6 +144,7 @@ class Likelihood(NamedTuple):
     blank: Callable[..., PyTree] | None = None
     check: Callable[..., PyTree] | None = None
     strata: Callable[[PyTree], Array] | None = None
+    standard: Any = None
 
 
 @_shown.refusing_typos

@@ -241,7 +241,7 @@ def test_badly_scaled_features_cost_few_digits():
 
 
 ONE = posteriors.last_layer_laplace(
-    LINEAR, tune=False, likelihood=likelihoods.gaussian(noise=NOISE)
+    LINEAR, tune=False, likelihood=likelihoods.gaussian(noise=NOISE, center=0.0)
 )
 RUNS, ROWS, DRAWS = 1000, 10, 99
 
@@ -456,7 +456,9 @@ def test_all_weights_are_exact_where_the_curvature_is_diagonal():
         [2.0, 5.0, 9.0]
     )  # orthogonal to each other and to 1
     y = x @ [1.0, -0.5, 0.3] + 0.05 + NOISE * random.normal(size=20)
-    posterior = posteriors.linearized_laplace(LINEAR, likelihood=likelihoods.gaussian(noise=NOISE))
+    posterior = posteriors.linearized_laplace(
+        LINEAR, likelihood=likelihoods.gaussian(noise=NOISE, center=0.0)
+    )
     state, info = fit(posterior, x, y, 25)
     prior = lambda scale: np.diag((scale * np.r_[np.full(3, 3**-0.5), 0.1]) ** 2)
     truth = Exact(x, y, NOISE, np.zeros(4), prior(float(state.prior_scale)))
@@ -601,7 +603,7 @@ def test_noise_that_is_learned_stays_as_learned():
     """Linear regression again, the noise being an output of its own."""
     network = networks.shared_noise(LINEAR)
     posterior = posteriors.last_layer_laplace(
-        network, tune=False, likelihood=likelihoods.gaussian()
+        network, tune=False, likelihood=likelihoods.gaussian(center=0.0)
     )
     state, _ = fit(posterior, X, Y, 25, HParams(steps=50, learning_rate=0.1))
     noise = float(

@@ -169,7 +169,7 @@ def test_no_new_labels_change_nothing_and_what_is_not_finite_keeps_the_last_good
 @pytest.mark.slow
 def test_noise_that_was_learned_stays_and_so_does_the_prior():
     posterior = posteriors.last_layer_laplace(
-        networks.shared_noise(LINEAR), likelihood=likelihoods.gaussian()
+        networks.shared_noise(LINEAR), likelihood=likelihoods.gaussian(center=0.0)
     )
     first = fit(posterior, X[:10], Y[:10], HParams(steps=50, learning_rate=0.1))
     state = add(posterior, first, X, Y, [np.arange(10 + at, 16 + at) for at in range(0, 30, BATCH)])

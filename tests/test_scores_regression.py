@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesal import errors
+from bayesal import _chunks, errors
 from bayesal.scores import regression
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -151,12 +151,20 @@ def test_one_draw_any_batch_axes_and_an_empty_pool(name):
     assert score(means[:, :0], variances[:, :0]).shape == (0,)
 
 
+@pytest.mark.parametrize("apart", [0.3, 30.0, 1e3, 1e5])
+def test_bald_of_many_draws_near_and_far(apart):  # TRAPS 31
+    rng = np.random.default_rng(9)
+    means = (apart * rng.normal(size=(40, 4))).astype(np.float32)
+    variances = np.exp(rng.normal(size=(40, 4))).astype(np.float32)
+    want = [dense_bald(means[:, i], variances[:, i]) for i in range(4)]
+    np.testing.assert_allclose(regression.bald(means, variances), want, atol=1e-5)
+
+
 def test_bald_does_not_depend_on_the_chunk(monkeypatch):  # TRAPS 10
     means, variances = problem(2)
     whole = regression.bald(means, variances)
-    monkeypatch.setattr(
-        regression, "BUDGET", 3 * K * K * 39
-    )  # three points at a time, in a program of seven points: a new one
+    # three points at a time, in a program of seven points: a new one
+    monkeypatch.setattr(_chunks, "IN_CACHE", 3 * K * 6)
     np.testing.assert_allclose(
         regression.bald(means[:, :7], variances[:, :7]), whole[:7], atol=1e-6
     )
@@ -168,7 +176,6 @@ def test_integers_are_numbers_too():
     ).tolist() == [2.5]
 
 
-@pytest.mark.slow  # the gradient of a sort compiles for seconds
 def test_gradients_are_finite():  # TRAPS 2
     means, variances = problem(4)
     total = lambda m, v: (regression.bald_moments(m, v) + regression.bald(m, v)).sum()

@@ -45,7 +45,11 @@ def own_guide(x, y, count):
 def test_a_full_covariance_finds_the_exact_posterior(guide):
     data, mean, precision = regression()
     posterior = posteriors.svi(
-        linear, guide, batch_size=40, particles=8, likelihood=likelihoods.gaussian(noise=0.5)
+        linear,
+        guide,
+        batch_size=40,
+        particles=8,
+        likelihood=likelihoods.gaussian(noise=0.5, center=0.0),
     )
     hparams = HParams(learning_rate=0.1, steps=1000)
 
@@ -79,7 +83,7 @@ def test_the_bound_counts_every_label_once():
         autoguide.AutoNormal,
         batch_size=4,
         particles=8,
-        likelihood=likelihoods.gaussian(noise=1.0),
+        likelihood=likelihoods.gaussian(noise=1.0, center=0.0),
     )
     data = Labeled(jnp.zeros((30, 1)), jnp.where(jnp.arange(30) < 10, 2.0, 1e6), jnp.int32(10))
     run = jax.jit(

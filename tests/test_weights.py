@@ -28,7 +28,7 @@ from bayesal.types import HParams, Labeled
 SHORT = HPARAMS._replace(steps=jnp.int32(30))
 STILL = HPARAMS._replace(steps=jnp.int32(0))  # parameters stay: what is fitted is a closed form
 ONE = networks.mlp(16, 1, (8,))
-GAUSSIAN = likelihoods.gaussian(noise=0.5)
+GAUSSIAN = likelihoods.gaussian(noise=0.5, center=0.0)
 
 
 def weighted(count, capacity, weight, garbage=0.0):
@@ -151,14 +151,14 @@ def test_a_process_of_numbers_counts_a_row_as_often_as_its_weight(inducing, step
     """Its kernel too is that of the repeated rows: weights enter the evidence."""
     posterior = posteriors.gp_regression(waves=32, inducing=inducing)
     first, second = both(posterior, X, NUMBERS, STILL._replace(steps=jnp.int32(steps)))
-    close(first.params, second.params, 1e-3 if steps else 0)
+    close(first.inner.params, second.inner.params, 1e-3 if steps else 0)
     at = jax.jit(jax.vmap(posterior.marginal, (None, 0)))
     close(at(first, X), at(second, X), 2e-3 if steps or inducing else 1e-5)
 
 
 @pytest.mark.slow
 def test_a_process_of_numbers_divides_its_noise_by_the_weight():
-    state = both(posteriors.gp_regression(waves=8), X, NUMBERS)[0]
+    state = both(posteriors.gp_regression(waves=8), X, NUMBERS)[0].inner
     assert_allclose(state.root[0] ** 2, OFTEN * state.root[0, 1] ** 2, rtol=1e-5)
 
 

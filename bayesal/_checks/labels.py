@@ -141,7 +141,7 @@ def real_labels(values: Any, count: int | None = None, name: str = "labels") -> 
             name,
             f"`{name}` would change in float32: positions {listed(bad)} hold "
             f"{', '.join(repr(v.item()) for v in host[bad][:5])}. Shift or scale the labels first, "
-            "as in (labels - labels.mean()) / labels.std(), and give `likelihood=` that scale.",
+            "as in (labels - labels.mean()) / labels.std(); predictions are then in that unit.",
             bad,
         )
     return single

@@ -5,7 +5,7 @@ distributions.
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bayesal import _maths, select
 from bayesal.acquire import _asked

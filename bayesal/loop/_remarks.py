@@ -28,7 +28,10 @@ def on(
     values = np.asarray(leaves[0])[order] if len(leaves) == 1 and leaves[0].ndim == 1 else None
     if first:
         of_features(features[order])
-        if values is not None and posterior.real:
+        standardizes = (
+            posterior.likelihood is not None and posterior.likelihood.standard is not None
+        )
+        if values is not None and posterior.real and not standardizes:
             of_numbers(values)
     classes = likelihoods.labels_of(posterior).strata is likelihoods.CATEGORICAL.strata
     if values is not None and classes:
@@ -56,13 +59,14 @@ def of_features(features: np.ndarray) -> None:
 
 
 def of_numbers(labels: np.ndarray) -> None:
-    """Warn of real labels far from scale 1."""
+    """Warn of real labels far from scale 1, for a posterior that does not standardize them."""
     spread, center = float(np.std(labels)), float(np.mean(labels))
     if spread > LARGE or abs(center) > LARGE * max(spread, 1e-2):
         warn(
-            f"`labels` have mean {center:.3g} and standard deviation {spread:.3g}, and networks "
-            "begin with outputs near 0 and of size 1. Pass (labels - mean) / deviation, and undo "
-            "it in predictions; gp_regression takes center= and scale=."
+            f"`labels` have mean {center:.3g} and standard deviation {spread:.3g}, and this "
+            "posterior expects labels near 0 and of size 1, unless its center= and scale= say "
+            "otherwise. Leave both out of the likelihood (or of gp_regression), and every fit "
+            "standardizes its labels; for a posterior of your own pass (labels - mean) / deviation."
         )
 
 

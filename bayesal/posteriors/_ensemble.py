@@ -10,6 +10,7 @@ from jaxtyping import Float
 from bayesal import _chunks, _shown, _training, errors, likelihoods
 from bayesal._training import LossFn
 from bayesal.networks._embedded import embedded
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused, usable
 from bayesal.types import (
     Array,
@@ -65,6 +66,7 @@ def with_prior(network: Network) -> Network:
 
 
 @_shown.named
+@standardized
 def ensemble(
     network: Network,
     *,

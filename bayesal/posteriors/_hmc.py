@@ -15,6 +15,7 @@ from bayesal.networks._embedded import embedded
 from bayesal.networks._last import LastLayer, fixed_outputs, last_layer
 from bayesal.posteriors._laplace._last_layer import prior_unit
 from bayesal.posteriors._sampled import copies, energy_per_label, of_samples, pick, prior_energy
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused, usable
 from bayesal.types import (
     Array,
@@ -192,6 +193,7 @@ def _warm(old: Chains, fresh: Chains) -> Chains:
 
 
 @_shown.named
+@standardized
 def nuts(
     network: Network,
     *,

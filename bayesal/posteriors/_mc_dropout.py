@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused, usable
 from bayesal.types import ArrayLike, Likelihood, Network, Posterior, PyTree
 
@@ -32,6 +33,7 @@ def _uses_its_key(network: Network, params: PyTree, x: ArrayLike) -> bool:
 
 
 @_shown.named
+@standardized
 def mc_dropout(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:

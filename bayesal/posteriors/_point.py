@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from bayesal import _shown, _training, likelihoods
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused, usable
 from bayesal.types import Likelihood, Network, Posterior
 
@@ -10,6 +11,7 @@ __all__ = ["point"]
 
 
 @_shown.named
+@standardized
 def point(
     network: Network, *, batch_size: int = 32, likelihood: Likelihood | None = None
 ) -> Posterior:

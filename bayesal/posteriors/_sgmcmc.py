@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._sampled import copies, energy_per_label, of_samples
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import usable
 from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
@@ -102,6 +103,7 @@ class Cycles(NamedTuple):
 
 
 @_shown.named
+@standardized
 def sgmcmc(
     network: Network,
     *,

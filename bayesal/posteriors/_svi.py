@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import WITH_A_PRIOR, usable
 from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
@@ -42,6 +43,7 @@ def as_network(model: Callable[[Array], Array]) -> Network:
 
 
 @_shown.named
+@standardized
 def svi(
     model: Callable[[Array], Array],
     guide: Callable[[Callable], Callable],

@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.networks._embedded import embedded
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused, usable
 from bayesal.types import Array, FitInfo, Key, Likelihood, Network, Posterior, PyTree
 
@@ -105,6 +106,7 @@ def sample(key: Key, state: Swag) -> PyTree:
 
 
 @_shown.named
+@standardized
 def swag(
     network: Network,
     *,

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from bayesal import _checks, _shown, _training, likelihoods
 from bayesal._training import Minibatch
 from bayesal.networks._embedded import embedded
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import WITH_A_PRIOR, usable
 from bayesal.types import Array, Likelihood, Network, Posterior, PyTree
 
@@ -142,6 +143,7 @@ def with_factors(key: Array, state: MeanField, rank: int) -> LowRank:
 
 
 @_shown.named
+@standardized
 def variational(
     network: Network,
     *,

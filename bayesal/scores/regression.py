@@ -12,12 +12,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from bayesal import _checks, _chunks, _maths, errors
 from bayesal._checks import precision
-from bayesal.scores import _gaussian
+from bayesal.scores import _gaussian, _mixture
 from bayesal.scores._compiled import as_public
 from bayesal.scores._epig import checked_weights
 from bayesal.types import Array, ArrayLike
@@ -31,10 +30,6 @@ __all__ = [
     "joint_information",
     "variance",
 ]
-
-NODES = np.linspace(-6.0, 6.0, 13)  # where each draw's grid stands, in its own standard deviations
-ABSCISSAS, WEIGHTS = (half / 2 for half in np.polynomial.legendre.leggauss(3))  # between two nodes
-BUDGET = 2**22  # numbers held at a time
 
 
 def _predictions(
@@ -174,13 +169,13 @@ def bald(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[
 
     I(y; k) = E_y[log K - H(k | y)] = mean_k KL(N_k || mean_j N_j);  0 <= I <= log K.
 
-    The mixture's entropy has no closed form. The integral over y runs between the sorted nodes of
-    all draws' grids (13 each, up to 6 standard deviations), by three Gauss-Legendre points between
-    two neighbors: fine wherever any draw is narrow. Against dense integration in float64 it errs by
-    at most 1e-5 nats, also where standard deviations of one point differ ten-thousandfold; 32-point
-    Gauss-Hermite quadrature per draw errs by up to 0.1. Work grows with K^2 (50 microseconds a
-    point for 10 draws, 6 milliseconds for 100, on two CPU cores): `bald_moments` may screen a large
-    pool. Memory does not grow with the points.
+    The mixture's entropy has no closed form. One sweep along y integrates it, by panels of six
+    Gauss-Legendre points that are no wider than two standard deviations of any draw they meet.
+    Against dense integration in float64 it errs by at most 1e-5 nats, also where standard
+    deviations of one point differ ten-thousandfold. Draws that overlap share their panels, so the
+    work grows with K (100 draws: 0.1 milliseconds a point on two CPU cores); it grows with K^2
+    where draws lie apart by hundreds of standard deviations (4 milliseconds). Memory does not grow
+    with the points.
 
     Args:
       means: each draw's mean.
@@ -196,36 +191,18 @@ def bald(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[
     Array([0.6931], dtype=float32)
     """
     draws = means.shape[0]
-    points = jnp.stack([means.reshape(draws, -1).T, variances.reshape(draws, -1).T], axis=-1)
-    each = max(1, BUDGET // (draws**2 * NODES.size * ABSCISSAS.size))
-    return _chunks.over_rows(jax.vmap(_information), points, each).reshape(means.shape[1:])
-
-
-def _information(point: Float[Array, "K 2"]) -> Float[Array, ""]:
-    """BALD of one point. Places are kept as (a draw's mean, offset from it), so that no offset is
-    lost beside a large mean.
-    """
-    means = _gaussian.centered(point[:, 0])
-    scales = jnp.sqrt(point[:, 1])
-    owner = jnp.repeat(means, NODES.size)
-    offset = jnp.outer(scales, jnp.asarray(NODES, jnp.float32)).reshape(-1)
-    order = jnp.lexsort((offset, owner + offset))
-    owner, offset = owner[order], offset[order]
-    gap = (owner[1:] - owner[:-1]) + (offset[1:] - offset[:-1])
-    place = offset[:-1, None] + jnp.outer(gap, jnp.asarray(0.5 + ABSCISSAS, jnp.float32))
-    distance = ((owner[None, :-1] - means[:, None])[:, :, None] + place[None]) / scales[
-        :, None, None
-    ]
-    log_density = -jnp.log(scales)[:, None, None] - 0.5 * jnp.square(distance)
-    log_mean = _maths.log_mean_exp(log_density)
-    d = jnp.maximum(log_density - jnp.maximum(log_mean, -1e30)[None], -30.0)
-    g = jnp.expm1(d)
-    given = _gaussian.mean(
-        jnp.maximum((d - g) + g * d, 0.0)
-    )  # log K - H(k | y), the KL form of scores.bald
-    weight = jnp.outer(gap, jnp.asarray(WEIGHTS / math.sqrt(2 * math.pi), jnp.float32))
-    total = _maths.tree_sum((jnp.exp(log_mean) * given * weight).reshape(-1), axis=0)
-    return jnp.clip(total, 0.0, math.log(point.shape[0]))
+    apart, noise = _gaussian.centered(means).reshape(draws, -1), variances.reshape(draws, -1)
+    # points that need panels alike go together: the longest sweep of a chunk holds up the others
+    scales = jnp.sqrt(noise)
+    order = jnp.argsort((jnp.max(apart, axis=0) - jnp.min(apart, axis=0)) / jnp.min(scales, axis=0))
+    points = jnp.stack([apart.T, noise.T], axis=-1)[order]
+    found = _chunks.over_rows(
+        jax.vmap(lambda point: _mixture.information(point[:, 0], point[:, 1])),
+        points,
+        _chunks.in_cache(draws * _mixture.ABSCISSAS.size),
+    )
+    found = jnp.zeros_like(found).at[order].set(found)
+    return jnp.clip(found, 0.0, math.log(draws)).reshape(means.shape[1:])
 
 
 def epig(

@@ -10,7 +10,9 @@ from bayesal import acquire, likelihoods, networks, posteriors
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 POSTERIOR = posteriors.point(networks.mlp(4, 3, (8,)))
-REAL = posteriors.point(networks.mlp(4, 1, (8,)), likelihood=likelihoods.gaussian(noise=0.5))
+NET = networks.mlp(4, 1, (8,))
+REAL = posteriors.point(NET, likelihood=likelihoods.gaussian(noise=0.5, center=0.0))
+STANDARDIZED = posteriors.point(NET, likelihood=likelihoods.gaussian(noise=0.5))
 
 
 def told(x=X, labels=None, posterior=POSTERIOR, rows=9):
@@ -53,8 +55,9 @@ def test_bytes_of_pictures_are_divided():
         {"labels": np.full(9, bayesal.REJECTED)},
         {"labels": np.zeros(9, np.float32), "posterior": REAL},
         {"labels": 5 + X[:9, 0], "posterior": REAL},
+        {"labels": 3000 + 500 * X[:9, 0], "posterior": STANDARDIZED},
     ],
-    ids=["plain", "few", "rejected", "zeros", "near"],
+    ids=["plain", "few", "rejected", "zeros", "near", "standardized"],
 )
 def test_what_is_well_is_not_remarked(options):
     with warnings.catch_warnings():

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from bayesal import _checks, _shown
+from bayesal import _checks, _shown, likelihoods
 from bayesal.posteriors._gp import _exact as _exact
 from bayesal.posteriors._gp import _inducing as _inducing
 from bayesal.posteriors._gp._kernels import kernel_of
 from bayesal.posteriors._gp._process import Process, weighted
+from bayesal.posteriors._standardized import in_standard_units
 from bayesal.types import Array, Gaussian, Posterior
 
 __all__ = ["gp_regression"]
@@ -21,8 +22,8 @@ def gp_regression(
     *,
     kernel: str = "rbf",
     features: Callable[[Array], Array] | None = None,
-    center: float = 0.0,
-    scale: float = 1.0,
+    center: float | None = None,
+    scale: float | None = None,
     waves: int = 1024,
     inducing: int | None = None,
 ) -> Posterior:
@@ -45,7 +46,8 @@ def gp_regression(
         twice differentiable.
       features: `x -> [D]` for one example, such as a trained net's `embed`; default: x as one
         vector.
-      center, scale: mean and standard deviation of the labels to expect.
+      center, scale: mean and standard deviation of the labels to expect. By default those of the
+        labels of each fit; where only one is given, the other is 0 or 1.
       waves: frequencies of the prior.
       inducing: how many labeled points (farthest first) stand for all in a sparse process (Titsias'
         bound); None: the exact process.
@@ -63,16 +65,17 @@ def gp_regression(
     ... ).mean.shape
     ()
     """
+    middle, unit = 0.0 if center is None else center, 1.0 if scale is None else scale
 
     def sites(params, labeled, weight, prior):
         del prior
         root = jnp.exp(-0.5 * params.noise) * FIRST_NOISE**-0.5
-        target = (labeled.y - center) / scale
+        target = (labeled.y - middle) / unit
         return weighted(jnp.broadcast_to(root, (1, *target.shape)), target[None], weight)
 
     def predict(state, latent):
-        noise = FIRST_NOISE * jnp.exp(state.params.noise) * scale**2
-        return Gaussian(center + scale * latent[0], noise)
+        noise = FIRST_NOISE * jnp.exp(state.params.noise) * unit**2
+        return Gaussian(middle + unit * latent[0], noise)
 
     process = Process(
         kernel=kernel_of(kernel),
@@ -84,5 +87,11 @@ def gp_regression(
         real=True,
     )
     if inducing is None:
-        return _exact.posterior(process)
-    return _inducing.posterior(process, _checks.at_least(1, inducing, "inducing"))
+        posterior = _exact.posterior(process)
+    else:
+        posterior = _inducing.posterior(process, _checks.at_least(1, inducing, "inducing"))
+    fixed = center is not None or scale is not None
+    if fixed:
+        return posterior
+    numbers = likelihoods.NUMBERS
+    return in_standard_units(posterior)._replace(likelihood=numbers._replace(standard=numbers))

@@ -16,6 +16,7 @@ from bayesal.posteriors._laplace._evidence import settle
 from bayesal.posteriors._laplace._fisher import has_mean, last_good, mean_and_slope
 from bayesal.posteriors._laplace._recursive import learn
 from bayesal.posteriors._laplace._structures import STRUCTURES, Structure
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused
 from bayesal.types import (
     Array,
@@ -59,6 +60,7 @@ class Laplace(NamedTuple):
 
 
 @_shown.named
+@standardized
 def last_layer_laplace(
     network: Network,
     *,

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from bayesal import _checks, _shown, _training, likelihoods
 from bayesal.networks._embedded import embedded
 from bayesal.posteriors._laplace._fisher import fisher_root, has_mean, last_good, mean_and_slope
+from bayesal.posteriors._standardized import standardized
 from bayesal.posteriors._usable import unused
 from bayesal.posteriors._variational import MeanField, prior_std, sample
 from bayesal.types import Array, Gaussian, Key, Labeled, Likelihood, Network, Posterior, PyTree
@@ -82,6 +83,7 @@ def maximize(
 
 
 @_shown.named
+@standardized
 def linearized_laplace(
     network: Network,
     *,
