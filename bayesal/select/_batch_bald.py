@@ -248,7 +248,7 @@ def _laid_out(pool: Evidence, at: Int[Array, " n"]):
     at, so nothing is laid out anew for all of them.
     """
     part = pool.at(at).transpose(0, 2, 1)  # points last: sums over few classes stay fast
-    return jnp.exp(part), _maths.tree_sum(_maths.surprise(part), axis=1)
+    return jnp.exp(part), jnp.sum(_maths.surprise(part), axis=1)
 
 
 def _screened(search: _Search, progress: _Progress, open_, tie, slack, needless):

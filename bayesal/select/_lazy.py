@@ -22,6 +22,12 @@ PAGE, PAGES = 1024, 16
 # weight of a point's own score beside its gain once a batch is saturated: gains near 0 must not
 # decide by row number
 TIE_BREAK = 0.01
+# Rows of candidates are different rows of the pool. To wrap or to drop others would be compiled.
+IN_POOL: dict[str, Any] = {
+    "unique_indices": True,
+    "mode": "promise_in_bounds",
+    "wrap_negative_indices": False,
+}
 
 
 class Evidence(NamedTuple):
@@ -52,7 +58,7 @@ def held(log_probs: Float[Array, "K N C"]) -> Evidence:
     """A pool whose predictions are there."""
     draws, rows, classes = log_probs.shape
     return Evidence(
-        at=lambda rows: log_probs[:, rows],
+        at=lambda rows: log_probs.at[:, rows].get(**IN_POOL),
         over=lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
         shape=(draws, rows, classes),
     )
@@ -127,14 +133,14 @@ def best_first(
             here, those = (lax.dynamic_slice_in_dim(each, start, block) for each in (ahead, at))
             real = here > -jnp.inf
             gain, value = (each.astype(bound.dtype) for each in gains_of(those))
-            rank = jnp.where(real, gain + tie[those], -jnp.inf)
+            rank = jnp.where(real, gain + tie.at[those].get(**IN_POOL), -jnp.inf)
             best = lax.top_k(jnp.concatenate([best, rank]), size)[0]
             value = jnp.where(real, value, -jnp.inf)
-            return start + block, values.at[those].set(value, unique_indices=True), best
+            return start + block, values.at[those].set(value, **IN_POOL), best
 
         more = lambda inner: (inner[0] < page) & hopeful(ahead[inner[0]], inner[2])
         end, values, best = loop(more, one_block, (jnp.int32(0), values, best))
-        waiting = waiting.at[at[:page]].set(-jnp.inf, unique_indices=True)
+        waiting = waiting.at[at[:page]].set(-jnp.inf, **IN_POOL)
         ahead = ahead[page] if page < rows else jnp.full((), -jnp.inf, ahead.dtype)
         return waiting, values, best, looked + end, ahead
 
