@@ -209,6 +209,18 @@ def rank(scores: Float[Array, " N"], size: int) -> Int[Array, " B"]:
     return jax.lax.optimization_barrier(jax.lax.top_k(scores, size)[1])
 
 
+def highest(scores: Float[Array, " N"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """The highest score and its row, the first of equal ones.
+
+    A library call on CPU; `max` and `argmax` of long arrays are four kernels each to compile.
+
+    >>> [float(value) for value in highest(jnp.array([0.1, 0.7, 0.3]))]
+    [0.699999988079071, 1.0]
+    """
+    value, row = jax.lax.optimization_barrier(jax.lax.top_k(scores, 1))
+    return value[0], row[0]
+
+
 def rankable(
     scores: Float[Array, " N"], available: Bool[Array, " N"]
 ) -> tuple[Float[Array, " N"], Int[Array, ""]]:
@@ -225,8 +237,18 @@ def maskable(
     """`rankable`, and whether more than `size` points are left to choose from and all of them have
     one and the same score.
     """
-    safe, nonfinite = rankable(scores, available)
+    return counted(scores, available, size)[:3]
+
+
+def counted(
+    scores: Float[Array, " N"], available: Bool[Array, " N"], size: int
+) -> tuple[Float[Array, " N"], Int[Array, ""], Bool[Array, ""], Int[Array, ""]]:
+    """`maskable`, and how many points are left to choose from."""
+    broken = jnp.isnan(scores) | (scores == jnp.inf)
+    safe = jnp.where(available & ~broken, scores, -jnp.inf)
     finite = safe > -jnp.inf
-    low = jnp.min(jnp.where(finite, safe, jnp.inf), initial=jnp.inf)
     high = jnp.max(safe, initial=-jnp.inf)
-    return safe, nonfinite, (jnp.sum(finite) > size) & (low == high)
+    # one sum of three: each sum of a long axis is four kernels to compile
+    masks = jnp.stack([available & broken, finite, finite & (safe == high)])
+    nonfinite, left, equal = jnp.sum(masks, axis=1)
+    return safe, nonfinite, (left > size) & (left == equal), left

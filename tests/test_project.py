@@ -16,7 +16,7 @@ LAYERS = (
     {"_shown", "_warnings"},
     {"types", "errors"},
     {"_chunks", "_compiling", "_files"},
-    {"_maths"},
+    {"_maths", "_random"},
     {"_checks"},
     {"likelihoods"},
     {"scores", "metrics", "_training", "networks", "predictive"},

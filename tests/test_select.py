@@ -138,7 +138,7 @@ def test_lazy_evaluation_finds_what_a_full_sweep_finds():
 
 def test_a_screening_by_few_configurations_is_an_estimate_with_its_error():
     log_p, _ = oracles.random_log_probs(5, (20, 40, 3), scale=1.5)
-    probs, noise = np.exp(log_p).transpose(1, 2, 0), -(np.exp(log_p) * log_p).sum(-1).T
+    probs, noise = np.exp(log_p).transpose(0, 2, 1), -(np.exp(log_p) * log_p).sum(-1)
     weights = np.random.default_rng(0).dirichlet(np.full(20, 0.3), 20 * 12).astype(np.float32)
     state = _configurations.Configurations(
         jnp.asarray(weights), jnp.full(240, 1 / 240, jnp.float32)
@@ -148,8 +148,8 @@ def test_a_screening_by_few_configurations_is_an_estimate_with_its_error():
         np.asarray(few.weights) == weights.reshape(20, 12, 20)[:, :4].reshape(80, 20)
     ).all()  # as many of each draw
     gain, error = _configurations.estimate(few, jnp.asarray(probs), jnp.asarray(noise, jnp.float32))
-    mixed = np.einsum("nck,sk->nsc", np.float64(probs), np.float64(few.weights))
-    each = -(mixed * np.log(mixed)).sum(-1) - np.float64(noise) @ np.float64(few.weights).T
+    mixed = np.einsum("kcn,sk->nsc", np.float64(probs), np.float64(few.weights))
+    each = -(mixed * np.log(mixed)).sum(-1) - np.float64(noise).T @ np.float64(few.weights).T
     np.testing.assert_allclose(gain, each.mean(1), atol=1e-5)
     np.testing.assert_allclose(error, each.std(1) / 80**0.5, atol=1e-5)
     np.testing.assert_allclose(

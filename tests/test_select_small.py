@@ -76,7 +76,7 @@ def test_the_two_forms_are_one_number(apart):
         jnp.asarray(weights, jnp.float32), jnp.asarray(share, jnp.float32)
     )
     want = sum(s * information(p, w / w.sum()) for s, w in zip(share, weights, strict=True))
-    probs = jnp.exp(jnp.asarray(log_p)).transpose(1, 2, 0)
+    probs = jnp.exp(jnp.asarray(log_p)).transpose(0, 2, 1)
     got = jax.jit(_configurations.small_information)(state, probs)
     np.testing.assert_allclose(got, want, rtol=3e-3 if apart < 1e-3 else 1e-4)
 

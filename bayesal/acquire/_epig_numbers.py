@@ -14,7 +14,7 @@ from bayesal.acquire._prefilter import best, outward
 from bayesal.scores import _gaussian
 from bayesal.scores._epig import checked_weights
 from bayesal.select._lazy import certified
-from bayesal.types import ArrayLike, Gaussian, Selection
+from bayesal.types import Array, ArrayLike, Gaussian, Selection
 
 
 class Targets(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import _training
-from bayesal.types import Gaussian, Labeled, Likelihood, Mixture, Posterior, PyTree
+from bayesal.types import Array, Gaussian, Labeled, Likelihood, Mixture, Posterior, PyTree
 
 P = ParamSpec("P")
 

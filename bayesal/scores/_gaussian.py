@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from bayesal import _chunks, _maths
+from bayesal.types import Array
 
 CHUNK = 128  # points looked at together
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from bayesal import _maths
 from bayesal.scores import _gaussian
-from bayesal.types import PyTree
+from bayesal.types import Array, PyTree
 
 REACH = 6.0  # standard deviations within which a draw counts: 2e-9 of its mass is beyond
 STEP = 2.0  # widest panel, in standard deviations of the narrowest draw it meets

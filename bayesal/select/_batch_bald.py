@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Bool, Float, Int
 
-from bayesal import _checks, _maths, errors
+from bayesal import _checks, _maths, _random, errors
 from bayesal import scores as score_functions
 from bayesal.select import _configurations as labels
 from bayesal.select._lazy import (
@@ -113,11 +114,9 @@ def searched(
     """`batch_bald` in a pool that is held, or predicted where it is looked at, whose BALD scores
     are known.
     """
-    bald, nonfinite, constant = _maths.maskable(bald, available, size)
-    search = _search(key, pool, bald, size, configurations)
-    # Turn b observes the label of pick b - 1, then makes pick b. The last turn only observes, for
-    # the information of the whole batch.
-    progress = lax.fori_loop(1, size + 1, functools.partial(_turn, search), _start(search))
+    bald, nonfinite, constant, candidates = _maths.counted(bald, available, size)
+    search = _search(key, pool, bald, candidates, size, configurations)
+    progress = lax.fori_loop(0, size, functools.partial(_turn, search), _start(search))
     joint = _both(progress.joint, jnp.cumsum(jnp.maximum(progress.gains, 0.0)), search.limit)
     return Selection(
         indices=progress.indices,
@@ -127,7 +126,7 @@ def searched(
         about=About.DRAWS,
         ceiling=search.limit,
         nonfinite=nonfinite,
-        evaluated=share(progress.evaluated, (bald > -jnp.inf).sum(), size),
+        evaluated=share(progress.evaluated, search.candidates, size),
         # equal but positive scores still have different joint gains
         constant=constant & (progress.gains[0] <= 0.0),
     )
@@ -139,6 +138,7 @@ class _Search(NamedTuple):
     key: Key  # fixes the sampled configurations
     pool: Evidence  # the candidates
     bald: Float[Array, " N"]  # -inf: may not be picked
+    candidates: Int[Array, ""]  # how many may be
     size: int
     configurations: int
     exact: int  # picks whose label configurations are enumerated
@@ -152,22 +152,23 @@ class _Progress(NamedTuple):
     """What is known after some picks: the carry of the loop."""
 
     state: labels.Configurations  # labels of the picks observed so far
-    bound: Float[Array, " N"]  # no later gain of a point exceeds it
-    taken: Bool[Array, " N"]  # picked, or never to be picked
-    last: Float[Array, "K C"]  # prediction at the latest pick, to be observed next
+    bound: Float[Array, " N"]  # no later gain of a point exceeds it; -inf: may not be picked
+    row: Int[Array, ""]  # the next pick; -1: there is none
+    gain: Float[Array, ""]  # its gain
     indices: Int[Array, " B"]
     gains: Float[Array, " B"]
     joint: Float[Array, " B"]  # information in the picks, by their configurations
     evaluated: Float[Array, ""]  # gains computed
 
 
-def _search(key, pool: Evidence, bald, size: int, configurations: int) -> _Search:
+def _search(key, pool: Evidence, bald, candidates, size: int, configurations: int) -> _Search:
     draws, rows, classes = pool.shape
     each = labels.screening(draws, configurations)
     return _Search(
         key=key,
         pool=pool,
         bald=bald,
+        candidates=candidates,
         size=size,
         configurations=configurations,
         exact=labels.exact_steps(classes, configurations),
@@ -181,86 +182,88 @@ def _search(key, pool: Evidence, bald, size: int, configurations: int) -> _Searc
 def _start(search: _Search) -> _Progress:
     """The first pick, the highest BALD score: nothing has to be computed for it."""
     draws, _, classes = search.pool.shape
-    row, gain, last, here = _best(search.pool, search.bald, search.bald)
+    row, gain = _best(search.bald, search.bald)
+    nothing = jnp.asarray(np.zeros(search.size, np.float32))
     return _Progress(
         state=labels.nothing_observed(draws, classes, search.configurations, search.exact),
         bound=search.bald,
-        taken=here | (search.bald == -jnp.inf),
-        last=last,
-        indices=jnp.full(search.size, -1, jnp.int32).at[0].set(row),
-        gains=jnp.zeros(search.size, jnp.float32).at[0].set(gain),
-        joint=jnp.zeros(search.size, jnp.float32),
+        row=row,
+        gain=gain,
+        indices=jnp.asarray(np.full(search.size, -1, np.int32)),
+        gains=nothing,
+        joint=nothing,
         evaluated=jnp.float32(0.0),
     )
 
 
 def _turn(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
-    """Observe the label of pick b - 1, then make pick b."""
-    progress = _observed(search, b, progress)
+    """Make pick b, observe its label, then find pick b + 1."""
+    progress = _picked(search, b, progress)
     # near ties of a saturated batch go by plain BALD
-    saturated = progress.joint[b - 1] > USED_UP * search.limit
+    saturated = progress.joint[b] > USED_UP * search.limit
     tie = jnp.where(saturated, TIE_BREAK, 0.0) * jnp.maximum(search.bald, 0.0)
-    # The last turn has no candidates, and what it writes is out of bounds, which is dropped.
-    open_ = jnp.where(progress.taken | (b == search.size), -jnp.inf, progress.bound)
-    small = jnp.max(open_) < SMALL
+    # The last turn has no candidates.
+    open_ = jnp.where(b + 1 == search.size, -jnp.inf, progress.bound)
+    small = _maths.highest(open_)[0] < SMALL
+    exact = b < search.exact
     # A bound that was sampled may lie below a gain; one from an enumeration may not.
-    slack = jnp.where(b <= search.exact, 0.0, SLACK)
+    slack = jnp.where(exact, 0.0, SLACK)
+    left = jnp.where(b + 1 == search.size, 0, jnp.maximum(search.candidates - 1 - b, 0))
+    evaluated = progress.evaluated
     if search.each:
-        needless = (b <= search.exact) | small
-        open_, looked = _screened(search, progress, open_, tie, slack, needless)
+        screened, looked = _screened(search, progress, open_, tie, slack, exact | small)
+        open_ = jnp.where(screened > -jnp.inf, screened, open_)
         slack = jnp.float32(0.0)  # what was not looked at has a bound too low even for the slack
-        progress = progress._replace(
-            evaluated=progress.evaluated
-            + looked.sum(dtype=jnp.float32)
-            * search.each
-            * search.pool.shape[0]
-            / search.configurations
-        )
+        few = search.each * search.pool.shape[0] / search.configurations
+        evaluated += jnp.minimum(looked, left).astype(jnp.float32) * few
     gains_of = functools.partial(_gains, search, progress.state, _form(search, b, small))
-    gain, bound, seen = best_first(open_, tie, slack, search.block, gains_of)
-    row, won, last, here = _best(search.pool, jnp.where(seen, gain + tie, -jnp.inf), gain)
-    # Sampling may make a gain larger than one before it, which no true gain is.
-    won = jnp.where(row >= 0, jnp.minimum(won, progress.gains[b - 1]), -jnp.inf)
+    gain, looked = best_first(open_, tie, slack, search.block, gains_of)
+    row, won = _best(gain + tie, gain)
     return progress._replace(
-        bound=bound,
-        taken=progress.taken | here,
-        last=last,
-        indices=progress.indices.at[b].set(row),
-        gains=progress.gains.at[b].set(won),
-        evaluated=progress.evaluated + seen.sum(dtype=jnp.float32),
+        bound=jnp.where(gain > -jnp.inf, gain, open_),
+        row=row,
+        # Sampling may make a gain larger than one before it, which no true gain is.
+        gain=jnp.where(row >= 0, jnp.minimum(won, progress.gain), -jnp.inf),
+        evaluated=evaluated + jnp.minimum(looked, left).astype(jnp.float32),
     )
 
 
-def _observed(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
-    """After the label of pick b - 1, if there was one to pick."""
-    key = jax.random.fold_in(search.key, b)
-    real = progress.indices[b - 1] >= 0
-    state = labels.observe(key, progress.state, progress.last, real, b - 1, search.exact)
-    return progress._replace(state=state, joint=progress.joint.at[b - 1].set(labels.joint(state)))
+def _picked(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
+    """After pick b and its label, if there was a point to pick."""
+    row = progress.row
+    last = jnp.exp(search.pool.at(jnp.maximum(row, 0)[None])[:, 0])
+    key = _random.fold_in(search.key, b + 1)
+    state = labels.observe(key, progress.state, last, row >= 0, b, search.exact)
+    return progress._replace(
+        state=state,
+        bound=jnp.where(jnp.arange(progress.bound.shape[0]) == row, -jnp.inf, progress.bound),
+        indices=progress.indices.at[b].set(row),
+        gains=progress.gains.at[b].set(progress.gain),
+        joint=progress.joint.at[b].set(labels.joint(state)),
+    )
 
 
 def _laid_out(pool: Evidence, at: Int[Array, " n"]):
-    """Probabilities `[n, C, K]` and entropies `[n, K]` of some candidates. Most are never looked
+    """Probabilities `[K, C, n]` and entropies `[K, n]` of some candidates. Most are never looked
     at, so nothing is laid out anew for all of them.
     """
-    part = pool.at(at)
-    return jnp.exp(part).transpose(1, 2, 0), _maths.entropy(part).T
+    part = pool.at(at).transpose(0, 2, 1)  # points last: sums over few classes stay fast
+    return jnp.exp(part), jnp.sum(_maths.surprise(part), axis=1)
 
 
 def _screened(search: _Search, progress: _Progress, open_, tie, slack, needless):
-    """Bounds from a part of the configurations, and of which candidates: of those that could still
-    be the best. Where it is `needless`, none is looked at.
+    """Bounds from a part of the configurations, of those candidates that could still be the best
+    (-inf for the others), and how many were looked at. Where it is `needless`, none is.
     """
+    few = labels.thinned(progress.state, search.pool.shape[0], search.each)
 
     def screen(at):
-        few = labels.thinned(progress.state, search.pool.shape[0], search.each)
         gain, error = labels.estimate(few, *_laid_out(search.pool, at))
         most = jnp.clip(gain + SURE * error, 0.0, (1.0 + SLACK) * progress.bound[at])
         return gain - SURE * error, most
 
     waiting = jnp.where(needless, -jnp.inf, open_)
-    _, screened, looked = best_first(waiting, tie, slack, search.wide, screen)
-    return jnp.where(looked, screened, open_), looked
+    return best_first(waiting, tie, slack, search.wide, screen)
 
 
 def _form(search: _Search, b: Int[Array, ""], small: Bool[Array, ""]) -> Int[Array, ""]:
@@ -269,7 +272,8 @@ def _form(search: _Search, b: Int[Array, ""], small: Bool[Array, ""]) -> Int[Arr
     """
     classes = search.pool.shape[2]
     # no power beyond the enumeration: it would overflow
-    few = (b <= search.exact) & (classes ** jnp.minimum(b, search.exact) <= FEW)
+    used = jnp.minimum(b + 1, search.exact)
+    few = (b < search.exact) & (classes**used <= FEW)
     return jnp.where(small, 2, few.astype(jnp.int32))
 
 
@@ -286,13 +290,10 @@ def _gains(search: _Search, state: labels.Configurations, form: Int[Array, ""], 
     return gain, gain
 
 
-def _best(pool: Evidence, rank: Float[Array, " N"], gain: Float[Array, " N"]):
-    """The row of highest rank (-1: there is none), its gain, its prediction `[K, C]`, and a mask of
-    it.
-    """
-    at = jnp.argmax(rank).astype(jnp.int32)
-    row = jnp.where(rank[at] > -jnp.inf, at, -1)
-    return row, gain[at], jnp.exp(pool.at(at[None])[:, 0]), jnp.arange(rank.shape[0]) == row
+def _best(rank: Float[Array, " N"], gain: Float[Array, " N"]):
+    """The row of highest rank (-1: there is none), and its gain."""
+    highest, at = _maths.highest(rank)
+    return jnp.where(highest > -jnp.inf, at, -1), gain[at]
 
 
 def _both(companion, summed, limit):

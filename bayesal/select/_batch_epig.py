@@ -183,7 +183,7 @@ def _start(search: _Search, size: int) -> _Progress:
     """The first pick, the highest EPIG, exactly: no label is sampled for it."""
     draws = search.pool.shape[0]
     gain, seen = highest(search.pool, search.target, search.weights, search.bound, 1)
-    row, taken, last = _best(search.pool, jnp.where(seen, gain, -jnp.inf), search.bound == -jnp.inf)
+    row, taken, last = _best(search.pool, gain, search.bound == -jnp.inf)
     first = jnp.where(row >= 0, gain[row], -jnp.inf)
     zeros = jnp.zeros(size, jnp.float32)
     return _Progress(
@@ -218,8 +218,9 @@ def _turn(search: _Search, b: Int[Array, ""], progress: _Progress) -> _Progress:
     saturated = progress.joint[b - 1] > USED_UP * search.most
     tie = jnp.where(saturated, TIE_BREAK, 0.0) * jnp.maximum(search.bound, 0.0)
     gains_of = functools.partial(_gains, search, pairs)
-    gain, _, seen = best_first(limit, tie, 0.0, search.block, gains_of)
-    row, taken, last = _best(search.pool, jnp.where(seen, gain + tie, -jnp.inf), progress.taken)
+    gain, _ = best_first(limit, tie, 0.0, search.block, gains_of)
+    seen = gain > -jnp.inf
+    row, taken, last = _best(search.pool, gain + tie, progress.taken)
     won = jnp.where(row >= 0, gain[row], -jnp.inf)
     joint = jnp.minimum(progress.joint[b - 1] + jnp.maximum(won, 0.0), search.most)
     return _Progress(
@@ -262,15 +263,15 @@ def highest(
     bound: Float[Array, " N"],
     size: int,
 ) -> tuple[Float[Array, " N"], Bool[Array, " N"]]:
-    """EPIG of every point that could be among the `size` highest, and where it was computed; -inf
-    in `bound` rules a point out.
+    """EPIG of every point that could be among the `size` highest (-inf elsewhere), and where it was
+    computed; -inf in `bound` rules a point out.
     """
 
     def exact(at):
         gain = unchecked(pool.at(at), target, weights)
         return gain, gain
 
-    gain, _, seen = best_first(
+    gain, _ = best_first(
         bound,
         jnp.zeros(bound.shape, jnp.float32),
         0.0,
@@ -279,7 +280,7 @@ def highest(
         size,
         pool.loop,
     )
-    return gain, seen
+    return gain, gain > -jnp.inf
 
 
 def screened(pool: Evidence, pairs: _targets.Pairs, step: int, points: int) -> Float[Array, " N"]:

@@ -19,7 +19,7 @@ from bayesal.scores._epig import checked_weights
 from bayesal.select import _configurations as labels
 from bayesal.select._dpp import checked_means, measured, vectors_of
 from bayesal.select._lazy import TIE_BREAK
-from bayesal.types import USED_UP, About, ArrayLike, Selection
+from bayesal.types import USED_UP, About, Array, ArrayLike, Selection
 
 
 def batch_epig_gaussian(

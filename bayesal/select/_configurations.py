@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Bool, Float, Int
 
-from bayesal import _checks, _maths, errors
+from bayesal import _checks, _maths, _random, errors
 from bayesal.scores._epig import divergence
 from bayesal.types import USED_UP, Array
 
 MOST = 2**28  # weights of configurations, a gigabyte
+COMPARED = 2048  # outcomes that a place is compared with one by one, at most
 STEP, FEWEST = 8, 64  # gains are screened with one configuration in 8, if those are at least 64
 
 # gains are differences of entropies: the reduced precision that accelerators multiply with by
@@ -64,7 +66,7 @@ def nothing_observed(
 
 
 def information(
-    state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]
+    state: Configurations, probs: Float[Array, "K C n"], noise: Float[Array, "K n"]
 ) -> Float[Array, " n"]:
     """Mean over configurations of each point's BALD score under its weights: what its label tells
     beyond theirs, in nats.
@@ -72,27 +74,27 @@ def information(
     noise: `H[p_k]` of each point under each draw. The weights' own mean entropy, not the exact one,
       keeps the variance low.
     """
-    mixed = product(probs.reshape(-1, probs.shape[-1]), state.weights.T)  # [n * C, S]
+    mixed = product(state.weights, probs.reshape(probs.shape[0], -1))  # [S, C * n]
     terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
-    total = product(terms, state.share).reshape(probs.shape[:2]).sum(axis=1)
-    return total - product(noise, product(state.share, state.weights))
+    total = product(state.share, terms).reshape(probs.shape[1:]).sum(axis=0)
+    return total - product(product(state.share, state.weights), noise)
 
 
-def small_information(state: Configurations, probs: Float[Array, "n C K"]) -> Float[Array, " n"]:
+def small_information(state: Configurations, probs: Float[Array, "K C n"]) -> Float[Array, " n"]:
     """`information` where it is so small that a difference of entropies has no digits of it.
 
     With q any prediction, r_k = p_k / q - 1 and f(r) = (1 + r) log(1 + r) - r, it is the mean over
     configurations of sum_c q_c (sum_k W_sk f(r_kc) - f(sum_k W_sk r_kc)). Here q is the mean
     prediction: r and f(r) are then as small as what the draws disagree by, and keep their digits.
     """
-    mean = probs.mean(axis=-1)
+    mean = probs.mean(axis=0)
     never = mean < _maths.TINY
     inverse = jnp.where(never, 0.0, 1.0 / jnp.where(never, 1.0, mean))
-    ratio = jnp.maximum((probs - mean[..., None]) * inverse[..., None], -1.0)
-    each = product(divergence(ratio), product(state.share, state.weights))  # [n, C]
-    mixed = product(ratio.reshape(-1, ratio.shape[-1]), state.weights.T)  # [n * C, S]
-    both = product(divergence(jnp.maximum(mixed, -1.0)), state.share).reshape(mean.shape)
-    return jnp.sum(mean * (each - both), axis=1)
+    ratio = jnp.maximum((probs - mean[None]) * inverse[None], -1.0).reshape(probs.shape[0], -1)
+    each = product(product(state.share, state.weights), divergence(ratio))  # [C * n]
+    mixed = product(state.weights, ratio)  # [S, C * n]
+    both = product(state.share, divergence(jnp.maximum(mixed, -1.0)))
+    return jnp.sum(mean * (each - both).reshape(mean.shape), axis=0)
 
 
 def screening(draws: int, configurations: int) -> int:
@@ -116,13 +118,13 @@ def thinned(state: Configurations, draws: int, few: int) -> Configurations:
 
 
 def estimate(
-    state: Configurations, probs: Float[Array, "n C K"], noise: Float[Array, "n K"]
+    state: Configurations, probs: Float[Array, "K C n"], noise: Float[Array, "K n"]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """`information` from sampled configurations of equal share, and its standard error."""
-    mixed = product(probs.reshape(-1, probs.shape[-1]), state.weights.T)
-    total = (-mixed * jnp.log(jnp.maximum(mixed, 1e-30))).reshape(*probs.shape[:2], -1).sum(axis=1)
-    each = total - product(noise, state.weights.T)  # [n, S]
-    return each.mean(axis=1), each.std(axis=1) / each.shape[1] ** 0.5
+    mixed = product(state.weights, probs.reshape(probs.shape[0], -1))
+    terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
+    each = terms.reshape(-1, *probs.shape[1:]).sum(axis=1) - product(state.weights, noise)  # [S, n]
+    return each.mean(axis=0), each.std(axis=0) / each.shape[0] ** 0.5
 
 
 def joint(state: Configurations) -> Float[Array, ""]:
@@ -143,43 +145,58 @@ def observe(
     """Configurations after one more point: enumerated while they fit, then stratified. Where not
     `real`, nothing changes.
     """
-
-    def sampled():
-        draws = probs.shape[0]
-        first, second = places(key, draws, state.weights.shape[0] // draws)
-        strata = lax.cond(observed == exact_steps, lambda: stratified(first, state), lambda: state)
-        return extended(second, strata, probs)
-
-    new = lax.cond(observed < exact_steps, lambda: enumerated(state, probs), sampled)
+    (rows, draws), classes = state.weights.shape, probs.shape[1]
+    each = rows // draws
+    row = np.arange(rows, dtype=np.int32)  # a constant of the program: nothing to compile
+    first, second = places(key, draws, each)
+    sampled = row < draws * each  # the rest is never in use again
+    strata = lax.cond(
+        observed == exact_steps,
+        lambda: stratified(first, state),
+        lambda: jnp.asarray(row)[: draws * each],
+    )
+    # Both ways are Bayes' rule for a parent row and a label, so it is compiled once.
+    enumerating = observed < exact_steps
+    fill = lambda found: jnp.pad(found, (0, rows - draws * each))
+    parent = jnp.where(enumerating, row // classes, fill(strata))
+    label = jnp.where(enumerating, row % classes, fill(labels_at(second, probs)))
+    weights, total = updated(state.weights[parent], probs, label, each)
+    share = jnp.where(
+        enumerating,
+        state.share[parent] * total,
+        np.where(sampled, np.float32(1.0 / (draws * each)), np.float32(0.0)),
+    )
+    new = Configurations(weights, share)
     return jax.tree.map(lambda a, b: jnp.where(real, a, b), new, state)
 
 
 def observe_sampled(key, state: Configurations, probs: Float[Array, "K C"], real) -> Configurations:
     """`observe` for configurations that are sampled from the first point on."""
-    draws = probs.shape[0]
-    new = extended(places(key, draws, state.weights.shape[0] // draws)[0], state, probs)
-    return jax.tree.map(lambda a, b: jnp.where(real, a, b), new, state)
+    rows, draws = state.weights.shape
+    label = labels_at(places(key, draws, rows // draws)[0], probs)
+    weights, _ = updated(state.weights, probs, label, rows // draws)
+    return state._replace(weights=jnp.where(real, weights, state.weights))
 
 
-def enumerated(state: Configurations, probs: Float[Array, "K C"]) -> Configurations:
-    """Every configuration with every label: row s becomes rows s * C ... s * C + C - 1."""
-    rows, classes = state.weights.shape[0], probs.shape[1]
-    parent = jnp.arange(rows) // classes
-    label = jnp.arange(rows) % classes
-    likelihood = state.weights[parent] * probs.T[label]
+def updated(
+    weights: Float[Array, "S K"], probs: Float[Array, "K C"], label: Int[Array, " S"], each: int
+) -> tuple[Float[Array, "S K"], Float[Array, " S"]]:
+    """Bayes' rule: weights after one label a row, and the probability of that label."""
+    rows, draws = weights.shape
+    likelihood = weights * probs.T[label]
     total = likelihood.sum(axis=1)
-    weights = jnp.where(
-        total[:, None] > 0,
-        likelihood / jnp.where(total > 0, total, 1.0)[:, None],
-        state.weights[parent],
-    )
-    return Configurations(weights, state.share[parent] * total)
+    # Where float32 underflows, the draw is left that the row was sampled from.
+    own = (np.arange(rows) // each)[:, None] == np.arange(draws)
+    possible = (total > 0)[:, None]
+    mean = jnp.where(possible, total[:, None], 1.0)
+    return jnp.where(possible, likelihood / mean, own.astype(np.float32)), total
 
 
 def places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
     """Systematic places in [0, 1) for every draw's configurations, in random order; twice, from one
-    stream of numbers, because generators and sorts are what takes long to compile."""
-    luck = jax.random.uniform(key, (2, draws, each + 1), jnp.float32)
+    stream of numbers, because generators and sorts are what takes long to compile.
+    """
+    luck = _random.uniform(key, (2, draws, each + 1))
     shuffled = jnp.argsort(luck[..., 1:], axis=-1)
     return jnp.minimum((shuffled.astype(jnp.float32) + luck[..., :1]) / each, 1.0 - 1e-6)
 
@@ -187,41 +204,21 @@ def places(key, draws: int, each: int) -> Float[Array, "2 K R"]:
 def inverse_cdf(probs: Float[Array, " n"], places: Float[Array, " R"]) -> Int[Array, " R"]:
     """Which of n outcomes each place in [0, 1) falls on."""
     total = jnp.cumsum(probs)
-    return jnp.clip(
-        jnp.searchsorted(total / total[-1], places, side="right"), 0, probs.shape[0] - 1
-    )
+    # A search of few outcomes takes longer to compile than to compare them all.
+    method = "compare_all" if probs.shape[0] <= COMPARED else "scan"
+    at = jnp.searchsorted(total / total[-1], places, side="right", method=method)
+    return jnp.clip(at, 0, probs.shape[0] - 1)
 
 
-def stratified(places: Float[Array, "K R"], state: Configurations) -> Configurations:
-    """From enumerated configurations to equally many sampled ones of every draw: R rows of draw 0,
-    R of draw 1, ...
+def stratified(places: Float[Array, "K R"], state: Configurations) -> Int[Array, " K*R"]:
+    """Rows of enumerated configurations, equally many sampled for every draw: R for draw 0, R for
+    draw 1, ...
     """
-    rows, draws = state.weights.shape
-    each = rows // draws
-    given_draw = (
-        state.share[:, None] * state.weights
-    ).T  # [K, S], proportional to p(configuration | draw)
-    chosen = jax.vmap(inverse_cdf)(given_draw, places).reshape(-1)
-    weights = (
-        jnp.full_like(state.weights, 1.0 / draws).at[: draws * each].set(state.weights[chosen])
-    )
-    share = jnp.where(jnp.arange(rows) < draws * each, jnp.float32(1.0 / (draws * each)), 0.0)
-    return Configurations(weights, share)
+    # [K, S], proportional to p(configuration | draw)
+    given_draw = (state.share[:, None] * state.weights).T
+    return jax.vmap(inverse_cdf)(given_draw, places).reshape(-1)
 
 
-def extended(
-    places: Float[Array, "K R"], state: Configurations, probs: Float[Array, "K C"]
-) -> Configurations:
-    """One sampled label for every configuration, from the draw the configuration was
-    sampled from.
-    """
-    rows, draws = state.weights.shape
-    each = rows // draws
-    label = jax.vmap(inverse_cdf)(probs, places).reshape(-1)
-    likelihood = state.weights[: draws * each] * probs.T[label]
-    total = likelihood.sum(axis=1, keepdims=True)
-    own = jax.nn.one_hot(
-        jnp.arange(draws * each) // each, draws, dtype=jnp.float32
-    )  # what is left when float32 underflows
-    weights = jnp.where(total > 0, likelihood / jnp.where(total > 0, total, 1.0), own)
-    return state._replace(weights=state.weights.at[: draws * each].set(weights))
+def labels_at(places: Float[Array, "K R"], probs: Float[Array, "K C"]) -> Int[Array, " K*R"]:
+    """One sampled label for every configuration, from the draw that it was sampled from."""
+    return jax.vmap(inverse_cdf)(probs, places).reshape(-1)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from bayesal import _checks, _chunks
 from bayesal.types import Array, PyTree, Selection
@@ -16,9 +17,17 @@ from bayesal.types import Array, PyTree, Selection
 SURE = 3.0  # standard errors above a screened gain that the gain is taken not to exceed
 BLOCK = 128  # candidates whose gains are computed at a time, at most
 TABLE = 2**21  # numbers that the gains of a block are computed from, at most
+# candidates are ordered a page at a time: a sixteenth of a large pool
+PAGE, PAGES = 1024, 16
 # weight of a point's own score beside its gain once a batch is saturated: gains near 0 must not
 # decide by row number
 TIE_BREAK = 0.01
+# Rows of candidates are different rows of the pool. To wrap or to drop others would be compiled.
+IN_POOL: dict[str, Any] = {
+    "unique_indices": True,
+    "mode": "promise_in_bounds",
+    "wrap_negative_indices": False,
+}
 
 
 class Evidence(NamedTuple):
@@ -49,7 +58,7 @@ def held(log_probs: Float[Array, "K N C"]) -> Evidence:
     """A pool whose predictions are there."""
     draws, rows, classes = log_probs.shape
     return Evidence(
-        at=lambda rows: log_probs[:, rows],
+        at=lambda rows: log_probs.at[:, rows].get(**IN_POOL),
         over=lambda function, points: _chunks.over_rows(function, log_probs, points, axis=1),
         shape=(draws, rows, classes),
     )
@@ -88,55 +97,62 @@ def best_first(
     gains_of: Callable[[Array], tuple[Array, Array]],
     size: int = 1,
     loop: Callable[..., Any] = lax.while_loop,
-) -> tuple[Float[Array, " N"], Float[Array, " N"], Bool[Array, " N"]]:
-    """Gains of all candidates that could be the best: in blocks, highest bound first, until no
-    bound beats the best found.
+) -> tuple[Float[Array, " N"], Int[Array, ""]]:
+    """Values of all candidates that could be the best: in blocks, highest bound first, until no
+    bound beats the best gain found.
 
     Args:
       bound: what a gain cannot exceed; -inf for what may not be picked.
       tie: added to bounds and gains alike for the order.
       slack: share of the best gain by which a bound may be too low, because it was sampled.
       block: candidates looked at together.
-      gains_of: `rows [block] -> (gains, bounds for the steps to come)`.
+      gains_of: `rows [block] -> (gains, values to return)`.
       size: how many best ones are wanted.
       loop: see `Evidence`.
     Returns:
-      Gains, bounds (the old ones where nothing was computed), and where gains were computed.
+      Values, -inf where nothing was computed; and how many rows were looked at, of which those
+      past the last candidate were none.
     """
+    # Ordering the whole pool anew for every block makes a search quadratic in the pool.
+    rows = bound.shape[0]
+    page = block * (min(rows, max(PAGE, rows // PAGES)) // block)
 
-    def more(carry):
-        waiting, *_, best = carry
-        ahead = jnp.max(waiting)
+    def hopeful(ahead, best):
         # What rounding may take from a bound. Beside gains far below 1e-5 no bound is left at that.
         rounding = jnp.clip(ahead, 0.0, 1e-5)
         within = slack * jnp.maximum(best[-1], 0.0) + rounding
         return (ahead > -jnp.inf) & (ahead + within >= best[-1])
 
-    def some(carry):
-        waiting, gains, bounds, seen, best = carry
-        ahead, rows = lax.top_k(waiting, block)
-        real = ahead > -jnp.inf
-        gain, later = (values.astype(bound.dtype) for values in gains_of(rows))
-        best = lax.top_k(
-            jnp.concatenate([best, jnp.where(real, gain + tie[rows], -jnp.inf)]), size
-        )[0]
-        return (
-            waiting.at[rows].set(-jnp.inf),
-            gains.at[rows].set(gain),
-            bounds.at[rows].set(jnp.where(real, later, bounds[rows])),
-            seen.at[rows].set(seen[rows] | real),
-            best,
-        )
+    def one_page(carry):
+        waiting, values, best, looked, _ = carry
+        # and the first of the next page, past which the barrier keeps XLA from sorting all rows
+        ahead, at = lax.optimization_barrier(lax.top_k(waiting, min(page + 1, rows)))
+
+        def one_block(inner):
+            start, values, best = inner
+            here, those = (lax.dynamic_slice_in_dim(each, start, block) for each in (ahead, at))
+            real = here > -jnp.inf
+            gain, value = (each.astype(bound.dtype) for each in gains_of(those))
+            rank = jnp.where(real, gain + tie.at[those].get(**IN_POOL), -jnp.inf)
+            best = lax.top_k(jnp.concatenate([best, rank]), size)[0]
+            value = jnp.where(real, value, -jnp.inf)
+            return start + block, values.at[those].set(value, **IN_POOL), best
+
+        more = lambda inner: (inner[0] < page) & hopeful(ahead[inner[0]], inner[2])
+        end, values, best = loop(more, one_block, (jnp.int32(0), values, best))
+        waiting = waiting.at[at[:page]].set(-jnp.inf, **IN_POOL)
+        ahead = ahead[page] if page < rows else jnp.full((), -jnp.inf, ahead.dtype)
+        return waiting, values, best, looked + end, ahead
 
     start = (
         jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf),
-        jnp.zeros_like(bound),
-        bound,
-        jnp.zeros(bound.shape, bool),
-        jnp.full(size, -jnp.inf, jnp.result_type(bound, tie)),
+        np.full(rows, -np.inf, bound.dtype),
+        np.full(size, -np.inf, jnp.result_type(bound, tie)),
+        jnp.int32(0),
+        jnp.full((), jnp.inf, jnp.result_type(bound, tie)),
     )
-    _, gains, bounds, seen, _ = loop(more, some, start)
-    return gains, bounds, seen
+    _, values, _, looked, _ = loop(lambda carry: hopeful(carry[4], carry[2]), one_page, start)
+    return values, looked
 
 
 def certified(selection: Selection, left_out: Any) -> Selection:
