@@ -1,16 +1,20 @@
 """Every Python block of the docs runs, page by page: each page is one program."""
 
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+import test_public
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+MADE = {"_build", "api", "notebooks"}  # by `make docs`
+PAGES = sorted(page for page in DOCS.rglob("*.md") if page.relative_to(DOCS).parts[0] not in MADE)
+BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "llms.txt")]
 PROGRAMS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 # What a page's program has to give, beyond running; names are those of its blocks.
@@ -64,7 +68,7 @@ def parameter(page: Path):
     return pytest.param(page, id=name(page), marks=marks)
 
 
-@pytest.mark.parametrize("page", map(parameter, PROGRAMS))
+@pytest.mark.parametrize("page", [parameter(page) for page in PROGRAMS])
 def test_a_page_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     names: dict[str, object] = {}
@@ -76,7 +80,7 @@ def test_a_page_runs(page):
         assert GIVES[page.stem](names)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*BESIDE, *PAGES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -103,3 +107,49 @@ def test_a_result_begins_with_its_verdict_and_names_its_command(page):
     assert text.split("\n\n")[1].startswith("**"), "the verdict first"
     assert re.search(r"^(python -m experiments\.|make )", text, re.M), "and its command"
     assert "\n|" in text, "and a table"
+
+
+def reference():
+    """`docs/_reference.py`, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location("_reference", DOCS / "_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_pages_hold_every_public_name_with_its_docstring(tmp_path):
+    named = test_public.names()
+    reference().write(tmp_path, test_public.modules(), named)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in tmp_path.glob("*.md"))
+    for public, value in named.items():
+        (head,) = re.findall(rf"^:+\{{py:\w+\}} {re.escape(public)}(?=[( \n]).*$", text, re.M)
+        types = head.removeprefix(head.split("(")[0])
+        assert not any(part in types for part in (" at 0x", "jaxtyping.", "bayesal."))
+        if callable(value):
+            assert head.startswith("::::{")
+    assert text.count("\n::::{py:") == text.count("\n::::\n")  # all are closed
+
+
+def test_docstrings_become_markdown():
+    doc = """Gap: `a | b` of |x| in [0, 1].
+
+    Second, see https://arxiv.org/abs/1112.5745.
+
+    Args:
+      x, y: numbers
+        of two lines.
+    Raises:
+      WrongShape: one. NonFinite: two.
+
+    >>> 1 + 1
+    2
+    """
+    assert reference().body(inspect.cleandoc(doc)).split("\n\n") == [
+        r"Gap: `a | b` of \|x\| in \[0, 1\].",
+        "Second, see <https://arxiv.org/abs/1112.5745>.",
+        "**Args**",
+        "- `x, y`: numbers of two lines.",
+        "**Raises**",
+        "- `WrongShape`: one.\n- `NonFinite`: two.",
+        "```pycon\n>>> 1 + 1\n2\n```",
+    ]
