@@ -93,7 +93,7 @@ def markdown(title: str, lines: list[str]) -> str:
     if not text:
         return ""
     if title in ("Raises", "Warns"):  # "NonFinite: NaN. WrongShape: another rank": one a line
-        text = re.sub(r"(?<=[.;])\s+(?=[A-Z]\w+: )", "\n", " ".join(text.split()))
+        text = re.sub(r"(?<=[.;])\s+(?=[A-Z]\w+(?:, [A-Z]\w+)*: )", "\n", " ".join(text.split()))
     pieces = re.split(r"\n{2,}", text)
     blocks = "\n\n".join(block(piece, fields=bool(title or at)) for at, piece in enumerate(pieces))
     return f"**{title}**\n\n{blocks}" if title else blocks
