@@ -222,6 +222,7 @@ class Posterior(NamedTuple):
       (`posteriors.any_of`).
     likelihood: what its labels are; None: classes, or real numbers where `real`.
     unused: fields of `HParams` without effect on it: a retuner leaves them as they are.
+    scales: whether it brings features to a scale of its own.
     name: the call that built it, for people.
     """
 
@@ -240,6 +241,7 @@ class Posterior(NamedTuple):
     architectures: int = 1
     likelihood: Likelihood | None = None
     unused: tuple[str, ...] = ()
+    scales: bool = False
     name: str = ""
 
     def __repr__(self) -> str:

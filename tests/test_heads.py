@@ -302,11 +302,11 @@ def test_linear_regression_learns_exactly_from_more_labels():
     x, y = straight(60)
     first = fit(LINEAR, x[:40], y[:40], capacity=60)
     both = add(LINEAR, add(LINEAR, first, x[40:50], y[40:50]), x[50:], y[50:])
-    layer = first.layer
+    layer = first.inner.layer
     at = np.asarray(_layer.seen(layer, jnp.asarray(x)), np.float64)
-    target = (np.float64(y) - float(first.center)) / float(first.unit)
+    target = (np.float64(y) - float(first.center)) / float(first.scale)
     exact = np.linalg.solve(at.T @ at + float(layer.precision) * np.eye(4), at.T @ target)
-    assert_allclose(both.layer.mean[:, 0], exact, atol=1e-4)
+    assert_allclose(both.inner.layer.mean[:, 0], exact, atol=1e-4)
 
 
 # --- linear regression
@@ -316,14 +316,14 @@ def test_linear_regression_learns_exactly_from_more_labels():
 def test_linear_regression_is_the_closed_form(width):
     x, y = straight(width=width)
     state = fit(LINEAR, x, y, capacity=50)
-    at, ratio = as_seen(x), float(state.layer.precision)
+    at, ratio = as_seen(x), float(state.inner.layer.precision)
     target = (np.float64(y) - y.mean(dtype=np.float64)) / y.std(dtype=np.float64)
     inverse = np.linalg.inv(at.T @ at + ratio * np.eye(width + 1))
     mean = inverse @ at.T @ target
-    assert_allclose(state.layer.mean[:, 0], mean, atol=1e-3)
+    assert_allclose(state.inner.layer.mean[:, 0], mean, atol=1e-3)
     missed = ((target - at @ mean) ** 2).sum() + ratio * (mean**2).sum()
     noise = (_linear.COUNT * _linear.VARIANCE + missed) / (_linear.COUNT + len(y) - 2)
-    assert_allclose(state.noise, noise, rtol=1e-3)
+    assert_allclose(state.inner.noise, noise, rtol=1e-3)
     said = jax.vmap(lambda row: LINEAR.marginal(state, row))(jnp.asarray(x))
     assert_allclose(said.mean, y.mean() + y.std() * at @ mean, atol=1e-3)
     own = np.einsum("nd,de,ne->n", at, inverse, at)
@@ -349,7 +349,7 @@ def test_the_ratio_maximizes_the_evidence(posterior):
 
     logs = np.linspace(np.log(1e-5), np.log(1e5), 2_001)
     best = logs[np.argmax([evidence(log) for log in logs])]
-    assert float(jnp.log(state.layer.precision)) == pytest.approx(best, abs=0.05)
+    assert float(jnp.log(state.inner.layer.precision)) == pytest.approx(best, abs=0.05)
 
 
 @given(st.integers(0, 1_000), st.floats(-6, 6), st.floats(-100, 100))
@@ -380,7 +380,7 @@ def test_labels_of_one_value_are_predicted():
     state = fit(LINEAR, x, np.full(10, 7.0, np.float32))
     said = LINEAR.marginal(state, jnp.asarray(x[0]))
     assert float(said.mean) == pytest.approx(7.0, abs=1e-3)
-    assert 0 < float(said.variance) < 1.0
+    assert 0 < float(said.variance) < 0.2 * 7.0**2  # in units of the label's own size
 
 
 # --- at the edge, and in the loop

@@ -27,7 +27,8 @@ def on(
     leaves = jax.tree.leaves(ledger.labels)
     values = np.asarray(leaves[0])[order] if len(leaves) == 1 and leaves[0].ndim == 1 else None
     if first:
-        of_features(features[order])
+        if not posterior.scales:
+            of_features(features[order])
         standardizes = (
             posterior.likelihood is not None and posterior.likelihood.standard is not None
         )

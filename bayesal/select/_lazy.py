@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Float, Int
 
@@ -146,8 +145,8 @@ def best_first(
 
     start = (
         jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf),
-        np.full(rows, -np.inf, bound.dtype),
-        np.full(size, -np.inf, jnp.result_type(bound, tie)),
+        jnp.full(rows, -jnp.inf, bound.dtype),
+        jnp.full(size, -jnp.inf, jnp.result_type(bound, tie)),
         jnp.int32(0),
         jnp.full((), jnp.inf, jnp.result_type(bound, tie)),
     )

@@ -97,6 +97,7 @@ def logistic(
         warm=lambda old, fresh: fresh._replace(layer=fresh.layer._replace(mean=old.layer.mean)),
         online=functools.partial(_online, of),
         unused=tuple(name for name in HParams._fields if tune or name != "prior_scale"),
+        scales=True,
     )
 
 
