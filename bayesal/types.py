@@ -379,8 +379,7 @@ class Strategy(NamedTuple):
     prepare: `(key, predictive, pool) -> aux`, what a measurement needs of the whole pool, such as
              the target points of EPIG. None: `aux` is None. It gets the key that `pick` gets: split
              it where both draw.
-    memory:  `(init, observe)`, what a strategy carries from round to round, or None. Reserved for
-             bandits: the learner does not carry it yet.
+    memory:  `(init, observe)`, carried from round to round, or None; no learner does so yet.
     nested:  whether the first picks of a batch are the batch of that size: then a learner asked for
              fewer points computes nothing else.
     name:    the call that built it, for people.
