@@ -256,7 +256,7 @@ def _along(key: Key, log_probs: Float[Array, "K B C"]) -> Float[Array, " B"]:
     def one(state, now):
         key, log_p = now  # [K, C]
         probs = jnp.exp(log_p)
-        gain = labels.information(state, probs.T[None], _maths.entropy(log_p)[None])[0]
+        gain = labels.information(state, probs[..., None], _maths.entropy(log_p)[:, None])[0]
         return labels.observe_sampled(key, state, probs, True), jnp.maximum(gain, 0.0)
 
     return jax.lax.scan(
