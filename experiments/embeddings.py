@@ -19,6 +19,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
@@ -168,18 +169,23 @@ def compared(name: str, config: Config, data_folder: str | None, out: Path) -> b
 
 
 def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
-    """Both parts: tables on screen, records and a picture per set in the folder."""
+    """Both parts: tables on screen, records and a picture in the folder."""
     folder = runs.Folder(out, config)
     records = heads(config, data_folder, folder)
     print("mean test NLL / accuracy\n" + heads_table(records))
-    for name in config.sets:
+    figure, panels = plt.subplots(
+        1, len(config.sets), figsize=(7.5 * len(config.sets), 4.5), squeeze=False
+    )
+    for name, axes in zip(config.sets, panels[0], strict=True):
         results = compared(name, config, data_folder, out)
         print(f"\n{name}\n{results.table(metric='balanced_accuracy')}")
         for record in results.to_records():
             records.append({"kind": "round", "set": name} | record)
             folder.write(records[-1])
-        axes = results.plot(metric="balanced_accuracy")
-        axes.figure.savefig(out / f"{name}.png", dpi=120, bbox_inches="tight")
+        results.plot(axes, metric="balanced_accuracy")
+        axes.set_title(f"{name}: {axes.get_title(loc='left').lower()}", loc="left")
+    figure.tight_layout()
+    figure.savefig(out / "curves.png", dpi=110, bbox_inches="tight")
     return records
 
 
