@@ -1,8 +1,11 @@
 """Warnings that point at the user's line."""
 
+import contextlib
+import contextvars
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from types import FrameType
 
 import jax
@@ -15,9 +18,25 @@ SKIPPED = (
     "<@beartype",
 )
 
+_collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected")
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[str]]:
+    """The warnings of this thread while the block runs, in place of being shown."""
+    found: list[str] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
 
 def warn(message: str) -> None:
     """`warnings.warn` at the nearest line outside bayesal, however deep the call is."""
+    if (kept := _collected.get(None)) is not None:
+        kept.append(message)
+        return
     frame: FrameType | None = sys._getframe()
     depth = 0
     while frame is not None and any(part in frame.f_code.co_filename for part in SKIPPED):

@@ -222,6 +222,7 @@ class Posterior(NamedTuple):
       (`posteriors.any_of`).
     likelihood: what its labels are; None: classes, or real numbers where `real`.
     unused: fields of `HParams` without effect on it: a retuner leaves them as they are.
+    scales: whether it brings features to a scale of its own.
     name: the call that built it, for people.
     """
 
@@ -240,6 +241,7 @@ class Posterior(NamedTuple):
     architectures: int = 1
     likelihood: Likelihood | None = None
     unused: tuple[str, ...] = ()
+    scales: bool = False
     name: str = ""
 
     def __repr__(self) -> str:
@@ -377,8 +379,7 @@ class Strategy(NamedTuple):
     prepare: `(key, predictive, pool) -> aux`, what a measurement needs of the whole pool, such as
              the target points of EPIG. None: `aux` is None. It gets the key that `pick` gets: split
              it where both draw.
-    memory:  `(init, observe)`, what a strategy carries from round to round, or None. Reserved for
-             bandits: the learner does not carry it yet.
+    memory:  `(init, observe)`, carried from round to round, or None; no learner does so yet.
     nested:  whether the first picks of a batch are the batch of that size: then a learner asked for
              fewer points computes nothing else.
     name:    the call that built it, for people.

@@ -7,7 +7,8 @@ Sixty points, one small net with two hidden layers for all methods that have one
 long run of NUTS on all its weights; above each map stands the total variation distance between the
 method's averaged prediction and the yardstick's, averaged over a grid much wider than the data. The
 method `nuts` is another, shorter run: its distance is the noise of the measure. Gaussian processes
-have another prior over functions than the net: their distance says that, not that they are wrong.
+and logistic regression have another prior over functions than the net: their distance says that,
+not that they are wrong.
 The upper map shows BALD (nats), the lower the probability of class 1.
 
 The prior is three times as wide as the default, which lets the net bend: on 2,000 fresh points NUTS
@@ -96,6 +97,12 @@ def guide(model):
     return AutoNormal(model, init_loc_fn=init_to_sample, init_scale=0.05)
 
 
+def waves(x):
+    """Features that stand for a frozen model's: 200 random waves of length 1."""
+    ways, shift = np.random.default_rng(0).normal(size=(2, 200)), np.linspace(0, 2 * np.pi, 200)
+    return jnp.cos(x @ jnp.float32(ways) + jnp.float32(shift))
+
+
 METHODS = {
     "nuts": lambda c: posteriors.nuts(
         NET, warmup=c.warmup, samples=c.draws // 4, batch_size=c.points
@@ -114,6 +121,8 @@ METHODS = {
     "laplace_all": lambda c: posteriors.linearized_laplace(NET),
     "swag": lambda c: posteriors.swag(NET),
     "sgmcmc": lambda c: posteriors.sgmcmc(NET, cycles=c.draws // 10, samples=10, speed=10.0),
+    "logistic": lambda c: posteriors.logistic(2),
+    "logistic, 200 waves": lambda c: posteriors.logistic(2, features=waves),
     "gp": lambda c: posteriors.gp_classification(2),
     "gp, 20 inducing": lambda c: posteriors.gp_classification(2, inducing=20),
 }

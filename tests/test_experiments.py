@@ -40,6 +40,7 @@ from experiments import (
     temperature,
     updates,
 )
+from experiments.benchmarks import growth
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -745,3 +746,21 @@ def test_a_cell_is_computed_once(tmp_path):
     assert (tmp_path / "cells.jsonl").read_text() == found and len(again.records) == 1
     assert len(again.records[0]["nll"]) == len(defaults.GRIDS["one"])
     assert 0 < min(again.records[0]["nll"]) < np.log(3)
+
+
+def test_growth_is_the_slope_in_logarithms_to_the_size_before_on_its_axis():
+    records = [
+        {"axis": axis} | growth.CENTER | {axis: value} | dict.fromkeys(growth.COLUMNS, seconds)
+        for axis, value, seconds in (
+            ("N", 10, 1.0),
+            ("N", 100, 100.0),
+            ("b", 2, 3.0),
+            ("b", 4, 6.0),
+        )
+    ]
+    assert growth.slopes(records) == [None, pytest.approx(2.0), None, pytest.approx(1.0)]
+    first, *lines = growth.table(records)
+    assert first.split()[:4] == list(growth.CENTER) and len(lines) == 4
+    assert lines[1].split()[-1] == "2.00" and lines[2].split()[-1] == "3"  # no slope: MB is last
+    axes = [axis for axis, case in growth.sizes(full=True) if case[axis] != growth.CENTER[axis]]
+    assert {axis: axes.count(axis) for axis in growth.CENTER} == {"N": 3, "K": 3, "C": 3, "b": 3}

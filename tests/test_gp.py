@@ -343,7 +343,7 @@ def test_a_kernel_is_chosen_by_its_name():
     labeled = Labeled(jnp.array([[0.0], [3.0]]), jnp.zeros(2), jnp.int32(2))
     far = {}
     for name, kernel in (("rbf", RBF), ("matern52", MATERN52)):
-        posterior = posteriors.gp_regression(kernel=name, waves=8)
+        posterior = posteriors.gp_regression(kernel=name, center=0.0, waves=8)
         state = posterior.init(jax.random.key(0), labeled.x[0])
         state, _ = posterior.fit(jax.random.key(1), state, labeled, HParams(steps=0))
         of = latent(state, jnp.array([[[1.5]]]), kernel=kernel)

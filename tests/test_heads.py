@@ -3,11 +3,13 @@ closed forms in float64.
 """
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -302,11 +304,11 @@ def test_linear_regression_learns_exactly_from_more_labels():
     x, y = straight(60)
     first = fit(LINEAR, x[:40], y[:40], capacity=60)
     both = add(LINEAR, add(LINEAR, first, x[40:50], y[40:50]), x[50:], y[50:])
-    layer = first.layer
+    layer = first.inner.layer
     at = np.asarray(_layer.seen(layer, jnp.asarray(x)), np.float64)
-    target = (np.float64(y) - float(first.center)) / float(first.unit)
+    target = (np.float64(y) - float(first.center)) / float(first.scale)
     exact = np.linalg.solve(at.T @ at + float(layer.precision) * np.eye(4), at.T @ target)
-    assert_allclose(both.layer.mean[:, 0], exact, atol=1e-4)
+    assert_allclose(both.inner.layer.mean[:, 0], exact, atol=1e-4)
 
 
 # --- linear regression
@@ -316,14 +318,14 @@ def test_linear_regression_learns_exactly_from_more_labels():
 def test_linear_regression_is_the_closed_form(width):
     x, y = straight(width=width)
     state = fit(LINEAR, x, y, capacity=50)
-    at, ratio = as_seen(x), float(state.layer.precision)
+    at, ratio = as_seen(x), float(state.inner.layer.precision)
     target = (np.float64(y) - y.mean(dtype=np.float64)) / y.std(dtype=np.float64)
     inverse = np.linalg.inv(at.T @ at + ratio * np.eye(width + 1))
     mean = inverse @ at.T @ target
-    assert_allclose(state.layer.mean[:, 0], mean, atol=1e-3)
+    assert_allclose(state.inner.layer.mean[:, 0], mean, atol=1e-3)
     missed = ((target - at @ mean) ** 2).sum() + ratio * (mean**2).sum()
     noise = (_linear.COUNT * _linear.VARIANCE + missed) / (_linear.COUNT + len(y) - 2)
-    assert_allclose(state.noise, noise, rtol=1e-3)
+    assert_allclose(state.inner.noise, noise, rtol=1e-3)
     said = jax.vmap(lambda row: LINEAR.marginal(state, row))(jnp.asarray(x))
     assert_allclose(said.mean, y.mean() + y.std() * at @ mean, atol=1e-3)
     own = np.einsum("nd,de,ne->n", at, inverse, at)
@@ -349,7 +351,7 @@ def test_the_ratio_maximizes_the_evidence(posterior):
 
     logs = np.linspace(np.log(1e-5), np.log(1e5), 2_001)
     best = logs[np.argmax([evidence(log) for log in logs])]
-    assert float(jnp.log(state.layer.precision)) == pytest.approx(best, abs=0.05)
+    assert float(jnp.log(state.inner.layer.precision)) == pytest.approx(best, abs=0.05)
 
 
 @given(st.integers(0, 1_000), st.floats(-6, 6), st.floats(-100, 100))
@@ -380,7 +382,7 @@ def test_labels_of_one_value_are_predicted():
     state = fit(LINEAR, x, np.full(10, 7.0, np.float32))
     said = LINEAR.marginal(state, jnp.asarray(x[0]))
     assert float(said.mean) == pytest.approx(7.0, abs=1e-3)
-    assert 0 < float(said.variance) < 1.0
+    assert 0 < float(said.variance) < 0.2 * 7.0**2  # in units of the label's own size
 
 
 # --- at the edge, and in the loop
@@ -418,6 +420,35 @@ def test_embeddings_stored_as_float16_are_asked_and_told(update):
         state = learner.tell(state, pool, picks, y[picks])
     said = bayesal.predictive_of(LOGISTIC, state, 20).predict(pool)
     assert (said == y).mean() > 0.9
+
+
+def test_ids_are_remarked_on_and_features_of_any_scale_are_not():
+    x, y = clouds(40)
+    learner = bayesal.learner(LOGISTIC, acquire.top(scores.margin), size=5, num_draws=5)
+    ids = np.random.default_rng(0).integers(0, 5_000, (40, 4))
+    with pytest.warns(UserWarning, match="ids"):
+        learner.tell(learner.init(0, ids), ids, np.arange(20), y[:20])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pool in (1e5 * x, np.uint8(50 * np.abs(x)), ids % 7):
+            learner.tell(learner.init(0, pool), pool, np.arange(20), y[:20])
+
+
+def test_sparse_rows_and_frames_are_predicted():
+    class Frame:
+        """What a data frame has in common with others."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def to_numpy(self):
+            return self.values
+
+    x, y = clouds()
+    state = fit(LOGISTIC, x, y)
+    said = bind(LOGISTIC, state, LOGISTIC.draw(jax.random.key(0), state, 5))
+    for rows in (scipy.sparse.csr_matrix(x), Frame(x)):
+        assert_allclose(said.log_probs(rows), said.log_probs(x), atol=1e-6)
 
 
 def test_real_labels_are_asked_and_told():

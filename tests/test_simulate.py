@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import jax
@@ -204,6 +205,24 @@ def test_a_seed_that_fails_in_a_program_leaves_the_others(tmp_path):
     with pytest.raises(errors.WrongType, match="vectorized"):
         np.save(tmp_path / "x.npy", X)
         simulated(pool=str(tmp_path / "x.npy"), test=(X, Y), vectorized=True)
+
+
+def test_what_many_rounds_have_to_say_is_said_once_for_each_strategy():
+    """Two draws are told apart by one pick: every batch has a note."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        simulated(
+            {"joint": acquire.batch_bald(candidates=20)},
+            posterior=posteriors.logistic(3),
+            num_draws=2,
+            rounds=3,
+            size=20,
+            first=4,
+        )
+    notes = [str(each.message) for each in said if "log K" in str(each.message)]
+    assert len(notes) == 1 and notes[0].startswith("joint: round 1: the first")
+    assert notes[0].endswith("more like it.)")
+    assert said[-1].filename == __file__
 
 
 # --- first labels

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import re
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,7 @@ from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
 from bayesal._simulate._progress import Progress, Screen, counted
 from bayesal._simulate._results import Results
 from bayesal._simulate._runs import Failure, Run, run
-from bayesal._warnings import warn
+from bayesal._warnings import collected, warn
 from bayesal.loop._state import usual
 from bayesal.types import HParams, Posterior
 
@@ -168,11 +169,17 @@ def _all_runs(
             folder.keep(found)
         return found
 
+    remarks: list[tuple[str, str]] = []
+
     def one(job: tuple[str, int]) -> Run | Failure:
-        return noted(run(plan, figures, *job, step=screen.step, stop=stop, keep=keep))
+        with collected() as said:
+            found = run(plan, figures, *job, step=screen.step, stop=stop, keep=keep)
+        remarks.extend((job[0], message) for message in said)
+        return noted(found)
 
     if not vectorized:
         found = _side_by_side(one, todo, workers, stop)
+        _warn_once(remarks)
         return runs | {(each.strategy, each.seed): each for each in found}
     fit = together.fitting(plan)
     for name in plan.strategies:
@@ -182,6 +189,16 @@ def _all_runs(
             ):
                 runs[name, each.seed] = noted(each)
     return runs
+
+
+def _warn_once(remarks: list[tuple[str, str]]) -> None:
+    """Warnings of all runs: of those of one strategy that differ in numbers alone, the first."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for strategy, message in remarks:
+        alike.setdefault((strategy, re.sub(r"[\d.]+", "", message)), []).append(message)
+    for (strategy, _), messages in alike.items():
+        more = f" ({len(messages) - 1} more like it.)" if len(messages) > 1 else ""
+        warn(f"{strategy}: {messages[0]}{more}")
 
 
 def _side_by_side(

@@ -8,7 +8,7 @@ from jax import lax
 from bayesal import _checks, _shown, scores, select
 from bayesal.acquire import _asked
 from bayesal.acquire._prefilter import best, outward
-from bayesal.select._batch_bald import searched
+from bayesal.select._batch_bald import searched, with_bald
 from bayesal.select._lazy import certified, predicted
 from bayesal.types import Selection, Strategy
 
@@ -44,12 +44,8 @@ def batch_bald(
 
     def among(key, bald, again, available, size, count):
         kept = best(bald, available, max(count, size))
-        inner = select.batch_bald(
-            key,
-            again(kept.rows),
-            size,
-            available=kept.available,
-            configurations=configurations,
+        inner = with_bald(
+            key, again(kept.rows), bald[kept.rows], size, kept.available, configurations
         )
         return certified(outward(inner, kept), kept.left_out), kept.rows.shape[0]
 

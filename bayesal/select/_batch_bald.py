@@ -81,6 +81,20 @@ def batch_bald(
     ... ).indices
     Array([0, 1], dtype=int32)
     """
+    return with_bald(key, log_probs, None, size, available, configurations)
+
+
+def with_bald(
+    key: int | Key,
+    log_probs: Float[ArrayLike, "K N C"],
+    bald: Float[Array, " N"] | None,
+    size: int,
+    available: Bool[ArrayLike, " N"] | None,
+    configurations: int,
+) -> Selection:
+    """`batch_bald` of points whose BALD scores may be known, which saves computing and compiling
+    them.
+    """
     log_probs = _checks.log_probs(log_probs, ndim=3)
     if log_probs.shape[0] < 2:
         raise errors.WrongSize(
@@ -91,16 +105,15 @@ def batch_bald(
     configurations = labels.checked(configurations, log_probs.shape[0])
     available = _checks.available_rows(available, log_probs.shape[1])
     size = _checks.batch_size(size, available)
-    selection = _batch_bald(_checks.key(key), log_probs, available, size, configurations)
+    selection = _batch_bald(_checks.key(key), log_probs, available, size, configurations, bald)
     _checks.not_constant(selection)
     return selection
 
 
 @functools.partial(jax.jit, static_argnames=("size", "configurations"))
-def _batch_bald(key, log_probs, available, size, configurations):
-    return searched(
-        key, held(log_probs), score_functions.bald(log_probs), available, size, configurations
-    )
+def _batch_bald(key, log_probs, available, size, configurations, bald=None):
+    bald = score_functions.bald(log_probs) if bald is None else bald
+    return searched(key, held(log_probs), bald, available, size, configurations)
 
 
 def searched(

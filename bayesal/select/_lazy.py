@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Float, Int
 
@@ -135,8 +134,9 @@ def best_first(
             gain, value = (each.astype(bound.dtype) for each in gains_of(those))
             rank = jnp.where(real, gain + tie.at[those].get(**IN_POOL), -jnp.inf)
             best = lax.top_k(jnp.concatenate([best, rank]), size)[0]
+            # A last block also holds rows of earlier pages, whose values stay.
             value = jnp.where(real, value, -jnp.inf)
-            return start + block, values.at[those].set(value, **IN_POOL), best
+            return start + block, values.at[those].max(value, **IN_POOL), best
 
         more = lambda inner: (inner[0] < page) & hopeful(ahead[inner[0]], inner[2])
         end, values, best = loop(more, one_block, (jnp.int32(0), values, best))
@@ -146,8 +146,8 @@ def best_first(
 
     start = (
         jnp.where(bound > -jnp.inf, bound + tie, -jnp.inf),
-        np.full(rows, -np.inf, bound.dtype),
-        np.full(size, -np.inf, jnp.result_type(bound, tie)),
+        jnp.full_like(bound, -jnp.inf),
+        jnp.full(size, -jnp.inf, jnp.result_type(bound, tie)),
         jnp.int32(0),
         jnp.full((), jnp.inf, jnp.result_type(bound, tie)),
     )

@@ -247,6 +247,7 @@ def posterior(
         real=of.real,
         marginal=_marginal(of, closed) if of.real else None,
         unused=(*WITH_A_PRIOR, "prior_scale"),
+        scales=True,
     )
 
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from bayesal import _maths, _shown, _training, errors
+from bayesal import _maths, _shown, _training, errors, likelihoods
 from bayesal.posteriors._heads import _layer
 from bayesal.posteriors._heads._precision import vertex
 from bayesal.posteriors._laplace._fisher import last_good
+from bayesal.posteriors._standardized import in_standard_units
 from bayesal.types import Array, FitInfo, Gaussian, HParams, Key, Labeled, Posterior
 
 __all__ = ["linear"]
@@ -25,17 +26,13 @@ COUNT, VARIANCE = 3.0, 0.01
 
 
 class Linear(NamedTuple):
-    """A fitted linear regression.
+    """A fitted linear regression, for labels in standard units.
 
-    layer:  its weights, for labels in units of `unit` from `center`, their covariance being `noise`
-      times the layer's own.
-    center, unit: mean and standard deviation of the labels.
-    noise:  variance of the noise, in those units.
+    layer: its weights, their covariance being `noise` times the layer's own.
+    noise: variance of the noise.
     """
 
     layer: _layer.Layer
-    center: Float[Array, ""]
-    unit: Float[Array, ""]
     noise: Float[Array, ""]
 
 
@@ -53,8 +50,8 @@ def linear(
 ) -> Posterior:
     """Bayesian linear regression on given features, in closed form. A draw is the weights `[D, 1]`.
 
-    For real labels of embeddings, or of any vectors. Labels are centered and scaled by their own
-    mean and deviation, features by one number for all, so units do not matter. The ratio of noise
+    For real labels of embeddings, or of any vectors. Labels are standardized by each fit,
+    features centered and scaled by one number for all, so units do not matter. The ratio of noise
     to prior variance maximizes the marginal likelihood, from which the noise is integrated out;
     the noise is its posterior mean. `HParams` count nothing. `posterior.marginal` is the mean and
     variance over all draws, and `posterior.online` takes up more labels exactly, with the units,
@@ -84,65 +81,71 @@ def linear(
             "have it found.",
         )
 
-    of = _Of(features, noise)
+    numbers = likelihoods.NUMBERS
+    at = None if noise is None else lambda scale: _posterior(features, noise / scale)
+    found = in_standard_units(_posterior(features, noise), at)
+    return found._replace(likelihood=numbers._replace(standard=numbers))
+
+
+def _posterior(features: Callable[[Array], Array] | None, noise: Any) -> Posterior:
+    """Of labels in standard units."""
     return Posterior(
-        init=functools.partial(_init, of),
-        fit=functools.partial(_fit, of),
+        init=functools.partial(_init, features),
+        fit=functools.partial(_fit, features, noise),
         draw=_draw,
-        apply=lambda state, draw, x: _head(state, draw, _trunk(of, state, x)),
-        embed=lambda state, x: _trunk(of, state, x)[:-1],
-        trunk=functools.partial(_trunk, of),
+        apply=lambda state, draw, x: _head(state, draw, _trunk(features, state, x)),
+        embed=lambda state, x: _trunk(features, state, x)[:-1],
+        trunk=functools.partial(_trunk, features),
         head=_head,
         real=True,
-        marginal=functools.partial(_marginal, of),
-        online=functools.partial(_online, of),
+        marginal=functools.partial(_marginal, features),
+        online=functools.partial(_online, features),
         warm=lambda old, fresh: fresh,  # the solution is closed: nowhere to begin
         unused=HParams._fields,
+        scales=True,
     )
 
 
-class _Of(NamedTuple):
-    """What a factory was given."""
-
-    features: Callable[[Array], Array] | None
-    noise: float | None
-
-
-def _init(of: _Of, key: Key, x: Any) -> Linear:
+def _init(features: Callable | None, key: Key, x: Any) -> Linear:
     del key
-    width = jax.eval_shape(lambda: _layer.vector(of.features, x)).shape[0]
-    one = jnp.float32(1.0)
-    return Linear(_layer.empty(width, 1), center=jnp.float32(0.0), unit=one, noise=one)
+    width = jax.eval_shape(lambda: _layer.vector(features, x)).shape[0]
+    return Linear(_layer.empty(width, 1), noise=jnp.float32(1.0))
 
 
 def _fit(
-    of: _Of, key: Key, state: Linear, labeled: Labeled, hparams: HParams
+    features: Callable | None,
+    noise: Any,
+    key: Key,
+    state: Linear,
+    labeled: Labeled,
+    hparams: HParams,
 ) -> tuple[Linear, FitInfo]:
     del key, hparams
-    rows = _layer.rows_of(of.features, labeled)
+    rows = _layer.rows_of(features, labeled)
     layer = _layer.placed(state.layer, rows)
-    y, center, unit = standardized(labeled.y, rows.weight)
     at = _layer.seen(layer, rows.at)
     basis, energy = _layer.frame(jnp.sqrt(rows.weight)[:, None] * at)
-    labels = Labels(at @ basis, y, rows.weight)
-    given = None if of.noise is None else jnp.square(of.noise / unit)
-    ratio, variance = settled(labels, energy, given)
+    labels = Labels(at @ basis, _there(labeled.y, rows), rows.weight)
+    ratio, variance = settled(labels, energy, None if noise is None else jnp.square(noise))
     weights = solved(labels, energy, ratio)
     layer = _layer.known(layer, basis, energy)
     layer = layer._replace(mean=(basis @ weights)[:, None], precision=ratio)
-    return _finished(Linear(layer, center, unit, variance), state, rows, labeled.y)
+    return _finished(Linear(layer, variance), state, rows, labeled.y)
 
 
-def _online(of: _Of, state: Linear, labeled: Labeled) -> tuple[Linear, FitInfo]:
-    rows = _layer.rows_of(of.features, labeled)
+def _online(features: Callable | None, state: Linear, labeled: Labeled) -> tuple[Linear, FitInfo]:
+    rows = _layer.rows_of(features, labeled)
     at = _layer.seen(state.layer, rows.at)
     layer = _layer.learned(state.layer, jnp.sqrt(rows.weight)[:, None] * at)
-    y = jnp.where(rows.weight > 0, (labeled.y - state.center) / state.unit, 0.0)
-    missed = rows.weight * (y - (at @ state.layer.mean)[:, 0])
+    missed = rows.weight * (_there(labeled.y, rows) - (at @ state.layer.mean)[:, 0])
     # the root is symmetric: twice is the covariance
     change = _layer.root(layer, _layer.root(layer, (at.T @ missed)[:, None]))
     layer = layer._replace(mean=state.layer.mean + change)
     return _finished(state._replace(layer=layer), state, rows, labeled.y)
+
+
+def _there(y: Float[Array, " M"], rows: _layer.Rows) -> Float[Array, " M"]:
+    return jnp.where(rows.weight > 0, y, 0.0).astype(jnp.float32)
 
 
 def _draw(key: Key, state: Linear, num: int) -> Float[Array, "K D 1"]:
@@ -150,37 +153,18 @@ def _draw(key: Key, state: Linear, num: int) -> Float[Array, "K D 1"]:
     return state.layer.mean + jnp.sqrt(state.noise) * _layer.draw(key, zero, num)
 
 
-def _trunk(of: _Of, state: Linear, x: Any) -> Float[Array, " D"]:
-    return _layer.seen(state.layer, _layer.vector(of.features, x))
+def _trunk(features: Callable | None, state: Linear, x: Any) -> Float[Array, " D"]:
+    return _layer.seen(state.layer, _layer.vector(features, x))
 
 
 def _head(state: Linear, draw: Float[Array, "D 1"], at: Float[Array, " D"]) -> Gaussian:
-    return _labels_of(state, (at @ draw)[0])
+    return Gaussian((at @ draw)[0], state.noise)
 
 
-def _marginal(of: _Of, state: Linear, x: Any) -> Gaussian:
-    at = _trunk(of, state, x)
-    found = _labels_of(state, (at @ state.layer.mean)[0])
-    return found._replace(variance=found.variance * (1.0 + _layer.spread(state.layer, at)))
-
-
-def _labels_of(state: Linear, output: Float[Array, ""]) -> Gaussian:
-    return Gaussian(state.center + state.unit * output, jnp.square(state.unit) * state.noise)
-
-
-def standardized(
-    y: Float[Array, " M"], weight: Float[Array, " M"]
-) -> tuple[Float[Array, " M"], Float[Array, ""], Float[Array, ""]]:
-    """Labels in units of their deviation from their mean, and both; 0 where the weight is 0."""
-    there = weight > 0
-    y = jnp.where(there, y, 0.0).astype(jnp.float32)
-    # from a first label: means of large numbers lose what tells them apart
-    first = y[jnp.argmax(there)]
-    apart = jnp.where(there, y - first, 0.0)
-    mean = _training.weighted_mean(apart, weight)
-    deviation = jnp.sqrt(_training.weighted_mean(jnp.square(apart - mean), weight))
-    unit = jnp.where(deviation > 0, deviation, 1.0)
-    return jnp.where(there, (apart - mean) / unit, 0.0), first + mean, unit
+def _marginal(features: Callable | None, state: Linear, x: Any) -> Gaussian:
+    at = _trunk(features, state, x)
+    function = state.noise * _layer.spread(state.layer, at)
+    return Gaussian((at @ state.layer.mean)[0], state.noise + function)
 
 
 def solved(labels: Labels, energy: Float[Array, " r"], ratio: Array) -> Float[Array, " r"]:
@@ -233,10 +217,8 @@ def _evidence(
 def _finished(
     found: Linear, before: Linear, rows: _layer.Rows, y: Float[Array, " M"]
 ) -> tuple[Linear, FitInfo]:
-    at = _layer.seen(found.layer, rows.at)
-    outputs = found.center + found.unit * (at @ found.layer.mean)[:, 0]
-    variance = jnp.square(found.unit) * found.noise
-    errors = jnp.where(rows.weight > 0, jnp.square(jnp.where(rows.weight > 0, y, 0) - outputs), 0)
+    outputs = (_layer.seen(found.layer, rows.at) @ found.layer.mean)[:, 0]
+    errors = jnp.where(rows.weight > 0, jnp.square(_there(y, rows) - outputs), 0.0)
     mean = _training.weighted_mean(errors, rows.weight)
-    loss = 0.5 * (mean / variance + jnp.log(2 * jnp.pi * variance))
+    loss = 0.5 * (mean / found.noise + jnp.log(2 * jnp.pi * found.noise))
     return last_good(found, before, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))
