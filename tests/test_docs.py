@@ -54,6 +54,9 @@ def name(page: Path) -> str:
 
 
 SLOW = {
+    "guides/devices",
+    "guides/disk",
+    "guides/text",
     "guides/calibrate",
     "guides/images",
     "guides/posteriors",
