@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from bayesal import _checks, _maths, _shown, errors, scores
 from bayesal._choose import survey
 from bayesal.select import _configurations as labels
-from bayesal.types import USED_UP, About, Array, ArrayLike, Key, Selection
+from bayesal.types import USED_UP, About, Array, ArrayLike, Gaussian, Key, Mixture, Selection
 
 CONFIGURATIONS = (
     2000  # sampled label configurations behind the gains of a selection that reports none
@@ -195,7 +195,14 @@ def explain(
 
 
 def _bald(predictive, x):
-    return scores.bald(predictive(x))
+    said = predictive(x)
+    if isinstance(said, Gaussian | Mixture):
+        raise errors.WrongType(
+            "predictive",
+            "`explain` is of classes, and `predictive` predicts real labels. The `scores` and "
+            "`joint` of a Selection say what each of its picks tells.",
+        )
+    return scores.bald(said)
 
 
 def _picks(selection: Any, count: int) -> tuple[np.ndarray, np.ndarray]:

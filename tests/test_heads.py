@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 import bayesal
-from bayesal import acquire, errors, likelihoods, posteriors, scores
+from bayesal import acquire, errors, likelihoods, posteriors, retune, scores
 from bayesal.posteriors._heads import _layer, _linear, _precision
 from bayesal.posteriors._heads._mode import Labels, mode
 from bayesal.predictive import bind
@@ -385,6 +385,99 @@ def test_labels_of_one_value_are_predicted():
     assert 0 < float(said.variance) < 0.2 * 7.0**2  # in units of the label's own size
 
 
+# --- what broke once
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 10])
+@pytest.mark.parametrize("offset", [0.1, 0.3, 100.1])
+def test_rows_that_are_all_alike_have_no_distance(count, offset):
+    x = np.full((count, 8), offset, np.float32)
+    y = np.arange(count, dtype=np.float32)
+    state = fit(LINEAR, x, y)
+    assert float(state.inner.layer.unit) == 1.0
+    said = LINEAR.marginal(state, jnp.asarray(x[0] + 1.0))
+    assert float(jnp.sqrt(said.variance)) < 10 * max(1.0, y.std())
+    layer = fit(LOGISTIC, x, np.arange(count) % 3).layer
+    assert float(layer.unit) == 1.0
+
+
+def test_features_of_very_unequal_columns_keep_their_digits():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 5)) * [1.0, 1e-2, 1e-2, 1e-2, 1e-2]
+    y = x @ [1.0, 20.0, -30.0, 50.0, 10.0]
+    state = fit(LINEAR, np.float32(x), np.float32(y))
+    at, ratio = as_seen(np.float32(x)), float(state.inner.layer.precision)
+    target = (y - y.mean()) / y.std()
+    mean = np.linalg.solve(at.T @ at + ratio * np.eye(6), at.T @ target)
+    assert_allclose(np.asarray(state.inner.layer.mean)[:, 0], mean, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_extreme_units_of_features_are_units(size):
+    x, y = straight(20)
+    one, other = (fit(LINEAR, np.float32(unit * x), y) for unit in (1.0, size))
+    assert_allclose(other.inner.layer.mean, one.inner.layer.mean, atol=1e-3)
+
+
+def test_one_row_in_place_of_rows_is_refused():
+    x, y = clouds()
+    state = fit(LOGISTIC, x, y)
+    said = bind(LOGISTIC, state, LOGISTIC.draw(jax.random.key(0), state, 5))
+    for bad in (x[0], x[:, :3], x[:, :1]):
+        with pytest.raises(errors.WrongShape, match="features"):
+            said.log_probs(bad)
+
+
+def test_a_first_label_alone_gives_later_ones_no_scale():
+    x, y = straight(60, noise=0.1)
+    learner = bayesal.learner(
+        LINEAR, acquire.uniform(), size=1, num_draws=20, update="online", capacity=60
+    )
+    state = learner.tell(learner.init(0, x), x, [0], 1e3 + y[:1])
+    state = learner.tell(state, x, np.arange(1, 50), 1e3 + y[1:50])
+    said = bayesal.predictive_of(LINEAR, state, 20).moments(x[50:])
+    assert float(jnp.sqrt(said.variance).max()) < 2.0
+
+
+def test_architectures_of_heads_are_searched():
+    halves = posteriors.logistic(3, features=lambda x: x[:2])
+    both = posteriors.any_of(LOGISTIC, halves)
+    assert "architecture" not in both.unused and both.scales
+    bayesal.learner(both, acquire.power(), size=3, retune=retune.successive_halving())
+    with pytest.raises(errors.WrongSize, match="there is none to search"):
+        bayesal.learner(LINEAR, acquire.uniform(), size=3, retune=retune.successive_halving())
+
+
+def test_what_cannot_be_fitted_names_the_features():
+    x, y = clouds(20)
+    learner = bayesal.learner(LOGISTIC, acquire.uniform(), size=3, capacity=20)
+    pool = np.where(x > 1.0, np.float32(3e38), np.float32(-3e38))
+    with pytest.raises(errors.TrainingFailed, match="extreme features"):
+        learner.tell(learner.init(0, pool), pool, np.arange(10), y[:10])
+
+
+@pytest.mark.parametrize("targets", [np.int64(20), [[0.0] * 4] * 5, scipy.sparse.eye(5, 4)])
+def test_targets_may_be_counts_lists_and_sparse(targets):
+    x, y = clouds()
+    learner = bayesal.learner(LOGISTIC, acquire.epig(targets), size=3, num_draws=5)
+    state = learner.tell(learner.init(0, x), x, np.arange(20), y[:20])
+    assert len(learner.ask(state, x).indices) == 3
+
+
+def test_no_targets_are_refused():
+    for bad in (np.zeros((0, 4)), np.float32(3.0), []):
+        with pytest.raises(errors.WrongSize, match="`targets`"):
+            acquire.epig(bad)
+
+
+def test_picks_of_real_labels_are_not_explained_as_classes():
+    x, y = straight(60)
+    learner = bayesal.learner(LINEAR, acquire.epig(20), size=3, num_draws=20)
+    state = learner.tell(learner.init(0, x), x, np.arange(20), y[:20])
+    with pytest.raises(errors.WrongType, match="real labels"):
+        bayesal.explain(learner.ask(state, x), bayesal.predictive_of(LINEAR, state, 20), x)
+
+
 # --- at the edge, and in the loop
 
 
@@ -393,7 +486,7 @@ def test_what_is_refused():
         posteriors.logistic(1)
     with pytest.raises(errors.WrongType, match="real labels"):
         posteriors.logistic(3, likelihood=likelihoods.gaussian())
-    for noise in (0.0, -1.0, np.nan, np.inf):
+    for noise in (0.0, -1.0, np.nan, np.inf, 1e-30):
         with pytest.raises(errors.OutOfRange, match="`noise`"):
             posteriors.linear(noise=noise)
 

@@ -1,11 +1,13 @@
 """Strategies that ask for what helps to predict targets: points that stand for later use."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from bayesal import _checks, _maths, _shown, likelihoods, scores, select
+from bayesal import _checks, _maths, _shown, errors, likelihoods, scores, select
 from bayesal.acquire import _asked, _epig_numbers
 from bayesal.acquire._joint import grown, widened
 from bayesal.acquire._prefilter import best, outward
@@ -18,9 +20,7 @@ ROWS = 1024  # rows of the pool a whole-pool search looks at together
 
 
 @_shown.named
-def epig(
-    targets: int | ArrayLike = 200, *, weights: Float[ArrayLike, " T"] | None = None
-) -> Strategy:
+def epig(targets: Any = 200, *, weights: Float[ArrayLike, " T"] | None = None) -> Strategy:
     """The points with the highest EPIG, each for itself; of classes or of real labels.
 
     Of classes, only points that could be among them are evaluated: those whose bound on EPIG (see
@@ -66,7 +66,7 @@ def epig(
 
 @_shown.named
 def batch_epig(
-    targets: int | ArrayLike = 200,
+    targets: Any = 200,
     *,
     weights: Float[ArrayLike, " T"] | None = None,
     configurations: int = 1000,
@@ -146,8 +146,18 @@ def _with_bald(aux, predictive, x):
 
 def _checked(targets):
     """An int, or a copy: what the caller does to the array later changes nothing."""
-    if not hasattr(targets, "shape"):
-        return _checks.at_least(1, targets, "targets")
+    if isinstance(targets, int | np.integer):
+        return _checks.at_least(1, int(targets), "targets")
+    if hasattr(targets, "toarray"):
+        targets = targets.toarray()
+    elif isinstance(targets, list | tuple):
+        targets = np.asarray(targets)
+    if not hasattr(targets, "shape") or not np.shape(targets) or targets.shape[0] == 0:
+        raise errors.WrongSize(
+            "targets",
+            "`targets` must be how many rows of the pool stand for later use, an int, or these "
+            f"points, an array [T, ...] of at least one; got {_shown.short(targets)}.",
+        )
     targets = _checks.plain(targets, "targets")
     _checks.finite(targets, "targets")
     return np.array(targets) if _checks.concrete(targets) else targets

@@ -218,7 +218,7 @@ def short(selection: Selection, state: LearnerState, room: int) -> Selection:
     return finalize(selection, room, f"round {int(state.round)}: ")
 
 
-def trained(new: LearnerState, features: np.ndarray, update: str) -> None:
+def trained(posterior: Posterior, new: LearnerState, features: np.ndarray, update: str) -> None:
     """Refuses a state whose fit failed, and says why.
 
     Args:
@@ -236,6 +236,13 @@ def trained(new: LearnerState, features: np.ndarray, update: str) -> None:
             f"round {round}: adding these labels gave numbers that are not finite; look "
             "for extreme labels or features, or begin anew with "
             "update='fresh'. The state that was passed in is unchanged.",
+        )
+    if "learning_rate" in posterior.unused:
+        raise errors.TrainingFailed(
+            "x",
+            f"round {round}: the fit gave numbers that are not finite, and there is no step size "
+            "to lower: look for extreme features or labels. The state that was passed in is "
+            "unchanged.",
         )
     raise errors.TrainingFailed(
         "hparams",

@@ -321,7 +321,7 @@ def _learned(state: LearnerState, x: View, known: int, settings: Settings) -> Le
         if parts.retune.seconds is not None:
             state = _searched(state, taken, parts)
         new = programs.refit(state, taken, parts.telling())
-        edge.trained(new, features, "fresh" if known == 0 else parts.update)
+        edge.trained(parts.posterior, new, features, "fresh" if known < 2 else parts.update)
     remarks.of_search(parts.retune, before, new.hparams)
     return new
 

@@ -297,4 +297,5 @@ def _fit(
     add = lambda: updates.add(
         parts.posterior, state.posterior, taken.labeled, taken.known, parts.size
     )
-    return jax.lax.cond(taken.known > 0, add, fit)
+    # one label has no scale, which later ones would keep
+    return jax.lax.cond(taken.known > 1, add, fit)

@@ -74,7 +74,12 @@ def any_of(*posteriors: Posterior) -> Posterior:
         likelihood=posteriors[0].likelihood,
         warm=asked("warm", _warm),
         architectures=len(posteriors),
-        unused=tuple(n for n in posteriors[0].unused if all(n in p.unused for p in posteriors)),
+        unused=tuple(
+            name
+            for name in posteriors[0].unused
+            if name != "architecture" and all(name in p.unused for p in posteriors)
+        ),
+        scales=all(p.scales for p in posteriors),
     )
 
 

@@ -169,11 +169,13 @@ def without(space: HParams, unused: tuple[str, ...]) -> HParams:
     """
     found = space._replace(**dict.fromkeys(unused))
     if not searched(found):
+        used = [n for n in HParams._fields if n not in unused and n != "architecture"]
+        cure = f"add {', '.join(used)}, or" if used else "there is none to search:"
         raise errors.WrongSize(
             "retune",
             f"the space of `retune` has {', '.join(searched(space))} alone, and this posterior "
-            f"does not use {'it' if len(searched(space)) == 1 else 'them'}: add fields that it "
-            "uses, such as learning_rate or steps, or pass retune=None.",
+            f"does not use {'it' if len(searched(space)) == 1 else 'them'}: {cure} pass "
+            "retune=None.",
         )
     return found
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from bayesal import _maths, _training
+from bayesal import _maths, _training, errors
 from bayesal.types import Array, Key, Labeled
 
 RANK = (
@@ -59,6 +59,12 @@ def vector(features: Callable[[Array], Array] | None, x: Any) -> Float[Array, " 
 
 def seen(layer: Layer, at: Float[Array, "*B d"]) -> Float[Array, "*B D"]:
     """Features as the layer sees them, its constant last."""
+    if at.shape[-1] != layer.center.size:
+        raise errors.WrongShape(
+            "x",
+            f"rows of `x` have {at.shape[-1]} features, and the labeled ones {layer.center.size}. "
+            "The usual cause is one row in place of rows: pass x[None], of shape [n, D].",
+        )
     ones = jnp.ones((*at.shape[:-1], 1), jnp.float32)
     return jnp.concatenate([(at - layer.center) / layer.unit, ones], axis=-1)
 
@@ -81,10 +87,17 @@ def rows_of(features: Callable[[Array], Array] | None, labeled: Labeled) -> Rows
 
 def placed(layer: Layer, rows: Rows) -> Layer:
     """The layer with the center and the unit of these rows."""
+    there = rows.weight[:, None] > 0
     share = rows.weight[:, None] / _training.total_weight(rows.weight)
-    center = jnp.sum(share * rows.at, axis=0)
-    spread = jnp.sqrt(jnp.sum(share * jnp.square(rows.at - center)))
-    return layer._replace(center=center, unit=jnp.where(spread > 0, spread, 1.0))
+    # from a row of theirs, so that rows that are all alike have no distance at all
+    first = rows.at[jnp.argmax(rows.weight > 0)]
+    apart = jnp.where(there, rows.at - first, 0.0)
+    middle = jnp.sum(share * apart, axis=0)
+    apart = jnp.where(there, apart - middle, 0.0)
+    largest = jnp.max(jnp.abs(apart))  # squares of large and small numbers leave float32
+    one = jnp.where(largest > 0, largest, 1.0)
+    spread = one * jnp.sqrt(jnp.sum(share * jnp.square(apart / one)))
+    return layer._replace(center=first + middle, unit=jnp.where(largest > 0, spread, 1.0))
 
 
 @_maths.precise
@@ -92,13 +105,13 @@ def frame(rows: Float[Array, "M D"]) -> tuple[Float[Array, "D q"], Float[Array, 
     """Orthonormal directions of rows, `q = min(M, D)`, and the sum of squares along each, largest
     first.
     """
-    # of the shorter side's products: a prior's precision is always far above what squaring loses
+    # singular values of a triangle, not eigenvalues of products: those have half the digits
     if rows.shape[0] >= rows.shape[1]:
-        size, turned = jnp.linalg.eigh(rows.T @ rows)
-        return turned[:, ::-1], jnp.maximum(size[::-1], 0.0)
+        _, size, turned = jnp.linalg.svd(jnp.linalg.qr(rows, mode="r"), full_matrices=False)
+        return turned.T, jnp.square(size)
     along, triangle = jnp.linalg.qr(rows.T)
-    size, turned = jnp.linalg.eigh(triangle @ triangle.T)
-    return along @ turned[:, ::-1], jnp.maximum(size[::-1], 0.0)
+    turned, size, _ = jnp.linalg.svd(triangle, full_matrices=False)
+    return along @ turned, jnp.square(size)
 
 
 def known(layer: Layer, basis: Float[Array, "D q"], energy: Float[Array, " q"]) -> Layer:

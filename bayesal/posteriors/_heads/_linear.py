@@ -25,6 +25,9 @@ MIDDLE, WIDTH = 0.0, 5.0  # of a weak normal prior on the logarithm
 COUNT, VARIANCE = 3.0, 0.01
 
 
+TINY = 1e-15  # of a noise: its square has to fit float32
+
+
 class Linear(NamedTuple):
     """A fitted linear regression, for labels in standard units.
 
@@ -74,7 +77,8 @@ def linear(
     >>> posterior.marginal(state, jnp.array([10.0])).mean.round(0)
     Array(1000030., dtype=float32)
     """
-    if noise is not None and not 0.0 < noise < float("inf"):
+    number = noise is None or isinstance(noise, int | float | np.number)
+    if not number or (noise is not None and not TINY < noise < 1.0 / TINY):
         raise errors.OutOfRange(
             "noise",
             f"`noise` is a standard deviation, positive and finite, got {noise!r}. Leave it out to "
