@@ -185,7 +185,7 @@ def _target(ax: Any, found: _Curves, level: float, looks: Any, row: int) -> Any:
         ax.plot([x, x], [at, level], color=color, lw=0.9, ls=":", zorder=1, gid="drop")
         # rings at one place lie in one another
         size = 6 + 4 * sum(other == x for other in list(reached.values())[i + 1 :])
-        style = {"ms": size, "mfc": "none", "mec": color, "mew": 1.8, "zorder": 5}
+        style = {"ms": size, "mfc": "white", "mec": color, "mew": 1.8, "zorder": 5}
         ax.plot([x], [level], "o", gid="needed", **style)
         ax.text(
             place,

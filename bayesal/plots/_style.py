@@ -117,7 +117,7 @@ def whole(axis: Any) -> None:
     """Ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def seeds(count: int, kind: str) -> str:
