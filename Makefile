@@ -15,11 +15,11 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 # LAPACK's threads wait for one another on busy cores: a triangular solve of 60 x 60 took 8 ms there instead of 0.04 (fits of Gaussian processes).
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all bench lint venv clean
+.PHONY: help demo test test-all bench lint docs venv clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | test-all | bench | lint | venv | clean"
+	@echo "make demo | test | test-all | bench | lint | docs | venv | clean"
 
 demo: $(VENV)/.demo
 	@$(BIN) -m experiments.digits $(ARGS)
@@ -40,10 +40,15 @@ lint: $(VENV)/.test
 	@$(BIN) -m ruff format --quiet --check .
 	@$(BIN) -m mypy bayesal
 
+# Notebooks run, and are run again only where their cells have changed. No notebooks: make docs ARGS="-D nb_execution_mode=off"
+docs: $(VENV)/.docs
+	@$(BIN) -m sphinx -q -W --keep-going -b html $(ARGS) docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 venv: $(VENV)/.test
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/api docs/notebooks .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
@@ -63,4 +68,9 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "Installing bayesal and what the tests need (several minutes the first time)"
 	@$(PIP) -e '.[test,demo]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing bayesal and what the docs need (several minutes the first time)"
+	@$(PIP) -e '.[test,demo,docs]'
 	@touch $@

@@ -179,12 +179,12 @@ print(
 
 # %% [markdown]
 # ## When the draws have nothing left to say
-# Six draws can tell ln 6 = 1.79 nats, whatever the batch. Once 95 % of that is used up, what
-# follows is noise, and the selection says so: how far it
-# went, and what ordered the rest.
+# Six draws can tell ln 6 = 1.79 nats, whatever the batch. Ask them for 20 points: once 95 % of that
+# is used up, further picks are noise. The selection says how far it went, and what ordered the
+# rest.
 
 # %%
-few = select.batch_bald(jax.random.key(0), log_probs[:6], 10, available=free)
+few = select.batch_bald(jax.random.key(0), log_probs[:6], 20, available=free)
 print(few.note())
 
 # %% [markdown]

@@ -3,11 +3,13 @@ closed forms in float64.
 """
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -418,6 +420,35 @@ def test_embeddings_stored_as_float16_are_asked_and_told(update):
         state = learner.tell(state, pool, picks, y[picks])
     said = bayesal.predictive_of(LOGISTIC, state, 20).predict(pool)
     assert (said == y).mean() > 0.9
+
+
+def test_ids_are_remarked_on_and_features_of_any_scale_are_not():
+    x, y = clouds(40)
+    learner = bayesal.learner(LOGISTIC, acquire.top(scores.margin), size=5, num_draws=5)
+    ids = np.random.default_rng(0).integers(0, 5_000, (40, 4))
+    with pytest.warns(UserWarning, match="ids"):
+        learner.tell(learner.init(0, ids), ids, np.arange(20), y[:20])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pool in (1e5 * x, np.uint8(50 * np.abs(x)), ids % 7):
+            learner.tell(learner.init(0, pool), pool, np.arange(20), y[:20])
+
+
+def test_sparse_rows_and_frames_are_predicted():
+    class Frame:
+        """What a data frame has in common with others."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def to_numpy(self):
+            return self.values
+
+    x, y = clouds()
+    state = fit(LOGISTIC, x, y)
+    said = bind(LOGISTIC, state, LOGISTIC.draw(jax.random.key(0), state, 5))
+    for rows in (scipy.sparse.csr_matrix(x), Frame(x)):
+        assert_allclose(said.log_probs(rows), said.log_probs(x), atol=1e-6)
 
 
 def test_real_labels_are_asked_and_told():

@@ -27,7 +27,9 @@ def on(
     leaves = jax.tree.leaves(ledger.labels)
     values = np.asarray(leaves[0])[order] if len(leaves) == 1 and leaves[0].ndim == 1 else None
     if first:
-        if not posterior.scales:
+        if posterior.scales:
+            of_ids(features[order])
+        else:
             of_features(features[order])
         standardizes = (
             posterior.likelihood is not None and posterior.likelihood.standard is not None
@@ -57,6 +59,22 @@ def of_features(features: np.ndarray) -> None:
         f"features of `x` reach {size:.3g}, and networks begin with weights for inputs near 1: "
         f"most train badly on such a pool. Unless yours scales its inputs itself, pass {cure}."
     )
+
+
+def of_ids(features: np.ndarray) -> None:
+    """Warn of whole numbers where rows are taken as features.
+
+    Args:
+      features: of the labeled rows, `[n, ...]`.
+    """
+    if features.dtype.kind in "iu" and features.ndim == 2 and features.dtype != np.uint8:
+        largest = int(np.abs(features).max(initial=0))
+        if largest > LARGE:
+            warn(
+                f"rows of `x` are whole numbers up to {largest:,}, and this posterior takes them "
+                "as features: if they are ids (tokens, categories), the distance of two ids means "
+                "nothing. Pass embeddings of them; counts and measurements pass as floats."
+            )
 
 
 def of_numbers(labels: np.ndarray) -> None:

@@ -134,10 +134,10 @@ class _Bound:
         return f"draws of {self.posterior.name or 'a posterior'}"
 
     def draws_at(self, x, temperature):
-        return _draws_at(self, jnp.asarray(x), temperature)
+        return _draws_at(self, _dense(x), temperature)
 
     def average(self, x, temperature):
-        return _average(self, jnp.asarray(x), temperature)
+        return _average(self, _dense(x), temperature)
 
     def embed(self, x):
         if self.posterior.embed is None:
@@ -147,7 +147,7 @@ class _Bound:
                 "one: `from_nnx(make, embed='method')`, `from_functions(init, apply, embed=...)`, "
                 "or use `networks.mlp` / `networks.cnn`.",
             )
-        return _embed(self, jnp.asarray(x))
+        return _embed(self, _dense(x))
 
 
 jax.tree_util.register_dataclass(_Bound, data_fields=["state", "draws"], meta_fields=["posterior"])
@@ -173,6 +173,13 @@ def bind(posterior: Posterior, state: PyTree, draws: PyTree, temperature: Any = 
         model=_Bound(posterior=posterior, state=state, draws=draws),
         temperature=temperature if scaled else jnp.asarray(temperature, jnp.float32),
     )
+
+
+def _dense(x: Any) -> Array:
+    """Rows as an array; sparse matrices and data frames too."""
+    if hasattr(x, "toarray"):
+        x = x.toarray()
+    return jnp.asarray(x.to_numpy() if hasattr(x, "to_numpy") else x)
 
 
 def with_its_numbers(function: Any) -> Any:

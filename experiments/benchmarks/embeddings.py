@@ -5,6 +5,10 @@ prior's precision found), `ask` by power(bald) and by margin, in a fresh process
 compilation cache, first calls and warm ones. scikit-learn's `LogisticRegression` takes turns with
 `tell` in the same process: its fit on the same 500 labels (one C, as shipped), and the search over
 as many C in five folds that finds its prior. Processor and wall seconds, medians over the pairs.
+
+With `--peer`, one batch of 50 of the first 50,000 rows by BADGE and by TypiClust, ours (warm) and
+scikit-activeml's, where that is installed: it retrains a logistic regression for BADGE; some
+minutes.
 """
 
 import argparse
@@ -102,21 +106,55 @@ def measured(pairs):
     yield from seen.items()
 
 
+def batches(known):
+    """Rows of the table: BADGE and TypiClust, ours and scikit-activeml's, after `known` labels."""
+    import numpy as np
+    from skactiveml.classifier import SklearnClassifier
+    from skactiveml.pool import Badge, TypiClust
+    from sklearn.linear_model import LogisticRegression
+
+    import bayesal
+    from bayesal import acquire, posteriors
+
+    x, y = (part[:50_000] for part in vectors())
+    rows = np.random.default_rng(1).choice(len(x), known, replace=False)
+    wide, answers = x.astype(np.float32), np.full(len(x), np.nan)
+    answers[rows] = y[rows]
+    head = SklearnClassifier(LogisticRegression(max_iter=1_000), classes=np.arange(CLASSES))
+    theirs = {
+        "BADGE": lambda: Badge(random_state=0).query(wide, answers, clf=head, batch_size=50),
+        "TypiClust": lambda: TypiClust(random_state=0).query(wide, answers, batch_size=50),
+    }
+    strategies = {"BADGE": acquire.badge(), "TypiClust": acquire.typiclust()}
+    for name, strategy in strategies.items():
+        learner = bayesal.learner(
+            posteriors.logistic(CLASSES), strategy, size=50, num_draws=DRAWS, capacity=512
+        )
+        state = learner.tell(learner.init(0, x), x, rows, y[rows])
+        ask = lambda learner=learner, state=state: np.asarray(learner.ask(state, x).indices)
+        ask()
+        yield f"{name}, ours", [timed(ask)[1]]
+        yield f"{name}, scikit-activeml", [timed(theirs[name])[1]]
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=5, help="warm runs of each")
+    parser.add_argument("--peer", action="store_true", help="scikit-activeml beside ours")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not given.here:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
         command = [sys.executable, "-m", "experiments.benchmarks.embeddings", "--here"]
-        subprocess.run([*command, "--pairs", str(given.pairs)], cwd=ROOT, env=env, check=True)
+        command += ["--pairs", str(given.pairs), *["--peer"] * given.peer]
+        subprocess.run(command, cwd=ROOT, env=env, check=True)
         return
     warnings.simplefilter("ignore")
     print(f"{'':<32}{'processor s':>12}{'wall s':>10}", flush=True)
-    for name, runs in measured(given.pairs):
+    rows = batches(LABELS) if given.peer else measured(given.pairs)
+    for name, runs in rows:
         processor, wall = (statistics.median(run[i] for run in runs) for i in range(2))
         print(f"{name:<32}{processor:>12.2f}{wall:>10.2f}", flush=True)
 

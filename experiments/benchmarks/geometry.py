@@ -22,7 +22,7 @@ NAMES = (
     "k_means",
     "typiclust",
     "badge",
-    "determinant",
+    "dpp",
     "log_det_gaussian",
     "bait",
 )

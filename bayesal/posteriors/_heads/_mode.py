@@ -70,22 +70,24 @@ def mode(
         return labels.nll(weights) + 0.5 * precision * jnp.sum(jnp.square(weights))
 
     scaled = lambda slope: slope / (energy + precision)[:, None]
+    weight = jnp.where(labels.weight > 0, labels.weight, 0.0)[:, None]
 
     def step(carry):
         number, weights, _ = carry
-        value, slope = jax.value_and_grad(objective)(weights)
+        value = objective(weights)
         probs = jax.nn.softmax(labels.offset + labels.features @ weights)
-        often = jnp.where(labels.weight > 0, labels.weight, 0.0)[:, None] * probs
+        slope = labels.features.T @ (weight * (probs - labels.mass)) + precision * weights
 
         def product(direction):
             moved = labels.features @ direction
-            inner = often * (moved - jnp.sum(probs * moved, axis=1, keepdims=True))
-            return labels.features.T @ inner + precision * direction
+            inner = probs * (moved - jnp.sum(probs * moved, axis=1, keepdims=True))
+            return labels.features.T @ (weight * inner) + precision * direction
 
         direction = conjugate(product, slope, scaled, within=effort.within)
         new = shortened(objective, value, weights, direction)
-        gain = value - objective(new)
-        return number + 1, new, gain > GAIN * (1.0 + value)
+        # twice what the step gains, if the objective is a parabola there
+        gain = jnp.vdot(slope, direction)
+        return number + 1, new, gain > 2.0 * GAIN * (1.0 + value)
 
     begin = jnp.int32(0), start, jnp.bool_(True)
     return jax.lax.while_loop(lambda carry: carry[2] & (carry[0] < effort.steps), step, begin)[1]

@@ -150,8 +150,9 @@ def held_out(
     # variance of an output without this row: h / (1 - h / 2) with h = f^T A f (Sherman-Morrison)
     seen = jnp.square(features) @ (1.0 / (energy + precision))
     own = seen / jnp.maximum(1.0 - 0.5 * weight * seen, LEAST)
-    half = jax.random.normal(jax.random.key(0), (DRAWS // 2, 1, labels.mass.shape[1]))
-    noise = jnp.sqrt(own)[:, None] * jnp.concatenate([half, -half])
+    # the same noise for every precision, as numbers: a generator in a loop is slow to compile
+    half = np.random.default_rng(0).normal(size=(DRAWS // 2, 1, labels.mass.shape[1]))
+    noise = jnp.sqrt(own)[:, None] * jnp.asarray(np.concatenate([half, -half]), jnp.float32)
     averaged = _maths.log_mean_exp(jax.nn.log_softmax(features @ weights + noise))
     mass = labels.mass[row]
     losses = -jnp.sum(jnp.where(mass > 0, mass * averaged, 0.0), axis=-1)
