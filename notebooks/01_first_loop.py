@@ -17,8 +17,6 @@
 # draws a batch by that score, so that its points differ.
 
 # %%
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
@@ -92,13 +90,10 @@ batch = learners["PowerBALD"].ask(state, pool, size=10)
 plots.uncertainty_parts(predictive(pool), labels=labels, picks=batch)
 # %% [markdown]
 # ## Is its confidence true?
-
-# Confidence against accuracy on the test set, before and after the temperature.
+# On the test set, with 95 % intervals.
 
 # %%
-untempered = dataclasses.replace(predictive, temperature=jnp.float32(1))
-print(f"temperature {float(state.temperature):.2f}")
-plots.reliability(untempered.log_probs(test), test_labels, after=predictive.log_probs(test))
+plots.reliability(predictive.log_probs(test), test_labels)
 # %%
 assert curves["PowerBALD"][0][-1] > curves["PowerBALD"][0][0]
-assert int(state.ledger.count) == 80 and len(set(np.asarray(state.ledger.indices).tolist())) == 80
+assert int(state.ledger.count) == 80 == len(set(np.asarray(state.ledger.indices)[:80].tolist()))

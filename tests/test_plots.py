@@ -159,6 +159,13 @@ def test_nan_is_left_out():
     assert "lost" not in words(ax, "end")
 
 
+def test_bands_of_two_seeds_do_not_squeeze_the_curves():
+    curves = {"a": np.array([[0.5, 0.8], [0.7, 0.9]]), "b": np.array([[0.4, 0.85], [0.6, 0.9]])}
+    ax = plots.learning_curves(curves, labels=[10, 20], target=0.8)
+    low, high = ax.get_ylim()  # the intervals reach from -0.7 to 1.9; the means from 0.5 to 0.875
+    assert 0.2 < low < 0.5 and 0.875 < high <= 1.005
+
+
 @pytest.mark.parametrize("count", [3, 14])
 def test_names_at_the_ends_do_not_overlap_and_stay_beside_the_axes(count):
     curves = {f"strategy {i}": np.array([0.5, 0.9 + 0.001 * i]) for i in range(count)}

@@ -64,17 +64,19 @@ def learning_curves(
     targets = [_level(level) for level in np.atleast_1d(np.asarray(target)).tolist()]
     ax = _style.axes(ax, (7.6, 4.8))
     looks = _style.looks(found.values)
-    ends = []
+    ends, shown = [], []
     # gray first: the yardstick lies beneath the others
     for name in sorted(found.values, key=lambda name: looks[name].color != _style.GRAY):
         middle, low, high = _band(found.values[name], band)
         _style.line(ax, found.labels, (middle, low, high), looks[name], name)
+        shown.append(middle)
         there = np.flatnonzero(np.isfinite(middle))
         if len(there):
             last = there[-1]
             color = looks[name].color
             ends.append(_style.End(name, found.labels[last], middle[last], color))
-    _scales(ax, found, len(targets))
+    _limits(ax, [*shown, np.array(targets)], len(targets), found.metric in SHARES)
+    _dressed(ax, found.metric)
     for row, level in enumerate(targets):
         ends.append(_target(ax, found, level, looks, row))
     count = max(len(curve) for curve in found.values.values())
@@ -146,20 +148,31 @@ def _band(curve: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray, np.ndar
     return parts[0], parts[1], parts[2]
 
 
-def _scales(ax: Any, found: _Curves, rows: int) -> None:
-    """Limits, labels and ticks; room for rows of numbers beneath the curves."""
-    share = found.metric in SHARES
-    scale = ax.yaxis.get_transform()
+def _limits(ax: Any, shown: list[np.ndarray], rows: int, share: bool) -> None:
+    """Room for all curves and for rows of numbers beneath them. An interval of two seeds can be
+    many times as wide as the curves differ: such a band runs out of the picture.
+    """
     bottom, top = ax.get_ylim()
-    if share:  # an interval of few seeds may reach beyond what a share can be
+    if share:
         bottom, top = max(bottom, -0.005), min(top, 1.005)
-        _style.percent(ax.yaxis)
+    scale = ax.yaxis.get_transform()
     low, high = scale.transform(np.array([bottom, top]))
+    values = scale.transform(np.concatenate(shown))
+    values = values[np.isfinite(values)]
+    span = np.ptp(values) if len(values) else 0.0
+    if span > 0:
+        low, high = max(low, values.min() - 0.6 * span), min(high, values.max() + 0.6 * span)
     low -= rows * ROW * (high - low) / (1 - rows * ROW)
     ax.set_ylim(*scale.inverted().transform(np.array([low, high])))
+
+
+def _dressed(ax: Any, metric: str) -> None:
+    """Labels and ticks."""
+    if metric in SHARES:
+        _style.percent(ax.yaxis)
     if ax.get_yscale() == "log":
         _style.logarithmic(ax.yaxis)
-    ax.set_ylabel(named(found.metric))
+    ax.set_ylabel(named(metric))
     ax.set_xlabel("labels")
     _style.whole(ax.xaxis)
 
