@@ -15,13 +15,13 @@ BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 
 
 def save(picture, path):
-    """Writes a figure, or the figure that holds an axes, to `path` (150 dots per inch, tight) and
+    """Writes a figure, or the figure that holds an axes, to `path` (110 dots per inch, tight) and
     returns the path.
     """
     figure = picture.get_figure() if hasattr(picture, "transData") else picture
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches="tight", facecolor="white")
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
     return path
 
 
