@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(HERE)]
 
-# a notebook's kernel starts in another folder, and takes its pictures from `experiments`
+# a notebook's kernel starts in another folder, and takes this checkout's bayesal
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.getenv("PYTHONPATH")])])
 
 import _reference  # noqa: E402

@@ -180,41 +180,13 @@ def picture(records: list[dict]):
     """
     import matplotlib.pyplot as plt
 
-    sets, strategies = (list(dict.fromkeys(r[key] for r in records)) for key in ("set", "strategy"))
-    paint = pictures.colors(strategies)
-    figure, axes = plt.subplots(
-        2,
-        len(sets),
-        figsize=(3.6 * len(sets), 5.8),
-        squeeze=False,
-        sharex=True,
-        layout="constrained",
-    )
-    for column, name in enumerate(sets):
-        for ax, key in zip(axes[:, column], ("rmse", "nll"), strict=True):
-            for strategy in strategies:
-                mine = [r for r in records if (r["set"], r["strategy"]) == (name, strategy)]
-                labels = sorted({r["labels"] for r in mine})
-                low, middle, high = np.array(
-                    [
-                        np.percentile([r[key] for r in mine if r["labels"] == n], [25, 50, 75])
-                        for n in labels
-                    ]
-                ).T
-                ax.fill_between(labels, low, high, color=paint[strategy], alpha=0.15, lw=0)
-                ax.plot(labels, middle, color=paint[strategy], lw=2, label=strategy)
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.set_ylabel(f"test {key.upper()}", fontsize=9)
-            ax.tick_params(labelsize=8)
-        axes[0, column].set_title(name, fontsize=10, loc="left")
-        axes[1, column].set_xlabel("labels", fontsize=9)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(strategies),
-        fontsize=9,
-        frameon=False,
-    )
+    sets = list(dict.fromkeys(r["set"] for r in records))
+    size = (5.0 * len(sets), 6.4)
+    figure, axes = plt.subplots(2, len(sets), figsize=size, squeeze=False, layout="constrained")
+    for column, name in zip(axes.T, sets, strict=True):
+        for ax, key in zip(column, ("rmse", "nll"), strict=True):
+            pictures.learning_curves([r for r in records if r["set"] == name], key, ax)
+            ax.set_title(name, fontsize=11, loc="left")
     return figure
 
 

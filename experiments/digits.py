@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, networks, posteriors, retune, scores, select
+from bayesal import acquire, calibrate, networks, plots, posteriors, retune, scores, select
 from experiments import pictures, runs
 
 
@@ -154,50 +154,42 @@ def main(config: Config, out: Path) -> bayesal.Results:
 
 def draw(config: Config, results: bayesal.Results, keepsakes: Keepsakes, out: Path) -> None:
     """Seven pictures."""
+    import matplotlib.pyplot as plt
+
     data = keepsakes.data
-    pictures.save(results.plot(target=0.95), out / "learning_curves.png")
+    pictures.save(results.plot(target=(0.9, 0.95)), out / "learning_curves.png")
     before, after, labels = (
         np.concatenate(parts) for parts in zip(*keepsakes.last.values(), strict=True)
     )
-    pictures.save(pictures.plot_reliability(before, after, labels), out / "reliability.png")
-    fields = bayesal.HParams._fields
-    records = [r | {"hparams": {name: r[name] for name in fields}} for r in results.to_records()]
-    pictures.save(pictures.plot_hparams(records, strategy="batch_bald"), out / "hparams.png")
-    pictures.save(pictures.plot_history(keepsakes.tried), out / "history.png")
-    rows = {}
-    for name, (bald, bound, _, selection) in keepsakes.asks.items():
+    pictures.save(plots.reliability(before, labels, after=after), out / "reliability.png")
+    pictures.save(plots.hyperparameters(results, "batch_bald"), out / "hparams.png")
+    shown = ("learning_rate", "steps", "loss")
+    figure, axes = plt.subplots(len(shown), 1, figsize=(7.2, 8.4), layout="constrained")
+    for ax, field in zip(axes, shown, strict=True):
+        plots.retuner_history(keepsakes.tried, field, ax)
+    pictures.save(figure, out / "history.png")
+    asks = keepsakes.asks.items()
+    figure, axes = plt.subplots(len(asks), 1, figsize=(11, 4.6), layout="constrained")
+    for ax, (name, (bald, bound, state, selection)) in zip(axes, asks, strict=True):
         picks = np.asarray(selection.indices)
-        predicted = np.asarray(bound.predict(data.pool[picks]))
-        rows[name] = (np.asarray(data.pool[picks]), bald[picks], data.labels[picks], predicted)
-    about = lambda state: f"seed 0, {int(state.ledger.count)} labels"
-    title = (
-        f"what each asks for next ({about(keepsakes.asks['batch_bald'][2])}); red: the net is wrong"
-    )
-    pictures.save(pictures.plot_picks(rows, title=title, score="BALD"), out / "picks.png")
+        plots.picked_images(
+            np.asarray(data.pool[picks]).reshape(-1, 8, 8),
+            ax,
+            labels=data.labels[picks],
+            predicted=np.asarray(bound.predict(data.pool[picks])),
+            scores=bald[picks],
+            title=f"{name} asks for, after {int(state.ledger.count)} labels (BALD of each)",
+        )
+    pictures.save(figure, out / "picks.png")
     bald, bound, state, selection = keepsakes.asks["batch_bald"]
-    picks = np.asarray(selection.indices)
-    bounds = {"ln C": float(np.log(10)), "ln K": float(np.log(config.draws))}
     free = np.asarray(state.ledger.available(len(bald)))
-    pictures.save(
-        pictures.plot_score_histogram(
-            np.where(free, bald, np.nan),
-            picks,
-            bounds=bounds,
-            name="BALD",
-            about=f"batch_bald, {about(state)}",
-        ),
-        out / "bald_histogram.png",
+    bounds = {"ln C": float(np.log(10)), "ln K": float(np.log(config.draws))}
+    histogram = plots.score_histogram(
+        np.where(free, bald, -np.inf), selection, bounds=bounds, name="BALD (nats)"
     )
-    top = select.top(jnp.asarray(bald), config.size, available=jnp.asarray(free))
-    pictures.save(
-        pictures.plot_batch_information(
-            np.asarray(selection.joint),
-            np.cumsum(np.asarray(top.scores)),
-            bounds["ln K"],
-            about=f"batch_bald, {about(state)}",
-        ),
-        out / "batch_information.png",
-    )
+    pictures.save(histogram, out / "bald_histogram.png")
+    why = bayesal.explain(selection, bound, data.pool, available=free)
+    pictures.save(plots.batch_information(why, name="batch_bald"), out / "batch_information.png")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import calibrate, likelihoods, networks, posteriors
+from bayesal import calibrate, likelihoods, networks, plots, posteriors
 from bayesal.predictive import bind
 from experiments import pictures, runs, screen
 
@@ -176,39 +176,28 @@ def report(records: list[dict], folder: runs.Folder) -> None:
 
 
 def picture(records: list[dict]):
-    """NLL, ECE and confidence less accuracy by members, means over seeds, a line for each way; a
-    row for each length of training.
+    """NLL, ECE and confidence less accuracy by members, a line for each way; a row for each length
+    of training.
     """
     import matplotlib.pyplot as plt
 
     lengths, sizes = (list(dict.fromkeys(r[key] for r in records)) for key in ("steps", "members"))
-    paint = pictures.colors(WAYS)
     figure, axes = plt.subplots(
-        len(lengths), 3, figsize=(12.0, 3.0 * len(lengths)), layout="constrained", squeeze=False
+        len(lengths), 3, figsize=(15.0, 3.4 * len(lengths)), layout="constrained", squeeze=False
     )
+    shown = {"nll": "NLL (nats)", "ece": "ECE", "over": "mean confidence less accuracy"}
     for row, steps in zip(axes, lengths, strict=True):
-        for ax, (field, title) in zip(
-            row,
-            {"nll": "NLL, nats", "ece": "ECE", "over": "mean confidence less accuracy"}.items(),
-            strict=True,
-        ):
-            for way in WAYS:
-                ax.plot(
-                    sizes,
-                    [per_seed(records, steps, size, way, field).mean() for size in sizes],
-                    "o-",
-                    color=paint[way],
-                    lw=2,
-                    ms=4,
-                    label=way,
+        for ax, (field, said) in zip(row, shown.items(), strict=True):
+            found = {
+                way: np.stack(
+                    [per_seed(records, steps, size, way, field) for size in sizes], axis=1
                 )
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.set_title(f"{title}, {steps} steps", loc="left", fontsize=11)
-            ax.set_xticks(sizes)
+                for way in WAYS
+            }
+            plots.learning_curves(found, ax, labels=sizes, metric=field)
+            ax.set_title(f"{said}, {steps} steps", loc="left", fontsize=11)
+            ax.set(xticks=sizes, xlabel="members", ylabel=said)
         row[2].axhline(0, color=pictures.GRAY, lw=0.8)
-    for ax in axes[-1]:
-        ax.set_xlabel("members")
-    axes[0, 0].legend(frameon=False, fontsize=9)
     return figure
 
 

@@ -150,7 +150,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
             + "; ".join(f"{name} {runs.spread(values)}" for name, values in counts.items())
         )
     pictures.save(
-        pictures.plot_learning_curves(records, level=(0.8, 0.9, 0.95)), out / "learning_curves.png"
+        pictures.learning_curves(records, target=(0.8, 0.9, 0.95)), out / "learning_curves.png"
     )
     screen.say(f"results and picture in {out}")
     return records

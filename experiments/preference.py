@@ -21,7 +21,7 @@ import numpy as np
 from scipy import stats
 
 import bayesal
-from bayesal import acquire, posteriors
+from bayesal import acquire, plots, posteriors
 from bayesal.tasks import preference
 from experiments import pictures, runs
 
@@ -141,7 +141,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
                 flush=True,
             )
     summarize(config, records, folder)
-    pictures.save(picture(config, records), out / "preference.png")
+    pictures.save(picture(records), out / "preference.png")
     return records
 
 
@@ -193,49 +193,21 @@ def summarize(config: Config, records: list[dict], folder: runs.Folder) -> None:
             )
 
 
-def picture(config: Config, records: list[dict]):
+def picture(records: list[dict]):
     """Tau against answers, median and quartiles over seeds; and its paired difference to chance
     with 95 % intervals.
     """
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.2), layout="constrained")
-    paint, labels = pictures.colors(config.strategies), sorted({r["labels"] for r in records})
-    taus = {
-        name: np.array(
-            [
-                [
-                    next(
-                        r["tau"]
-                        for r in records
-                        if (r["strategy"], r["seed"], r["labels"]) == (name, seed, n)
-                    )
-                    for n in labels
-                ]
-                for seed in range(config.seeds)
-            ]
-        )
-        for name in config.strategies
-    }
-    for name, found in taus.items():
-        low, middle, high = np.percentile(found, [25, 50, 75], axis=0)
-        left.fill_between(labels, low, high, color=paint[name], alpha=0.15, lw=0)
-        left.plot(labels, middle, color=paint[name], lw=2.2, label=name)
-        if "uniform" in taus and name != "uniform":
-            middle, low, high = np.array(
-                [runs.paired(gap) for gap in (found - taus["uniform"]).T]
-            ).T
-            right.fill_between(labels, low, high, color=paint[name], alpha=0.15, lw=0)
-            right.plot(labels, middle, color=paint[name], lw=2.2, label=name)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.0, 4.2), layout="constrained")
+    answers, taus = pictures.curves(records, "tau")
+    plots.learning_curves(taus, left, labels=answers, band="quartiles", metric="tau")
+    if "uniform" in taus and len(taus) > 1:
+        gaps = {name: tau - taus["uniform"] for name, tau in taus.items() if name != "uniform"}
+        plots.learning_curves(gaps, right, labels=answers, metric="tau")
     right.axhline(0, color=pictures.GRAY, lw=1)
-    for ax, says in (
-        (left, f"Kendall's tau, median and quartiles of {config.seeds} seeds"),
-        (right, "less that of pairs at random: mean, 95 % interval"),
-    ):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_title(says, loc="left", fontsize=10)
-        ax.set_xlabel("answers")
-    left.legend(frameon=False)
+    left.set(xlabel="answers", ylabel="test Kendall's tau")
+    right.set(xlabel="answers", ylabel="Kendall's tau less that of random pairs")
     return figure
 
 

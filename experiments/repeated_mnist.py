@@ -117,7 +117,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
                     records.append(record)
                     view.add(record)
     report(config, records, folder)
-    pictures.save(pictures.plot_learning_curves(records, level=0.8), out / "learning_curves.png")
+    pictures.save(pictures.learning_curves(records, target=0.8), out / "learning_curves.png")
     screen.say(f"results and picture in {out}")
     return records
 

@@ -233,7 +233,7 @@ def draw(records: list[dict], best: str):
         for r in records
         if r["strategy"] in shown
     ]
-    return pictures.plot_panels(
+    return pictures.panels(
         found,
         {"excess": "tempered test NLL less the best fixed setting's", "steps": "steps of a fit"},
         logarithmic=("steps",),

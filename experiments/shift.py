@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 import bayesal
-from bayesal import acquire, calibrate, likelihoods, metrics, networks, posteriors, scores
+from bayesal import acquire, calibrate, likelihoods, metrics, networks, plots, posteriors, scores
 from experiments import mnist, pictures, runs, screen
 
 
@@ -212,42 +212,26 @@ def beside(records: list[dict], methods: list[str], folder: runs.Folder) -> None
 
 
 def picture(records: list[dict]):
-    """Accuracy, NLL and ECE by angle, means over seeds: T = 1 dashed, the fitted T solid."""
+    """Accuracy, NLL and ECE by angle: T = 1 dashed, the fitted T solid."""
     import matplotlib.pyplot as plt
 
     methods, angles = (list(dict.fromkeys(r[key] for r in records)) for key in ("method", "angle"))
-    paint = pictures.colors(methods)
-    figure, axes = plt.subplots(1, 3, figsize=(13.2, 4.0), layout="constrained")
-    for ax, (field, title) in zip(
-        axes, {"accuracy": "accuracy", "nll": "NLL, nats", "ece": "ECE"}.items(), strict=True
-    ):
-        for name in methods:
-            for way, line in (("before", "--"), ("after", "-")):
-                middle = [per_seed(records, name, way, field, (angle,)).mean() for angle in angles]
-                ax.plot(
-                    angles,
-                    middle,
-                    line,
-                    color=paint[name],
-                    lw=1.8,
-                    label=name if way == "after" else None,
+    figure, axes = plt.subplots(1, 3, figsize=(16.0, 4.4), layout="constrained")
+    for ax, field in zip(axes, ("accuracy", "nll", "ece"), strict=True):
+        before, after = (
+            {
+                name: np.stack(
+                    [per_seed(records, name, way, field, (angle,)) for angle in angles], axis=1
                 )
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_title(title, loc="left", fontsize=11)
-        ax.set(xlabel="turned by, degrees", xticks=range(0, 181, 30))
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(methods),
-        fontsize=9,
-        frameon=False,
-    )
-    seeds = len({r["seed"] for r in records})
-    figure.suptitle(
-        f"Turned MNIST, mean over {seeds} seeds; solid: temperature fitted on upright "
-        "digits, dashed: T = 1",
-        fontsize=10,
-    )
+                for name in methods
+            }
+            for way in ("before", "after")
+        )
+        plots.calibration_under_shift(
+            angles, after, ax, before=before, metric=field, unit="turned by, degrees"
+        )
+        ax.set_xticks(range(0, 181, 30))
+    figure.suptitle("Turned MNIST; the temperature is fitted on upright digits", fontsize=11)
     return figure
 
 

@@ -169,7 +169,7 @@ def main(config: Config, out: Path) -> list[dict]:
         "nll_gap": "test NLL, less that at T = 1",
         "ece_gap": "test ECE, less that at T = 1",
     }
-    pictures.save(pictures.plot_panels(shown, panels), out / "temperature.png")
+    pictures.save(pictures.panels(shown, panels), out / "temperature.png")
     return records
 
 

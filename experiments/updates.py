@@ -103,7 +103,7 @@ def run(
     """One way, one seed: a record after every `tell`."""
     order = np.random.default_rng(seed).permutation(len(x))
     test, pool = order[: config.test], order[config.test : config.test + config.pool]
-    posterior, (init, _, tell, _) = parts
+    posterior, (init, _, tell, *_) = parts
     predict = jax.jit(jax.vmap(posterior.marginal, (None, 0)))
     pool_x, test_x = jnp.asarray(x[pool]), jnp.asarray(x[test])
     state, records, known = init(jax.random.key(seed), pool_x), [], 0
@@ -158,7 +158,7 @@ def main(config: Config, data_folder: str | None, out: Path) -> list[dict]:
     }
     late = [r for r in records if r["round"] > 1]
     pictures.save(
-        pictures.plot_panels(late, panels, logarithmic=("tell_cpu_seconds",)), out / "updates.png"
+        pictures.panels(late, panels, logarithmic=("tell_cpu_seconds",)), out / "updates.png"
     )
     return records
 

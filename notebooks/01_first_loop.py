@@ -18,12 +18,11 @@
 
 # %%
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, metrics, networks, posteriors, scores
+from bayesal import acquire, calibrate, metrics, networks, plots, posteriors
 
 bayesal.cache()  # compiled programs are kept for the next run
 
@@ -43,7 +42,7 @@ test, test_labels = jnp.asarray(images[:500]), answers[:500]
 posterior = posteriors.mc_dropout(networks.mlp(64, 10))
 parts = dict(
     size=10,
-    capacity=80,
+    capacity=90,  # the last batch is only asked for
     num_draws=100,
     calibrate=calibrate.temperature(),
 )
@@ -77,14 +76,8 @@ curves = {name: run(learner) for name, learner in learners.items()}
 
 # %%
 counts = 20 + 10 * np.arange(7)
-for (name, (curve, _)), color in zip(curves.items(), ("#8A8A8A", "#D55E00"), strict=True):
-    plt.plot(counts, curve, color=color)
-    plt.annotate(
-        name, (counts[-1], curve[-1]), xytext=(5, 0), textcoords="offset points", color=color
-    )
-plt.xlabel("labels")
-plt.ylabel("test accuracy")
-plt.gca().spines[["top", "right"]].set_visible(False)  # names stand beside their curves
+values = {name: np.array(curve) for name, (curve, _) in curves.items()}
+plots.learning_curves(values, labels=counts, target=0.8)
 # %% [markdown]
 # ## What would it ask next?
 # BALD is high where the draws are sure but disagree; expected entropy is high where every draw is
@@ -93,24 +86,14 @@ plt.gca().spines[["top", "right"]].set_visible(False)  # names stand beside thei
 # %%
 state = curves["PowerBALD"][1]
 predictive = bayesal.predictive_of(posterior, state, 100)
-log_probs = predictive(pool)
-epistemic, aleatoric = scores.bald(log_probs), scores.expected_entropy(log_probs)
-wrong = np.asarray(predictive.predict(pool)) != labels
-plt.scatter(aleatoric, epistemic, s=6, c=np.where(wrong, "#D55E00", "#BBBBBB"))
-plt.xlabel("expected entropy (nats): ambiguous")
-plt.ylabel("BALD (nats): worth a label")
-plt.title(f"red: the net is wrong ({wrong.mean():.0%} of the pool)")
+batch = learners["PowerBALD"].ask(state, pool, size=10)
+plots.uncertainty_parts(predictive(pool), labels=labels, picks=batch)
 # %% [markdown]
 # ## Is its confidence true?
+# On the test set, with 95 % intervals.
 
 # %%
-after = predictive.log_probs(test)
-bins = metrics.reliability(after, test_labels, bins=10, equal_mass=True)
-plt.plot([0, 1], [0, 1], ":", color="gray")
-plt.plot(bins.confidence, bins.accuracy, "o-", color="#0072B2")
-plt.xlabel("confidence")
-plt.ylabel("accuracy")
-plt.title(f"T = {float(state.temperature):.2f}, ECE {metrics.ece(after, test_labels):.3f}")
+plots.reliability(predictive.log_probs(test), test_labels)
 # %%
 assert curves["PowerBALD"][0][-1] > curves["PowerBALD"][0][0]
-assert int(state.ledger.count) == 80 and len(set(np.asarray(state.ledger.indices).tolist())) == 80
+assert int(state.ledger.count) == 80 == len(set(np.asarray(state.ledger.indices)[:80].tolist()))

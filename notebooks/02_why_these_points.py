@@ -20,8 +20,6 @@
 # others, and what had to wait for it?
 
 # %%
-import sys
-
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -29,13 +27,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, export, networks, pools, posteriors, scores, select
-
-sys.path[:0] = [
-    ".",
-    "..",
-]  # the pictures of the experiments lie beside this folder and are not installed
-from experiments import pictures
+from bayesal import acquire, export, networks, plots, pools, posteriors, scores, select
 
 # %% [markdown]
 # A net that has seen 20 of 1,797 digits, two of each, and 100 of its opinions: the draws of MC
@@ -78,15 +70,16 @@ batches = {
     "BatchBALD": select.batch_bald(jax.random.key(0), log_probs, 10, available=free),
 }
 rows = {name: np.asarray(batch.indices) for name, batch in batches.items()}
-shown = {
-    name: (pool[at].reshape(-1, 8, 8), bald[at], labels[at], predicted[at])
-    for name, at in rows.items()
-}
-pictures.plot_picks(
-    shown,
-    title="The ten picks of each, in rank order; a red border where the net is wrong",
-    score="BALD",
-)
+figure, axes = plt.subplots(2, 1, figsize=(11, 4.6), layout="constrained")
+for ax, (name, at) in zip(axes, rows.items(), strict=True):
+    plots.picked_images(
+        pool[at].reshape(-1, 8, 8),
+        ax,
+        labels=labels[at],
+        predicted=predicted[at],
+        scores=bald[at],
+        title=f"{name}: BALD of each pick; a red border where the net is wrong",
+    )
 for name, at in rows.items():
     print(
         f"{name}'s ten are of {len(np.unique(labels[at]))} classes: "
@@ -125,16 +118,14 @@ why["BatchBALD"]
 # %% [markdown]
 # ## Counting twice
 # The sum of the scores (gray) is what a batch would tell if its points had nothing to do with one
-# another; the joint information (red) is what it
+# another; the joint information (orange) is what it
 # does tell; the gray area is counted twice. No batch can tell more than ln K, by which the draws
 # are told apart.
 
 # %%
-axes = plt.subplots(1, 2, figsize=(12.5, 4.2), layout="constrained", sharey=True)[1]
+figure, axes = plt.subplots(1, 2, figsize=(12.5, 4.2), layout="constrained")
 for ax, (name, told) in zip(axes, why.items(), strict=True):
-    pictures.plot_batch_information(
-        told.joint, np.cumsum(told.epistemic), np.log(100), about=f"{name}'s ten", ax=ax
-    )
+    plots.batch_information(told, ax, name=name)
 print(
     ", ".join(
         f"{name}: {told.joint[-1]:.2f} nats together, {told.epistemic.sum():.2f} counted one by one"

@@ -29,7 +29,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 
 import bayesal
-from bayesal import acquire, metrics, posteriors, scores
+from bayesal import acquire, metrics, plots, posteriors, scores
 
 bayesal.cache()  # compiled programs are kept for the next run
 
@@ -74,15 +74,10 @@ print(f"two campaigns of 180 labels in {time.perf_counter() - start:.0f} s, comp
 
 # %%
 counts = 20 * np.arange(1, 10)
-figure, panels = plt.subplots(1, 2, figsize=(9, 3.2))
-for panel, column, name in zip(panels, (0, 1), ("test accuracy", "test NLL (nats)"), strict=True):
-    for (strategy, (curve, _)), color in zip(curves.items(), ("#8A8A8A", "#D55E00"), strict=True):
-        panel.plot(counts, curve[:, column], color=color, label=strategy)
-    panel.set_xlabel("labels")
-    panel.set_ylabel(name)
-    panel.spines[["top", "right"]].set_visible(False)
-panels[0].legend(frameon=False)
-figure.tight_layout()
+figure, panels = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+for panel, column, metric in zip(panels, (0, 1), ("accuracy", "nll"), strict=True):
+    values = {strategy: curve[:, column] for strategy, (curve, _) in curves.items()}
+    plots.learning_curves(values, panel, labels=counts, metric=metric)
 
 # %% [markdown]
 # ## How sure is it, and is that true?
@@ -107,13 +102,10 @@ for name, log_probs in said.items():
 
 # %%
 batch = learners["margin"].ask(state, pool, size=8)
-figure, panels = plt.subplots(1, 8, figsize=(9, 1.6))
-guess = bayesal.predictive_of(posterior, state, 50).predict(pool[np.asarray(batch.indices)])
-for panel, row, label in zip(panels, np.asarray(batch.indices), guess, strict=True):
-    panel.imshow(images[500 + row].reshape(8, 8), cmap="gray_r")
-    panel.set_title(f"{label}?")
-    panel.axis("off")
-
+rows = np.asarray(batch.indices)
+guess = bayesal.predictive_of(posterior, state, 50).predict(pool[rows])
+pictures = images[500 + rows].reshape(-1, 8, 8)
+plots.picked_images(pictures, labels=labels[rows], predicted=np.asarray(guess))
 # %%
 assert curves["margin"][0][-1, 0] > curves["margin"][0][0, 0]
 assert metrics.nll(said["posteriors.logistic"], test_labels) < metrics.nll(

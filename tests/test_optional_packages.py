@@ -2,16 +2,16 @@
 
 import sys
 
+import numpy as np
 import pytest
 
-from bayesal import _checks, networks, predictive
-from bayesal._simulate._picture import draw
+from bayesal import _checks, networks, plots, predictive
 
 
 @pytest.mark.parametrize(
     ("package", "requirement", "call"),
     [
-        ("matplotlib", "bayesal[viz]", lambda: draw(None, None, "accuracy", None)),
+        ("matplotlib", "bayesal[plots]", lambda: plots.picked_images(np.ones((1, 2, 2)))),
         ("equinox", "equinox", lambda: networks.from_equinox(lambda key: None)),
         ("torch", "torch", lambda: predictive.from_torch([None, None])),
     ],

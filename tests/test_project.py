@@ -25,6 +25,7 @@ LAYERS = (
     {"acquire"},
     {"_choose"},
     {"export", "loop", "_explain"},
+    {"plots"},
     {"tasks", "testing", "_simulate"},
     {"__init__"},
 )
@@ -40,6 +41,7 @@ THIRD_PARTY = {
     "equinox": ("bayesal/networks/",),
     "torch": ("bayesal/predictive/",),
     "sklearn": (),
+    "matplotlib": ("bayesal/plots/",),
 }
 LATE = (
     "matplotlib",
@@ -194,7 +196,8 @@ def test_imports_follow_the_layers(path):
         ("bayesal/scores.py", "import jax\njax.core.Tracer"),
         ("bayesal/scores.py", "from jax.interpreters import ad"),
         ("bayesal/loop/checkpoint.py", "import pickle"),
-        ("bayesal/scores.py", "import matplotlib.pyplot as plt"),
+        ("bayesal/plots/_style.py", "import matplotlib.pyplot as plt"),
+        ("bayesal/metrics.py", "def plot():\n    import matplotlib.pyplot as plt"),
         ("bayesal/posteriors/_svi.py", "from numpyro.infer import SVI"),
         ("bayesal/predictive/_torch_modules.py", "import torch"),
         ("bayesal/scores.py", "def late():\n    import torch"),
@@ -225,7 +228,7 @@ def test_the_layer_test_bites(path, source):
         ("bayesal/_training.py", "import optax"),
         ("bayesal/predictive/_torch_modules.py", "def late():\n    import torch"),
         ("bayesal/networks/_equinox_modules.py", "def late():\n    import equinox as eqx"),
-        ("bayesal/metrics.py", "def plot():\n    import matplotlib.pyplot as plt"),
+        ("bayesal/plots/_style.py", "def plot():\n    import matplotlib.pyplot as plt"),
         ("bayesal/loop/checkpoint.py", "np.load(path, allow_pickle=False)"),
     ],
 )

@@ -37,11 +37,11 @@ def installed(package: str, requirement: str) -> Iterator[None]:
     Raises:
       ImportError: the package is not installed. A fault inside the package stays as it is.
 
-    >>> with installed("nowhere", "bayesal[viz]"):
+    >>> with installed("nowhere", "bayesal[plots]"):
     ...     import nowhere
     Traceback (most recent call last):
     ...
-    ImportError: this needs nowhere, which is not installed: pip install 'bayesal[viz]'
+    ImportError: this needs nowhere, which is not installed: pip install 'bayesal[plots]'
     """
     try:
         yield

@@ -19,18 +19,8 @@ CLASSES, REAL = ("accuracy", "nll", "ece"), ("rmse", "density_nll")
 OF_THE_CLASS = ("accuracy", "balanced_accuracy", "f1")
 # Also noted before the temperature, as NAME_before, where there is one.
 CALIBRATED = ("nll", "ece", "density_nll", "brier", "crps", "squared_ece", "classwise_ece")
-LOWER = {*CALIBRATED, "rmse", "joint_nll"}  # lower is better
 
 Figure = Callable[[Any, Any], Any]
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric is a loss; those of one's own are not.
-
-    >>> lower_is_better("nll_before"), lower_is_better("accuracy")
-    (True, False)
-    """
-    return metric.removesuffix("_before") in LOWER
 
 
 class Figures(NamedTuple):

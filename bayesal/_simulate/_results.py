@@ -1,15 +1,15 @@
 """What came of a simulation: curves, paired differences, a table, a picture, records."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bayesal import errors, metrics
-from bayesal._simulate._figures import lower_is_better
 from bayesal._simulate._plan import CHANCE
 from bayesal._simulate._progress import counted
+from bayesal.metrics import _curves
 from bayesal.metrics._curves import Interval
 
 AREA = "area"
@@ -131,18 +131,9 @@ class Results:
         inf: never; NaN: the run failed. A loss reaches the level from above.
         """
         metric = self.metrics[0] if metric is None else metric
-        sign = -1.0 if lower_is_better(metric) else 1.0
-
-        def needed(row):
-            if np.isnan(row).all():
-                return np.nan
-            there = ~np.isnan(row)
-            return metrics.labels_needed(self.labels[there], sign * row[there], sign * target)
-
-        return {
-            name: np.array([needed(row) for row in self.curve(name, metric)])
-            for name in self.strategies
-        }
+        lower = _curves.lower_is_better(metric)
+        needed = lambda row: _curves.needed_by_seed(self.labels, row, target, lower)
+        return {name: needed(self.curve(name, metric)) for name in self.strategies}
 
     def table(self, metric: str | None = None, *, target: float | None = None) -> str:
         """The strategies as lines of text: where they end, and what they gain over chance.
@@ -199,18 +190,20 @@ class Results:
         ]
 
     def plot(
-        self, ax: Any = None, metric: str | None = None, *, target: float | None = None
+        self, ax: Any = None, metric: str | None = None, *, target: float | Sequence[float] = ()
     ) -> Any:
         """Learning curves: mean over seeds with its 95 % interval. Returns matplotlib's axes.
 
         Args:
           ax: axes to draw in; None makes a figure.
           metric: default the first.
-          target: a level to mark, with the labels each strategy's median seed needs.
-        """
-        from bayesal._simulate._picture import draw
+          target: a level to mark, or several, with the labels each strategy's median seed needs.
 
-        return draw(self, ax, self.metrics[0] if metric is None else metric, target)
+        `plots.learning_curves` has quartiles in place of the interval.
+        """
+        from bayesal import plots
+
+        return plots.learning_curves(self, ax, metric=metric, target=target)
 
 
 def _mean(values: np.ndarray) -> str:
@@ -228,12 +221,8 @@ def _interval(gap: Interval) -> str:
 
 
 def _labels(needed: np.ndarray) -> str:
-    """The median, as an order statistic: no mean of a number and inf."""
-    found = needed[~np.isnan(needed)]
-    if not len(found):
-        return "-"
-    middle = float(np.quantile(found, 0.5, method="inverted_cdf"))
-    return "never" if np.isinf(middle) else f"{middle:.0f}"
+    middle = _curves.middle_seed(needed)
+    return "-" if np.isnan(middle) else "never" if np.isinf(middle) else f"{middle:.0f}"
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:

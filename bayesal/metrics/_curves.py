@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy import special
 
 from bayesal import _checks, errors
@@ -67,6 +68,61 @@ def labels_needed(counts: ArrayLike, values: ArrayLike, level: float) -> float:
         raise errors.OutOfRange("level", f"`level` must be a finite number, got {level!r}.")
     reached = np.flatnonzero(values >= level - ROUNDING * abs(level))
     return float(counts[reached[0]]) if len(reached) else math.inf
+
+
+# Lower is better. A name may end in `_before`: before calibration.
+LOSSES = {
+    "nll",
+    "ece",
+    "density_nll",
+    "brier",
+    "crps",
+    "squared_ece",
+    "classwise_ece",
+    "rmse",
+    "joint_nll",
+}
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is a loss, by its name; those of one's own are not.
+
+    >>> lower_is_better("nll_before"), lower_is_better("accuracy")
+    (True, False)
+    """
+    return metric.removesuffix("_before") in LOSSES
+
+
+def needed_by_seed(
+    counts: np.ndarray, curves: Float[np.ndarray, "S R"], level: float, lower: bool
+) -> Float[np.ndarray, " S"]:
+    """`labels_needed` of each seed; a loss (`lower`) reaches the level from above.
+
+    inf: never; NaN: nothing is known of the seed.
+
+    >>> losses = np.array([[2.0, 1.0], [3.0, 2.0], [np.nan, np.nan]])
+    >>> needed_by_seed(np.array([10, 20]), losses, 1.5, lower=True).tolist()
+    [20.0, inf, nan]
+    """
+    sign = -1.0 if lower else 1.0
+
+    def needed(row):
+        there = ~np.isnan(row)
+        if not there.any():
+            return np.nan
+        return labels_needed(counts[there], sign * row[there], sign * level)
+
+    return np.array([needed(row) for row in curves])
+
+
+def middle_seed(needed: Float[np.ndarray, " S"]) -> float:
+    """The median as an order statistic, without NaN: no mean of a number and inf.
+
+    >>> middle_seed(np.array([20.0, np.inf, np.nan]))
+    20.0
+    """
+    found = needed[~np.isnan(needed)]
+    return float(np.quantile(found, 0.5, method="inverted_cdf")) if len(found) else math.nan
 
 
 class Interval(NamedTuple):

@@ -67,7 +67,7 @@ def table(history: History) -> dict[str, np.ndarray]:
 
     Columns: `round`, the fields of `HParams`, `loss`, `difference`, `error`, `folds`, `chosen`.
 
-    >>> # pandas.DataFrame(retune.table(state.search)); experiments/pictures.py draws it
+    `plots.retuner_history` draws them, and `pandas.DataFrame` takes them.
     """
     places, count = len(history.losses), int(history.count)
     order = np.arange(max(0, count - places), count) % places
