@@ -64,7 +64,7 @@ def latent(
     mean = k R B^-1 R t,  variance = k(x, x) - |L^-1 R k|^2,  with B = 1 + R K R = L L'.
 
     >>> from bayesal.posteriors import gp_regression
-    >>> state = gp_regression().init(jax.random.key(0), jnp.zeros(2))
+    >>> state = gp_regression(center=0.0).init(jax.random.key(0), jnp.zeros(2))
     >>> latent(state, jnp.zeros((1, 1, 2))).variance  # nothing is known
     Array([[1.]], dtype=float32)
     """

@@ -74,8 +74,8 @@ def linear(
     >>> x = jnp.arange(8.0)[:, None]
     >>> data = Labeled(x, 1e6 + 3.0 * x[:, 0], jnp.int32(8))
     >>> state, info = posterior.fit(jax.random.key(1), state, data, HParams())
-    >>> posterior.marginal(state, jnp.array([10.0])).mean.round(0)
-    Array(1000030., dtype=float32)
+    >>> round(float(posterior.marginal(state, jnp.array([10.0])).mean))
+    1000030
     """
     number = noise is None or isinstance(noise, int | float | np.number)
     if not number or (noise is not None and not TINY < noise < 1.0 / TINY):
