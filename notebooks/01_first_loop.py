@@ -13,8 +13,8 @@
 # %% [markdown]
 # # The first loop
 # 1,797 real digits, 20 labels to begin with, 10 more each round. Which ten should a person label
-# next? BALD measures how much a label tells about which of the net's 100 draws is right. `power`
-# draws a batch by that score, so that its points differ.
+# next? `margin` asks where the two most probable classes are closest. It needed the fewest labels
+# in our comparisons on digits and on sentence embeddings.
 
 # %%
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import bayesal
-from bayesal import acquire, calibrate, metrics, networks, plots, posteriors
+from bayesal import acquire, calibrate, metrics, networks, plots, posteriors, scores
 
 bayesal.cache()  # compiled programs are kept for the next run
 
@@ -48,7 +48,7 @@ parts = dict(
 )
 learners = {
     "random": bayesal.learner(posterior, acquire.uniform(), first=acquire.uniform(), **parts),
-    "PowerBALD": bayesal.learner(posterior, acquire.power(), **parts),
+    "margin": bayesal.learner(posterior, acquire.top(scores.margin), **parts),
 }
 
 
@@ -84,9 +84,9 @@ plots.learning_curves(values, labels=counts, target=0.8)
 # unsure.
 
 # %%
-state = curves["PowerBALD"][1]
+state = curves["margin"][1]
 predictive = bayesal.predictive_of(posterior, state, 100)
-batch = learners["PowerBALD"].ask(state, pool, size=10)
+batch = learners["margin"].ask(state, pool, size=10)
 plots.uncertainty_parts(predictive(pool), labels=labels, picks=batch)
 # %% [markdown]
 # ## Is its confidence true?
@@ -95,5 +95,5 @@ plots.uncertainty_parts(predictive(pool), labels=labels, picks=batch)
 # %%
 plots.reliability(predictive.log_probs(test), test_labels)
 # %%
-assert curves["PowerBALD"][0][-1] > curves["PowerBALD"][0][0]
+assert curves["margin"][0][-1] > curves["margin"][0][0]
 assert int(state.ledger.count) == 80 == len(set(np.asarray(state.ledger.indices)[:80].tolist()))
