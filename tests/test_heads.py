@@ -227,6 +227,7 @@ def test_predictions_are_those_of_nuts():
 # --- the prior's precision
 
 
+@pytest.mark.slow
 def test_the_chosen_precision_predicts_held_out_labels_as_well_as_any():
     """The average of draws on new points, under every precision of a grid: four data sets."""
     regrets, unsearched = [], []
@@ -287,6 +288,7 @@ def test_added_labels_bring_the_covariance_of_all():
     assert_allclose(covariance(both.layer), exact, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_added_labels_bring_the_weights_near_those_of_a_fit():
     x, y = clouds(300, apart=2.0)
     one = add(FIXED, fit(FIXED, x[:200], y[:200]), x[200:], y[200:])

@@ -42,6 +42,7 @@ def test_a_network_of_ones_own_learns():
     assert run("own_network") > 0.7
 
 
+@pytest.mark.slow
 def test_the_rare_class_is_found():
     assert run("imbalanced") > 0.3  # chance: .05
 

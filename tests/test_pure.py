@@ -48,7 +48,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in ("plain", "audit") else pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
 def test_they_are_the_learners_own_verbs_to_the_bit(kind):
     learner, x = built(**KINDS[kind]), jnp.asarray(X)
     state = learner.init(jax.random.key(3), x)
@@ -73,6 +79,7 @@ def test_a_rejected_label_is_fitted_nowhere():
     )
 
 
+@pytest.mark.slow
 def test_whole_rounds_of_many_seeds_are_one_program():
     learner, x, y = built(), jnp.asarray(X), jnp.asarray(Y)
 

@@ -167,6 +167,7 @@ def test_a_temperature_is_judged_before_and_after():
     assert changed.any() and ((curves["nll"] != curves["nll_before"]) == changed).all()
 
 
+@pytest.mark.slow
 def test_all_seeds_in_one_program_are_the_runs_one_by_one(tmp_path):
     strategies = {"margin": MARGIN, "power": acquire.power()}
     apart = simulated(strategies, seeds=3, calibrate=calibrate.temperature(), num_folds=2)
