@@ -41,6 +41,7 @@ def information(log_p, log_q, batch):
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.slow
 def test_the_batch_is_nearly_the_exact_greedy_one(seed):
     log_p, log_q = problem(seed)
     exact = []

@@ -164,6 +164,7 @@ def test_a_batch_is_that_of_the_selector_and_knows_what_it_left_out(where, tmp_p
     assert whole.about is About.TARGETS and float(whole.ceiling) > float(whole.joint[-1])
 
 
+@pytest.mark.slow
 def test_mixtures_count_by_their_moments():
     mean, variance = LINEAR(X)
     apart = jnp.sqrt(0.5 * variance)[..., None] * jnp.array([-1.0, 1.0])

@@ -338,6 +338,7 @@ def test_what_cannot_be_compared_is_refused():
         assert caught.value.argument == "kernel"
 
 
+@pytest.mark.slow
 def test_a_kernel_is_chosen_by_its_name():
     """The latent variance between two labels is the kernel's own, in closed form."""
     labeled = Labeled(jnp.array([[0.0], [3.0]]), jnp.zeros(2), jnp.int32(2))

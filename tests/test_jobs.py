@@ -62,6 +62,7 @@ def test_a_campaign_goes_on_the_next_day():
     assert accuracy > 0.6 and answers == 35 and len(rejected) == 1
 
 
+@pytest.mark.slow
 def test_a_file_is_a_pool():
     assert run("memory_map") > 0.8  # chance: .2
 

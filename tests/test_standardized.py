@@ -86,6 +86,7 @@ def test_predictions_follow_an_affine_change_of_unit(name, a, b):
         assert np.isfinite(found.mean) and found.variance > 0
 
 
+@pytest.mark.slow
 def test_known_noise_stays_known_in_the_labels_unit():
     posterior = posteriors.point(ONE, likelihood=likelihoods.gaussian(noise=3.0))
     found = predicted(posterior, np.float32(100.0 + 20.0 * Y))[2]

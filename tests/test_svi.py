@@ -42,6 +42,7 @@ def own_guide(x, y, count):
         pytest.param(lambda model: own_guide, id="own"),
     ],
 )
+@pytest.mark.slow
 def test_a_full_covariance_finds_the_exact_posterior(guide):
     data, mean, precision = regression()
     posterior = posteriors.svi(

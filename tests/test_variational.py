@@ -97,6 +97,7 @@ def divergence(mean, cov, prior_mean, precision):
 @pytest.mark.parametrize(
     "rank", [pytest.param(1, marks=pytest.mark.slow), 2, 20]
 )  # 20 is more than there are weights
+@pytest.mark.slow
 def test_kl_of_low_rank_is_that_of_the_whole_covariance(rank):
     state = low_rank(rank)
     mean, cov = covariance(state)
