@@ -74,9 +74,7 @@ def programs(head: str, width: int, classes: int, draws: int):
         averaged = bind(posterior, state, drawn).log_probs(new)
         if head != "logistic":
             return averaged, averaged
-        mean = jax.tree.map(lambda leaf: leaf.mean(0, keepdims=True), drawn)
-        mean = jnp.broadcast_to(state.layer.mean, mean.shape)
-        return averaged, bind(posterior, state, mean).log_probs(new)
+        return averaged, bind(posterior, state, state.layer.mean[None]).log_probs(new)
 
     return play
 

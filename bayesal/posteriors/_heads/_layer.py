@@ -126,6 +126,16 @@ def known(layer: Layer, basis: Float[Array, "D q"], energy: Float[Array, " q"]) 
     )
 
 
+def exact(layer: Layer) -> None:
+    """Refuses to add labels to a covariance that may have left directions out."""
+    if layer.mean.shape[0] > RANK:
+        raise errors.WrongSize(
+            "update",
+            f"update='online' is exact up to {RANK:,} features, and there are "
+            f"{layer.mean.shape[0]:,}: pass update='fresh'.",
+        )
+
+
 def learned(layer: Layer, more: Float[Array, "k D"]) -> Layer:
     """The layer with the information of more rows, each times the root of its own: exact while the
     directions are not more than it holds.

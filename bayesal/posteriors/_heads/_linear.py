@@ -53,12 +53,14 @@ def linear(
 ) -> Posterior:
     """Bayesian linear regression on given features, in closed form. A draw is the weights `[D, 1]`.
 
-    For real labels of embeddings, or of any vectors. Labels are standardized by each fit,
-    features centered and scaled by one number for all, so units do not matter. The ratio of noise
-    to prior variance maximizes the marginal likelihood, from which the noise is integrated out;
-    the noise is its posterior mean. `HParams` count nothing. `posterior.marginal` is the mean and
-    variance over all draws, and `posterior.online` takes up more labels exactly, with the units,
-    the ratio and the noise of the last fit.
+    For real labels of embeddings, or of any vectors. Labels are standardized by each fit, features
+    centered and scaled by one number for all, so units do not matter. The ratio of noise to prior
+    variance maximizes the marginal likelihood, from which the noise is integrated out; the noise is
+    its posterior mean. A weak prior on the logarithm of the ratio and three pseudo-labels of
+    variance .01 (in units of the labels' own) decide where labels say little. `HParams` count
+    nothing. `posterior.marginal` is the mean and variance over all draws, and `posterior.online`
+    takes up more labels exactly, with the units, the ratio and the noise of the last fit. Exact up
+    to 4,096 features or labels; with more of both, variances are too wide, and `online` is refused.
 
     Args:
       features: `x -> [D]` for one example; default: x as one vector.
@@ -139,6 +141,7 @@ def _fit(
 
 def _online(features: Callable | None, state: Linear, labeled: Labeled) -> tuple[Linear, FitInfo]:
     rows = _layer.rows_of(features, labeled)
+    _layer.exact(state.layer)
     at = _layer.seen(state.layer, rows.at)
     layer = _layer.learned(state.layer, jnp.sqrt(rows.weight)[:, None] * at)
     missed = rows.weight * (_there(labeled.y, rows) - (at @ state.layer.mean)[:, 0])

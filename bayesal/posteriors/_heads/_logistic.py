@@ -41,9 +41,9 @@ def logistic(
     """Bayesian logistic (softmax) regression on given features. A draw is the weights `[D, C]`.
 
     For embeddings of a frozen model, or any vectors: one convex problem, solved by Newton's method.
-    No step size and no number of steps has to be found; `HParams` beyond `prior_scale` count
-    nothing. Features are centered and scaled by one number for all, so neither their unit nor their
-    offset matters; bring columns of different units to one scale first.
+    No step size and no number of steps has to be found, and no `HParams` count while `tune` is on.
+    Features are centered and scaled by one number for all, so neither their unit nor their offset
+    matters; bring columns of different units to one scale first.
 
     The posterior is normal. Its mean is the most probable weights (MAP) under a normal prior. Its
     precision is the prior's plus Böhning's bound on the curvature, `1/2 sum_i w_i f_i f_i^T` for
@@ -57,6 +57,8 @@ def logistic(
     (5 folds, within every fit). With fewer labels than features the average may lose more than
     the MAP (50 digits: .87 against .67). The marginal likelihood was tried: it chose far too strong
     a prior for few labels of many classes.
+
+    Exact up to 4,096 features or labels; with more of both, variances are too wide.
 
     Args:
       classes: C.
@@ -143,6 +145,7 @@ def _fit(
 
 def _online(of: _Of, state: Logistic, labeled: Labeled) -> tuple[Logistic, FitInfo]:
     rows = _layer.rows_of(of.features, labeled)
+    _layer.exact(state.layer)
     at = _layer.seen(state.layer, rows.at)
     # in units of the normal that is there, which is the prior now: its precision is 1
     moves = jax.vmap(lambda row: _layer.root(state.layer, row[:, None])[:, 0])(at)
