@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 from numpyro.diagnostics import split_gelman_rubin
 
-from bayesal import _training, acquire, errors, likelihoods, networks, posteriors, scores
+from bayesal import _training, acquire, choose, errors, likelihoods, networks, posteriors, scores
 from bayesal.posteriors import _hmc as hmc
 from bayesal.posteriors import _sampled
 from bayesal.posteriors._sgmcmc import Collected, Cycles, sghmc
@@ -633,7 +633,7 @@ def test_mcmc_of_numpyro_becomes_draws(mcmc):
         and len({int(np.abs(by_hand - t).sum((1, 2)).argmin()) for t in thinned}) >= 2
     )
     assert_allclose([np.abs(by_hand - t).max((1, 2)).min() for t in thinned], 0.0, atol=1e-5)
-    picks = acquire.top(scores.bald)(jax.random.key(0), read, jnp.asarray(x), jnp.ones(9, bool), 3)
+    picks = choose(0, read, x, 3, acquire.top(scores.bald))
     assert len(set(np.asarray(picks.indices).tolist())) == 3
     assert_allclose(read.embed(x), x)
     with pytest.raises(errors.WrongSize, match="num_samples"):
