@@ -639,7 +639,7 @@ def test_mcmc_of_numpyro_becomes_draws(mcmc):
     with pytest.raises(errors.WrongSize, match="num_samples"):
         posteriors.from_numpyro(mcmc, lambda sample, x: x, key=jax.random.key(0), num_draws=21)
     with pytest.raises(errors.WrongType, match="Refit in numpyro"):
-        read.posterior.fit(jax.random.key(0), read.state, None, None)
+        read.model.posterior.fit(jax.random.key(0), read.model.state, None, None)
 
 
 @pytest.mark.slow
