@@ -20,6 +20,7 @@ __all__ = [
     "ObserveFn",
     "Rule",
     "adam",
+    "center_and_distance",
     "cosine",
     "decay_of",
     "nll",
@@ -148,6 +149,28 @@ def weighted_mean(values: Float[Array, " b"], weight: Float[Array, " b"]) -> Flo
     Array(2., dtype=float32)
     """
     return jnp.sum(values * weight.astype(values.dtype)) / total_weight(weight).astype(values.dtype)
+
+
+def center_and_distance(
+    rows: Float[Array, "M D"], weight: Float[Array, " M"]
+) -> tuple[Float[Array, " D"], Float[Array, ""]]:
+    """Mean of rows by weight, and their root mean squared distance from it: 0 where all rows that
+    count are alike.
+
+    >>> center, distance = center_and_distance(jnp.array([[1.0], [5.0]]), jnp.ones(2))
+    >>> float(center[0]), float(distance)
+    (3.0, 2.0)
+    """
+    there = weight[:, None] > 0
+    share = weight[:, None] / total_weight(weight)
+    # from a row that counts: exact, however large the common offset
+    first = jnp.where(jnp.any(there), rows[jnp.argmax(weight > 0)], 0.0)
+    apart = jnp.where(there, rows - first, 0.0)
+    middle = jnp.sum(share * apart, axis=0)
+    apart = jnp.where(there, apart - middle, 0.0)
+    largest = jnp.max(jnp.abs(apart))
+    one = jnp.where(largest > 0, largest, 1.0)  # no square leaves float32
+    return first + middle, one * jnp.sqrt(jnp.sum(share * jnp.square(apart / one)))
 
 
 def smoothed(likelihood: Likelihood, outputs: Array, y: Array, share: Any) -> Array:

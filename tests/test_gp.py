@@ -371,3 +371,11 @@ def test_comparisons_are_cross_fitted_at_any_capacity():
     answers = (items[rows[:10, 0], 0] < items[rows[:10, 1], 0]).astype(np.int32)
     state = learner.tell(learner.init(jax.random.key(0), x), x, np.arange(10), answers)
     assert np.isfinite(state.temperature) and 0.05 < float(state.temperature) < 20
+
+
+def test_points_that_are_all_alike_have_no_distance():
+    labeled = Labeled(jnp.full((3, 2), 0.1), jnp.arange(3.0), jnp.int32(3))
+    posterior = posteriors.gp_regression(center=0.0, waves=8)
+    state = posterior.init(jax.random.key(0), labeled.x[0])
+    state, _ = posterior.fit(jax.random.key(1), state, labeled, HParams(steps=0))
+    assert float(state.unit) == 1.0

@@ -390,6 +390,33 @@ def test_labels_of_one_value_are_predicted():
 # --- what broke once
 
 
+@pytest.mark.slow
+def test_more_features_than_a_thousand_are_exact():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(1200, 1100)).astype(np.float32)
+    y = (x @ random.normal(size=1100) / 33 + 0.5 * random.normal(size=1200)).astype(np.float32)
+    layer = fit(LINEAR, x, y).inner.layer
+    at, new = as_seen(x), random.normal(size=(5, 1100)).astype(np.float32)
+    apart = _layer.seen(layer, jnp.asarray(new))
+    inverse = np.linalg.inv(at.T @ at + float(layer.precision) * np.eye(1101))
+    want = np.einsum("nd,de,ne->n", np.float64(apart), inverse, np.float64(apart))
+    assert_allclose(_layer.spread(layer, apart), want, rtol=2e-3)
+
+
+def test_beyond_the_rank_variances_are_wider_and_labels_are_not_added_online(monkeypatch):
+    x, y = straight(40, 12)
+    whole = fit(LINEAR, x, y)
+    monkeypatch.setattr(_layer, "RANK", 6)
+    short = posteriors.linear()
+    cut = fit(short, x, y)
+    assert (
+        short.marginal(cut, jnp.asarray(x[0])).variance
+        > LINEAR.marginal(whole, jnp.asarray(x[0])).variance
+    )
+    with pytest.raises(errors.WrongSize, match="update='online' is exact up to 6 features"):
+        add(short, cut, x, y)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 10])
 @pytest.mark.parametrize("offset", [0.1, 0.3, 100.1])
 def test_rows_that_are_all_alike_have_no_distance(count, offset):

@@ -141,7 +141,8 @@ def _level(level: Any) -> float:
 def _band(curve: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middle, low and high `[R]`; what is missing everywhere is NaN."""
     if band == "interval":
-        return tuple(np.asarray(part) for part in metrics.mean_interval(curve))  # type: ignore[return-value]
+        middle, low, high = map(np.asarray, metrics.mean_interval(curve))
+        return middle, low, high
     some = ~np.isnan(curve).all(axis=0)
     parts = np.full((3, curve.shape[1]), np.nan)
     parts[:, some] = np.nanpercentile(curve[:, some], [50, 25, 75], axis=0)

@@ -43,7 +43,9 @@ def standardized(factory: Callable[P, Posterior]) -> Callable[P, Posterior]:
         if not isinstance(likelihood, Likelihood) or likelihood.standard is None:
             return factory(*args, **kwargs)
         standard = likelihood.standard
-        of = lambda inner: factory(*args, **(kwargs | {"likelihood": inner}))  # type: ignore[arg-type]
+        others: dict[str, Any] = {k: v for k, v in kwargs.items() if k != "likelihood"}
+        make: Callable[..., Posterior] = factory
+        of = lambda inner: make(*args, likelihood=inner, **others)
         if isinstance(standard, Likelihood):
             return in_standard_units(of(standard))._replace(likelihood=likelihood)
         # noise known in the label's unit is another number in standard units
@@ -115,18 +117,9 @@ def unit(labeled: Labeled) -> tuple[Float[Array, ""], Float[Array, ""]]:
     (Array(3., dtype=float32), Array(2., dtype=float32))
     """
     weight = _training.row_weights(labeled)
-    there = weight > 0
-    first = jnp.where(jnp.any(there), labeled.y[jnp.argmax(there)], 0.0)
-    share = weight / _training.total_weight(weight)
-    apart = jnp.where(there, labeled.y - first, 0.0)  # exact, however large the common offset
-    middle = jnp.sum(share * apart)
-    apart = jnp.where(there, apart - middle, 0.0)
-    largest = jnp.max(jnp.abs(apart))  # no square leaves float32
-    one = jnp.where(largest > 0, largest, 1.0)
-    spread = one * jnp.sqrt(jnp.sum(share * jnp.square(apart / one)))
-    center = first + middle
+    (center,), deviation = _training.center_and_distance(labeled.y[:, None], weight)
     size = jnp.where(center != 0, jnp.abs(center), 1.0)
-    return center, jnp.where(largest > 0, spread, size)
+    return center, jnp.where(deviation > 0, deviation, size)
 
 
 def _moved(labeled: Labeled, center: Float[Array, ""], scale: Float[Array, ""]) -> Labeled:

@@ -139,9 +139,9 @@ def placed(of: Process, labeled: Labeled) -> Placed:
     x = jax.vmap(lambda xi: parts(of, xi))(
         jnp.where(there.reshape(-1, *(1,) * (labeled.x.ndim - 1)), labeled.x, 0)
     )
-    share = weight[:, None, None] / (_training.total_weight(weight) * x.shape[1])
-    offset = jnp.sum(share * x, axis=(0, 1))
-    spread = jnp.sqrt(jnp.sum(share * jnp.square(x - offset)))
+    offset, spread = _training.center_and_distance(
+        x.reshape(-1, x.shape[2]), jnp.repeat(weight, x.shape[1])
+    )
     return Placed(
         x=jnp.where(there[:, None, None], x, offset),
         weight=weight,

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from bayesal import _maths, _training, errors
 from bayesal.types import Array, Key, Labeled
 
-RANK = (
-    1024  # directions of labeled points that a covariance knows apart; exact up to so many labels
-)
+# directions that a covariance knows apart: exact up to so many labels or features; with more of
+# both, the directions left out have the prior's variance
+RANK = 4096
 
 
 class Layer(NamedTuple):
@@ -87,17 +87,8 @@ def rows_of(features: Callable[[Array], Array] | None, labeled: Labeled) -> Rows
 
 def placed(layer: Layer, rows: Rows) -> Layer:
     """The layer with the center and the unit of these rows."""
-    there = rows.weight[:, None] > 0
-    share = rows.weight[:, None] / _training.total_weight(rows.weight)
-    # from a row of theirs, so that rows that are all alike have no distance at all
-    first = rows.at[jnp.argmax(rows.weight > 0)]
-    apart = jnp.where(there, rows.at - first, 0.0)
-    middle = jnp.sum(share * apart, axis=0)
-    apart = jnp.where(there, apart - middle, 0.0)
-    largest = jnp.max(jnp.abs(apart))  # squares of large and small numbers leave float32
-    one = jnp.where(largest > 0, largest, 1.0)
-    spread = one * jnp.sqrt(jnp.sum(share * jnp.square(apart / one)))
-    return layer._replace(center=first + middle, unit=jnp.where(largest > 0, spread, 1.0))
+    center, distance = _training.center_and_distance(rows.at, rows.weight)
+    return layer._replace(center=center, unit=jnp.where(distance > 0, distance, 1.0))
 
 
 @_maths.precise

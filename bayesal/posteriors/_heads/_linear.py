@@ -23,8 +23,6 @@ LOGS = np.linspace(np.log(1e6), np.log(1e-6), 121, dtype=np.float32)
 MIDDLE, WIDTH = 0.0, 5.0  # of a weak normal prior on the logarithm
 # the noise's variance, in units of the labels' own, is inverse-gamma: so many labels of this one
 COUNT, VARIANCE = 3.0, 0.01
-
-
 TINY = 1e-15  # of a noise: its square has to fit float32
 
 
@@ -60,7 +58,8 @@ def linear(
     variance .01 (in units of the labels' own) decide where labels say little. `HParams` count
     nothing. `posterior.marginal` is the mean and variance over all draws, and `posterior.online`
     takes up more labels exactly, with the units, the ratio and the noise of the last fit. Exact up
-    to 4,096 features or labels; with more of both, variances are too wide, and `online` is refused.
+    to 4,096 features or labels; with more of both, variances are too wide. `online` is
+    refused above 4,096 features.
 
     Args:
       features: `x -> [D]` for one example; default: x as one vector.
@@ -207,8 +206,8 @@ def _misfit(
     and the logarithm of how much narrower the weights are than before the labels.
     """
     weights = solved(labels, energy, ratio)
-    errors = jnp.square(labels.y - labels.features @ weights)
-    missed = jnp.sum(labels.weight * errors) + ratio * jnp.sum(jnp.square(weights))
+    squares = jnp.square(labels.y - labels.features @ weights)
+    missed = jnp.sum(labels.weight * squares) + ratio * jnp.sum(jnp.square(weights))
     return missed, jnp.sum(jnp.log1p(energy / ratio))
 
 
@@ -225,7 +224,7 @@ def _finished(
     found: Linear, before: Linear, rows: _layer.Rows, y: Float[Array, " M"]
 ) -> tuple[Linear, FitInfo]:
     outputs = (_layer.seen(found.layer, rows.at) @ found.layer.mean)[:, 0]
-    errors = jnp.where(rows.weight > 0, jnp.square(_there(y, rows) - outputs), 0.0)
-    mean = _training.weighted_mean(errors, rows.weight)
+    squares = jnp.where(rows.weight > 0, jnp.square(_there(y, rows) - outputs), 0.0)
+    mean = _training.weighted_mean(squares, rows.weight)
     loss = 0.5 * (mean / found.noise + jnp.log(2 * jnp.pi * found.noise))
     return last_good(found, before, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))

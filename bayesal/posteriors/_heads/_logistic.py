@@ -97,6 +97,7 @@ def logistic(
         trunk=functools.partial(_trunk, of),
         head=functools.partial(_head, of),
         likelihood=likelihood,
+        # where a fixed prior begins, in the old center and unit; a search begins at the strongest
         warm=lambda old, fresh: fresh._replace(layer=fresh.layer._replace(mean=old.layer.mean)),
         online=functools.partial(_online, of),
         unused=tuple(name for name in HParams._fields if tune or name != "prior_scale"),

@@ -76,9 +76,9 @@ def cross_validated(key: Key, labels: Labels, energy: Float[Array, " r"]) -> Fou
     logs = jnp.asarray(LOGS)
 
     def step(i, path):
-        last = i == fits * places
+        last = i == fits * places  # after all places: the fit that is returned
         place, fit = jnp.minimum(i // fits, places - 1), jnp.where(last, FOLDS, i % fits)
-        log, best = chosen(path.losses)
+        log, best = chosen(path.losses)  # means nothing before all losses are there
         precision = jnp.exp(jnp.where(last, log, logs[place]))
         weights = mode(
             labels._replace(weight=jnp.where(dealt.fold == fit, 0.0, labels.weight)),
@@ -91,7 +91,7 @@ def cross_validated(key: Key, labels: Labels, energy: Float[Array, " r"]) -> Fou
         return Path(
             weights=path.weights.at[fit].set(weights),
             losses=path.losses.at[place].add(jnp.where(fit < FOLDS, loss, 0.0)),
-            whole=path.whole.at[place].set(weights),
+            whole=path.whole.at[place].set(weights),  # the fit on all rows is a place's last
         )
 
     none = jnp.zeros((energy.shape[0], labels.mass.shape[1]))
@@ -141,13 +141,13 @@ def held_out(
     """Loss of a fold's rows under the fit that did not see them, of the average of draws, in nats.
 
     Args:
-      energy: of all rows. Each row alone is taken out of the covariance, as it will be for rows of
-        the pool; out of the weights the whole fold is.
+      energy: of all rows. The weights know nothing of the fold, and a row's variance nothing of
+        that row, as it will be for rows of the pool.
     """
     row, there = dealt.row[fold], dealt.there[fold]
     weight = jnp.where(there, labels.weight[row], 0.0)
     features = labels.features[row]
-    # variance of an output without this row: h / (1 - h / 2) with h = f^T A f (Sherman-Morrison)
+    # variance of an output without this row: h / (1 - w h / 2) with h = f^T A f (Sherman-Morrison)
     seen = jnp.square(features) @ (1.0 / (energy + precision))
     own = seen / jnp.maximum(1.0 - 0.5 * weight * seen, LEAST)
     # the same noise for every precision, as numbers: a generator in a loop is slow to compile
