@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bayesal import (
         acquire,
         calibrate,
+        campaign,
         errors,
         export,
         likelihoods,
@@ -88,6 +89,7 @@ _PLACES = {
 _MODULES = {
     "acquire": "acquire",
     "calibrate": "calibrate",
+    "campaign": "campaign",
     "checkpoint": "loop.checkpoint",
     "errors": "errors",
     "export": "export",

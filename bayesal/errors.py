@@ -8,7 +8,10 @@ __all__ = [
     "BadCheckpoint",
     "BadPath",
     "BadPool",
+    "BadRecipe",
+    "BadStore",
     "BayesalError",
+    "Conflict",
     "ConstantScores",
     "DrawsDiffer",
     "MissingEmbed",
@@ -17,6 +20,7 @@ __all__ = [
     "OutOfRange",
     "TrainingFailed",
     "UnknownName",
+    "UnknownToken",
     "WrongIndex",
     "WrongLabel",
     "WrongShape",
@@ -102,6 +106,22 @@ class BadPath(BayesalError, OSError):
 
 class BadPool(BayesalError):
     """A pool that cannot be read, ends early, or is not the one that it was."""
+
+
+class BadStore(BayesalError):
+    """A database that is no campaign, or one of a newer version."""
+
+
+class BadRecipe(BayesalError):
+    """A recipe that cannot be read; the message names the line or the key."""
+
+
+class UnknownToken(BayesalError):
+    """A token that no question was handed out with, or one of another annotator."""
+
+
+class Conflict(BayesalError):
+    """Another answer to a question that has one."""
 
 
 def __dir__() -> list[str]:

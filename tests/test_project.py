@@ -21,12 +21,13 @@ LAYERS = (
     {"likelihoods"},
     {"scores", "metrics", "_training", "networks", "predictive"},
     {"select"},
-    {"calibrate", "posteriors", "retune", "pools"},
+    {"calibrate", "posteriors", "retune", "pools", "annotators"},
     {"acquire"},
     {"_choose"},
     {"export", "loop", "_explain"},
     {"plots"},
     {"tasks", "testing", "_simulate"},
+    {"campaign"},
     {"__init__"},
 )
 MAY_IMPORT = {
@@ -42,6 +43,7 @@ THIRD_PARTY = {
     "torch": ("bayesal/predictive/",),
     "sklearn": (),
     "matplotlib": ("bayesal/plots/",),
+    "sqlalchemy": ("bayesal/campaign/",),
 }
 LATE = (
     "matplotlib",

@@ -16,6 +16,7 @@ from bayesal.acquire._features import (
     typiclust,
 )
 from bayesal.acquire._joint import batch_bald, log_det_gaussian
+from bayesal.acquire._names import named
 from bayesal.acquire._prefilter import prefilter
 from bayesal.acquire._ranking import combined, top, uniform
 from bayesal.acquire._sampling import power, softmax, softrank
@@ -33,6 +34,7 @@ __all__ = [
     "k_means",
     "k_means_pp",
     "log_det_gaussian",
+    "named",
     "power",
     "prefilter",
     "softmax",

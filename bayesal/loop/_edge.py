@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import jax
 import numpy as np
 
 from bayesal import _checks, errors, likelihoods
@@ -17,6 +18,7 @@ from bayesal.loop._state import Answers, LearnerState, Ledger, places
 from bayesal.types import REJECTED, Posterior, Selection
 
 POOL_CHANGED = ("refuse", "allow")
+KNOWN = ("refuse", "replace")
 
 
 # --- what a learner is built of
@@ -180,6 +182,20 @@ def answers(
         source=_checks.sources(0 if source is None else source, len(rows)),
         digest=digests(take(x, rows)),
     )
+
+
+def replaces(known: Any) -> bool:
+    """Whether `tell` takes rows that have a label."""
+    if known not in KNOWN:
+        raise errors.UnknownName("known", f"`known` must be 'refuse' or 'replace', got {known!r}.")
+    return known == "replace"
+
+
+def parted(ledger: Ledger, answers: Answers) -> tuple[Answers, Answers]:
+    """Answers about rows that have a label, and about rows that have none."""
+    old = np.isin(answers.indices, ledger.rows())
+    part = lambda mask: Answers(*jax.tree.map(lambda leaf: leaf[mask], tuple(answers)))
+    return part(old), part(~old)
 
 
 def kept(ledger: Ledger, answers: Answers, weights: Any, source: Any) -> Answers:

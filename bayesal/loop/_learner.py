@@ -64,10 +64,11 @@ class Learner(NamedTuple):
       it has a label. `size` is another number of points than the learner's.
       Neither compiles anew up to the learner's size, apart from strategies whose batches are not
       nested (`k_means`, `typiclust`, `bait`) and audits: these compile once for each size.
-    tell: `(state, x, indices, labels, *, weights=None, source=0) -> LearnerState`; rows without a
-      label, asked or not; labels are class numbers, names where the learner has `classes`, bools
-      for two classes. A label may be `bayesal.REJECTED` ("no class of mine"), or have weight 0
-      ("cannot tell"): such a row is fitted nowhere, and it is not asked again.
+    tell: `(state, x, indices, labels, *, weights=None, source=0, known="refuse") -> LearnerState`;
+      rows without a label, asked or not; labels are class numbers, names where the learner has
+      `classes`, bools for two classes. A label may be `bayesal.REJECTED` ("no class of mine"), or
+      have weight 0 ("cannot tell"): such a row is fitted nowhere, and it is not asked again.
+      `known="replace"` takes rows that have a label too: new labels and corrections in one fit.
     relabel: `(state, x, indices, labels, *, weights=None, source=None) -> LearnerState`; other
       labels for rows that have one, and all labels fitted again. By default a row keeps its weight
       (1 where it was 0) and its source. As after every `tell`, the round's number is one higher,
@@ -224,16 +225,20 @@ def _verbs(settings: Settings) -> Learner:
     def ask(state, x, *, exclude=None, size=None):
         return _asked(state, enter(state, x), exclude, size, settings)
 
-    def tell(state, x, indices, labels, *, weights=None, source=0):
-        x = enter(state, x)
+    def tell(state, x, indices, labels, *, weights=None, source=0, known="refuse"):
+        x, replaces = enter(state, x), edge.replaces(known)
         labels = classing.numbered(settings.classes, labels)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
-        _checks.new_labels(answers.indices, state.ledger.rows(), edge.limit(state, capacity))
-        needed = int(state.ledger.count) + len(answers.indices)
+        old, new = edge.parted(state.ledger, answers) if replaces else (None, answers)
+        if old is None or len(new.indices):
+            _checks.new_labels(new.indices, state.ledger.rows(), edge.limit(state, capacity))
+        needed = int(state.ledger.count) + len(new.indices)
         if needed > state.ledger.capacity:
             state = grow(state, _doubled(needed))
-        known, ledger = int(state.ledger.count), append(state.ledger, answers)
-        return _learned(state._replace(ledger=ledger), x, known, settings)
+        fitted, ledger = int(state.ledger.count), append(state.ledger, new)
+        if old is not None and len(old.indices):
+            fitted, ledger = 0, correct(ledger, edge.kept(ledger, old, True, True))
+        return _learned(state._replace(ledger=ledger), x, fitted, settings)
 
     def relabel(state, x, indices, labels, *, weights=None, source=None):
         x = enter(state, x)

@@ -1,0 +1,39 @@
+"""What is in the store: rounds, questions and the answers that count."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.engine import Connection
+
+from bayesal.campaign import _schema as schema
+
+
+def latest(connection: Connection) -> Any | None:
+    """The last round, without its state."""
+    columns = [column for column in schema.ROUNDS.c if column.name != "state"]
+    return connection.execute(
+        select(*columns).order_by(schema.ROUNDS.c.round.desc()).limit(1)
+    ).first()
+
+
+def last_answer(connection: Connection) -> int:
+    """The number of the last answer; 0 before the first."""
+    numbers = schema.ANSWERS.c.number
+    return connection.execute(select(func.coalesce(func.max(numbers), 0))).scalar_one()
+
+
+def counted(connection: Connection, upto: int) -> Sequence[Any]:
+    """The answers that counted when `upto` was the last one, in their order."""
+    answers = schema.ANSWERS.c
+    return connection.execute(
+        select(schema.ANSWERS)
+        .where(answers.number <= upto)
+        .where(or_(answers.revoked_by.is_(None), answers.revoked_by > upto))
+        .order_by(answers.number)
+    ).all()
+
+
+def asked(connection: Connection, round: int) -> list[int]:
+    asks = schema.ASKS.c
+    return list(connection.scalars(select(asks.row).where(asks.round == round).order_by(asks.rank)))
