@@ -7,7 +7,7 @@ from bayesal.acquire._epig import batch_epig, epig
 from bayesal.acquire._features import badge, bait, drop_query, k_center, k_means, typiclust
 from bayesal.acquire._joint import batch_bald
 from bayesal.acquire._ranking import top, uniform
-from bayesal.acquire._sampling import power
+from bayesal.acquire._sampling import power, softmax
 from bayesal.types import Strategy
 
 NAMES: dict[str, Callable[[], Strategy]] = {
@@ -25,7 +25,7 @@ NAMES: dict[str, Callable[[], Strategy]] = {
     "least_confidence": lambda: top(scores.least_confidence),
     "margin": lambda: top(scores.margin),
     "power_bald": power,
-    "power_margin": lambda: power(scores.margin),
+    "softmax_margin": lambda: softmax(scores.margin),
     "typiclust": typiclust,
     "uniform": uniform,
     "variance": lambda: top(scores.regression.variance),  # type: ignore[arg-type]
@@ -38,8 +38,8 @@ def named(name: str) -> Strategy:
     Raises:
       UnknownName: no such strategy; the message lists all.
 
-    >>> named("power_bald") == named("power_bald")
-    False
+    >>> named("margin")
+    Strategy: top(margin)
     """
     if name not in NAMES:
         raise errors.UnknownName(

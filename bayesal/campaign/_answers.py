@@ -89,7 +89,7 @@ def take(
     value: Any,
     *,
     annotator: str | None,
-    seconds: float | None,
+    seconds: Any,
     revise: bool,
 ) -> Receipt:
     """Write an answer. The same answer again changes nothing; see `Campaign.answer`."""
@@ -252,7 +252,7 @@ def _checked(recipe: Recipe, kind: Any, value: Any) -> str | None:
     return json.dumps(value)
 
 
-def _finite(value: float) -> bool:
+def _finite(value: int | float) -> bool:
     try:
         return math.isfinite(float(value))
     except OverflowError:

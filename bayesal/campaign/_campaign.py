@@ -1,11 +1,8 @@
 """A campaign: a durable queue that people answer, and a learner that knows every answer."""
 
-import getpass
 import hashlib
 import json
-import os
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -128,6 +125,7 @@ def create(
     """
     document = recipes.document(recipe)
     built, new = recipes.build(document), items.arrived(pool, show, ids)
+    states.first(built, new.x)
     folder = None if root is None else _folder(root)
     opened = stores.connected(store, clock, new=True)
     known = {
@@ -195,7 +193,7 @@ def _verbs(store: Store, recipe: Recipe, root: Path | None) -> Campaign:
     return Campaign(
         next=next,
         answer=answer,
-        step=lambda force=False: rounds.step(store, recipe, _holder(), force=force),
+        step=lambda force=False: rounds.step(store, recipe, force=force),
         due=lambda: reading(rounds.due, recipe, store.clock()),
         progress=lambda: reading(figures.progress, recipe, store.clock()),
         export=lambda path=None: reading(figures.export, recipe, path),
@@ -235,10 +233,6 @@ def _who(store: Store, bearer: Any) -> str | None:
 
 def _hash(bearer: str) -> str:
     return hashlib.sha256(bearer.encode()).hexdigest()
-
-
-def _holder() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
 
 
 def _folder(root: str | Path) -> Path:

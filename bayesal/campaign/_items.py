@@ -19,11 +19,13 @@ PIECE = 1 << 24  # bytes of numbers in one row of the store
 class Arrived(NamedTuple):
     """Checked new rows.
 
+    x: the numbers `[n, ...]`.
     parts, items: rows of the two tables, without their places in the pool.
     rows: how many there are.
     kind: shape and type of one example.
     """
 
+    x: np.ndarray
     parts: list[dict[str, Any]]
     items: list[dict[str, Any]]
     rows: int
@@ -46,6 +48,7 @@ def arrived(pool: Any, show: Any, ids: Any) -> Arrived:
     kind = json.dumps(list(x.shape[1:])), x.dtype.name
     parts = [_by_reference(Path(pool), x)] if by_path else _pieces(x)
     return Arrived(
+        x=x,
         parts=[part | {"shape": kind[0], "dtype": kind[1]} for part in parts],
         items=_shown(show, ids, len(x)),
         rows=len(x),

@@ -132,30 +132,19 @@ def document(recipe: Any) -> dict[str, Any]:
 
 
 def build(document: dict[str, Any]) -> Recipe:
-    """The learner of a recipe.
+    """The learner of a recipe. Equal parts give the very same learner, so that nothing compiles
+    twice.
 
     Raises:
       BadRecipe: a part that does not exist, or that refuses its arguments.
     """
-    parts = {name: _part(name, document[name]) for name in PARTS}
     classes = document["classes"]
-    options = {name: document[name] for name in LEARNER if document[name] is not None}
-    if document["hparams"] is not None:
-        options["hparams"] = _called("hparams", HParams, (), document["hparams"])
-    made = _called(
-        "learner",
-        learner,
-        (parts["posterior"], parts["strategy"]),
-        {
-            "size": document["size"] + document["spare"],
-            "classes": classes,
-            "retune": parts["retune"],
-            "calibrate": parts["calibrate"],
-            "first": parts["first"],
-            **options,
-        },
-    )
-    if parts["posterior"].real == (classes is not None):
+    parts = {name: document[name] for name in (*PARTS, *LEARNER, "hparams")}
+    if isinstance(parts["class_weights"], Mapping):
+        parts["class_weights"] = _in_order(parts["class_weights"], classes or [])
+    batch = document["size"] + document["spare"]
+    posterior, made = _built(json.dumps(parts, sort_keys=True), batch)
+    if posterior.real == (classes is not None):
         raise errors.BadRecipe(
             "recipe",
             "the posterior's labels are real numbers: leave out `classes`."
@@ -170,9 +159,31 @@ def build(document: dict[str, Any]) -> Recipe:
         lease=document["lease"],
         deadline=document["deadline"],
         beliefs=document["beliefs"],
-        posterior=parts["posterior"],
+        posterior=posterior,
         learner=made,
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _built(text: str, size: int) -> tuple[Posterior, Learner]:
+    document = json.loads(text)
+    parts = {name: _part(name, document[name]) for name in PARTS}
+    options = {name: document[name] for name in LEARNER if document[name] is not None}
+    if document["hparams"] is not None:
+        options["hparams"] = _called("hparams", HParams, (), document["hparams"])
+    named = {name: parts[name] for name in ("retune", "calibrate", "first")}
+    posterior, strategy = parts["posterior"], parts["strategy"]
+    made = _called("learner", learner, (posterior, strategy), {"size": size, **named, **options})
+    return posterior, made
+
+
+def _in_order(weights: Mapping[str, Any], classes: list[str]) -> list[Any]:
+    """Weights of classes by name, in the order of the classes."""
+    if set(weights) != set(classes):
+        raise errors.BadRecipe(
+            "recipe", f"`class_weights` must have one weight for each of {', '.join(classes)}."
+        )
+    return [weights[name] for name in classes]
 
 
 # --- what a document may hold
@@ -228,7 +239,7 @@ def _part(name: str, given: Any) -> Any:
         return None
     if isinstance(given, str):
         if name in ("strategy", "first") and not re.search(r"[.:]", given):
-            return acquire.named(given)
+            return _called(name, acquire.named, (given,), {})
         given = {"call": given}
     if not isinstance(given, Mapping) or not {"call", "use"} & set(given):
         raise errors.BadRecipe(
@@ -261,7 +272,6 @@ def _called(where: str, function: Callable[..., Any], args: Any, named: Mapping)
         raise errors.BadRecipe("recipe", f"`{where}` of the recipe: {error}") from error
 
 
-@functools.cache
 def _found(where: str, name: Any) -> Any:
     """A public name of bayesal as `room.name`, or anybody's as `module:name`."""
     bad = lambda why: errors.BadRecipe("recipe", f"`{where}` of the recipe: {why}")

@@ -1,10 +1,8 @@
 """Rounds: a `tell` and an `ask` of what is in the store, by one process at a time."""
 
-import contextlib
 import hashlib
 import json
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,17 +10,20 @@ import numpy as np
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
-from bayesal import errors
+from bayesal import acquire, errors
+from bayesal._choose import choose
+from bayesal._warnings import warn
 from bayesal.campaign import _items as items
 from bayesal.campaign import _read as read
 from bayesal.campaign import _schema as schema
 from bayesal.campaign import _states as states
 from bayesal.campaign import _truth as truth
+from bayesal.campaign import _turns as turns
 from bayesal.campaign._recipe import Recipe
 from bayesal.campaign._store import Store
 from bayesal.loop import LearnerState
+from bayesal.types import Selection
 
-TURN = 3600.0  # seconds after which a process that trains is taken for dead
 KEPT = 2  # states in the store; older ones can be replayed
 
 
@@ -83,16 +84,16 @@ def due(connection: Connection, recipe: Recipe, now: float) -> Due:
     )
 
 
-def step(store: Store, recipe: Recipe, holder: str, *, force: bool = False) -> int | None:
+def step(store: Store, recipe: Recipe, *, force: bool = False) -> int | None:
     """Compute the next round if it is due, and nobody else does; its number, or None.
 
-    Nothing is written before all of it is computed. A process that was taken for dead finds
-    another fence, and what it computed is dropped.
+    Nothing is written before all of it is computed. Whoever was taken for dead finds another
+    fence, and what it computed is dropped.
     """
     with store.reading() as connection:
         if not (force or due(connection, recipe, store.clock()).ready):
             return None
-    with _turn(store, holder) as fence:
+    with turns.turn(store) as fence:
         if fence is None:
             return None
         with store.reading() as connection:
@@ -144,7 +145,7 @@ def questions(
     fresh = []
     if free > 0:
         taken = sorted(begun - set(map(int, state.ledger.rows())))
-        selection = recipe.learner.ask(state, pool, exclude=taken or None)
+        selection = _selected(recipe, state, pool, taken)
         fresh = list(zip(np.asarray(selection.indices), np.asarray(selection.scores), strict=True))
     picks = [(row, None) for row in carried] + [(int(row), float(score)) for row, score in fresh]
     beliefs = _beliefs(recipe, state, pool, [row for row, _ in picks])
@@ -152,6 +153,20 @@ def questions(
         Question(row=row, score=score if score is None or np.isfinite(score) else None, belief=b)
         for (row, score), b in zip(picks, beliefs, strict=True)
     ]
+
+
+def _selected(recipe: Recipe, state: LearnerState, pool: np.ndarray, taken: list[int]) -> Selection:
+    """What the learner asks; by chance where its scores are all the same, for people wait."""
+    try:
+        return recipe.learner.ask(state, pool, exclude=taken or None)
+    except errors.ConstantScores:
+        free = np.array(state.ledger.available(len(pool)))
+        free[taken] = False
+        size = min(recipe.size + recipe.document["spare"], int(free.sum()))
+        warn(f"round {int(state.round)}: all scores are the same; the batch is drawn by chance.")
+        chance = acquire.uniform()
+        seed = recipe.document["seed"] + int(state.round)
+        return choose(seed, states.predictive(recipe, state), pool, size, chance, available=free)
 
 
 def _beliefs(
@@ -171,30 +186,6 @@ def _beliefs(
 
 
 # --- one at a time
-
-
-@contextlib.contextmanager
-def _turn(store: Store, holder: str) -> Iterator[int | None]:
-    """The fence of this process's turn; None where another process has it."""
-    lock, mine = schema.LOCK.c, f"{holder} {secrets.token_hex(8)}"
-    with store.writing() as connection:
-        now = store.clock()
-        row = connection.execute(select(schema.LOCK)).one()
-        alive = row.holder is not None and row.until - TURN <= now < row.until
-        if not alive:
-            connection.execute(
-                update(schema.LOCK).values(fence=row.fence + 1, holder=mine, until=now + TURN)
-            )
-    if alive:
-        yield None
-        return
-    try:
-        yield row.fence + 1
-    finally:
-        with store.writing() as connection:
-            connection.execute(
-                update(schema.LOCK).where(lock.holder == mine).values(holder=None, until=0.0)
-            )
 
 
 def _written(

@@ -25,12 +25,30 @@ def advanced(
     recipe: Recipe, state: LearnerState | None, pool: np.ndarray, answers: Sequence[Any]
 ) -> LearnerState:
     """The state that knows the answers; a function of its arguments alone."""
-    learner = recipe.learner
-    if state is None:
-        state = learner.init(recipe.document["seed"], pool)
+    state = first(recipe, pool) if state is None else state
     for _ in range(2 if recipe.answers > 1 else 1):  # the net's prior, then that of a better net
         prior = functools.partial(_prior, recipe, state, pool)
         state = _told(recipe, state, pool, truth.labels_of(recipe, answers, prior))
+    return state
+
+
+def first(recipe: Recipe, pool: np.ndarray) -> LearnerState:
+    """The state before any answer; what a recipe and a pool cannot do together shows here.
+
+    Raises:
+      BadRecipe: another number of classes than the posterior has.
+      WrongShape, WrongType: the network cannot take these examples.
+    """
+    state = recipe.learner.init(recipe.document["seed"], pool)
+    if recipe.classes is not None:
+        x = jnp.asarray(np.asarray(pool[:1]))
+        outputs = predictive(recipe, state).log_probs(x).shape[-1]
+        if outputs != len(recipe.classes):
+            raise errors.BadRecipe(
+                "recipe",
+                f"`classes` names {len(recipe.classes)} classes, and the posterior has {outputs} "
+                "outputs.",
+            )
     return state
 
 
@@ -122,7 +140,7 @@ def last(connection: Connection, recipe: Recipe, pool: np.ndarray) -> LearnerSta
 def _cached(recipe: Recipe, pool: np.ndarray, row: Any) -> LearnerState | None:
     if row.state is None or hashlib.sha256(row.state).hexdigest() != row.sha256:
         return None
-    like = recipe.learner.init(recipe.document["seed"], pool)
+    like = recipe.learner.init(recipe.document["seed"], pool)  # for its structure alone
     if row.capacity > like.ledger.capacity:
         like = grow(like, row.capacity)
     with tempfile.TemporaryDirectory() as folder:
