@@ -15,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 # LAPACK's threads wait for one another on busy cores: a triangular solve of 60 x 60 took 8 ms there instead of 0.04 (fits of Gaussian processes).
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all bench lint docs venv clean
+.PHONY: help demo test test-all postgres bench lint docs venv clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,8 +29,14 @@ test: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_cpu_use_fusio
 test: $(VENV)/.test
 	@$(BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-all: $(VENV)/.test
+test-all: $(VENV)/.test postgres
 	@$(BIN) -m pytest -n 2 --dist loadfile -m "" $(ARGS)
+
+# A PostgreSQL for the tests of campaigns, from the system's packages; without it they are skipped, and say so.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || command -v pg_ctl >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq postgresql >/dev/null 2>&1; } \
+		|| echo "PostgreSQL is not installed and cannot be installed here (Debian: apt install postgresql): its tests are skipped."
 
 bench: $(VENV)/.demo
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN) -m experiments.benchmarks.$$name $(ARGS); done
