@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import os
 import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -64,9 +66,13 @@ def due(connection: Connection, recipe: Recipe, now: float) -> Due:
     last = read.latest(connection)
     if last is None:
         return Due(round=-1, settled=0, size=recipe.size, ready=True)
-    before = truth.settled_rows(recipe, read.counted(connection, last.answers_upto))
     upto = read.last_answer(connection)
-    settled = len(truth.settled_rows(recipe, read.counted(connection, upto)) - before)
+
+    def closed(upto: int) -> set[int]:  # rows without a new answer are closed as they were
+        answers = read.counted(connection, upto, since=last.answers_upto)
+        return truth.settled_rows(recipe, answers, read.people(connection, upto))
+
+    settled = len(closed(upto) - closed(last.answers_upto))
     asked = len(read.asked(connection, last.round))
     enough = settled >= min(recipe.size, asked) and settled > 0
     grown = items.count(connection) > last.rows and asked < recipe.size
@@ -181,6 +187,7 @@ def _turn(store: Store, holder: str) -> Iterator[int | None]:
         now = store.clock()
         row = connection.execute(select(schema.LOCK)).one()
         alive = row.holder is not None and row.until - TURN <= now < row.until
+        alive = alive and not _dead(row.holder)
         if not alive:
             connection.execute(
                 update(schema.LOCK).values(fence=row.fence + 1, holder=mine, until=now + TURN)
@@ -195,6 +202,24 @@ def _turn(store: Store, holder: str) -> Iterator[int | None]:
             connection.execute(
                 update(schema.LOCK).where(lock.holder == mine).values(holder=None, until=0.0)
             )
+
+
+def _dead(holder: str) -> bool:
+    """Whether a holder was a process of this machine that has ended; `user@host:pid ...`."""
+    place, _, process = holder.partition(" ")[0].rpartition(":")
+    if (
+        os.name != "posix"
+        or not process.isdigit()
+        or not place.endswith("@" + socket.gethostname())
+    ):
+        return False
+    try:
+        os.kill(int(process), 0)  # signal 0 asks only
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's process
+        return False
+    return False
 
 
 def _written(
