@@ -4,24 +4,27 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import insert, select
+from sqlalchemy.engine import Connection
 
 from bayesal import _checks, errors
 from bayesal.campaign import _answers as asking
 from bayesal.campaign import _items as items
 from bayesal.campaign import _progress as figures
+from bayesal.campaign import _read as read
 from bayesal.campaign import _recipe as recipes
 from bayesal.campaign import _rounds as rounds
 from bayesal.campaign import _schema as schema
 from bayesal.campaign import _states as states
 from bayesal.campaign import _store as stores
 from bayesal.campaign._answers import Ask, Receipt
+from bayesal.campaign._items import Item
 from bayesal.campaign._progress import Progress
 from bayesal.campaign._recipe import Recipe
 from bayesal.campaign._store import Store
@@ -48,12 +51,15 @@ class Campaign(NamedTuple):
     export: `(path=None) -> list[dict]`; one record per answered item, with all answers; `.jsonl`
       has the same, `.csv` one line an item.
     add: `(pool, *, show=None, ids=None) -> int`; new items, any day; the row of the first.
+    items: `(rows=None) -> list[Item]`; what people see of rows; None: of the present batch, in its
+      order.
     state, predictive: `() -> LearnerState`, `() -> Predictive`; what the learner knows in this
       round.
     pool: `() -> [N, ...]`; the numbers of all items.
     invite: `(annotator) -> str`; a bearer token for the service. Only its hash is kept, and an
       earlier one stops working.
     who: `(bearer) -> str | None`; the annotator of a bearer token.
+    people: `() -> list[str]`; the annotators who have one.
     recipe: the checked recipe. store: database and clock. root: folder of the items' images.
     """
 
@@ -64,11 +70,13 @@ class Campaign(NamedTuple):
     progress: Callable[[], Progress]
     export: Callable[..., list[dict[str, Any]]]
     add: Callable[..., int]
+    items: Callable[..., list[Item]]
     state: Callable[[], LearnerState]
     predictive: Callable[[], Predictive]
     pool: Callable[[], np.ndarray]
     invite: Callable[[str], str]
     who: Callable[[Any], str | None]
+    people: Callable[[], list[str]]
     recipe: Recipe
     store: Store
     root: Path | None
@@ -198,11 +206,13 @@ def _verbs(store: Store, recipe: Recipe, root: Path | None) -> Campaign:
         progress=lambda: reading(figures.progress, recipe, store.clock()),
         export=lambda path=None: reading(figures.export, recipe, path),
         add=add,
+        items=lambda rows=None: reading(_items, rows),
         state=lambda: rounds.current(store, recipe)[0],
         predictive=predictive,
         pool=lambda: reading(items.numbers),
         invite=partial(_invite, store),
         who=partial(_who, store),
+        people=lambda: reading(_people),
         recipe=recipe,
         store=store,
         root=root,
@@ -229,6 +239,17 @@ def _who(store: Store, bearer: Any) -> str | None:
         if secrets.compare_digest(person.token_sha256, given):
             found = person.name
     return found
+
+
+def _people(connection: Connection) -> list[str]:
+    return sorted(connection.scalars(select(schema.ANNOTATORS.c.name)))
+
+
+def _items(connection: Connection, rows: Sequence[int] | None) -> list[Item]:
+    if rows is None:
+        last = read.latest(connection)
+        rows = [] if last is None else read.asked(connection, last.round)
+    return items.of_rows(connection, rows)
 
 
 def _hash(bearer: str) -> str:

@@ -32,6 +32,14 @@ class Arrived(NamedTuple):
     kind: tuple[str, str]
 
 
+class Item(NamedTuple):
+    """What people see of a row: `show` as it was given; None: the row's numbers."""
+
+    row: int
+    id: str
+    show: dict[str, Any] | None
+
+
 def arrived(pool: Any, show: Any, ids: Any) -> Arrived:
     """Rows of a pool, checked before anything is written.
 
@@ -81,6 +89,22 @@ def add(connection: Connection, new: Arrived) -> int:
 def count(connection: Connection) -> int:
     """Rows of the pool."""
     return connection.execute(select(func.coalesce(func.sum(schema.PARTS.c.rows), 0))).scalar_one()
+
+
+def of_rows(connection: Connection, rows: Sequence[int]) -> list[Item]:
+    """The items of rows, in their order.
+
+    Raises:
+      WrongIndex: a row that the pool does not have.
+    """
+    total = count(connection)
+    for row in rows:
+        if not 0 <= row < total:
+            raise errors.WrongIndex("rows", f"there is no row {row} among {total}.", [row])
+    found = connection.execute(select(schema.ITEMS).where(schema.ITEMS.c.row.in_(rows)))
+    by_row = {item.row: item for item in found}
+    shown = lambda text: None if text is None else json.loads(text)
+    return [Item(row=row, id=by_row[row].id, show=shown(by_row[row].show)) for row in rows]
 
 
 def numbers(connection: Connection) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.engine import Connection
 
 from bayesal.campaign import _schema as schema
@@ -23,15 +23,26 @@ def last_answer(connection: Connection) -> int:
     return connection.execute(select(func.coalesce(func.max(numbers), 0))).scalar_one()
 
 
-def counted(connection: Connection, upto: int) -> Sequence[Any]:
-    """The answers that counted when `upto` was the last one, in their order."""
+def counted(connection: Connection, upto: int, *, since: int = 0) -> Sequence[Any]:
+    """The answers that counted when `upto` was the last one, in their order; all of them, or those
+    about rows with an answer after number `since`.
+    """
     answers = schema.ANSWERS.c
-    return connection.execute(
-        select(schema.ANSWERS)
-        .where(answers.number <= upto)
-        .where(or_(answers.revoked_by.is_(None), answers.revoked_by > upto))
-        .order_by(answers.number)
-    ).all()
+    found = select(schema.ANSWERS).where(_counts(upto)).order_by(answers.number)
+    if since > 0:
+        found = found.where(answers.row.in_(select(answers.row).where(answers.number > since)))
+    return connection.execute(found).all()
+
+
+def people(connection: Connection, upto: int) -> int:
+    """How many annotators had an answer that counted when `upto` was the last one."""
+    names = func.count(schema.ANSWERS.c.annotator.distinct())
+    return connection.execute(select(names).where(_counts(upto))).scalar_one()
+
+
+def _counts(upto: int) -> ColumnElement[bool]:
+    answers = schema.ANSWERS.c
+    return (answers.number <= upto) & or_(answers.revoked_by.is_(None), answers.revoked_by > upto)
 
 
 def asked(connection: Connection, round: int) -> list[int]:

@@ -65,9 +65,13 @@ def due(connection: Connection, recipe: Recipe, now: float) -> Due:
     last = read.latest(connection)
     if last is None:
         return Due(round=-1, settled=0, size=recipe.size, ready=True)
-    before = truth.settled_rows(recipe, read.counted(connection, last.answers_upto))
     upto = read.last_answer(connection)
-    settled = len(truth.settled_rows(recipe, read.counted(connection, upto)) - before)
+
+    def closed(upto: int) -> set[int]:  # rows without a new answer are closed as they were
+        answers = read.counted(connection, upto, since=last.answers_upto)
+        return truth.settled_rows(recipe, answers, read.people(connection, upto))
+
+    settled = len(closed(upto) - closed(last.answers_upto))
     asked = len(read.asked(connection, last.round))
     enough = settled >= min(recipe.size, asked) and settled > 0
     grown = items.count(connection) > last.rows and asked < recipe.size

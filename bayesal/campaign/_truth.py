@@ -30,9 +30,12 @@ class Labels(NamedTuple):
 Prior = Callable[[np.ndarray], np.ndarray | None]  # rows [n] -> log-probabilities [n, C]
 
 
-def settled_rows(recipe: Recipe, answers: Sequence[Any]) -> set[int]:
-    """Rows that need no more answers."""
-    people = len({answer.annotator for answer in answers})
+def settled_rows(recipe: Recipe, answers: Sequence[Any], people: int | None = None) -> set[int]:
+    """Rows that need no more answers; `people` have answered anything, default: those of
+    `answers`.
+    """
+    if people is None:
+        people = len({answer.annotator for answer in answers})
     found = deal.tallies(answers, (), -1, 0.0)
     return {row for row, tally in found.items() if deal.settled(tally, recipe.answers, people)}
 

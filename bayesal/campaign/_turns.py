@@ -57,10 +57,10 @@ def _beat(store: Store, holder: str, over: threading.Event) -> None:
 def _dead(holder: str) -> bool:
     """Whether a holder was a process of this machine that is no more."""
     host, process, _ = holder.split(" ")
-    if host != socket.gethostname():
+    if os.name != "posix" or host != socket.gethostname():
         return False
     try:
-        os.kill(int(process), 0)
+        os.kill(int(process), 0)  # signal 0 asks only
     except ProcessLookupError:
         return True
     except PermissionError:  # somebody else's, and alive
