@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ import numpy as np
 import sqlalchemy
 from sqlalchemy import event
 
-from bayesal import campaign
+from bayesal import campaign, errors
 
 CLASSES = ("left", "right")
 X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
@@ -174,6 +174,11 @@ def _verb(name: str, *args: Any, **named: Any) -> Callable[[Path], Any]:
     return run
 
 
+def _add(path: Path) -> None:
+    with using(path) as running, suppress(errors.WrongIndex):  # they are there: it had worked
+        running.add(X[:2] + 9, ids=["new 1", "new 2"])
+
+
 def script(path: Path) -> Iterator[Op]:
     """The operations of a campaign, in order; later ones depend on what earlier ones brought."""
     yield Op("create", _create)
@@ -189,7 +194,7 @@ def script(path: Path) -> Iterator[Op]:
                 other = CLASSES[1 - CLASSES.index(right(row))]
                 yield Op("correct", _verb("answer", token, "label", other, revise=True))
         yield Op("step", _verb("step"))
-    yield Op("add", _verb("add", X[:2] + 9, ids=["new 1", "new 2"]))
+    yield Op("add", _add)
     yield Op("invite", _verb("invite", "ann"))
     yield Op("progress", _verb("progress"))
 

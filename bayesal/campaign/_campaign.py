@@ -51,6 +51,7 @@ class Campaign(NamedTuple):
     export: `(path=None) -> list[dict]`; one record per answered item, with all answers; `.jsonl`
       has the same, `.csv` one line an item.
     add: `(pool, *, show=None, ids=None) -> int`; new items, any day; the row of the first.
+      With `ids` a second try adds nothing twice: names that are there already are refused.
     items: `(rows=None) -> list[Item]`; what people see of rows; None: of the present batch, in its
       order.
     state, predictive: `() -> LearnerState`, `() -> Predictive`; what the learner knows in this
