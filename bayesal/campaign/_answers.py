@@ -94,42 +94,108 @@ def take(
 ) -> Receipt:
     """Write an answer. The same answer again changes nothing; see `Campaign.answer`."""
     value, seconds = _checked(recipe, kind, value), _seconds(seconds)
-    answers = schema.ANSWERS.c
     with store.writing() as connection:
-        lease = _lease(connection, token, annotator)
-        mine = (answers.row == lease.row) & (answers.annotator == lease.annotator)
-        newest = select(schema.ANSWERS).order_by(answers.number.desc()).limit(1)
-        counts = connection.execute(newest.where(mine & answers.revoked_by.is_(None))).first()
-        sent = connection.execute(newest.where(answers.token == token)).first()
-        same = lambda a: a is not None and (a.token, a.kind, a.value) == (token, kind, value)
-        if same(counts) or (same(sent) and not revise):
-            return _receipt(connection, recipe, sent, repeated=True)
-        if sent is not None and sent.kind != "skip" and not revise:
+        lease, at = _lease(connection, token, annotator), store.clock()
+        said = _Said(kind=kind, value=value, seconds=seconds, at=at)
+        return _written(connection, recipe, lease, said, revise=revise)
+
+
+def record(
+    store: Store,
+    recipe: Recipe,
+    item: Any,
+    annotator: str,
+    kind: Any,
+    value: Any,
+    *,
+    key: str | None,
+    at: float | None,
+) -> Receipt:
+    """Write an answer that was given elsewhere; see `Campaign.record`."""
+    value = _checked(recipe, kind, value)
+    token = f"elsewhere {annotator} {item}" if key is None else f"elsewhere {key}"
+    with store.writing() as connection:
+        ids, leases, last = schema.ITEMS.c, schema.LEASES.c, read.latest(connection)
+        row = connection.scalar(select(ids.row).where(ids.id == str(item)))
+        if row is None:
+            raise errors.WrongIndex("item", f"`item` {item!r:.100} is no item of this campaign.")
+        now = store.clock()
+        lease = connection.execute(select(schema.LEASES).where(leases.token == token)).first()
+        if lease is None:
+            new = {
+                "token": token,
+                "row": row,
+                "annotator": annotator,
+                "round": 0 if last is None else last.round,
+                "issued": now,
+                "until": now,
+            }
+            connection.execute(insert(schema.LEASES), [new])
+        elif (lease.row, lease.annotator) != (row, annotator):
             raise errors.Conflict(
-                "value",
-                f"this question has the answer {_words(sent.kind, sent.value)} already, and "
-                f"{_words(kind, value)} is another one. To correct it pass revise=True; the old "
-                "answer is kept.",
+                "key", f"`key` {key!r:.100} is an answer about another item or by somebody else."
             )
-        number = read.last_answer(connection) + 1
-        if counts is not None:
-            old = update(schema.ANSWERS).where(answers.number == counts.number)
-            connection.execute(old.values(revoked_by=number))
-        new = {
-            "number": number,
-            "token": token,
-            "row": lease.row,
-            "annotator": lease.annotator,
-            "round": lease.round,
-            "kind": kind,
-            "value": value,
-            "seconds": seconds,
-            "at": store.clock(),
-            "revoked_by": None,
-        }
-        connection.execute(insert(schema.ANSWERS), [new])
-        written = connection.execute(newest.where(answers.number == number)).one()
-        return _receipt(connection, recipe, written, repeated=False)
+        lease = _lease(connection, token, annotator)
+        said = _Said(kind=kind, value=value, seconds=None, at=now if at is None else at)
+        return _written(connection, recipe, lease, said, revise=True, ordered=at is not None)
+
+
+class _Said(NamedTuple):
+    """A checked answer: its value is JSON."""
+
+    kind: str
+    value: str | None
+    seconds: float | None
+    at: float
+
+
+def _written(
+    connection: Connection,
+    recipe: Recipe,
+    lease: Any,
+    said: _Said,
+    *,
+    revise: bool,
+    ordered: bool = False,
+) -> Receipt:
+    """The answer, once.
+
+    Args:
+      ordered: an answer that is older than the one there is changes nothing.
+    """
+    answers, token = schema.ANSWERS.c, lease.token
+    mine = (answers.row == lease.row) & (answers.annotator == lease.annotator)
+    newest = select(schema.ANSWERS).order_by(answers.number.desc()).limit(1)
+    counts = connection.execute(newest.where(mine & answers.revoked_by.is_(None))).first()
+    sent = connection.execute(newest.where(answers.token == token)).first()
+    given = (token, said.kind, said.value)
+    same = lambda a: a is not None and (a.token, a.kind, a.value) == given
+    late = ordered and sent is not None and said.at < sent.at
+    if late or same(counts) or (same(sent) and not revise):
+        return _receipt(connection, recipe, sent, repeated=True)
+    if sent is not None and sent.kind != "skip" and not revise:
+        raise errors.Conflict(
+            "value",
+            f"this question has the answer {_words(sent.kind, sent.value)} already, and "
+            f"{_words(said.kind, said.value)} is another one. To correct it pass revise=True; the "
+            "old answer is kept.",
+        )
+    number = read.last_answer(connection) + 1
+    if counts is not None:
+        old = update(schema.ANSWERS).where(answers.number == counts.number)
+        connection.execute(old.values(revoked_by=number))
+    new = {
+        **said._asdict(),
+        "number": number,
+        "token": token,
+        "row": lease.row,
+        "annotator": lease.annotator,
+        "round": lease.round,
+        "revoked_by": None,
+    }
+    connection.execute(insert(schema.ANSWERS), [new])
+    written = connection.execute(newest.where(answers.number == number)).one()
+    return _receipt(connection, recipe, written, repeated=False)
 
 
 def name(annotator: Any) -> str:

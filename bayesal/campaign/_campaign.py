@@ -44,6 +44,10 @@ class Campaign(NamedTuple):
       answer again changes nothing; another one is refused, unless `revise`: then the old one is
       kept, and no longer counts. An answer is taken whenever it comes, after its lease and after
       its round too. With `annotator`, tokens of others are unknown.
+    record: `(item, annotator, kind, value=None, *, key=None, at=None) -> Receipt`; an answer that
+      was given elsewhere (a file of labels, another tool) about an item by its id, asked or not. A
+      second one of the same `key` (default: annotator and item) replaces the first; with `at`,
+      seconds since the epoch, only if it is not older.
     step: `(force=False) -> int | None`; computes the next round if it is due and nobody else does:
       the learner is told all answers and asks. Call it from a worker, not while somebody waits.
     due: `() -> Due`; how far the round is.
@@ -66,6 +70,7 @@ class Campaign(NamedTuple):
 
     next: Callable[..., list[Ask]]
     answer: Callable[..., Receipt]
+    record: Callable[..., Receipt]
     step: Callable[..., int | None]
     due: Callable[[], rounds.Due]
     progress: Callable[[], Progress]
@@ -190,6 +195,10 @@ def _verbs(store: Store, recipe: Recipe, root: Path | None) -> Campaign:
             revise=revise,
         )
 
+    def record(item, annotator, kind, value=None, *, key=None, at=None):
+        who = asking.name(annotator)
+        return asking.record(store, recipe, item, who, kind, value, key=key, at=at)
+
     def add(pool: Any, *, show: Any = None, ids: Any = None) -> int:
         new = items.arrived(pool, show, ids)
         with store.writing() as connection:
@@ -202,6 +211,7 @@ def _verbs(store: Store, recipe: Recipe, root: Path | None) -> Campaign:
     return Campaign(
         next=next,
         answer=answer,
+        record=record,
         step=lambda force=False: rounds.step(store, recipe, force=force),
         due=lambda: reading(rounds.due, recipe, store.clock()),
         progress=lambda: reading(figures.progress, recipe, store.clock()),

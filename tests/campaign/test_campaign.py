@@ -300,6 +300,28 @@ def test_parallel_people_lose_and_double_nothing(running):
     assert len(told) == len(set(told)) and set(told) <= set(rows)
 
 
+def test_labels_that_people_have_already(running):
+    for row in range(6):
+        assert not running.record(str(row), "import", "label", right(row)).repeated
+    assert running.record("0", "import", "label", right(0)).repeated
+    assert running.due().ready and running.step() == 1
+    assert running.state().ledger.rows().tolist() == list(range(6))
+    with pytest.raises(errors.WrongIndex, match="is no item"):
+        running.record("nobody", "import", "label", "left")
+
+
+def test_an_older_answer_from_elsewhere_changes_nothing(running):
+    running.record("3", "ls", "label", "left", key="annotation 7", at=100.0)
+    running.record("3", "ls", "label", "right", key="annotation 7", at=200.0)
+    late = running.record("3", "ls", "label", "left", key="annotation 7", at=100.0)  # a retry
+    assert late.repeated and late.value == "right"
+    assert [r["label"] for r in running.export()] == ["right"]
+    running.record("3", "ls", "skip", key="annotation 7", at=300.0)  # deleted there
+    assert running.export() == []
+    with pytest.raises(errors.Conflict, match="another item"):
+        running.record("4", "ls", "label", "left", key="annotation 7")
+
+
 # --- several answers an item
 
 
