@@ -50,6 +50,7 @@ class Campaign(NamedTuple):
       seconds since the epoch, only if it is not older.
     step: `(force=False) -> int | None`; computes the next round if it is due and nobody else does:
       the learner is told all answers and asks. Call it from a worker, not while somebody waits.
+    asked: `() -> list[Asked]`; the items of the present batch, for whoever shows or forwards them.
     due: `() -> Due`; how far the round is.
     progress: `() -> Progress`; counts, shares with intervals, rounds, people.
     export: `(path=None) -> list[dict]`; one record per answered item, with all answers; `.jsonl`
@@ -72,6 +73,7 @@ class Campaign(NamedTuple):
     answer: Callable[..., Receipt]
     record: Callable[..., Receipt]
     step: Callable[..., int | None]
+    asked: Callable[[], list[read.Asked]]
     due: Callable[[], rounds.Due]
     progress: Callable[[], Progress]
     export: Callable[..., list[dict[str, Any]]]
@@ -213,6 +215,7 @@ def _verbs(store: Store, recipe: Recipe, root: Path | None) -> Campaign:
         answer=answer,
         record=record,
         step=lambda force=False: rounds.step(store, recipe, force=force),
+        asked=lambda: reading(read.batch),
         due=lambda: reading(rounds.due, recipe, store.clock()),
         progress=lambda: reading(figures.progress, recipe, store.clock()),
         export=lambda path=None: reading(figures.export, recipe, path),

@@ -1,12 +1,28 @@
 """What is in the store: rounds, questions and the answers that count."""
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.engine import Connection
 
 from bayesal.campaign import _schema as schema
+
+
+class Asked(NamedTuple):
+    """An item of the present batch.
+
+    row, id: of the item. rank: its place in the batch.
+    score: of the strategy; None where it comes from the round before.
+    belief: what the net says of it: probabilities of the classes, or mean and standard deviation.
+    """
+
+    row: int
+    id: str
+    rank: int
+    score: float | None
+    belief: list[float] | None
 
 
 def latest(connection: Connection) -> Any | None:
@@ -45,6 +61,22 @@ def _counts(upto: int) -> ColumnElement[bool]:
     return (answers.number <= upto) & or_(answers.revoked_by.is_(None), answers.revoked_by > upto)
 
 
+def batch(connection: Connection) -> list[Asked]:
+    """The present batch, in its order."""
+    asks, items = schema.ASKS.c, schema.ITEMS.c
+    last = latest(connection)
+    if last is None:
+        return []
+    found = connection.execute(
+        select(asks.row, items.id, asks.rank, asks.score, asks.note)
+        .join(schema.ITEMS, items.row == asks.row)
+        .where(asks.round == last.round)
+        .order_by(asks.rank)
+    )
+    return [Asked(*row[:-1], json.loads(row.note)["belief"]) for row in found]
+
+
 def asked(connection: Connection, round: int) -> list[int]:
+    """Rows of a round's batch, in its order."""
     asks = schema.ASKS.c
     return list(connection.scalars(select(asks.row).where(asks.round == round).order_by(asks.rank)))
