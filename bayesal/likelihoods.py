@@ -134,11 +134,11 @@ def is_soft(prediction: Prediction, y: PyTree) -> bool:
 
 
 def gaussian(
-    *, noise: float | None = None, center: float | None = None, scale: float | None = None
+    *, noise_std: float | None = None, center: float | None = None, scale: float | None = None
 ) -> Likelihood:
     """Likelihood of a real number with normal noise: outputs are mean and raw variance.
 
-    A softplus makes the variance of the second output (heteroscedastic noise). With `noise` the
+    A softplus makes the variance of the second output (heteroscedastic noise). With `noise_std` the
     network has one output, the mean. For learned noise that is the same everywhere
     (homoscedastic), wrap the network: `networks.shared_noise(network)`.
 
@@ -146,35 +146,35 @@ def gaussian(
     predictions are in the label's unit. Center and scale fix that unit beforehand.
 
     Args:
-      noise: standard deviation of the noise, in the label's unit, if it is known.
+      noise_std: standard deviation of the noise, in the label's unit, if it is known.
       center, scale: expected mean and standard deviation of the labels. By default those of the
         labels of each fit; where only one is given, the other is 0 or 1.
     References:
       Nix & Weigend 1994; Lakshminarayanan et al. 2017, section 2.2.1,
       https://arxiv.org/abs/1612.01474
 
-    >>> gaussian(noise=0.5, center=10.0, scale=2.0).predict(jnp.array([1.0]))
+    >>> gaussian(noise_std=0.5, center=10.0, scale=2.0).predict(jnp.array([1.0]))
     Gaussian(mean=Array(12., dtype=float32), variance=Array(0.25, dtype=float32))
     """
-    if noise is not None:
-        _positive(noise, "noise")
+    if noise_std is not None:
+        _positive(noise_std, "noise_std")
     given = _unit(center, scale)
-    likelihood = _gaussian(noise, *given)
+    likelihood = _gaussian(noise_std, *given)
     if center is not None or scale is not None:
         return likelihood
-    if noise is None:
+    if noise_std is None:
         return likelihood._replace(standard=likelihood)
-    return likelihood._replace(standard=lambda scale: _gaussian(noise / scale, *given))
+    return likelihood._replace(standard=lambda scale: _gaussian(noise_std / scale, *given))
 
 
-def _gaussian(noise: Any, center: float, scale: float) -> Likelihood:
+def _gaussian(noise_std: Any, center: float, scale: float) -> Likelihood:
     def predict(outputs):
-        _sized(outputs, 2 if noise is None else 1)
+        _sized(outputs, 2 if noise_std is None else 1)
         mean = center + scale * outputs[0]
-        variance = _variance(outputs[1], scale) if noise is None else jnp.square(noise)
+        variance = _variance(outputs[1], scale) if noise_std is None else jnp.square(noise_std)
         return Gaussian(mean, jnp.broadcast_to(jnp.asarray(variance, mean.dtype), mean.shape))
 
-    return NUMBERS._replace(predict=predict, outputs=2 if noise is None else 1)
+    return NUMBERS._replace(predict=predict, outputs=2 if noise_std is None else 1)
 
 
 def mixture(
@@ -277,8 +277,8 @@ def _moments(prediction: Gaussian | Mixture) -> Gaussian:
     if isinstance(prediction, Gaussian):
         return prediction
     mean = jnp.sum(jnp.exp(prediction.log_weight) * prediction.mean, axis=-1)
-    noise, spread = _variance_parts(prediction)
-    return Gaussian(mean, noise + spread)
+    aleatoric, epistemic = _variance_parts(prediction)
+    return Gaussian(mean, aleatoric + epistemic)
 
 
 def variance_parts(mixture: Mixture) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
