@@ -31,7 +31,6 @@ extensions = ["myst_nb"]
 exclude_patterns = ["_build"]
 html_theme = "sphinx_book_theme"
 html_title = "bayesal"
-html_static_path = ["_static"]
 html_extra_path = ["../llms.txt"]
 html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
 html_show_copyright = html_show_sphinx = html_copy_source = False

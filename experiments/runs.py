@@ -1,9 +1,12 @@
 """What every experiment shares: one active-learning run as a stream of records, and a folder that
 keeps them.
+
+    python -m experiments.runs FOLDER ...   # compress the records of finished experiments
 """
 
 import argparse
 import dataclasses
+import gzip
 import json
 import os
 import platform
@@ -51,6 +54,9 @@ def arguments(
     return config(**given | {first.name: tuple(given[first.name])}), folder, where
 
 
+SMALL = 10_000  # bytes: records this short stay text, which a page of changes can show
+
+
 class Data(NamedTuple):
     """A pool with hidden labels, and a test set that no choice is made on."""
 
@@ -70,6 +76,7 @@ class Folder:
         path.mkdir(parents=True, exist_ok=True)
         self.file = path / "results.jsonl"
         self.file.write_text("")
+        _packed(path).unlink(missing_ok=True)  # of an earlier run
         self.write({"kind": "config", "config": dataclasses.asdict(config), "versions": versions()})
 
     def write(self, record: dict) -> None:
@@ -78,6 +85,28 @@ class Folder:
             file.write(json.dumps(plain(record), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[dict]:
+    """The records of an experiment's folder, compressed or not."""
+    file = path / "results.jsonl"
+    text = file.read_bytes() if file.exists() else gzip.decompress(_packed(path).read_bytes())
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def pack(path: Path) -> None:
+    """Compress a folder's `results.jsonl` to `results.jsonl.gz`, where it is larger than `SMALL`.
+
+    Equal records give equal bytes: no time and no name is written.
+    """
+    file = path / "results.jsonl"
+    if file.exists() and file.stat().st_size > SMALL:
+        _packed(path).write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        file.unlink()
+
+
+def _packed(path: Path) -> Path:
+    return path / "results.jsonl.gz"
 
 
 def plain(value: Any) -> Any:
@@ -260,3 +289,12 @@ def paired(gaps: np.ndarray) -> list[float]:
 def said(gap: list[float]) -> str:
     """A difference and its interval, as `paired` gives them."""
     return f"{gap[0]:+.3f} ({gap[1]:+.3f} to {gap[2]:+.3f})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+")
+    for folder in parser.parse_args().folders:
+        pack(folder)

@@ -149,7 +149,7 @@ def test_a_point_net_has_no_draws():
 
 @pytest.mark.slow
 def test_real_labels():
-    normal = likelihoods.gaussian(noise=0.5)
+    normal = likelihoods.gaussian(noise_std=0.5)
     real = GOOD._replace(
         fit=lambda key, state, labeled, hparams: fit(
             key, state, labeled._replace(y=(labeled.y > 0).astype(jnp.int32)), hparams

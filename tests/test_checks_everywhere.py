@@ -104,15 +104,15 @@ FUNCTIONS = {
     ),
     "select.log_det_gaussian": (
         lambda **a: select.log_det_gaussian(size=2, **a),
-        dict(means=MEANS, noise=VALUES),
+        dict(means=MEANS, noise_variances=VALUES),
     ),
     "select.batch_epig_gaussian": (
         lambda **a: select.batch_epig_gaussian(size=2, **a),
         dict(
             means=MEANS,
-            noise=VALUES,
+            noise_variances=VALUES,
             target_means=MEANS[:, :T],
-            target_noise=VALUES[:T],
+            target_noise_variances=VALUES[:T],
             weights=VALUES[:T],
             available=AVAILABLE,
         ),

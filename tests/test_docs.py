@@ -14,7 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 MADE = {"_build", "api", "notebooks"}  # by `make docs`
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.relative_to(DOCS).parts[0] not in MADE)
-BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "llms.txt")]
+BESIDE = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CODE_OF_CONDUCT.md",
+        "CHANGELOG.md",
+        "llms.txt",
+    )
+]
 PROGRAMS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 # What a page's program has to give, beyond running; names are those of its blocks.

@@ -27,7 +27,7 @@ def linear():
     axis alone.
     """
     posterior = posteriors.ensemble(
-        LINEAR, members=16, priors=True, likelihood=likelihoods.gaussian(noise=1.0, center=0.0)
+        LINEAR, members=16, priors=True, likelihood=likelihoods.gaussian(noise_std=1.0, center=0.0)
     )
     start = jax.jit(posterior.init)(jax.random.key(0), DATA.x[0])
     end, info = jax.jit(posterior.fit)(jax.random.key(1), start, DATA, HPARAMS)
@@ -61,7 +61,7 @@ def test_training_takes_the_prior_away_where_there_are_labels_and_nowhere_else(l
 def test_a_prior_of_no_weight_is_no_prior(linear):
     posterior, start, _ = linear
     plain = posteriors.ensemble(
-        LINEAR, members=16, likelihood=likelihoods.gaussian(noise=1.0, center=0.0)
+        LINEAR, members=16, likelihood=likelihoods.gaussian(noise_std=1.0, center=0.0)
     )
     short = HPARAMS._replace(prior_scale=jnp.float32(0.0), steps=jnp.int32(5))
     one = posterior.fit(jax.random.key(1), start, DATA, short)[0]

@@ -3,8 +3,8 @@ end (slow).
 """
 
 import gzip
-import json
 import struct
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ def test_the_calibration_experiment_leaves_records_and_summaries(tmp_path):
         calibration.Config(seeds=2, rounds=1, draws=4, hidden=8, steps=10, folds=2), tmp_path
     )
     assert len(records) == 2 * 2 * 7
-    written = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    written = runs.read(tmp_path)
     ways = {(r["strategy"], r["way"]) for r in written if r["kind"] == "summary"}
     assert {("bald", "plain"), ("power", "sampled"), ("margin + audit", "audit")} <= ways
     for r in records:  # nothing that was fitted is better on the rest than what was fitted on it
@@ -168,8 +168,39 @@ def test_test_images_never_enter_the_pool():
 
 def lines(folder, kind=None):
     """The records of a results folder, of one kind or all."""
-    found = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    return [record for record in found if kind in (None, record["kind"])]
+    return [record for record in runs.read(folder) if kind in (None, record["kind"])]
+
+
+def test_records_read_the_same_compressed(tmp_path):
+    folder = runs.Folder(tmp_path, digits.Config())
+    for seed in range(400):
+        folder.write({"kind": "round", "seed": seed, "loss": float("inf")})
+    records = runs.read(tmp_path)
+    assert len(records) == 401 and records[-1] == {"kind": "round", "seed": 399, "loss": None}
+    runs.pack(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl.gz"]
+    first = (tmp_path / "results.jsonl.gz").read_bytes()
+    assert len(first) < 4_000 and runs.read(tmp_path) == records
+    runs.pack(tmp_path)  # packed already
+    assert runs.read(tmp_path) == records
+    (tmp_path / "results.jsonl").write_bytes(gzip.decompress(first))
+    runs.pack(tmp_path)
+    assert (tmp_path / "results.jsonl.gz").read_bytes() == first  # no time in it
+    runs.Folder(tmp_path, digits.Config())  # a new run: nothing of the earlier one stays
+    runs.pack(tmp_path)  # so short that it stays text
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+    assert [record["kind"] for record in runs.read(tmp_path)] == ["config"]
+
+
+def test_kept_results_are_compressed_and_readable():
+    kept = Path(runs.__file__).parent / "results"
+    folders = [path for path in kept.iterdir() if path.is_dir()]
+    assert len(folders) > 20
+    for folder in folders:
+        text = folder / "results.jsonl"
+        assert not text.exists() or text.stat().st_size <= runs.SMALL, folder.name
+        assert len(runs.read(folder)) > 2, folder.name
+        assert not (text.exists() and (folder / "results.jsonl.gz").exists()), folder.name
 
 
 @pytest.mark.slow
@@ -635,7 +666,7 @@ def test_preferences_are_judged_by_worth_and_drawn(tmp_path):
 def test_the_demo_leaves_records_and_pictures(tmp_path):
     config = digits.Config(seeds=1, rounds=4, candidates=2, max_steps=60, draws=20)
     results = digits.main(config, tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    lines = runs.read(tmp_path)
     assert lines[0]["config"]["rounds"] == 4 and "jax" in lines[0]["versions"]
     assert results.strategies == ("chance", "margin", "power", "batch_bald")
     assert sum(line["kind"] == "round" for line in lines) == 4 * 5
@@ -672,9 +703,7 @@ def test_the_updates_leave_records_and_a_picture(tmp_path):
     )
     records = updates.main(config, tmp_path, tmp_path / "out")
     assert len(records) == 4 * 4 and [r["labels"] for r in records[:4]] == [10, 14, 18, 22]
-    lines = [
-        json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()
-    ]
+    lines = runs.read(tmp_path / "out")
     assert [line["strategy"] for line in lines if line["kind"] == "summary"] == [
         "fresh",
         "warm",

@@ -75,7 +75,7 @@ JOINT = (
     "k_means_pp()",
     "typiclust()",
     "dpp()",
-    "dpp(noise=0.1)",
+    "dpp(noise_variance=0.1)",
     "prefilter(50, scores.entropy, top(scores.bald))",
     "prefilter(50, scores.entropy, batch_bald(configurations=100))",
     "prefilter(50, scores.entropy, badge())",

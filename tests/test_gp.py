@@ -119,7 +119,7 @@ def test_the_kernel_is_learned():
         )
     )
     assert after > before + 3
-    assert state.params.noise < -0.5  # these labels have none
+    assert state.params.noise_variance < -0.5  # these labels have none
 
 
 @pytest.mark.parametrize("kernel", [RBF, MATERN52], ids=["rbf", "matern"])
@@ -348,7 +348,7 @@ def test_a_kernel_is_chosen_by_its_name():
         state = posterior.init(jax.random.key(0), labeled.x[0])
         state, _ = posterior.fit(jax.random.key(1), state, labeled, HParams(steps=0))
         of = latent(state, jnp.array([[[1.5]]]), kernel=kernel)
-        noise = FIRST_NOISE * jnp.exp(state.params.noise)
+        noise = FIRST_NOISE * jnp.exp(state.params.noise_variance)
         far[name] = float(posterior.marginal(state, jnp.array([1.5])).variance)
         assert_allclose(far[name], float(of.variance[0, 0] + noise), rtol=1e-5)
     assert far["rbf"] != pytest.approx(far["matern52"], rel=0.01)

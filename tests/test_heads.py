@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 import bayesal
 from bayesal import acquire, errors, likelihoods, posteriors, retune, scores
 from bayesal.posteriors._heads import _layer, _linear, _precision
-from bayesal.posteriors._heads._mode import Labels, mode
+from bayesal.posteriors._heads._mode import ClassLabels, mode
 from bayesal.predictive import bind
 from bayesal.types import HParams, Labeled
 
@@ -27,7 +27,7 @@ LOGISTIC = posteriors.logistic(3)
 FIXED = posteriors.logistic(3, tune=False)
 SOFT = posteriors.logistic(3, tune=False, likelihood=likelihoods.categorical(soft=True))
 LINEAR = posteriors.linear()
-KNOWN = posteriors.linear(noise=0.5)
+KNOWN = posteriors.linear(noise_std=0.5)
 
 
 def clouds(rows=60, width=4, seed=0, apart=1.0):
@@ -147,7 +147,7 @@ def test_where_it_begins_changes_nothing():
 def test_newtons_method_ends_where_the_slope_is_zero(size):
     x, y = clouds(40, apart=size)
     x = np.float64(x)
-    labels = Labels(
+    labels = ClassLabels(
         jnp.float32(x), jax.nn.one_hot(y, 3), jnp.ones(40), jnp.zeros((40, 3), jnp.float32)
     )
     energy = jnp.float32(0.5 * (x**2).sum(0))
@@ -265,7 +265,9 @@ def test_the_vertex_is_that_of_the_parabola(values):
 
 def test_folds_hold_every_row_once_and_classes_evenly():
     x, y = clouds(33)
-    labels = Labels(jnp.asarray(x), jax.nn.one_hot(y, 3), jnp.float32([1] * 30 + [0] * 3), 0 * x)
+    labels = ClassLabels(
+        jnp.asarray(x), jax.nn.one_hot(y, 3), jnp.float32([1] * 30 + [0] * 3), 0 * x
+    )
     dealt = _precision.deal(jax.random.key(0), labels)
     rows = np.asarray(dealt.row)[np.asarray(dealt.there)]
     assert sorted(rows) == list(range(30))
@@ -327,7 +329,7 @@ def test_linear_regression_is_the_closed_form(width):
     assert_allclose(state.inner.layer.mean[:, 0], mean, atol=1e-3)
     missed = ((target - at @ mean) ** 2).sum() + ratio * (mean**2).sum()
     noise = (_linear.COUNT * _linear.VARIANCE + missed) / (_linear.COUNT + len(y) - 2)
-    assert_allclose(state.inner.noise, noise, rtol=1e-3)
+    assert_allclose(state.inner.noise_variance, noise, rtol=1e-3)
     said = jax.vmap(lambda row: LINEAR.marginal(state, row))(jnp.asarray(x))
     assert_allclose(said.mean, y.mean() + y.std() * at @ mean, atol=1e-3)
     own = np.einsum("nd,de,ne->n", at, inverse, at)
@@ -516,8 +518,8 @@ def test_what_is_refused():
     with pytest.raises(errors.WrongType, match="real labels"):
         posteriors.logistic(3, likelihood=likelihoods.gaussian())
     for noise in (0.0, -1.0, np.nan, np.inf, 1e-30):
-        with pytest.raises(errors.OutOfRange, match="`noise`"):
-            posteriors.linear(noise=noise)
+        with pytest.raises(errors.OutOfRange, match="`noise_std`"):
+            posteriors.linear(noise_std=noise)
 
 
 def test_features_of_ones_own():

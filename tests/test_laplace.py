@@ -99,7 +99,7 @@ def covariance(state, structure="kron"):
 
 X, Y = straight(0, 25, 3)
 REGRESSION = posteriors.last_layer_laplace(
-    LINEAR, likelihood=likelihoods.gaussian(noise=NOISE, center=CENTER, scale=SCALE)
+    LINEAR, likelihood=likelihoods.gaussian(noise_std=NOISE, center=CENTER, scale=SCALE)
 )
 
 
@@ -241,7 +241,7 @@ def test_badly_scaled_features_cost_few_digits():
 
 
 ONE = posteriors.last_layer_laplace(
-    LINEAR, tune=False, likelihood=likelihoods.gaussian(noise=NOISE, center=0.0)
+    LINEAR, tune=False, likelihood=likelihoods.gaussian(noise_std=NOISE, center=0.0)
 )
 RUNS, ROWS, DRAWS = 1000, 10, 99
 
@@ -422,7 +422,7 @@ def test_fisher_information_is_the_expected_square_of_the_slope():
         information(likelihoods.CATEGORICAL, outputs), np.diag(p) - np.outer(p, p), atol=1e-6
     )
     assert_allclose(
-        information(likelihoods.gaussian(noise=0.5, scale=3.0), outputs[:1]),
+        information(likelihoods.gaussian(noise_std=0.5, scale=3.0), outputs[:1]),
         [[9 / 0.25]],
         rtol=1e-5,
     )
@@ -457,7 +457,7 @@ def test_all_weights_are_exact_where_the_curvature_is_diagonal():
     )  # orthogonal to each other and to 1
     y = x @ [1.0, -0.5, 0.3] + 0.05 + NOISE * random.normal(size=20)
     posterior = posteriors.linearized_laplace(
-        LINEAR, likelihood=likelihoods.gaussian(noise=NOISE, center=0.0)
+        LINEAR, likelihood=likelihoods.gaussian(noise_std=NOISE, center=0.0)
     )
     state, info = fit(posterior, x, y, 25)
     prior = lambda scale: np.diag((scale * np.r_[np.full(3, 3**-0.5), 0.1]) ** 2)

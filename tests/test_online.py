@@ -30,7 +30,7 @@ from bayesal.posteriors._laplace._structures import STRUCTURES
 from bayesal.scores import regression
 from bayesal.types import HParams, Labeled
 
-NORMAL = likelihoods.gaussian(noise=NOISE, center=CENTER, scale=SCALE)
+NORMAL = likelihoods.gaussian(noise_std=NOISE, center=CENTER, scale=SCALE)
 KRON, FULL = (
     posteriors.last_layer_laplace(LINEAR, structure=structure, tune=False, likelihood=NORMAL)
     for structure in ("kron", "full")

@@ -1,14 +1,20 @@
-"""The shape of the project: who may import whom, what is documented, how long a file may get. Read
-from the source; nothing is imported.
+"""The shape of the project: who may import whom, what is documented, how long a file may get, and
+what the files around the package say. Read from the source; nothing is imported.
 """
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+_PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, TOOLS = _PYPROJECT["project"], _PYPROJECT["tool"]
 
 # Each room may import the rooms of every line above its own, and itself. A new room gets its place
 # here.
@@ -264,3 +270,126 @@ def test_public_means_documented():
 
 def test_files_and_functions_stay_short():
     assert not [name for path in sources("bayesal") for name in too_long(path)]
+
+
+def read_yaml(path: str):
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def make_targets(text: str) -> set[str]:
+    """Targets that a text calls: of `make docs ARGS=...`, docs."""
+    return set(re.findall(r"\bmake (?:--[\w-]+ )*([a-z][\w-]*)", text))
+
+
+def minors() -> list[str]:
+    """Python versions of the classifiers, as 3.11."""
+    found = [c.rpartition(" :: ")[2] for c in PROJECT["classifiers"] if ":: Python :: 3." in c]
+    return sorted(found, key=lambda version: int(version.split(".")[1]))
+
+
+def test_every_place_names_the_same_pythons():
+    first = re.fullmatch(r">=(3\.\d+)", PROJECT["requires-python"])[1]
+    low, high = (int(minors()[at].split(".")[1]) for at in (0, -1))
+    assert minors() == [f"3.{minor}" for minor in range(low, high + 1)] and minors()[0] == first
+    job = read_yaml(".github/workflows/ci.yml")["jobs"]["check"]
+    assert job["strategy"]["matrix"]["python"] == minors()  # strings: 3.10 is no number
+    assert TOOLS["ruff"]["target-version"] == "py" + first.replace(".", "")
+    assert TOOLS["mypy"]["python_version"] == first
+    assert f"sys.version_info < ({first.replace('.', ', ')})" in MAKEFILE
+
+
+def test_every_classifier_is_a_known_one():
+    known = pytest.importorskip("trove_classifiers").classifiers
+    assert set(PROJECT["classifiers"]) <= known
+
+
+def test_what_is_called_through_make_is_there():
+    phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
+    defined = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.M))
+    assert phony == defined
+    steps = read_yaml(".github/workflows/ci.yml")["jobs"]["check"]["steps"]
+    called = make_targets("\n".join(step.get("run", "") for step in steps))
+    assert called == {"lint", "docs", "test"}
+    assert called == make_targets((ROOT / ".ci/run").read_text(encoding="utf-8")) - {"test-all"}
+    for page in ("README.md", "CONTRIBUTING.md", ".github/pull_request_template.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        marked = "\n".join(re.findall(r"`[^`]+`", text) + re.findall(r"^make .*$", text, re.M))
+        assert make_targets(marked) <= phony, page
+
+
+def test_the_workflow_caches_by_files_that_exist():
+    steps = read_yaml(".github/workflows/ci.yml")["jobs"]["check"]["steps"]
+    (python,) = [step["with"] for step in steps if "setup-python" in step.get("uses", "")]
+    assert python["cache"] == "pip" and python["python-version"] == "${{ matrix.python }}"
+    assert all((ROOT / path).is_file() for path in python["cache-dependency-path"].split())
+
+
+def test_hooks_run_the_tools_of_the_environment():
+    (repo,) = read_yaml(".pre-commit-config.yaml")["repos"]
+    assert repo["repo"] == "local"  # nothing is downloaded
+    tools = {
+        hook["id"]: re.fullmatch(r"\.venv/bin/python -m (\w+).*", hook["entry"])[1]
+        for hook in repo["hooks"]
+    }
+    assert tools == {"ruff-check": "ruff", "ruff-format": "ruff", "mypy": "mypy"}
+    assert set(tools.values()) <= required("test")
+    assert {hook["language"] for hook in repo["hooks"]} == {"system"}
+
+
+def required(extra: str) -> set[str]:
+    """Names of the packages of an extra."""
+    listed = PROJECT["optional-dependencies"][extra]
+    return {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in listed}
+
+
+def test_what_the_tests_and_docs_need_is_pinned():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [
+        re.fullmatch(r"([\w.-]+)==[\w.]+(?:; python_version [<>=]+ \"[\d.]+\")?", line)
+        for line in lines
+        if not line.startswith("#")
+    ]
+    pinned = {pin[1].lower().replace("_", "-") for pin in pins}
+    assert set().union(*map(required, ("plots", "demo", "test", "docs"))) <= pinned
+
+
+def test_forms_for_issues_are_well_formed():
+    folder = ".github/ISSUE_TEMPLATE"
+    assert read_yaml(f"{folder}/config.yml") == {"blank_issues_enabled": True}
+    for path in (f"{folder}/bug.yml", f"{folder}/question.yml"):
+        form = read_yaml(path)
+        assert form["name"] and form["description"] and all(map(str.strip, form["labels"]))
+        ids = [part["id"] for part in form["body"]]
+        assert len(set(ids)) == len(ids) >= 2
+        assert any(part.get("validations", {}).get("required") for part in form["body"])
+        for part in form["body"]:
+            assert part["type"] in {"markdown", "input", "textarea", "dropdown", "checkboxes"}
+            assert part["attributes"]["label"]
+
+
+def test_one_version_one_license_one_name_everywhere():
+    version, citation = PROJECT["version"], read_yaml("CITATION.cff")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert citation["version"] == version and citation["license"] == PROJECT["license"]
+    assert [a["name"] for a in citation["authors"]] == [a["name"] for a in PROJECT["authors"]]
+    assert citation["keywords"] == PROJECT["keywords"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"title = {{{citation['title']}}}" in readme
+    assert f"version = {{{version}}}" in readme
+    source = (ROOT / "bayesal/__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{version}"' in source
+    assert (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").count(f"\n## {version} ") == 1
+
+
+def test_wheel_and_sdist_would_hold_the_right_files():
+    pytest.importorskip("hatchling")  # the build backend; nothing is built here
+    from hatchling.builders.sdist import SdistBuilder
+    from hatchling.builders.wheel import WheelBuilder
+
+    wheel = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert wheel == {*sources("bayesal"), "bayesal/py.typed"}
+    sdist = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "tests/test_project.py"} <= sdist
+    assert set(sources("bayesal", "tests", "experiments")) <= sdist
+    assert not [path for path in sdist if path.startswith(("experiments/results", ".venv", "runs"))]

@@ -120,13 +120,13 @@ def test_classes_are_what_they_were():
 def test_outputs_of_the_wrong_number_are_refused():
     for likelihood in (
         likelihoods.gaussian(),
-        likelihoods.gaussian(noise=0.1),
+        likelihoods.gaussian(noise_std=0.1),
         likelihoods.mixture(3),
     ):
         with pytest.raises(errors.WrongShape, match=f"{likelihood.outputs} outputs") as caught:
             likelihood.predict(jnp.zeros(4))
         assert caught.value.argument == "network"
-    for bad in ({"noise": 0.0}, {"scale": -1.0}, {"scale": math.inf}):
+    for bad in ({"noise_std": 0.0}, {"scale": -1.0}, {"scale": math.inf}):
         with pytest.raises(errors.WrongSize):
             likelihoods.gaussian(**bad)
     with pytest.raises(errors.WrongSize, match="`components`"):
@@ -303,7 +303,7 @@ def fits():
     """Every head on the same curve, by one net each."""
     x, y = wave(400, 1)
     heads = {
-        "known": (networks.mlp(1, 1, (32,)), likelihoods.gaussian(noise=0.15)),
+        "known": (networks.mlp(1, 1, (32,)), likelihoods.gaussian(noise_std=0.15)),
         "shared": (networks.shared_noise(networks.mlp(1, 1, (32,))), likelihoods.gaussian()),
         "own": (networks.mlp(1, 2, (32,)), likelihoods.gaussian()),
         "mixture": (networks.mlp(1, 6, (32,)), likelihoods.mixture(2)),

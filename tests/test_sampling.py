@@ -120,7 +120,7 @@ def test_the_potential_is_the_sum_over_the_rows_that_count_in_any_capacity():
     prior = np.full(2, 0.7 / 2**0.5)
     weights = {"kernel": jnp.array([[0.4], [-0.2]])}
     likelihood, energy = (
-        likelihoods.gaussian(noise=NOISE, center=0.0),
+        likelihoods.gaussian(noise_std=NOISE, center=0.0),
         lambda w: _sampled.prior_energy(w, 0.7),
     )
     value, slope = jax.value_and_grad(
@@ -156,7 +156,7 @@ def last_layer():
         warmup=300,
         samples=500,
         chains=4,
-        likelihood=likelihoods.gaussian(noise=NOISE, center=0.0),
+        likelihood=likelihoods.gaussian(noise_std=NOISE, center=0.0),
     )
     x, y = regression()
     data = given(x, y, 64)
@@ -275,7 +275,7 @@ def test_simulation_based_calibration_of_nuts():
         samples=63,
         chains=1,
         thin=4,
-        likelihood=likelihoods.gaussian(noise=NOISE, center=0.0),
+        likelihood=likelihoods.gaussian(noise_std=NOISE, center=0.0),
     )
     x_key, w_key, y_key, key = jax.random.split(jax.random.key(5), 4)
     x = jax.random.normal(x_key, (sets, rows, 2))
@@ -400,7 +400,7 @@ def test_draws_of_swag_have_its_mean_and_covariance():
 )  # the second run has fewer steps than snapshots
 def test_swag_sums_up_the_last_part_of_its_own_path(steps, snapshots):
     x, y = regression()
-    likelihood = likelihoods.gaussian(noise=NOISE, center=0.0)
+    likelihood = likelihoods.gaussian(noise_std=NOISE, center=0.0)
     posterior = posteriors.swag(
         LINEAR, snapshots=5, rank=3, start=0.75, rate=0.5, likelihood=likelihood
     )
@@ -525,7 +525,7 @@ def test_sgmcmc_comes_near_the_closed_form_and_temperature_scales_its_width():
             explore=0.2,
             temperature=temperature,
             batch_size=40,
-            likelihood=likelihoods.gaussian(noise=NOISE, center=0.0),
+            likelihood=likelihoods.gaussian(noise_std=NOISE, center=0.0),
         )
         run = jax.jit(
             lambda key: posterior.fit(

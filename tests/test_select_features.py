@@ -600,7 +600,7 @@ def test_determinant_without_noise_to_speak_of_is_the_determinant():
 def test_no_variance_turns_negative():
     x = np.tile(np.random.default_rng(0).normal(size=(4, D)).astype(np.float32), (10, 1))
     picked = select.dpp(
-        x, 9, available=ALL, labeled=NOTHING, quality=np.ones(N, np.float32), noise=1e-6
+        x, 9, available=ALL, labeled=NOTHING, quality=np.ones(N, np.float32), noise_variance=1e-6
     )
     assert np.all(np.asarray(picked.scores) > 0) and np.all(np.isfinite(picked.joint))
     assert sorted(np.asarray(picked.indices)[:4] % 4) == [0, 1, 2, 3]
@@ -661,9 +661,9 @@ def test_determinant_and_log_det_gaussian_refuse_by_name():
     cases = [
         ("quality", (3, 4), lambda: select.dpp(pool(), 3, quality=spoiled)),
         ("quality", (), lambda: select.dpp(pool(), 3, quality=noise[1:])),
-        ("noise", (), lambda: select.dpp(pool(), 3, noise=0.0)),
-        ("noise", (3, 4), lambda: select.log_det_gaussian(means, spoiled, 3)),
-        ("noise", (), lambda: select.log_det_gaussian(means, 1.0, 3)),
+        ("noise_variance", (), lambda: select.dpp(pool(), 3, noise_variance=0.0)),
+        ("noise_variances", (3, 4), lambda: select.log_det_gaussian(means, spoiled, 3)),
+        ("noise_variances", (), lambda: select.log_det_gaussian(means, 1.0, 3)),
         ("means", (5,), lambda: select.log_det_gaussian(broken, noise, 3)),
         ("means", (), lambda: select.log_det_gaussian(means[0], noise, 3)),
         ("means", (), lambda: select.log_det_gaussian(means[:1], noise, 3)),

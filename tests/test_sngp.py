@@ -140,7 +140,7 @@ def test_the_variance_returns_to_the_prior_far_from_all_labels(data):
     found = {}
     for name, network in (("aware", AWARE(1)), ("plain", PLAIN(1))):
         posterior = posteriors.last_layer_laplace(
-            network, tune=False, likelihood=likelihoods.gaussian(noise=noise, center=0.0)
+            network, tune=False, likelihood=likelihoods.gaussian(noise_std=noise, center=0.0)
         )
         state = fitted(posterior, data, y)
         found[name] = [

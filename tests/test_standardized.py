@@ -88,14 +88,14 @@ def test_predictions_follow_an_affine_change_of_unit(name, a, b):
 
 @pytest.mark.slow
 def test_known_noise_stays_known_in_the_labels_unit():
-    posterior = posteriors.point(ONE, likelihood=likelihoods.gaussian(noise=3.0))
+    posterior = posteriors.point(ONE, likelihood=likelihoods.gaussian(noise_std=3.0))
     found = predicted(posterior, np.float32(100.0 + 20.0 * Y))[2]
     assert_allclose(found.variance, 9.0, rtol=1e-5)
     # the likelihood is that of labels and noise divided alike
-    same = posteriors.point(ONE, likelihood=likelihoods.gaussian(noise=3.0 / 32.0))
+    same = posteriors.point(ONE, likelihood=likelihoods.gaussian(noise_std=3.0 / 32.0))
     moved = predicted(same, np.float32(100.0 + 20.0 * Y) / 32.0)[2]
     assert_allclose(found.mean, 32.0 * moved.mean, rtol=1e-4)
-    laplace = posteriors.linearized_laplace(ONE, likelihood=likelihoods.gaussian(noise=3.0))
+    laplace = posteriors.linearized_laplace(ONE, likelihood=likelihoods.gaussian(noise_std=3.0))
     state = predicted(laplace, np.float32(20.0 * Y))[0]
     assert laplace.marginal(state, jnp.asarray(X[0])).variance > 9.0
 

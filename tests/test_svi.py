@@ -50,7 +50,7 @@ def test_a_full_covariance_finds_the_exact_posterior(guide):
         guide,
         batch_size=40,
         particles=8,
-        likelihood=likelihoods.gaussian(noise=0.5, center=0.0),
+        likelihood=likelihoods.gaussian(noise_std=0.5, center=0.0),
     )
     hparams = HParams(learning_rate=0.1, steps=1000)
 
@@ -84,7 +84,7 @@ def test_the_bound_counts_every_label_once():
         autoguide.AutoNormal,
         batch_size=4,
         particles=8,
-        likelihood=likelihoods.gaussian(noise=1.0, center=0.0),
+        likelihood=likelihoods.gaussian(noise_std=1.0, center=0.0),
     )
     data = Labeled(jnp.zeros((30, 1)), jnp.where(jnp.arange(30) < 10, 2.0, 1e6), jnp.int32(10))
     run = jax.jit(

@@ -29,7 +29,7 @@ OTHER = HParams(
 )
 SHORT = HPARAMS._replace(steps=jnp.int32(12))
 REAL = networks.mlp(FEATURES, 1, (8,))
-NORMAL = likelihoods.gaussian(noise=0.1)
+NORMAL = likelihoods.gaussian(noise_std=0.1)
 LINEAR = from_functions(
     lambda key, x: 0.1 * jax.random.normal(key, (FEATURES, CLASSES)), lambda w, x, key: x @ w
 )

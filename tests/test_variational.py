@@ -180,7 +180,7 @@ def test_low_rank_finds_the_correlated_posterior_that_mean_field_cannot():
             kl_weight=1.0,
             pairs=8,
             batch_size=40,
-            likelihood=likelihoods.gaussian(noise=0.5, center=0.0),
+            likelihood=likelihoods.gaussian(noise_std=0.5, center=0.0),
         )
         fit = jax.jit(
             lambda key, posterior=posterior: posterior.fit(

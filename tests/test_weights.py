@@ -28,7 +28,7 @@ from bayesal.types import HParams, Labeled
 SHORT = HPARAMS._replace(steps=jnp.int32(30))
 STILL = HPARAMS._replace(steps=jnp.int32(0))  # parameters stay: what is fitted is a closed form
 ONE = networks.mlp(16, 1, (8,))
-GAUSSIAN = likelihoods.gaussian(noise=0.5, center=0.0)
+GAUSSIAN = likelihoods.gaussian(noise_std=0.5, center=0.0)
 
 
 def weighted(count, capacity, weight, garbage=0.0):

@@ -20,33 +20,33 @@ from bayesal.types import Array, ArrayLike, Gaussian, Selection
 class Targets(NamedTuple):
     """Predictions at the targets by the predictive's own draws.
 
-    means, noise: the draws' means, and their mean variances.
+    means, noise_variances: the draws' means, and their mean variances.
     outputs: the same as `scores._gaussian` reads it, prepared once for all chunks.
     weights: how much each target matters, with sum 1.
     """
 
     means: Float[Array, "K T"]
-    noise: Float[Array, " T"]
+    noise_variances: Float[Array, " T"]
     outputs: _gaussian.Outputs
     weights: Float[Array, " T"]
 
 
 def prepared(found: Gaussian, weights: Float[ArrayLike, " T"] | None) -> Targets:
     """Targets from their predictions `[K, T]`."""
-    noise = _gaussian.mean(found.variance)
+    noise_variances = _gaussian.mean(found.variance)
     return Targets(
         means=found.mean,
-        noise=noise,
-        outputs=_gaussian.outputs(found.mean, noise),
-        weights=checked_weights(weights, noise.shape[0], "targets"),
+        noise_variances=noise_variances,
+        outputs=_gaussian.outputs(found.mean, noise_variances),
+        weights=checked_weights(weights, noise_variances.shape[0], "targets"),
     )
 
 
 def epig(targets: Targets, predictive: Any, x: Any) -> Float[Array, " n"]:
     """EPIG of one chunk."""
     found = _asked.moments(predictive, x)
-    noise = _gaussian.mean(found.variance)
-    return _gaussian.about_targets(found.mean, noise, targets.outputs, targets.weights)
+    noise_variances = _gaussian.mean(found.variance)
+    return _gaussian.about_targets(found.mean, noise_variances, targets.outputs, targets.weights)
 
 
 def with_bound(
@@ -56,9 +56,9 @@ def with_bound(
     the function, which the labels of other points only lower.
     """
     found = _asked.moments(predictive, x)
-    noise = _gaussian.mean(found.variance)
-    value = _gaussian.about_targets(found.mean, noise, targets.outputs, targets.weights)
-    return value, _gaussian.about_function(_gaussian.outputs(found.mean, noise))
+    noise_variances = _gaussian.mean(found.variance)
+    value = _gaussian.about_targets(found.mean, noise_variances, targets.outputs, targets.weights)
+    return value, _gaussian.about_function(_gaussian.outputs(found.mean, noise_variances))
 
 
 def batch(
@@ -81,7 +81,7 @@ def batch(
             found.mean,
             _gaussian.mean(found.variance),
             targets.means,
-            targets.noise,
+            targets.noise_variances,
             size,
             weights=targets.weights,
             available=kept.available,

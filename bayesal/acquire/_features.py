@@ -82,18 +82,20 @@ def typiclust(*, iterations: int = 10) -> Strategy:
 
 
 @_shown.named
-def dpp(*, noise: float = 1e-3) -> Strategy:
+def dpp(*, noise_variance: float = 1e-3) -> Strategy:
     """Greedy MAP of a determinantal point process on the features. See `select.dpp`.
 
     Labeled points (rows not available) count as measured.
 
     Args:
-      noise: variance of a measurement. See `select.dpp`.
+      noise_variance: of a measurement. See `select.dpp`.
 
     >>> strategy = dpp()
     """
     return _of_features(
-        lambda key, features, size, **masks: select.dpp(features, size, noise=noise, **masks)
+        lambda key, features, size, **masks: select.dpp(
+            features, size, noise_variance=noise_variance, **masks
+        )
     )
 
 

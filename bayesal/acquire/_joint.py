@@ -95,7 +95,7 @@ def log_det_gaussian() -> Strategy:
 
     def pick(key, aux, measured, again, available, size):
         del key, aux, again  # deterministic
-        means, noise = measured
-        return select.log_det_gaussian(means.T, noise, size, available=available)
+        means, noise_variances = measured
+        return select.log_det_gaussian(means.T, noise_variances, size, available=available)
 
     return Strategy(measure=measure, pick=pick, nested=True)

@@ -39,7 +39,7 @@ def possible(posterior: Posterior, retune: Any, calibrate: Any, update: str) -> 
             "update",
             "this posterior cannot add labels to what it knows: pass update='fresh' or "
             "'warm'. What can is `posteriors.last_layer_laplace` of one output, such "
-            "as likelihood=likelihoods.gaussian(noise=...), or with structure='full'.",
+            "as likelihood=likelihoods.gaussian(noise_std=...), or with structure='full'.",
         )
     if retune.searches:
         raise errors.WrongType(

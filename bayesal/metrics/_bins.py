@@ -17,15 +17,15 @@ class Bins(NamedTuple):
     accuracy: share of its points whose predicted class is the label; 0 in an empty bin.
     count:  number of its points of weight above 0.
     weight: sum of their weights: the count, if all weights are 1.
-    noise:  sampling variance of `accuracy - confidence`: `s^2 / n` of the points' differences; 0 in
-      a bin of one point.
+    sampling_variance: of `accuracy - confidence`: `s^2 / n` of the points' differences; 0 in a bin
+      of one point.
     """
 
     confidence: Float[np.ndarray, " bins"]
     accuracy: Float[np.ndarray, " bins"]
     count: Int[np.ndarray, " bins"]  # type: ignore[assignment]  # hides tuple.count
     weight: Float[np.ndarray, " bins"]
-    noise: Float[np.ndarray, " bins"]
+    sampling_variance: Float[np.ndarray, " bins"]
 
 
 def _table(confidence, correct, weight, bins, equal_mass):
@@ -46,8 +46,10 @@ def _table(confidence, correct, weight, bins, equal_mass):
     left = np.square(total) - np.bincount(
         which, np.square(weight), bins
     )  # n (n - 1), for weights of 1
-    noise = np.divide(squares, left, out=np.zeros(bins), where=left > 1e-12 * np.square(divisor))
-    return Bins(conf, acc, np.bincount(which[weight > 0], minlength=bins), total, noise)
+    sampling_variance = np.divide(
+        squares, left, out=np.zeros(bins), where=left > 1e-12 * np.square(divisor)
+    )
+    return Bins(conf, acc, np.bincount(which[weight > 0], minlength=bins), total, sampling_variance)
 
 
 def reliability(
@@ -87,11 +89,13 @@ def _error(table, debiased):
     gap, mass = table.accuracy - table.confidence, table.weight / table.weight.sum()
     if not debiased:
         return float(mass @ np.abs(gap))
-    std = np.sqrt(np.where(table.noise > 0, table.noise, 1.0))
+    std = np.sqrt(np.where(table.sampling_variance > 0, table.sampling_variance, 1.0))
     folded = std * math.sqrt(2 / math.pi) * np.exp(-0.5 * np.square(gap / std)) + gap * np.array(
         [math.erf(z) for z in gap / std / math.sqrt(2)]
     )
-    return float(mass @ np.where(table.noise > 0, 2 * np.abs(gap) - folded, np.abs(gap)))
+    return float(
+        mass @ np.where(table.sampling_variance > 0, 2 * np.abs(gap) - folded, np.abs(gap))
+    )
 
 
 def ece(
@@ -158,7 +162,7 @@ def squared_ece(
     table = reliability(log_probs, labels, bins=bins, equal_mass=equal_mass, weights=weights)
     return float(
         table.weight
-        @ (np.square(table.accuracy - table.confidence) - table.noise)
+        @ (np.square(table.accuracy - table.confidence) - table.sampling_variance)
         / table.weight.sum()
     )
 

@@ -28,7 +28,7 @@ def shared_noise(network: Network) -> Network:
     _checks.a(Network, network, "network", "networks.mlp(inputs, 1)")
 
     def init(key, x):
-        return {"net": network.init(key, x), "noise": jnp.zeros(1)}
+        return {"net": network.init(key, x), "raw_variance": jnp.zeros(1)}
 
     def apply(params, x, key, rate):
         outputs = network.apply(params["net"], x, key, rate)
@@ -38,7 +38,7 @@ def shared_noise(network: Network) -> Network:
                 "`shared_noise` takes a network of one output for one example, and this one "
                 f"gave shape {outputs.shape}.",
             )
-        return jnp.concatenate([outputs, params["noise"]])
+        return jnp.concatenate([outputs, params["raw_variance"]])
 
     embed = embedded(network, lambda params: params["net"])
     return Network(init, apply, embed, network.takes_rate)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from bayesal import _chunks, _shown, errors, likelihoods
 from bayesal.predictive import _repeats
-from bayesal.types import Array, Gaussian, Posterior, Prediction, PyTree, Scaling
+from bayesal.types import Array, Gaussian, Mixture, Posterior, Prediction, PyTree, Scaling
 
 ROWS = 1024  # rows whose predictions are averaged at a time
 
@@ -106,7 +106,7 @@ class Predictive:
         said = self(x)
         apart = _repeats.apart(jax.tree.map(lambda a: a[:, rows], said), self(x[rows]))
         if apart > _repeats.SAME:
-            real = isinstance(said, likelihoods.Gaussian | likelihoods.Mixture)
+            real = isinstance(said, Gaussian | Mixture)
             unit = "standard deviations" if real else "probability"
             raise errors.DrawsDiffer(
                 "predictive",

@@ -93,7 +93,7 @@ def gp_proposer(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
         anew = min(size, max(int(size > 1), round(fresh * size)))
         center = spaces.ranks(space, incumbent)
         axes, number = center.shape[0], size - anew
-        everywhere, wide, near, lengths, noises, which, values = _uniforms(
+        everywhere, wide, near, lengths, noise_variances, which, values = _uniforms(
             key,
             (anew, axes),
             (POOL // 2, axes),
@@ -111,7 +111,7 @@ def gp_proposer(fresh: float = 0.25, fading: float = 10.0) -> Proposer:
         )  # as they would be tried: whole steps, the middle of a choice
         luck = Luck(
             _between(lengths, 0.15, 4.0),
-            _between(noises, 0.03, 1.0),
+            _between(noise_variances, 0.03, 1.0),
             -jnp.log(-jnp.log(which)),
             _normals(values),
         )
@@ -143,7 +143,7 @@ class Luck(NamedTuple):
     """
 
     lengths: Float[Array, "G D"]
-    noises: Float[Array, " G"]
+    noise_variances: Float[Array, " G"]
     which: Float[Array, "P G"]
     functions: Float[Array, "P Q"]
 
@@ -222,23 +222,23 @@ def _thompson(
     target = jnp.where(seen.valid, seen.values, 0.0)
     past = jnp.exp(-seen.ages / fading)
 
-    def fit(length, noise):
+    def fit(length, noise_variance):
         same = (seen.gos[:, None] == seen.gos[None]).astype(jnp.float32)
         kernel = jnp.where(
             both, fade * _kernel(seen.units, seen.units, length, choices) + same, 0.0
         )
         factor = jnp.linalg.cholesky(
-            kernel + jnp.diag(jnp.where(seen.valid, noise * seen.louder, 1.0))
+            kernel + jnp.diag(jnp.where(seen.valid, noise_variance * seen.louder, 1.0))
         )
         white = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
         return factor, white, -0.5 * jnp.sum(white**2) - jnp.sum(jnp.log(jnp.diagonal(factor)))
 
-    evidence = jax.lax.map(lambda guess: fit(*guess)[2], (luck.lengths, luck.noises))
+    evidence = jax.lax.map(lambda guess: fit(*guess)[2], (luck.lengths, luck.noise_variances))
     drawn = jnp.argmax(evidence[None] + luck.which, axis=1)
 
     def propose(taken, args):
         normal, guess = args
-        factor, white, _ = fit(luck.lengths[guess], luck.noises[guess])
+        factor, white, _ = fit(luck.lengths[guess], luck.noise_variances[guess])
         across = jnp.where(
             seen.valid[:, None],
             past[:, None] * _kernel(seen.units, pool, luck.lengths[guess], choices),

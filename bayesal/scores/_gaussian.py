@@ -16,13 +16,13 @@ class Outputs(NamedTuple):
     """Outputs at some points, as jointly Gaussian: signal over draws, and noise of their own.
 
     unit:   deviations of the draws' means, of length 1 (0 where draws agree).
-    signal: share of an output's variance that is epistemic.
-    noise:  the other share. It is no difference, so that it keeps its digits near 0.
+    signal_share: share of an output's variance that is epistemic.
+    noise_share:  the other share. It is no difference, so that it keeps its digits near 0.
     """
 
     unit: Float[Array, "K n"]
-    signal: Float[Array, " n"]
-    noise: Float[Array, " n"]
+    signal_share: Float[Array, " n"]
+    noise_share: Float[Array, " n"]
 
 
 def mean(x: Float[Array, "K *B"]) -> Float[Array, "*B"]:
@@ -36,7 +36,7 @@ def centered(means: Float[Array, "K *B"]) -> Float[Array, "K *B"]:
     return apart - mean(apart)[None]
 
 
-def outputs(means: Float[Array, "K n"], noise: Float[Array, " n"]) -> Outputs:
+def outputs(means: Float[Array, "K n"], noise_variances: Float[Array, " n"]) -> Outputs:
     """Outputs of which draws predict the means, with noise variances `[n]`."""
     apart = centered(means)
     largest = jnp.max(jnp.abs(apart), axis=0)
@@ -45,19 +45,19 @@ def outputs(means: Float[Array, "K n"], noise: Float[Array, " n"]) -> Outputs:
     signal = squares / means.shape[0] * jnp.square(largest)
     return Outputs(
         unit=apart / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))[None],
-        signal=signal / (signal + noise),
-        noise=noise / (signal + noise),
+        signal_share=signal / (signal + noise_variances),
+        noise_share=noise_variances / (signal + noise_variances),
     )
 
 
 def about_function(points: Outputs) -> Float[Array, " n"]:
     """Information in each output about the function, 1/2 log(1 + signal / noise), in nats."""
-    return 0.5 * jnp.log1p(points.signal / points.noise)
+    return 0.5 * jnp.log1p(points.signal_share / points.noise_share)
 
 
 def about_targets(
     means: Float[Array, "K N"],
-    noise: Float[Array, " N"],
+    noise_variances: Float[Array, " N"],
     targets: Outputs,
     weights: Float[Array, " T"],
     chunk: int = CHUNK,
@@ -69,7 +69,7 @@ def about_targets(
     def some(part):
         return _about_targets(outputs(part[:-1], part[-1]), targets, weights)
 
-    points = jnp.concatenate([centered(means), noise[None]])
+    points = jnp.concatenate([centered(means), noise_variances[None]])
     return _chunks.over_rows(some, points, chunk, axis=1)
 
 

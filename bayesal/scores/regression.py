@@ -150,15 +150,17 @@ def bald_moments(
     >>> bald_moments(jnp.array([[-1.0], [1.0]]), jnp.ones((2, 1))).round(4)  # 1/2 log 2
     Array([0.3466], dtype=float32)
     """
-    noise = _gaussian.mean(variances)
-    apart = (variances - noise[None]) / noise[None]
+    noise_variances = _gaussian.mean(variances)
+    apart = (variances - noise_variances[None]) / noise_variances[None]
     near = jnp.abs(apart) < 0.5
     small = jnp.where(near, apart, 0.0)
     # mean log v falls short of log mean v by the mean of r - log(1 + r), r = v / mean v - 1, a sum
     # of terms >= 0
-    gaps = jnp.where(near, small - jnp.log1p(small), apart - jnp.log(variances / noise[None]))
+    gaps = jnp.where(
+        near, small - jnp.log1p(small), apart - jnp.log(variances / noise_variances[None])
+    )
     return 0.5 * (
-        jnp.log1p(_gaussian.mean(jnp.square(_gaussian.centered(means))) / noise)
+        jnp.log1p(_gaussian.mean(jnp.square(_gaussian.centered(means))) / noise_variances)
         + _gaussian.mean(jnp.maximum(gaps, 0.0))
     )
 
@@ -191,11 +193,14 @@ def bald(means: Float[Array, "K *B"], variances: Float[Array, "K *B"]) -> Float[
     Array([0.6931], dtype=float32)
     """
     draws = means.shape[0]
-    apart, noise = _gaussian.centered(means).reshape(draws, -1), variances.reshape(draws, -1)
+    apart, noise_variances = (
+        _gaussian.centered(means).reshape(draws, -1),
+        variances.reshape(draws, -1),
+    )
     # points that need panels alike go together: the longest sweep of a chunk holds up the others
-    scales = jnp.sqrt(noise)
+    scales = jnp.sqrt(noise_variances)
     order = jnp.argsort((jnp.max(apart, axis=0) - jnp.min(apart, axis=0)) / jnp.min(scales, axis=0))
-    points = jnp.stack([apart.T, noise.T], axis=-1)[order]
+    points = jnp.stack([apart.T, noise_variances.T], axis=-1)[order]
     found = _chunks.over_rows(
         jax.vmap(lambda point: _mixture.information(point[:, 0], point[:, 1])),
         points,
@@ -302,19 +307,21 @@ def joint_information(
             "means",
             f"`means` has K = 0 draws (shape {checked.shape}); at least one draw is needed.",
         )
-    noise = _checks.numbers(
+    noise_variances = _checks.numbers(
         noise_variances,
         "noise_variances",
         "one per point of `means`",
         shape=checked.shape[1:],
         above=0.0,
     )
-    return _joint_information(precision.centered(means)[0], noise)
+    return _joint_information(precision.centered(means)[0], noise_variances)
 
 
 @jax.jit
-def _joint_information(means: Float[Array, "K B"], noise: Float[Array, " B"]) -> Float[Array, ""]:
-    unit, signal, share = _gaussian.outputs(means, noise)
+def _joint_information(
+    means: Float[Array, "K B"], noise_variances: Float[Array, " B"]
+) -> Float[Array, ""]:
+    unit, signal, share = _gaussian.outputs(means, noise_variances)
     rows = jnp.concatenate(
         [unit * _maths.root(signal)[None], jnp.diag(jnp.sqrt(share))]
     )  # columns of length 1

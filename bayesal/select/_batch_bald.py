@@ -292,11 +292,11 @@ def _form(search: _Search, b: Int[Array, ""], small: Bool[Array, ""]) -> Int[Arr
 
 def _gains(search: _Search, state: labels.Configurations, form: Int[Array, ""], at):
     """Gains of some candidates. Each bounds the gains to come, and none exceeds the BALD score."""
-    probs, noise = _laid_out(search.pool, at)
+    probs, entropies = _laid_out(search.pool, at)
     head = jax.tree.map(lambda a: a[:FEW], state)
     forms = (
-        lambda: labels.information(state, probs, noise),
-        lambda: labels.information(head, probs, noise),
+        lambda: labels.information(state, probs, entropies),
+        lambda: labels.information(head, probs, entropies),
         lambda: labels.small_information(state, probs),
     )
     gain = jnp.clip(lax.switch(form, forms), 0.0, search.bald[at])

@@ -24,9 +24,9 @@ from bayesal.types import USED_UP, About, Array, ArrayLike, Selection
 
 def batch_epig_gaussian(
     means: Float[ArrayLike, "K N"],
-    noise: Float[ArrayLike, " N"],
+    noise_variances: Float[ArrayLike, " N"],
     target_means: Float[ArrayLike, "K T"],
-    target_noise: Float[ArrayLike, " T"],
+    target_noise_variances: Float[ArrayLike, " T"],
     size: int,
     *,
     weights: Float[ArrayLike, " T"] | None = None,
@@ -53,9 +53,9 @@ def batch_epig_gaussian(
 
     Args:
       means: each draw's mean of the label of every point; at least 2 draws.
-      noise: variance of each label about its mean (aleatoric), positive, in squared units of
+      noise_variances: of each label about its mean (aleatoric), positive, in squared units of
         `means`.
-      target_means, target_noise: of the same K draws at T targets.
+      target_means, target_noise_variances: of the same K draws at T targets.
       size: how many points to pick.
       weights: how much each target matters; see `scores.epig`.
       available: which points may be picked; all if None.
@@ -72,13 +72,13 @@ def batch_epig_gaussian(
     >>> batch_epig_gaussian(means, jnp.ones(3) * 0.1, means[:, :1], jnp.ones(1) * 0.1, 2).indices
     Array([0, 1], dtype=int32)
     """
-    means, noise = checked_means(means, noise)
-    names = "target_means", "target_noise"
-    targets = checked_means(target_means, target_noise, names, draws=means.shape[0])
+    means, noise_variances = checked_means(means, noise_variances)
+    names = "target_means", "target_noise_variances"
+    targets = checked_means(target_means, target_noise_variances, names, draws=means.shape[0])
     weights = checked_weights(weights, targets[0].shape[1], "target_means")
     available = _checks.available_rows(available, means.shape[1])
     size = _checks.batch_size(size, available)
-    selection = _batch_epig_gaussian(means, noise, *targets, weights, available, size)
+    selection = _batch_epig_gaussian(means, noise_variances, *targets, weights, available, size)
     _checks.not_constant(selection)
     return selection
 
@@ -96,9 +96,11 @@ class _Progress(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _batch_epig_gaussian(means, noise, target_means, target_noise, weights, available, size):
-    vectors, sound = vectors_of(means, noise)
-    targets, whole = vectors_of(target_means, target_noise)
+def _batch_epig_gaussian(
+    means, noise_variances, target_means, target_noise_variances, weights, available, size
+):
+    vectors, sound = vectors_of(means, noise_variances)
+    targets, whole = vectors_of(target_means, target_noise_variances)
     sound = sound & jnp.all(whole)  # beside a target that is NaN every gain would be
     nonfinite = jnp.sum(available & ~sound)
     available = available & sound
@@ -150,8 +152,8 @@ def _turn(weights, plain, most, b, now: _Progress) -> _Progress:
 
 def _gains(vectors, targets, weights) -> Float[Array, " N"]:
     scale = vectors.shape[0] ** 0.5
-    noise = jnp.ones(vectors.shape[1])
-    return _gaussian.about_targets(scale * vectors, noise, _outputs(targets), weights)
+    noise_variances = jnp.ones(vectors.shape[1])
+    return _gaussian.about_targets(scale * vectors, noise_variances, _outputs(targets), weights)
 
 
 def _outputs(vectors: Float[Array, "K n"]) -> _gaussian.Outputs:

@@ -66,18 +66,18 @@ def nothing_observed(
 
 
 def information(
-    state: Configurations, probs: Float[Array, "K C n"], noise: Float[Array, "K n"]
+    state: Configurations, probs: Float[Array, "K C n"], entropies: Float[Array, "K n"]
 ) -> Float[Array, " n"]:
     """Mean over configurations of each point's BALD score under its weights: what its label tells
     beyond theirs, in nats.
 
-    noise: `H[p_k]` of each point under each draw. The weights' own mean entropy, not the exact one,
-      keeps the variance low.
+    entropies: `H[p_k]` of each point under each draw. The weights' own mean entropy, not the exact
+      one, keeps the variance low.
     """
     mixed = product(state.weights, probs.reshape(probs.shape[0], -1))  # [S, C * n]
     terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
     total = product(state.share, terms).reshape(probs.shape[1:]).sum(axis=0)
-    return total - product(product(state.share, state.weights), noise)
+    return total - product(product(state.share, state.weights), entropies)
 
 
 def small_information(state: Configurations, probs: Float[Array, "K C n"]) -> Float[Array, " n"]:
@@ -118,12 +118,14 @@ def thinned(state: Configurations, draws: int, few: int) -> Configurations:
 
 
 def estimate(
-    state: Configurations, probs: Float[Array, "K C n"], noise: Float[Array, "K n"]
+    state: Configurations, probs: Float[Array, "K C n"], entropies: Float[Array, "K n"]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """`information` from sampled configurations of equal share, and its standard error."""
     mixed = product(state.weights, probs.reshape(probs.shape[0], -1))
     terms = -mixed * jnp.log(jnp.maximum(mixed, 1e-30))
-    each = terms.reshape(-1, *probs.shape[1:]).sum(axis=1) - product(state.weights, noise)  # [S, n]
+    each = terms.reshape(-1, *probs.shape[1:]).sum(axis=1) - product(
+        state.weights, entropies
+    )  # [S, n]
     return each.mean(axis=0), each.std(axis=0) / each.shape[0] ** 0.5
 
 

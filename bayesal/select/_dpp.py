@@ -28,16 +28,16 @@ def dpp(
     available: Bool[ArrayLike, " N"] | None = None,
     labeled: Bool[ArrayLike, " N"] | None = None,
     quality: Float[ArrayLike, " N"] | None = None,
-    noise: float | Float[ArrayLike, ""] = 1e-3,
+    noise_variance: float | Float[ArrayLike, ""] = 1e-3,
 ) -> Selection:
     """Greedy maximum determinant (the MAP of a determinantal point process): long features that
     point in different directions.
 
-    Each pick maximizes the gain of 1/2 log det(I + Z_S Z_S' / noise), where the rows of Z are
+    Each pick maximizes the gain of 1/2 log det(I + Z_S Z_S' / noise_variance). The rows of Z are
     quality_i x_i divided by the root of their mean squared length over the available points; rows
     of S are labeled points and earlier picks. That is the information, in nats, that the labels of
     S hold about the weights of a linear model. `scores` are the gains, never increasing; `joint` is
-    their sum, without a ceiling. As noise goes to 0 the batch becomes that of the plain
+    their sum, without a ceiling. As the noise goes to 0 the batch becomes that of the plain
     determinant; with noise, a batch longer than D goes on sensibly.
 
     Memory O(N D), time O(N D) for every pick and every labeled point.
@@ -50,7 +50,7 @@ def dpp(
       available: which points may be picked; all if None.
       labeled: which points are measured already; never picked; none if None.
       quality: a positive weight for each point, for example a score; it multiplies the features.
-      noise: variance of a label, relative to the mean squared length; a positive number.
+      noise_variance: of a label, relative to the mean squared length; a positive number.
     Raises:
       WrongShape, WrongSize, NonFinite (under jit such points are left out and counted in
       `nonfinite`), OutOfRange (an offset beside which float32 cannot tell the features apart).
@@ -64,16 +64,17 @@ def dpp(
     pool, size = points(features, size, available, labeled, from_origin=True)
     if quality is not None:
         quality = _checks.positive(quality, pool.available.shape[0], "quality")
-    if _checks.concrete(noise) and not 0 < float(noise) < np.inf:
+    if _checks.concrete(noise_variance) and not 0 < float(noise_variance) < np.inf:
         raise errors.WrongSize(
-            "noise", f"`noise` must be a positive, finite number, got {noise!r}."
+            "noise_variance",
+            f"`noise_variance` must be a positive, finite number, got {noise_variance!r}.",
         )
-    return _determinant(pool, quality, _checks.as_float(noise), size)
+    return _determinant(pool, quality, _checks.as_float(noise_variance), size)
 
 
 def log_det_gaussian(
     means: Float[ArrayLike, "K N"],
-    noise: Float[ArrayLike, " N"],
+    noise_variances: Float[ArrayLike, " N"],
     size: int,
     *,
     available: Bool[ArrayLike, " N"] | None = None,
@@ -82,17 +83,16 @@ def log_det_gaussian(
     the function.
 
     Each pick maximizes the gain of I(y_S; f) = 1/2 log det(I + R^(-1/2) Cov_S R^(-1/2)), with Cov
-    the covariance over draws of the K means (1/K normalization) and R = diag(noise): exact if the
-    draws' means are jointly Gaussian. `scores` are the gains, in nats, never increasing and never
-    negative; `joint` is their sum, about the function: it may exceed log K. The covariance has rank
-    K - 1 at
-    most: draws should outnumber picks.
+    the covariance over draws of the K means (1/K normalization) and R = diag(noise_variances). It
+    is exact if the draws' means are jointly Gaussian. `scores` are the gains, in nats, never
+    increasing and never negative; `joint` is their sum, about the function: it may exceed log K.
+    The covariance has rank K - 1 at most: draws should outnumber picks.
 
     Memory O(K N), time O(K N) for every pick.
 
     Args:
       means: each draw's mean of the label of every point; at least 2 draws.
-      noise: variance of each label about its mean (aleatoric), positive, in squared units of
+      noise_variances: of each label about its mean (aleatoric), positive, in squared units of
         `means`.
       size: how many points to pick.
       available: which points may be picked; all if None.
@@ -107,15 +107,15 @@ def log_det_gaussian(
     >>> log_det_gaussian(means, jnp.ones(3) * 0.1, 2).indices
     Array([0, 2], dtype=int32)
     """
-    means, noise = checked_means(means, noise)
+    means, noise_variances = checked_means(means, noise_variances)
     available = _checks.available_rows(available, means.shape[1])
-    return _log_det_gaussian(means, noise, available, _checks.batch_size(size, available))
+    return _log_det_gaussian(means, noise_variances, available, _checks.batch_size(size, available))
 
 
 def checked_means(
     means: Float[ArrayLike, "K N"],
-    noise: Float[ArrayLike, " N"],
-    names: tuple[str, str] = ("means", "noise"),
+    noise_variances: Float[ArrayLike, " N"],
+    names: tuple[str, str] = ("means", "noise_variances"),
     draws: int | None = None,
 ) -> tuple[Float[Array, "K N"], Float[Array, " N"]]:
     """Finite means of at least 2 draws (or of exactly `draws`), and positive variances of noise."""
@@ -151,12 +151,12 @@ def checked_means(
             "cause is a diverged fit.",
             bad,
         )
-    noise = _checks.positive(noise, means.shape[1], names[1])
-    return precision.centered(means)[0], noise
+    noise_variances = _checks.positive(noise_variances, means.shape[1], names[1])
+    return precision.centered(means)[0], noise_variances
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _determinant(pool: Points, quality, noise, size) -> Selection:
+def _determinant(pool: Points, quality, noise_variance, size) -> Selection:
     columns = pool.columns
     sound = jnp.ones_like(pool.available)
     if quality is not None:
@@ -166,7 +166,7 @@ def _determinant(pool: Points, quality, noise, size) -> Selection:
     available = pool.available & sound
     lengths = jnp.where(available, summed(jnp.square, columns), 0.0)
     mean = jnp.maximum(lengths.sum() / jnp.maximum(available.sum(), 1).astype(jnp.float32), 1e-30)
-    vectors = columns / jnp.sqrt(noise * mean)
+    vectors = columns / jnp.sqrt(noise_variance * mean)
     known = jnp.zeros_like(vectors[:, 0])
     if pool.labeled is not None:
         rows = jnp.argsort(~pool.labeled)  # labeled rows first
@@ -178,23 +178,23 @@ def _determinant(pool: Points, quality, noise, size) -> Selection:
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _log_det_gaussian(means, noise, available, size) -> Selection:
-    vectors, sound = vectors_of(means, noise)
+def _log_det_gaussian(means, noise_variances, available, size) -> Selection:
+    vectors, sound = vectors_of(means, noise_variances)
     known = jnp.zeros_like(vectors[:, 0])
     return _greedy(vectors, known, available & sound, jnp.sum(available & ~sound), size)
 
 
 def vectors_of(
-    means: Float[Array, "K N"], noise: Float[Array, " N"]
+    means: Float[Array, "K N"], noise_variances: Float[Array, " N"]
 ) -> tuple[Float[Array, "K N"], Bool[Array, " N"]]:
-    """Deviations of the draws' means in units of noise, over the root of K, and which points are
-    sound; the others get zeros.
+    """Deviations of the draws' means in units of the noise, over the root of K, and which points
+    are sound; the others get zeros.
     """
-    sound = jnp.isfinite(means).all(axis=0) & (noise > 0.0) & (noise < jnp.inf)
+    sound = jnp.isfinite(means).all(axis=0) & (noise_variances > 0.0) & (noise_variances < jnp.inf)
     draws = means.shape[0]
     from_first = means - means[:1]  # exact, also at an offset
     deviations = from_first - _maths.tree_sum(from_first, axis=0)[None] / draws
-    return jnp.where(sound[None], deviations / jnp.sqrt(draws * noise)[None], 0.0), sound
+    return jnp.where(sound[None], deviations / jnp.sqrt(draws * noise_variances)[None], 0.0), sound
 
 
 def measured(vectors: Float[Array, "P N"], picked: Float[Array, " P"]) -> Float[Array, "P N"]:

@@ -47,7 +47,7 @@ def sampled(
     draws, targets, outcomes = target.shape
     count = state.weights.shape[0]
     probs = jnp.exp(target).reshape(draws, -1)
-    noise = _maths.surprise(target).reshape(draws, -1)
+    surprises = _maths.surprise(target).reshape(draws, -1)
     order, within, label = jax.random.uniform(key, (3, count), jnp.float32)
     places = (
         jnp.argsort(order).astype(jnp.float32) + within
@@ -58,7 +58,7 @@ def sampled(
         mine, luck = given
         likely = labels.product(mine, probs)
         tells = -likely * jnp.log(jnp.maximum(likely, 1e-30)) - labels.product(
-            mine, noise
+            mine, surprises
         )  # p(y_t | s) KL(...)
         mass = weights[:, None] * (jnp.maximum(tells, 0.0) + EVEN * likely).reshape(
             targets, outcomes

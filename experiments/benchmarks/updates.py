@@ -30,7 +30,7 @@ def main():
     x = random.normal(size=(5_000, 8)).astype(np.float32)
     y = np.sin(x).sum(1).astype(np.float32)
     posterior = posteriors.last_layer_laplace(
-        networks.mlp(8, 1, (64,)), likelihood=likelihoods.gaussian(noise=0.1)
+        networks.mlp(8, 1, (64,)), likelihood=likelihoods.gaussian(noise_std=0.1)
     )
     learners = {
         update: learner(

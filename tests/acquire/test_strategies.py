@@ -303,7 +303,7 @@ GEOMETRY = {
     "k_means_pp": ({}, {"labeled", "key"}),
     "k_means": ({"iterations": 3}, {"key"}),
     "typiclust": ({"iterations": 3}, {"labeled", "key"}),
-    "dpp": ({"noise": 0.1}, {"labeled"}),
+    "dpp": ({"noise_variance": 0.1}, {"labeled"}),
     "badge": ({}, {"key", "mean"}),
     "bait": ({"ridge": 0.1}, {"labeled", "factors"}),
 }

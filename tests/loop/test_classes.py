@@ -165,7 +165,7 @@ def test_as_many_names_as_the_network_has_outputs():
 
 
 def test_names_are_for_classes():
-    real = posteriors.mc_dropout(MLP, likelihood=likelihoods.gaussian(noise=0.1))
+    real = posteriors.mc_dropout(MLP, likelihood=likelihoods.gaussian(noise_std=0.1))
     refused(errors.WrongType, "classes", build, real, classes=NAMES)
     soft = posteriors.mc_dropout(MLP, likelihood=likelihoods.categorical(soft=True))
     refused(errors.WrongType, "class_weights", build, soft, class_weights="balanced")

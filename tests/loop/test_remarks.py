@@ -11,8 +11,8 @@ from bayesal import acquire, likelihoods, networks, posteriors
 X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 POSTERIOR = posteriors.point(networks.mlp(4, 3, (8,)))
 NET = networks.mlp(4, 1, (8,))
-REAL = posteriors.point(NET, likelihood=likelihoods.gaussian(noise=0.5, center=0.0))
-STANDARDIZED = posteriors.point(NET, likelihood=likelihoods.gaussian(noise=0.5))
+REAL = posteriors.point(NET, likelihood=likelihoods.gaussian(noise_std=0.5, center=0.0))
+STANDARDIZED = posteriors.point(NET, likelihood=likelihoods.gaussian(noise_std=0.5))
 
 
 def told(x=X, labels=None, posterior=POSTERIOR, rows=9):

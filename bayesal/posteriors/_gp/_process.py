@@ -28,7 +28,7 @@ class KernelParams(NamedTuple):
 
     length: Float[Array, ""]
     variance: Float[Array, ""]
-    noise: Float[Array, ""]
+    noise_variance: Float[Array, ""]
 
 
 class Sites(NamedTuple):

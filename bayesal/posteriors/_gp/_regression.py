@@ -69,13 +69,13 @@ def gp_regression(
 
     def sites(params, labeled, weight, prior):
         del prior
-        root = jnp.exp(-0.5 * params.noise) * FIRST_NOISE**-0.5
+        root = jnp.exp(-0.5 * params.noise_variance) * FIRST_NOISE**-0.5
         target = (labeled.y - middle) / unit
         return weighted(jnp.broadcast_to(root, (1, *target.shape)), target[None], weight)
 
     def predict(state, latent):
-        noise = FIRST_NOISE * jnp.exp(state.params.noise) * unit**2
-        return Gaussian(middle + unit * latent[0], noise)
+        noise_variance = FIRST_NOISE * jnp.exp(state.params.noise_variance) * unit**2
+        return Gaussian(middle + unit * latent[0], noise_variance)
 
     process = Process(
         kernel=kernel_of(kernel),

@@ -29,15 +29,15 @@ TINY = 1e-15  # of a noise: its square has to fit float32
 class Linear(NamedTuple):
     """A fitted linear regression, for labels in standard units.
 
-    layer: its weights, their covariance being `noise` times the layer's own.
-    noise: variance of the noise.
+    layer: its weights, their covariance being `noise_variance` times the layer's own.
+    noise_variance: in those units, squared.
     """
 
     layer: _layer.Layer
-    noise: Float[Array, ""]
+    noise_variance: Float[Array, ""]
 
 
-class Labels(NamedTuple):
+class RealLabels(NamedTuple):
     """Labeled rows in the frame of their features: features, labels, and weights."""
 
     features: Float[Array, "M r"]
@@ -47,7 +47,7 @@ class Labels(NamedTuple):
 
 @_shown.named
 def linear(
-    *, features: Callable[[Array], Array] | None = None, noise: float | None = None
+    *, features: Callable[[Array], Array] | None = None, noise_std: float | None = None
 ) -> Posterior:
     """Bayesian linear regression on given features, in closed form. A draw is the weights `[D, 1]`.
 
@@ -63,7 +63,7 @@ def linear(
 
     Args:
       features: `x -> [D]` for one example; default: x as one vector.
-      noise: standard deviation of the noise in the label's unit, if it is known.
+      noise_std: standard deviation of the noise in the label's unit, if it is known.
     Raises:
       OutOfRange: a noise that is not positive and finite.
     References:
@@ -78,25 +78,25 @@ def linear(
     >>> round(float(posterior.marginal(state, jnp.array([10.0])).mean))
     1000030
     """
-    number = noise is None or isinstance(noise, int | float | np.number)
-    if not number or (noise is not None and not TINY < noise < 1.0 / TINY):
+    number = noise_std is None or isinstance(noise_std, int | float | np.number)
+    if not number or (noise_std is not None and not TINY < noise_std < 1.0 / TINY):
         raise errors.OutOfRange(
-            "noise",
-            f"`noise` is a standard deviation, positive and finite, got {noise!r}. Leave it out to "
+            "noise_std",
+            f"`noise_std` must be positive and finite, got {noise_std!r}. Leave it out to "
             "have it found.",
         )
 
     numbers = likelihoods.NUMBERS
-    at = None if noise is None else lambda scale: _posterior(features, noise / scale)
-    found = in_standard_units(_posterior(features, noise), at)
+    at = None if noise_std is None else lambda scale: _posterior(features, noise_std / scale)
+    found = in_standard_units(_posterior(features, noise_std), at)
     return found._replace(likelihood=numbers._replace(standard=numbers))
 
 
-def _posterior(features: Callable[[Array], Array] | None, noise: Any) -> Posterior:
+def _posterior(features: Callable[[Array], Array] | None, noise_std: Any) -> Posterior:
     """Of labels in standard units."""
     return Posterior(
         init=functools.partial(_init, features),
-        fit=functools.partial(_fit, features, noise),
+        fit=functools.partial(_fit, features, noise_std),
         draw=_draw,
         apply=lambda state, draw, x: _head(state, draw, _trunk(features, state, x)),
         embed=lambda state, x: _trunk(features, state, x)[:-1],
@@ -114,12 +114,12 @@ def _posterior(features: Callable[[Array], Array] | None, noise: Any) -> Posteri
 def _init(features: Callable | None, key: Key, x: Any) -> Linear:
     del key
     width = jax.eval_shape(lambda: _layer.vector(features, x)).shape[0]
-    return Linear(_layer.empty(width, 1), noise=jnp.float32(1.0))
+    return Linear(_layer.empty(width, 1), noise_variance=jnp.float32(1.0))
 
 
 def _fit(
     features: Callable | None,
-    noise: Any,
+    noise_std: Any,
     key: Key,
     state: Linear,
     labeled: Labeled,
@@ -130,8 +130,8 @@ def _fit(
     layer = _layer.placed(state.layer, rows)
     at = _layer.seen(layer, rows.at)
     basis, energy = _layer.frame(jnp.sqrt(rows.weight)[:, None] * at)
-    labels = Labels(at @ basis, _there(labeled.y, rows), rows.weight)
-    ratio, variance = settled(labels, energy, None if noise is None else jnp.square(noise))
+    labels = RealLabels(at @ basis, _there(labeled.y, rows), rows.weight)
+    ratio, variance = settled(labels, energy, None if noise_std is None else jnp.square(noise_std))
     weights = solved(labels, energy, ratio)
     layer = _layer.known(layer, basis, energy)
     layer = layer._replace(mean=(basis @ weights)[:, None], precision=ratio)
@@ -156,7 +156,7 @@ def _there(y: Float[Array, " M"], rows: _layer.Rows) -> Float[Array, " M"]:
 
 def _draw(key: Key, state: Linear, num: int) -> Float[Array, "K D 1"]:
     zero = state.layer._replace(mean=jnp.zeros_like(state.layer.mean))
-    return state.layer.mean + jnp.sqrt(state.noise) * _layer.draw(key, zero, num)
+    return state.layer.mean + jnp.sqrt(state.noise_variance) * _layer.draw(key, zero, num)
 
 
 def _trunk(features: Callable | None, state: Linear, x: Any) -> Float[Array, " D"]:
@@ -164,43 +164,43 @@ def _trunk(features: Callable | None, state: Linear, x: Any) -> Float[Array, " D
 
 
 def _head(state: Linear, draw: Float[Array, "D 1"], at: Float[Array, " D"]) -> Gaussian:
-    return Gaussian((at @ draw)[0], state.noise)
+    return Gaussian((at @ draw)[0], state.noise_variance)
 
 
 def _marginal(features: Callable | None, state: Linear, x: Any) -> Gaussian:
     at = _trunk(features, state, x)
-    function = state.noise * _layer.spread(state.layer, at)
-    return Gaussian((at @ state.layer.mean)[0], state.noise + function)
+    function = state.noise_variance * _layer.spread(state.layer, at)
+    return Gaussian((at @ state.layer.mean)[0], state.noise_variance + function)
 
 
-def solved(labels: Labels, energy: Float[Array, " r"], ratio: Array) -> Float[Array, " r"]:
+def solved(labels: RealLabels, energy: Float[Array, " r"], ratio: Array) -> Float[Array, " r"]:
     """The most probable weights in the frame, where every direction is solved alone."""
     return (labels.features.T @ (labels.weight * labels.y)) / (energy + ratio)
 
 
 @_maths.precise
 def settled(
-    labels: Labels, energy: Float[Array, " r"], noise: Float[Array, ""] | None
+    labels: RealLabels, energy: Float[Array, " r"], noise_variance: Float[Array, ""] | None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The ratio of noise to prior variance, and the noise's variance."""
 
     def look(log):
         missed, size = _misfit(labels, energy, jnp.exp(log))
-        return _evidence(missed, size, labels.weight.sum(), noise)
+        return _evidence(missed, size, labels.weight.sum(), noise_variance)
 
     logs = jnp.asarray(LOGS)
     values = jax.vmap(look)(logs) - 0.5 * jnp.square((logs - MIDDLE) / WIDTH)
     best = jnp.argmax(values)
     ratio = jnp.exp(LOGS[0] + (LOGS[1] - LOGS[0]) * (best + vertex(-values, best)))
-    if noise is not None:
-        return ratio, noise
+    if noise_variance is not None:
+        return ratio, noise_variance
     missed, _ = _misfit(labels, energy, ratio)
     mean = (COUNT * VARIANCE + missed) / (COUNT + labels.weight.sum() - 2.0)
     return ratio, mean
 
 
 def _misfit(
-    labels: Labels, energy: Float[Array, " r"], ratio: Float[Array, ""]
+    labels: RealLabels, energy: Float[Array, " r"], ratio: Float[Array, ""]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """What labels and prior miss at the most probable weights, in units of the noise's variance;
     and the logarithm of how much narrower the weights are than before the labels.
@@ -212,11 +212,11 @@ def _misfit(
 
 
 def _evidence(
-    missed: Array, size: Array, count: Array, noise: Float[Array, ""] | None
+    missed: Array, size: Array, count: Array, noise_variance: Float[Array, ""] | None
 ) -> Float[Array, ""]:
     """Log marginal likelihood of the labels up to a constant, in nats."""
-    if noise is not None:
-        return -0.5 * (size + missed / noise)
+    if noise_variance is not None:
+        return -0.5 * (size + missed / noise_variance)
     return -0.5 * (size + (COUNT + count) * jnp.log(COUNT * VARIANCE + missed))
 
 
@@ -226,5 +226,5 @@ def _finished(
     outputs = (_layer.seen(found.layer, rows.at) @ found.layer.mean)[:, 0]
     squares = jnp.where(rows.weight > 0, jnp.square(_there(y, rows) - outputs), 0.0)
     mean = _training.weighted_mean(squares, rows.weight)
-    loss = 0.5 * (mean / found.noise + jnp.log(2 * jnp.pi * found.noise))
+    loss = 0.5 * (mean / found.noise_variance + jnp.log(2 * jnp.pi * found.noise_variance))
     return last_good(found, before, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))

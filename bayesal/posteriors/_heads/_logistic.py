@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from bayesal import _checks, _shown, _training, errors, likelihoods
 from bayesal.posteriors._gp._process import masses
 from bayesal.posteriors._heads import _layer
-from bayesal.posteriors._heads._mode import Labels, mode
+from bayesal.posteriors._heads._mode import ClassLabels, mode
 from bayesal.posteriors._heads._precision import Found, cross_validated
 from bayesal.posteriors._laplace._fisher import last_good
 from bayesal.types import Array, FitInfo, HParams, Key, Labeled, Likelihood, Posterior
@@ -127,7 +127,7 @@ def _fit(
     layer = _layer.placed(state.layer, rows)
     at = _layer.seen(layer, rows.at)
     basis, energy = _layer.frame(jnp.sqrt(0.5 * rows.weight)[:, None] * at)
-    labels = Labels(
+    labels = ClassLabels(
         features=at @ basis,
         mass=masses(labeled.y, of.classes),
         weight=rows.weight,
@@ -150,7 +150,7 @@ def _online(of: _Of, state: Logistic, labeled: Labeled) -> tuple[Logistic, FitIn
     at = _layer.seen(state.layer, rows.at)
     # in units of the normal that is there, which is the prior now: its precision is 1
     moves = jax.vmap(lambda row: _layer.root(state.layer, row[:, None])[:, 0])(at)
-    labels = Labels(
+    labels = ClassLabels(
         features=moves,
         mass=masses(labeled.y, of.classes),
         weight=rows.weight,
@@ -173,7 +173,7 @@ def _head(of: _Of, state: Logistic, draw: Float[Array, "D C"], at: Float[Array, 
 
 
 def _finished(
-    found: Logistic, before: Logistic, labels: Labels, weights: Float[Array, "r C"]
+    found: Logistic, before: Logistic, labels: ClassLabels, weights: Float[Array, "r C"]
 ) -> tuple[Logistic, FitInfo]:
     loss = labels.nll(weights) / _training.total_weight(labels.weight)
     return last_good(found, before, FitInfo(loss, jnp.int32(-1)), HParams(steps=0))

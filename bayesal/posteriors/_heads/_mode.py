@@ -28,7 +28,7 @@ class Effort(NamedTuple):
 PRECISE = Effort(steps=30, within=1e-8)
 
 
-class Labels(NamedTuple):
+class ClassLabels(NamedTuple):
     """Labeled rows of softmax regression.
 
     features: of each row.
@@ -52,7 +52,7 @@ class Labels(NamedTuple):
 
 @_maths.precise
 def mode(
-    labels: Labels,
+    labels: ClassLabels,
     precision: Float[Array, ""],
     energy: Float[Array, " r"],
     start: Float[Array, "r C"],

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bayesal import _maths
-from bayesal.posteriors._heads._mode import PRECISE, Effort, Labels, mode
+from bayesal.posteriors._heads._mode import PRECISE, ClassLabels, Effort, mode
 from bayesal.types import Array, Key
 
 FOLDS = 5
@@ -29,7 +29,7 @@ class Deal(NamedTuple):
     fold: Int[Array, " M"]
 
 
-def deal(key: Key, labels: Labels) -> Deal:
+def deal(key: Key, labels: ClassLabels) -> Deal:
     """Rows sorted by class and at random within a class, to the folds in turn; absent ones last."""
     count = labels.weight.shape[0]
     classes = jnp.where(labels.weight > 0, jnp.argmax(labels.mass, axis=1), labels.mass.shape[1])
@@ -63,7 +63,7 @@ class Path(NamedTuple):
 
 
 @_maths.precise
-def cross_validated(key: Key, labels: Labels, energy: Float[Array, " r"]) -> Found:
+def cross_validated(key: Key, labels: ClassLabels, energy: Float[Array, " r"]) -> Found:
     """The precision at which held-out labels are most probable under the average of draws, and the
     weights there.
 
@@ -131,7 +131,7 @@ def vertex(values: Float[Array, " G"], best: Int[Array, ""]) -> Float[Array, ""]
 
 
 def held_out(
-    labels: Labels,
+    labels: ClassLabels,
     dealt: Deal,
     fold: Int[Array, ""],
     weights: Float[Array, "r C"],

@@ -18,7 +18,7 @@ def fisher_root(likelihood: Likelihood, outputs: Float[Array, " O"]) -> Float[Ar
     Exact for classes and for normals (where it is the generalized Gauss-Newton matrix), by
     quadrature for mixtures.
 
-    >>> root = fisher_root(likelihoods.gaussian(noise=0.5), jnp.zeros(1))
+    >>> root = fisher_root(likelihoods.gaussian(noise_std=0.5), jnp.zeros(1))
     >>> (root.T @ root).round(4)
     Array([[4.]], dtype=float32)
     """
