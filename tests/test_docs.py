@@ -15,7 +15,11 @@ DOCS = ROOT / "docs"
 MADE = {"_build", "api", "notebooks"}  # by `make docs`
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.relative_to(DOCS).parts[0] not in MADE)
 BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "llms.txt")]
-PROGRAMS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+PROGRAMS = [  # the gallery: tests/test_gallery.py
+    page
+    for page in PAGES
+    if "```python" in page.read_text(encoding="utf-8") and page.parent.name != "gallery"
+]
 
 # What a page's program has to give, beyond running; names are those of its blocks.
 GIVES = {
