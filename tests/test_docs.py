@@ -31,7 +31,8 @@ GIVES = {
     "calibrate": lambda names: 0.83 < names["coverage"] < 0.97,
     "foreign": lambda names: len(set(names["batch"].indices.tolist())) == 10,
     "network": lambda names: (
-        rates_matter(names["network"], (8, 8, 1), 0.0, 0.0)
+        names["accuracy"] > 0.6
+        and rates_matter(names["network"], (8, 8, 1), 0.0, 0.0)
         and rates_matter(names["searched"], (64,), 0.5, 0.1)
     ),
     "search": lambda names: searched_inside(names["tried"]),
@@ -63,6 +64,7 @@ SLOW = {
     "guides/text",
     "guides/calibrate",
     "guides/images",
+    "guides/network",
     "guides/posteriors",
     "guides/preferences",
     "guides/regression",
