@@ -206,8 +206,19 @@ def markdown(of=cell):
         "# Which strategy runs on which pool",
         "",
         "What `bayesal.choose` does with every strategy of `bayesal.acquire` on every kind of pool "
-        "and model: `ok` is the batch of the array, row for row; anything else is why it is "
-        "refused.",
+        "and model. `ok`: the batch is that of the array, row for row. Anything else says why it "
+        "is refused. [Pictures of batches](gallery/index.md).",
+        "",
+        "```python",
+        "import numpy as np, bayesal",
+        "from bayesal import acquire, pools",
+        "",
+        "rng = np.random.default_rng(0)",
+        "probs, vectors = rng.dirichlet(np.ones(3), (200, 20)), rng.normal(size=(200, 8))",
+        'pool = pools.numbers(probs=probs, axes="N K C", features=vectors)',
+        "for strategy in (acquire.power(), acquire.k_center()):",
+        "    print(strategy, bayesal.choose(0, None, pool, 5, strategy).indices)",
+        "```",
         "",
         "| strategy | " + " | ".join(TABLE) + " |",
         "|---" * (len(TABLE) + 1) + "|",

@@ -66,7 +66,13 @@ def page() -> str:
         "# Public names",
         "",
         "Everything that `bayesal` promises, with the first lines of its docstring. What is not",
-        "here may change without notice.",
+        "here may change without notice. `help` shows the whole docstring:",
+        "",
+        "```python",
+        "from bayesal import scores",
+        "",
+        "help(scores.bald)  # shapes, units, bounds, the paper and an example",
+        "```",
     ]
     listed = names()
     for module_name, module in modules().items():
