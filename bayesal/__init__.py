@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesal import (
         acquire,
+        annotators,
         calibrate,
         errors,
         export,
@@ -87,6 +88,7 @@ _PLACES = {
 }
 _MODULES = {
     "acquire": "acquire",
+    "annotators": "annotators",
     "calibrate": "calibrate",
     "checkpoint": "loop.checkpoint",
     "errors": "errors",

@@ -21,7 +21,7 @@ LAYERS = (
     {"likelihoods"},
     {"scores", "metrics", "_training", "networks", "predictive"},
     {"select"},
-    {"calibrate", "posteriors", "retune", "pools"},
+    {"annotators", "calibrate", "posteriors", "retune", "pools"},
     {"acquire"},
     {"_choose"},
     {"export", "loop", "_explain"},
