@@ -40,7 +40,7 @@ def information(truth: Truth, answers: Int[ArrayLike, "N A"] | None = None) -> F
       answers: the same answers; pairs that were asked before are -inf. None: all pairs.
 
     >>> answers = np.array([[0, 0, -1], [1, 1, -1], [0, 1, -1]])
-    >>> gain = information(annotators.dawid_skene(answers, classes=2), answers)
+    >>> gain = information(annotators.one_coin(answers, classes=2), answers)
     >>> int(gain[:, 2].argmax())  # the item on which two disagree
     2
     """

@@ -97,7 +97,7 @@ def test_other_doors_refuse_by_name():
         jax.jit(lambda answers: INFER(answers, classes=3).log_probs)(jnp.asarray(ANSWERS))
     with pytest.raises(errors.WrongType, match="`prior` comes from `predict`"):
         annotators.refit(lambda *labels: PRIOR, ANSWERS, classes=3, prior=PRIOR)
-    truth = annotators.dawid_skene(ANSWERS, classes=3, steps=2)
+    truth = annotators.dawid_skene(ANSWERS, classes=3, prior=PRIOR, steps=2)
     for level in (0.0, 1.0, 2.0):
         with pytest.raises(errors.OutOfRange, match="`level`"):
             annotators.intervals(truth, level=level)

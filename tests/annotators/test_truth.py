@@ -1,6 +1,7 @@
 """Dawid-Skene against plain Python and enumeration; laws of what it infers."""
 
 import itertools
+import warnings
 
 import hypothesis.strategies as st
 import jax
@@ -18,6 +19,10 @@ from bayesal import acquire, annotators, likelihoods, posteriors, scores
 from bayesal.annotators import _em
 
 ABSTAIN = annotators.ABSTAIN
+pytestmark = [  # tiny tables
+    pytest.mark.filterwarnings("ignore:no item has labels of two"),
+    pytest.mark.filterwarnings("ignore:on items with several labels"),
+]
 TABLES = hnp.arrays(np.int32, (7, 4), elements=st.integers(ABSTAIN, 2))
 
 
@@ -60,7 +65,6 @@ def test_the_truth_is_the_posterior_of_its_model_by_enumeration(answers, seed):
 
 
 @given(TABLES, st.booleans(), st.sampled_from([annotators.dawid_skene, annotators.one_coin]))
-@pytest.mark.filterwarnings("ignore:no item has labels of two")
 def test_the_objective_never_falls(answers, known, infer):
     prior = prior_of(0, 7, 3) if known else None
     objective = np.asarray(infer(answers, classes=3, prior=prior, steps=30).info.objective)
@@ -69,7 +73,6 @@ def test_the_objective_never_falls(answers, known, infer):
 
 
 @given(TABLES, st.permutations(range(4)), st.permutations(range(3)), st.permutations(range(7)))
-@pytest.mark.filterwarnings("ignore:no item has labels of two")
 def test_order_of_people_classes_and_items_does_not_matter(answers, who, what, which):
     who, what, which = map(np.asarray, (who, what, which))
     prior = prior_of(0, 7, 3)
@@ -157,6 +160,15 @@ def test_without_overlap_one_coin_answers_and_says_so():
     assert_allclose(np.exp(truth.log_probs).max(axis=1), 0.8, atol=1e-5)
     prior = prior_of(0, 3, 3)
     assert not annotators.dawid_skene(answers, classes=3, prior=prior).info.one_coin
+
+
+def test_little_overlap_warns():
+    _, answers = people.simulated(0, 40, [people.even(0.8, 3)] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        annotators.dawid_skene(answers, classes=3, steps=2)  # 13 labels per annotator and class
+    with pytest.warns(UserWarning, match="4.7 labels per annotator and class, fewer than 10"):
+        annotators.dawid_skene(answers[:14], classes=3, steps=2)
 
 
 def test_one_coin_is_its_posterior_mean_where_the_classes_are_known():
