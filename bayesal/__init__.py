@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesal import (
         acquire,
+        annotators,
         calibrate,
         campaign,
         errors,
@@ -88,6 +89,7 @@ _PLACES = {
 }
 _MODULES = {
     "acquire": "acquire",
+    "annotators": "annotators",
     "calibrate": "calibrate",
     "campaign": "campaign",
     "checkpoint": "loop.checkpoint",

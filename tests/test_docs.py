@@ -38,6 +38,7 @@ GIVES = {
     "regression": lambda names: names["rmse"] < 0.9,
     "preferences": lambda names: names["agreement"] > 0.6,
     "calibrate": lambda names: 0.83 < names["coverage"] < 0.97,
+    "annotators": lambda names: names["accuracy"] > 0.9 and names["asked"].new.any(),
     "foreign": lambda names: len(set(names["batch"].indices.tolist())) == 10,
     "network": lambda names: (
         names["accuracy"] > 0.6
@@ -68,6 +69,7 @@ def name(page: Path) -> str:
 
 
 SLOW = {
+    "guides/annotators",
     "guides/devices",
     "guides/disk",
     "guides/text",

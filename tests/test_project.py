@@ -27,7 +27,7 @@ LAYERS = (
     {"likelihoods"},
     {"scores", "metrics", "_training", "networks", "predictive"},
     {"select"},
-    {"calibrate", "posteriors", "retune", "pools", "annotators"},
+    {"annotators", "calibrate", "posteriors", "retune", "pools"},
     {"acquire"},
     {"_choose"},
     {"export", "loop", "_explain"},
