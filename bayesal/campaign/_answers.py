@@ -71,10 +71,11 @@ def hand_out(store: Store, recipe: Recipe, annotator: str, most: int) -> list[As
             .order_by(schema.ASKS.c.rank)
         ).all()
         by_row = {ask.row: ask for ask in asks}
-        answers = _answers_about(connection, list(by_row))
+        answers = read.about(connection, list(by_row))
         leases = _leases_of(connection, list(by_row))
         found = deal.tallies(answers, leases, last.round, now)
-        rows = deal.offered(list(by_row), found, annotator, recipe.answers, most)
+        wanted = {row: ask.wanted for row, ask in by_row.items()}
+        rows = deal.offered(wanted, found, annotator, most)
         return [
             _leased(connection, recipe, by_row[row], annotator, leases, answers, now)
             for row in rows
@@ -209,14 +210,6 @@ def name(annotator: Any) -> str:
 
 
 # --- parts
-
-
-def _answers_about(connection: Connection, rows: list[int]) -> list[Any]:
-    answers = schema.ANSWERS.c
-    found = connection.execute(
-        select(schema.ANSWERS).where(answers.row.in_(rows) & answers.revoked_by.is_(None))
-    )
-    return list(found)
 
 
 def _leases_of(connection: Connection, rows: list[int]) -> list[Any]:

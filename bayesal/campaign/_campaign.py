@@ -53,8 +53,9 @@ class Campaign(NamedTuple):
     asked: `() -> list[Asked]`; the items of the present batch, for whoever shows or forwards them.
     due: `() -> Due`; how far the round is.
     progress: `() -> Progress`; counts, shares with intervals, rounds, people.
-    export: `(path=None) -> list[dict]`; one record per answered item, with all answers; `.jsonl`
-      has the same, `.csv` one line an item.
+    export: `(path=None) -> list[dict]`; one record per answered item, with all answers and the
+      label that they give together, without the net's opinion; `.jsonl` has the same, `.csv` one
+      line an item.
     add: `(pool, *, show=None, ids=None) -> int`; new items, any day; the row of the first.
       With `ids` a second try adds nothing twice: names that are there already are refused.
     items: `(rows=None) -> list[Item]`; what people see of rows; None: of the present batch, in its
@@ -262,7 +263,7 @@ def _people(connection: Connection) -> list[str]:
 def _items(connection: Connection, rows: Sequence[int] | None) -> list[Item]:
     if rows is None:
         last = read.latest(connection)
-        rows = [] if last is None else read.asked(connection, last.round)
+        rows = [] if last is None else list(read.wanted(connection, last.round))
     return items.of_rows(connection, rows)
 
 

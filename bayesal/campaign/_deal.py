@@ -1,7 +1,7 @@
 """Who gets which item: pure functions of what is in the store."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -62,16 +62,19 @@ def settled(tally: Tally, wanted: int, people: int) -> bool:
 
 
 def offered(
-    rows: Sequence[int], found: dict[int, Tally], annotator: str, wanted: int, most: int
+    rows: Mapping[int, int], found: dict[int, Tally], annotator: str, most: int
 ) -> list[int]:
     """Rows for an annotator, in the order of the round: what she holds, what is free, and at last
     what she has put off.
+
+    Args:
+      rows: of the batch in their order, and how many decisions are wanted about each.
     """
     nobody = Tally(set(), set(), set(), set())
     tally = {row: found.get(row, nobody) for row in rows}
 
     def free(row: int) -> bool:
-        one = tally[row]
+        one, wanted = tally[row], rows[row]
         answered = annotator in one.decided | one.unsure
         others = len((one.decided | one.holding) - {annotator})
         return not answered and others < wanted and len(one.unsure) <= wanted

@@ -1,7 +1,7 @@
 """What is in the store: rounds, questions and the answers that count."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_, select
@@ -76,7 +76,15 @@ def batch(connection: Connection) -> list[Asked]:
     return [Asked(*row[:-1], json.loads(row.note)["belief"]) for row in found]
 
 
-def asked(connection: Connection, round: int) -> list[int]:
-    """Rows of a round's batch, in its order."""
+def wanted(connection: Connection, round: int) -> dict[int, int]:
+    """Rows of a round's batch in its order, and how many decisions are wanted about each."""
     asks = schema.ASKS.c
-    return list(connection.scalars(select(asks.row).where(asks.round == round).order_by(asks.rank)))
+    found = select(asks.row, asks.wanted).where(asks.round == round).order_by(asks.rank)
+    return {ask.row: ask.wanted for ask in connection.execute(found)}
+
+
+def about(connection: Connection, rows: Iterable[int]) -> list[Any]:
+    """The answers that count now about some rows."""
+    answers = schema.ANSWERS.c
+    found = answers.row.in_(list(rows)) & answers.revoked_by.is_(None)
+    return list(connection.execute(select(schema.ANSWERS).where(found)))

@@ -50,6 +50,8 @@ class Recipe(NamedTuple):
     size: settled items that end a round. A batch has `size + spare` items, so that people can go on
       while a round is computed.
     answers: answers wanted for an item.
+    again: what asking somebody else about an answered item costs, where a new item costs 1; None:
+      nobody is asked beyond `answers`.
     lease: seconds that an item is kept for the annotator who got it.
     deadline: seconds after which a round ends with the answers that are there; None: never.
     beliefs: when people see what the net believes: "after" their answer, "before" it, "never".
@@ -60,6 +62,7 @@ class Recipe(NamedTuple):
     classes: tuple[str, ...] | None
     size: int
     answers: int
+    again: float | None
     lease: float
     deadline: float | None
     beliefs: str
@@ -73,6 +76,7 @@ DEFAULTS: dict[str, Any] = {
     "size": 10,
     "spare": None,  # as many as `size`
     "answers": 1,
+    "again": None,
     "seed": 0,
     "lease": 600.0,
     "deadline": None,
@@ -156,6 +160,7 @@ def build(document: dict[str, Any]) -> Recipe:
         classes=None if classes is None else tuple(classes),
         size=document["size"],
         answers=document["answers"],
+        again=document["again"],
         lease=document["lease"],
         deadline=document["deadline"],
         beliefs=document["beliefs"],
@@ -205,10 +210,10 @@ def _numbers(full: dict[str, Any], text: str | None) -> None:
             raise wrong(key, f"a whole number of at least {least}")
     if type(full["seed"]) is not int:
         raise wrong("seed", "a whole number")
-    for key in ("lease", "deadline"):
-        optional = key == "deadline" and full[key] is None
+    for key, what in (("lease", "seconds"), ("deadline", "seconds"), ("again", "new items")):
+        optional = key != "lease" and full[key] is None
         if not optional and not (type(full[key]) in (int, float) and 0 < full[key] < np.inf):
-            raise wrong(key, "a number of seconds above 0")
+            raise wrong(key, f"a number of {what} above 0")
     if full["beliefs"] not in BELIEFS:
         raise wrong("beliefs", f"one of {', '.join(BELIEFS)}")
     if not isinstance(full["question"], str):

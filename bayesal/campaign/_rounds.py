@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
-from bayesal import acquire, errors
-from bayesal._choose import choose
-from bayesal._warnings import warn
+from bayesal import errors
+from bayesal.campaign import _deal as deal
 from bayesal.campaign import _items as items
+from bayesal.campaign import _questions as asking
 from bayesal.campaign import _read as read
 from bayesal.campaign import _schema as schema
 from bayesal.campaign import _states as states
@@ -22,7 +20,6 @@ from bayesal.campaign import _turns as turns
 from bayesal.campaign._recipe import Recipe
 from bayesal.campaign._store import Store
 from bayesal.loop import LearnerState
-from bayesal.types import Selection
 
 KEPT = 2  # states in the store; older ones can be replayed
 
@@ -40,16 +37,6 @@ class Due(NamedTuple):
     settled: int
     size: int
     ready: bool
-
-
-class Question(NamedTuple):
-    """An item of a batch. score: None where it comes from the round before. belief: probabilities
-    `[C]` of the classes, or mean and standard deviation; None before the first label.
-    """
-
-    row: int
-    score: float | None
-    belief: list[float] | None
 
 
 class Position(NamedTuple):
@@ -71,9 +58,15 @@ def due(connection: Connection, recipe: Recipe, now: float) -> Due:
         answers = read.counted(connection, upto, since=last.answers_upto)
         return truth.settled_rows(recipe, answers, read.people(connection, upto))
 
+    wanted = read.wanted(connection, last.round)
+    about = deal.tallies(read.about(connection, wanted), (), -1, 0.0)
+    again = [row for row, count in wanted.items() if count > recipe.answers and row in about]
     settled = len(closed(upto) - closed(last.answers_upto))
-    asked = len(read.asked(connection, last.round))
+    settled += sum(len(about[row].decided) >= wanted[row] for row in again)
+    asked = len(wanted)
     enough = settled >= min(recipe.size, asked) and settled > 0
+    seen = all(row in about and about[row].decided | about[row].unsure for row in wanted)
+    used_up = seen and upto > last.answers_upto  # nobody here can say more about these
     grown = items.count(connection) > last.rows and asked < recipe.size
     late = (
         recipe.deadline is not None
@@ -84,7 +77,7 @@ def due(connection: Connection, recipe: Recipe, now: float) -> Due:
         round=last.round,
         settled=settled,
         size=min(recipe.size, asked),
-        ready=enough or late or grown,
+        ready=enough or used_up or late or grown,
     )
 
 
@@ -111,9 +104,9 @@ def step(store: Store, recipe: Recipe, *, force: bool = False) -> int | None:
             pool = items.numbers(connection)
             state = states.last(connection, recipe, pool)
             answers = read.counted(connection, now.answers_upto)
-            asked = read.asked(connection, now.round)
+            asked = list(read.wanted(connection, now.round))
         after = states.advanced(recipe, state, pool, answers)
-        batch = questions(recipe, after, pool, answers, asked)
+        batch = asking.questions(recipe, after, pool, answers, asked)
         return _written(store, fence, now, after, _report(recipe, after), batch)
 
 
@@ -127,68 +120,6 @@ def current(store: Store, recipe: Recipe) -> tuple[LearnerState, np.ndarray]:
     return state, pool
 
 
-# --- what a round is
-
-
-def questions(
-    recipe: Recipe,
-    state: LearnerState,
-    pool: np.ndarray,
-    answers: Sequence[Any],
-    asked: Sequence[int],
-) -> list[Question]:
-    """The batch of a round: what was begun and is not settled, then what the learner asks.
-
-    Args:
-      asked: rows of the round before, in their order.
-    """
-    settled = truth.settled_rows(recipe, answers)
-    begun = {a.row for a in answers if a.kind != "skip"} - settled
-    carried = [row for row in asked if row in begun]
-    free = len(pool) - len(set(map(int, state.ledger.rows())) | begun)
-    fresh = []
-    if free > 0:
-        taken = sorted(begun - set(map(int, state.ledger.rows())))
-        selection = _selected(recipe, state, pool, taken)
-        fresh = list(zip(np.asarray(selection.indices), np.asarray(selection.scores), strict=True))
-    picks = [(row, None) for row in carried] + [(int(row), float(score)) for row, score in fresh]
-    beliefs = _beliefs(recipe, state, pool, [row for row, _ in picks])
-    return [
-        Question(row=row, score=score if score is None or np.isfinite(score) else None, belief=b)
-        for (row, score), b in zip(picks, beliefs, strict=True)
-    ]
-
-
-def _selected(recipe: Recipe, state: LearnerState, pool: np.ndarray, taken: list[int]) -> Selection:
-    """What the learner asks; by chance where its scores are all the same, for people wait."""
-    try:
-        return recipe.learner.ask(state, pool, exclude=taken or None)
-    except errors.ConstantScores:
-        free = np.array(state.ledger.available(len(pool)))
-        free[taken] = False
-        size = min(recipe.size + recipe.document["spare"], int(free.sum()))
-        warn(f"round {int(state.round)}: all scores are the same; the batch is drawn by chance.")
-        chance = acquire.uniform()
-        seed = recipe.document["seed"] + int(state.round)
-        return choose(seed, states.predictive(recipe, state), pool, size, chance, available=free)
-
-
-def _beliefs(
-    recipe: Recipe, state: LearnerState, pool: np.ndarray, rows: list[int]
-) -> list[list[float] | None]:
-    known = int((np.asarray(state.ledger.weight) > 0).sum())
-    if not rows or known == 0:
-        return [None] * len(rows)
-    x = jnp.asarray(np.asarray(pool[np.array(rows)]))
-    bound = states.predictive(recipe, state)
-    if recipe.classes is None:
-        mean, variance = bound.moments(x)
-        said = np.stack([np.asarray(mean), np.sqrt(np.asarray(variance))], axis=-1)
-    else:
-        said = np.exp(np.asarray(bound.log_probs(x)))
-    return [[round(float(v), 4) for v in row] for row in said]
-
-
 # --- one at a time
 
 
@@ -198,7 +129,7 @@ def _written(
     before: Position,
     state: LearnerState,
     report: dict[str, Any],
-    batch: list[Question],
+    batch: list[asking.Question],
 ) -> int | None:
     """The round, in one transaction; None where another process wrote it meanwhile."""
     data, rounds = states.packed(state), schema.ROUNDS.c
@@ -225,6 +156,7 @@ def _written(
                     row=question.row,
                     rank=rank,
                     score=question.score,
+                    wanted=question.wanted,
                     note=json.dumps({"belief": question.belief}),
                 )
             )

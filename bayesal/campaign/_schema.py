@@ -71,6 +71,7 @@ ASKS = Table(
     Column("row", Integer, primary_key=True, autoincrement=False),
     Column("rank", Integer, nullable=False),
     Column("score", Float),  # NULL: carried over from the round before
+    Column("wanted", Integer, nullable=False),  # decisions about the row, in all
     Column("note", Text),  # JSON
 )
 

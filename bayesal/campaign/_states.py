@@ -26,9 +26,11 @@ def advanced(
 ) -> LearnerState:
     """The state that knows the answers; a function of its arguments alone."""
     state = first(recipe, pool) if state is None else state
-    for _ in range(2 if recipe.answers > 1 else 1):  # the net's prior, then that of a better net
-        prior = functools.partial(_prior, recipe, state, pool)
-        state = _told(recipe, state, pool, truth.labels_of(recipe, answers, prior))
+    for _ in range(
+        2 if recipe.answers > 1 or recipe.again is not None else 1
+    ):  # the net's prior, then that of a better net
+        said = functools.partial(prior, recipe, state, pool)
+        state = _told(recipe, state, pool, truth.labels_of(recipe, answers, said))
     return state
 
 
@@ -90,7 +92,7 @@ def _changed(state: LearnerState, labels: truth.Labels) -> np.ndarray:
     return np.array([news(i) for i in range(len(labels.rows))], bool)
 
 
-def _prior(
+def prior(
     recipe: Recipe, state: LearnerState, pool: np.ndarray, rows: np.ndarray
 ) -> np.ndarray | None:
     """The averaged log-probabilities of rows by fits that did not see them; None before there are

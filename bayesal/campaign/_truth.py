@@ -44,7 +44,8 @@ def labels_of(recipe: Recipe, answers: Sequence[Any], prior: Prior) -> Labels:
     """The labels that answers give, in the order of the answers.
 
     One label of a row is taken at its word. Where rows have several, `annotators.dawid_skene` says
-    how much each annotator's word counts, with the net's own held-out prediction as prior.
+    how much each annotator's word counts, with the net's own held-out prediction as prior; before
+    there is one, `annotators.one_coin`.
 
     Args:
       answers: those that count, with row, annotator, kind and value (JSON).
@@ -97,12 +98,7 @@ def _real(rows: list[int], by_row: dict[int, list[Any]]) -> Labels:
 def _classes(recipe: Recipe, rows: list[int], by_row: dict[int, list[Any]], prior: Prior) -> Labels:
     assert recipe.classes is not None
     number = {name: i for i, name in enumerate(recipe.classes)}
-    said = [
-        (at, answer.annotator, number[json.loads(answer.value)])
-        for at, row in enumerate(rows)
-        for answer in by_row[row]
-        if answer.kind == "label"
-    ]
+    said = _said(number, [by_row[row] for row in rows])
     every = np.array(rows, np.int32)
     labels = np.zeros(len(rows), np.int32)
     weights = np.zeros(len(rows), np.float32)
@@ -111,13 +107,50 @@ def _classes(recipe: Recipe, rows: list[int], by_row: dict[int, list[Any]], prio
     soft = takes_distributions(recipe)
     if len({at for at, _, _ in said}) < len(said):  # a row with two labels
         table = _table(said, len(rows))
-        log_prior = prior(every)
-        truth = annotators.dawid_skene(table, classes=len(number), prior=log_prior)
+        truth = _agreed(table, len(number), prior(every))
         probs, certain = map(np.asarray, annotators.soft_labels(truth))
         probs = probs if soft else probs.argmax(axis=1).astype(np.int32)
         return Labels(rows=every, labels=probs, weights=np.where(weights > 0, certain, 0.0))
     one_hot = np.eye(len(number), dtype=np.float32)[labels]
     return Labels(rows=every, labels=one_hot if soft else labels, weights=weights)
+
+
+def _said(number: dict[str, int], by_place: list[list[Any]]) -> list[tuple[int, str, int]]:
+    """Place, annotator and class of every label."""
+    return [
+        (at, answer.annotator, number[json.loads(answer.value)])
+        for at, answers in enumerate(by_place)
+        for answer in answers
+        if answer.kind == "label"
+    ]
+
+
+def agreement(
+    recipe: Recipe, answers: Sequence[Any], prior: Prior
+) -> tuple[np.ndarray, np.ndarray, annotators.Truth] | None:
+    """Labeled rows, the answers `[n, people]` about them, and what they say together; None where
+    fewer than two people have labeled anything.
+    """
+    assert recipe.classes is not None
+    by_row: dict[int, list[Any]] = defaultdict(list)
+    for answer in answers:
+        if answer.kind == "label":
+            by_row[answer.row].append(answer)
+    number = {name: i for i, name in enumerate(recipe.classes)}
+    said = _said(number, list(by_row.values()))
+    if len({who for _, who, _ in said}) < 2:
+        return None
+    rows, table = np.array(list(by_row), np.int32), _table(said, len(by_row))
+    return rows, table, _agreed(table, len(number), prior(rows))
+
+
+def _agreed(table: np.ndarray, classes: int, prior: np.ndarray | None) -> annotators.Truth:
+    """Without a net as witness one accuracy an annotator, which few second labels can tell; see
+    `docs/results/annotators.md`.
+    """
+    if prior is None:
+        return annotators.one_coin(table, classes=classes)
+    return annotators.dawid_skene(table, classes=classes, prior=prior)
 
 
 def _table(said: list[tuple[int, str, int]], rows: int) -> np.ndarray:

@@ -354,6 +354,40 @@ def test_two_answers_an_item_make_a_soft_truth(tmp_path, clock):
     assert persons["ann"].agreement.total > 0
 
 
+@pytest.mark.slow
+def test_an_answered_item_is_asked_again_where_that_tells_more(tmp_path, clock):
+    recipe = RECIPE | {"again": 0.2, "num_draws": 16}
+    running = campaign.create(tmp_path / "c.db", X, recipe, clock=clock)
+    says = {"ann": right, "bob": right, "eve": lambda row: "left"}
+    again = set()
+    for _ in range(5):
+        for _ in range(12):
+            for who, say in says.items():
+                for ask in running.next(who):
+                    running.answer(ask.token, "label", say(ask.row), annotator=who)
+        running.step(force=True)
+        labeled = set(running.state().ledger.rows().tolist())
+        again |= {ask.row for ask in running.asked()} & labeled
+        for ask in running.next("ann", 6):  # nobody is asked twice about one item
+            said = [r["answers"] for r in running.export() if r["row"] == ask.row]
+            assert all(a["annotator"] != "ann" for answers in said for a in answers)
+    assert again
+    assert any(len(record["answers"]) > 1 for record in running.export())
+    state = running.state()
+    sql(running, "update rounds set state = null")
+    assert same(running.state(), state)
+
+
+def test_a_batch_that_everybody_here_has_seen_ends_the_round(running):
+    bob = running.next("bob")[0]
+    running.answer(bob.token, "label", right(bob.row))  # there is a second annotator, who leaves
+    while asks := running.next("ann"):
+        running.answer(asks[0].token, "abstain")
+    assert running.due().ready
+    running.step()
+    assert {ask.row for ask in running.next("ann", 9)}
+
+
 # --- figures and files
 
 

@@ -67,6 +67,7 @@ def test_every_strategy_has_a_name_that_works():
         ({"seed": "x"}, "`seed` must be"),
         ({"lease": 0}, "`lease` must be a number of seconds"),
         ({"deadline": float("inf")}, "`deadline` must be"),
+        ({"again": 0}, "`again` must be a number of new items above 0"),
         ({"beliefs": "maybe"}, "one of after, before, never"),
         ({"question": 3}, "`question` must be text"),
         ({"classes": "ab"}, "`classes` must be a list of names"),
