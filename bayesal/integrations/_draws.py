@@ -65,14 +65,15 @@ def _vectors(x: Any) -> np.ndarray | None:
 
 
 def picked(
-    key: Key, pool: Pool, size: int, strategy: Strategy, available: np.ndarray | None = None
+    key: Key, pool: Pool, size: int, strategy: Any, available: np.ndarray | None = None
 ) -> Selection:
     """`choose` among numbers. A strategy that compares draws refuses a single one.
 
     Raises:
-      ConstantScores, WrongSize: among them, that there is one draw.
+      ConstantScores: there is one draw, and the strategy compares draws. What `choose` raises.
     """
-    found = measured(key, pool, strategy_of(strategy)) if number_of_draws(pool) == 1 else None
+    strategy_of(strategy)
+    found = measured(key, pool, strategy) if number_of_draws(pool) == 1 else None
     if found is not None and pool.rows and pool.rows > 1 and np.ptp(found) == 0:
         raise errors.ConstantScores(
             "strategy",

@@ -33,7 +33,7 @@ def query_strategy(
       num_draws: K, where the estimator draws.
       embed: features of the rows, for strategies that need them. None: the rows themselves.
     Raises:
-      WrongSize, ConstantScores: one draw, for a strategy that compares draws. WrongType: no
+      ConstantScores: one draw, for a strategy that compares draws. WrongType: no
         strategy, or an estimator without probabilities.
 
     >>> from bayesal import acquire, scores

@@ -26,7 +26,7 @@ with _checks.installed("skactiveml", "scikit-activeml"):
 
 __all__ = ["BayesianClassifier", "QueryStrategy"]
 
-ALIKE = 1e-6  # in log-probability
+ALIKE = 1e-6  # in probability
 CHANCE = uniform()
 
 
@@ -111,11 +111,11 @@ class QueryStrategy(SingleAnnotatorPoolQueryStrategy):
 
 
 def _picked(key: Key, pool: Pool, size: int, strategy: Any) -> tuple[Selection, Any]:
-    """A batch; where no row is like another to the model, one by chance, and its utilities."""
+    """A batch; where all rows are alike to the model, one by chance, and its utilities."""
     try:
         return _draws.picked(key, pool, size, strategy), None
     except errors.ConstantScores as error:
-        said = np.asarray(pool.take(np.arange(pool.rows or 0)).prediction)
+        said = np.exp(np.asarray(pool.take(np.arange(pool.rows or 0)).prediction))
         if np.ptp(said, axis=1).max() > ALIKE:
             raise
         warn(f"picked by chance: {error}")

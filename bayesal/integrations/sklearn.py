@@ -70,8 +70,8 @@ class BayesianClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise errors.WrongLabel(
                 "y",
-                f"`y` has one class, {self.classes_.tolist()[0]!r}: a classifier needs rows of at least two "
-                "classes to tell apart.",
+                f"`y` has one class, {self.classes_.tolist()[0]!r}: a classifier needs rows of at "
+                "least two classes to tell apart.",
             )
         self.predictive_ = _fitting.of(self, X, numbers, weights, len(self.classes_))
         return self
