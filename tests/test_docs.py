@@ -26,6 +26,11 @@ GIVES = {
     "preferences": lambda names: names["agreement"] > 0.6,
     "calibrate": lambda names: 0.83 < names["coverage"] < 0.97,
     "foreign": lambda names: len(set(names["batch"].indices.tolist())) == 10,
+    "integrations": lambda names: (
+        names["draws"].shape == (50, 100, 10)
+        and len(set(names["rows"].tolist())) == 5
+        and names["utilities"].shape == (5, 300)
+    ),
     "network": lambda names: (
         rates_matter(names["network"], (8, 8, 1), 0.0, 0.0)
         and rates_matter(names["searched"], (64,), 0.5, 0.1)
@@ -59,6 +64,7 @@ SLOW = {
     "guides/text",
     "guides/calibrate",
     "guides/images",
+    "guides/integrations",
     "guides/posteriors",
     "guides/preferences",
     "guides/regression",

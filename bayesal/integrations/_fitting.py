@@ -145,27 +145,29 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def cloned(estimator: Any) -> Any:
-    """An unfitted estimator of the same parameters. They are shared, not copied: a copied posterior
-    would compile again. A generator is copied, for it changes.
-    """
-    given = estimator.get_params(deep=False)
-    return type(estimator)(**{**given, "random_state": copy.deepcopy(given["random_state"])})
+class Kept:
+    """What estimators do when they are cloned and pickled."""
 
+    def __sklearn_clone__(self) -> Any:
+        """An unfitted estimator of the same parameters. They are shared, not copied: a copied
+        posterior would compile again. A generator is copied, for it changes.
+        """
+        given = self.get_params(deep=False)  # type: ignore[attr-defined]
+        return type(self)(**{**given, "random_state": copy.deepcopy(given["random_state"])})
 
-def packed(state: dict[str, Any]) -> dict[str, Any]:
-    """What a pickle holds of an estimator: no function, unless a parameter is one."""
-    if state.get("predictive_") is None:
-        return state
-    return {**state, "predictive_": stored(state["predictive_"])}
+    def __getstate__(self) -> dict[str, Any]:
+        """No function, unless a parameter is one: draws are a checkpoint."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        found = state.get("predictive_")
+        return state if found is None else {**state, "predictive_": stored(found)}
 
-
-def unpack(estimator: Any) -> None:
-    """The predictive of an estimator out of a pickle, put back in its place."""
-    if getattr(estimator, "predictive_", None) is not None:
-        features, classes = estimator.n_features_in_, len(getattr(estimator, "classes_", ()))
-        posterior = posterior_of(estimator.posterior, features, classes)
-        estimator.predictive_ = rebuilt(estimator.predictive_, posterior, features)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        mine: Any = self
+        if getattr(mine, "predictive_", None) is not None:
+            features, classes = mine.n_features_in_, len(getattr(mine, "classes_", ()))
+            posterior = posterior_of(mine.posterior, features, classes)
+            mine.predictive_ = rebuilt(mine.predictive_, posterior, features)
 
 
 def stored(predictive: Predictive) -> dict[str, Any]:

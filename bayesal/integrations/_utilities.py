@@ -1,4 +1,4 @@
-"""Utilities of a whole pool behind a batch, as scikit-activeml wants them: after each pick."""
+"""A batch and the utilities of a whole pool behind it, as scikit-activeml wants them."""
 
 from typing import Any
 
@@ -6,13 +6,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesal import _chunks, _maths, _random
+from bayesal import _chunks, _maths, _random, errors
+from bayesal._warnings import warn
+from bayesal.acquire import uniform
 from bayesal.integrations import _draws
 from bayesal.select import _configurations as labels
 from bayesal.types import About, Array, Key, Pool, Selection
 
 CONFIGURATIONS = 1000  # label configurations behind utilities after picks, as of `batch_bald`
+ALIKE = 1e-6  # in probability
+CHANCE = uniform()
 ROWS = 1024  # rows whose utilities are computed at a time
+
+
+def picked(key: Key, pool: Pool, size: int, strategy: Any) -> tuple[Selection, Any]:
+    """A batch; where all rows are alike to the model, one by chance, and its utilities."""
+    try:
+        return _draws.picked(key, pool, size, strategy), None
+    except errors.ConstantScores as error:
+        said = np.exp(np.asarray(pool.take(np.arange(pool.rows or 0)).prediction))
+        if np.ptp(said, axis=1).max() > ALIKE:
+            raise
+        warn(f"picked by chance: {error}")
+    found = _draws.picked(key, pool, size, CHANCE)
+    return found, opened(np.zeros(pool.rows or 0), np.asarray(found.indices))
 
 
 def utilities(key: Key, pool: Pool, strategy: Any, found: Selection) -> np.ndarray:

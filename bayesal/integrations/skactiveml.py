@@ -5,12 +5,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesal import _checks, errors
-from bayesal._warnings import warn
-from bayesal.acquire import uniform
+from bayesal import _checks
 from bayesal.integrations import _draws, _fitting
-from bayesal.integrations._utilities import opened, utilities
-from bayesal.types import Key, Pool, Selection
+from bayesal.integrations._utilities import picked, utilities
 
 with _checks.installed("skactiveml", "scikit-activeml"):
     from skactiveml.base import SingleAnnotatorPoolQueryStrategy, SkactivemlClassifier
@@ -25,9 +22,6 @@ with _checks.installed("skactiveml", "scikit-activeml"):
     from sklearn.utils.validation import check_array, check_is_fitted
 
 __all__ = ["BayesianClassifier", "QueryStrategy"]
-
-ALIKE = 1e-6  # in probability
-CHANCE = uniform()
 
 
 class QueryStrategy(SingleAnnotatorPoolQueryStrategy):
@@ -56,7 +50,7 @@ class QueryStrategy(SingleAnnotatorPoolQueryStrategy):
     def __init__(
         self,
         strategy: Any,
-        num_draws: int | None = None,
+        num_draws: Any = None,
         missing_label: Any = MISSING_LABEL,
         random_state: Any = None,
     ):
@@ -96,7 +90,7 @@ class QueryStrategy(SingleAnnotatorPoolQueryStrategy):
             clf = clone(clf).fit(X, y, **weights)
         key = jax.random.key(self.random_state_.randint(2**31 - 1))
         pool = _draws.pool_of(clf, x, num_draws=self.num_draws)
-        found, values = _picked(key, pool, batch_size, self.strategy)
+        found, values = picked(key, pool, batch_size, self.strategy)
         rows = np.asarray(found.indices)
         picks = rows if mapping is None else np.asarray(mapping)[rows]
         if not return_utilities:
@@ -110,20 +104,7 @@ class QueryStrategy(SingleAnnotatorPoolQueryStrategy):
         return picks, wide
 
 
-def _picked(key: Key, pool: Pool, size: int, strategy: Any) -> tuple[Selection, Any]:
-    """A batch; where all rows are alike to the model, one by chance, and its utilities."""
-    try:
-        return _draws.picked(key, pool, size, strategy), None
-    except errors.ConstantScores as error:
-        said = np.exp(np.asarray(pool.take(np.arange(pool.rows or 0)).prediction))
-        if np.ptp(said, axis=1).max() > ALIKE:
-            raise
-        warn(f"picked by chance: {error}")
-    found = _draws.picked(key, pool, size, CHANCE)
-    return found, opened(np.zeros(pool.rows or 0), np.asarray(found.indices))
-
-
-class BayesianClassifier(SkactivemlClassifier):
+class BayesianClassifier(_fitting.Kept, SkactivemlClassifier):
     """A posterior as a classifier of scikit-activeml, with `sample_proba`.
 
     Before the first label, and of a single class, all classes are equally probable.
@@ -141,7 +122,7 @@ class BayesianClassifier(SkactivemlClassifier):
     def __init__(
         self,
         posterior: Any = None,
-        num_draws: int | None = None,
+        num_draws: Any = None,
         calibrate: Any = None,
         retune: Any = None,
         hparams: Any = None,
@@ -196,16 +177,6 @@ class BayesianClassifier(SkactivemlClassifier):
         X = check_array(X, dtype=np.float32)
         check_n_features(self, X, reset=False)
         return X
-
-    def __sklearn_clone__(self) -> Any:
-        return _fitting.cloned(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return _fitting.packed(super().__getstate__())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        _fitting.unpack(self)
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ with _checks.installed("sklearn", "scikit-learn"):
 __all__ = ["BayesianClassifier", "BayesianRegressor"]
 
 
-class BayesianClassifier(ClassifierMixin, BaseEstimator):
+class BayesianClassifier(_fitting.Kept, ClassifierMixin, BaseEstimator):
     """A posterior over classes as a scikit-learn classifier.
 
     Fitted, it has `classes_`, and `predictive_`: the draws, for `bayesal.choose`.
@@ -42,7 +42,7 @@ class BayesianClassifier(ClassifierMixin, BaseEstimator):
         self,
         posterior: Any = None,
         *,
-        num_draws: int | None = None,
+        num_draws: Any = None,
         calibrate: Any = None,
         retune: Any = None,
         hparams: Any = None,
@@ -100,18 +100,8 @@ class BayesianClassifier(ClassifierMixin, BaseEstimator):
         said = _fitting.draws_of(self, n_samples, random_state)(_fitting.padded(rows))
         return np.exp(np.asarray(said))[:, : len(rows)]
 
-    def __sklearn_clone__(self) -> Any:
-        return _fitting.cloned(self)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return _fitting.packed(super().__getstate__())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        _fitting.unpack(self)
-
-
-class BayesianRegressor(RegressorMixin, BaseEstimator):
+class BayesianRegressor(_fitting.Kept, RegressorMixin, BaseEstimator):
     """A posterior over real labels as a scikit-learn regressor.
 
     Fitted, it has `predictive_`: the draws, for `bayesal.choose`.
@@ -132,7 +122,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):
         self,
         posterior: Any = None,
         *,
-        num_draws: int | None = None,
+        num_draws: Any = None,
         calibrate: Any = None,
         retune: Any = None,
         hparams: Any = None,
@@ -166,16 +156,6 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):
         said = _fitting.draws_of(self, n_samples, random_state)(_fitting.padded(rows))
         key = jax.random.fold_in(jax.random.key(_fitting.seed_of(random_state)), 1)
         return np.asarray(_fitting.labels(key, said))[:, : len(rows)].T
-
-    def __sklearn_clone__(self) -> Any:
-        return _fitting.cloned(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return _fitting.packed(super().__getstate__())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        _fitting.unpack(self)
 
 
 def __dir__() -> list[str]:

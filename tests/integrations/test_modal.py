@@ -48,7 +48,11 @@ def test_two_picks_come_as_a_pair_of_indices_and_scores():
 
 @pytest.mark.parametrize(
     "estimator",
-    [FOREST, make_pipeline(StandardScaler(), FOREST), BayesianClassifier(num_draws=8)],
+    [
+        FOREST,
+        pytest.param(make_pipeline(StandardScaler(), FOREST), marks=pytest.mark.slow),
+        pytest.param(BayesianClassifier(num_draws=8), marks=pytest.mark.slow),
+    ],
     ids=["forest", "pipeline", "posterior"],
 )
 def test_members_and_draws_are_compared(estimator):
@@ -72,6 +76,7 @@ def test_a_query_is_pure_and_changes_with_the_labels():
     assert query(later, POOL, 10)[0].tolist() != first
 
 
+@pytest.mark.slow
 def test_features_are_the_rows_or_what_embed_says():
     learner = Learner(LogisticRegression())
     spread = modal.query_strategy(acquire.k_center())(learner, POOL, 5)[0]

@@ -32,7 +32,8 @@ FREE = np.flatnonzero(np.isnan(Y))
 MODEL = BayesianClassifier(classes=[0, 1], num_draws=8)
 BALD, BATCH_BALD, CENTERS = acquire.top(scores.bald), acquire.batch_bald(), acquire.k_center()
 POWER = acquire.power()
-STRATEGIES = [BALD, BATCH_BALD, CENTERS, POWER]
+SLOW = [pytest.param(s, marks=pytest.mark.slow) for s in (BATCH_BALD, CENTERS, POWER)]
+STRATEGIES = [BALD, *SLOW]
 
 
 def asked(strategy, **more):
@@ -40,7 +41,7 @@ def asked(strategy, **more):
     return query.query(X, Y, MODEL, return_utilities=True, **more)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: getattr(s, "name", None))
 def test_a_batch_and_its_utilities_have_the_peers_form(strategy):
     rows, values = asked(strategy, batch_size=4)
     again, same = asked(strategy, batch_size=4)
@@ -54,7 +55,7 @@ def test_a_batch_and_its_utilities_have_the_peers_form(strategy):
             assert values[b, rows[b]] == np.nanmax(values[b])
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: getattr(s, "name", None))
 def test_candidates_may_be_rows_or_samples(strategy):
     whole, values = asked(strategy)
     rows, same = asked(strategy, candidates=FREE)
@@ -100,6 +101,7 @@ def test_utilities_of_a_score_are_the_peers():
     np.testing.assert_allclose(values + 1.0, utilities, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [0, 1])
 def test_before_labels_can_tell_rows_apart_picks_are_by_chance_and_say_so(labels):
     y = np.full(12, np.nan)
@@ -148,6 +150,7 @@ def test_the_model_that_is_asked_stays_as_it_was():
     assert not hasattr(model, "predictive_")
 
 
+@pytest.mark.slow
 def test_the_classifier_serves_the_peers_own_strategies():
     rows = peers.BatchBALD(sample_predictions_method_name="sample_proba", random_state=0).query(
         X, Y, ensemble=MODEL, batch_size=2
@@ -158,6 +161,7 @@ def test_the_classifier_serves_the_peers_own_strategies():
     assert len(rows) == 2 and len(committee.query(X, Y, ensemble=MODEL)) == 1
 
 
+@pytest.mark.slow
 def test_the_classifier_has_one_function_per_draw_and_names_for_classes():
     y = np.array(["none"] * 12)
     y[:6] = np.where(TRUTH[:6] > 0, "yes", "no")

@@ -69,6 +69,7 @@ def test_a_draw_is_one_function_whatever_the_company(fitted):
     )
 
 
+@pytest.mark.slow
 def test_its_draws_are_what_choose_takes(fitted):
     batch = bayesal.choose(0, fitted.predictive_, X.astype(np.float32), 3, acquire.power())
     assert len(set(batch.indices.tolist())) == 3
@@ -91,6 +92,7 @@ def test_a_clone_shares_its_posterior_and_copies_its_generator():
     assert _fitting.posterior_of(None, 2, 2) is _fitting.posterior_of(None, 2, 2)
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches_take_it():
     pipe = make_pipeline(StandardScaler(), BayesianClassifier(num_draws=5))
     search = GridSearchCV(pipe, {"bayesianclassifier__num_draws": [5, 6]}, cv=2)
@@ -98,6 +100,7 @@ def test_pipelines_and_searches_take_it():
     assert search.best_score_ > 0.8
 
 
+@pytest.mark.slow
 def test_weights_of_zero_leave_rows_out():
     weights = np.repeat([1.0, 0.0], 40)
     model = BayesianRegressor().fit(X, X[:, 0])
@@ -117,6 +120,7 @@ def test_one_class_and_a_posterior_of_the_other_kind_are_refused():
         BayesianClassifier(lambda features, classes: None).fit(X, NAMES)
 
 
+@pytest.mark.slow
 def test_a_regressor_gives_its_spread_and_labels_as_they_might_come():
     y = 3.0 * X[:, 0] + 100.0 + 0.5 * RNG.normal(size=40)
     model = BayesianRegressor(random_state=1).fit(X, y)

@@ -55,6 +55,7 @@ def test_dropout_gives_draws():
         asked(MARGIN, Dropout(), num_draws=1)
 
 
+@pytest.mark.slow
 def test_features_are_the_classifiers_own_or_those_given():
     own = asked(acquire.k_center(), Dropout(), num_draws=6)
     given = asked(
