@@ -90,6 +90,22 @@ def test_utilities_after_picks_are_the_gains_by_enumeration(seed):
             assert values[b, row] == pytest.approx(gain, abs=2e-5)
 
 
+@pytest.mark.slow
+def test_sampled_utilities_are_from_the_configurations_of_the_batch():
+    """Beyond the enumeration too, each pick has its own gain and, unsaturated, the highest."""
+    log_p, _ = oracles.random_log_probs(0, (40, 60, 10))
+    pool = pools.numbers(log_probs=log_p, axes="K N C")
+    found = _draws.picked(jax.random.key(3), pool, 6, BATCH_BALD)
+    gains = _utilities._gains(jax.random.key(3), log_p, found.indices)
+    kept = ~np.asarray(found.saturated)
+    assert kept[:4].all()
+    own = np.asarray(gains)[np.arange(6), found.indices]
+    np.testing.assert_allclose(own[kept], found.scores[kept], rtol=1e-4)
+    for b in np.flatnonzero(kept):
+        left = np.delete(np.asarray(gains)[b], found.indices[:b])
+        assert left.max() == pytest.approx(own[b], rel=1e-4)
+
+
 def test_utilities_of_a_score_are_the_peers():
     """Margin sampling of the same classifier: theirs is one minus the gap."""
     model = MODEL.fit(X, Y)
