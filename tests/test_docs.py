@@ -40,6 +40,11 @@ GIVES = {
     "calibrate": lambda names: 0.83 < names["coverage"] < 0.97,
     "annotators": lambda names: names["accuracy"] > 0.9 and names["asked"].new.any(),
     "foreign": lambda names: len(set(names["batch"].indices.tolist())) == 10,
+    "integrations": lambda names: (
+        names["draws"].shape == (50, 100, 10)
+        and len(set(names["rows"].tolist())) == 5
+        and names["utilities"].shape == (5, 300)
+    ),
     "network": lambda names: (
         names["accuracy"] > 0.6
         and rates_matter(names["network"], (8, 8, 1), 0.0, 0.0)
@@ -76,6 +81,7 @@ SLOW = {
     "guides/calibrate",
     "guides/images",
     "guides/network",
+    "guides/integrations",
     "guides/posteriors",
     "guides/preferences",
     "guides/regression",

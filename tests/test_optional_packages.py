@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from bayesal import _checks, networks, plots, predictive
+from bayesal import _checks, integrations, networks, plots, predictive, scores
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,8 @@ from bayesal import _checks, networks, plots, predictive
         ("matplotlib", "bayesal[plots]", lambda: plots.picked_images(np.ones((1, 2, 2)))),
         ("equinox", "equinox", lambda: networks.from_equinox(lambda key: None)),
         ("torch", "torch", lambda: predictive.from_torch([None, None])),
+        ("baal", "baal", lambda: integrations.baal.heuristic(scores.bald, kind="probs")),
+        ("argilla", "argilla", lambda: integrations.argilla.settings([], ["a", "b"])),
     ],
 )
 def test_what_is_missing_is_named(monkeypatch, package, requirement, call):

@@ -34,20 +34,24 @@ LAYERS = (
     {"plots"},
     {"tasks", "testing", "_simulate"},
     {"campaign"},
+    {"integrations"},
     {"__init__"},
 )
 MAY_IMPORT = {
     room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms
 }
 
-# A package's places; `()` is nowhere: scikit-learn's models are asked by their verbs.
+# A package's places. Models of scikit-learn, modAL and small-text are asked by their verbs.
 THIRD_PARTY = {
     "flax": ("bayesal/networks/",),
     "optax": ("bayesal/_training.py",),
     "numpyro": ("bayesal/posteriors/",),
     "equinox": ("bayesal/networks/",),
     "torch": ("bayesal/predictive/",),
-    "sklearn": (),
+    "sklearn": ("bayesal/integrations/",),
+    "skactiveml": ("bayesal/integrations/skactiveml.py",),
+    "baal": ("bayesal/integrations/baal.py",),
+    "argilla": ("bayesal/integrations/argilla.py",),
     "matplotlib": ("bayesal/plots/",),
     "sqlalchemy": ("bayesal/campaign/",),
 }
@@ -56,6 +60,8 @@ LATE = (
     "numpyro",
     "torch",
     "equinox",
+    "baal",
+    "argilla",
 )  # optional, or slow to come: imported inside functions
 NEVER = ("jax._src", "jax.core", "jax.interpreters", "pickle")
 MAX_FILE, MAX_FUNCTION = 400, 50  # lines; a function's docstring is not counted
