@@ -187,16 +187,8 @@ def _verbs(store: Store, recipe: Recipe, root: Path | None) -> Campaign:
         return asking.hand_out(store, recipe, asking.name(annotator), most)
 
     def answer(token, kind, value=None, *, annotator=None, seconds=None, revise=False):
-        return asking.take(
-            store,
-            recipe,
-            token,
-            kind,
-            value,
-            annotator=annotator,
-            seconds=seconds,
-            revise=revise,
-        )
+        said = {"annotator": annotator, "seconds": seconds, "revise": revise}
+        return asking.take(store, recipe, token, kind, value, **said)
 
     def record(item, annotator, kind, value=None, *, key=None, at=None):
         who = asking.name(annotator)

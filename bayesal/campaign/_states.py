@@ -155,6 +155,7 @@ def _cached(recipe: Recipe, pool: np.ndarray, row: Any) -> LearnerState | None:
 
 
 def packed(state: LearnerState) -> bytes:
+    """A checkpoint of the state as bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.npz"
         checkpoint.save(path, state)

@@ -38,6 +38,7 @@ from bayesal.loop._programs import Parts
 from bayesal.loop._pure import Pure, pure, remembering
 from bayesal.loop._start import classes_of, first_state
 from bayesal.loop._state import (
+    Answers,
     LearnerState,
     append,
     audit_mask,
@@ -229,16 +230,7 @@ def _verbs(settings: Settings) -> Learner:
         x, replaces = enter(state, x), edge.replaces(known)
         labels = classing.numbered(settings.classes, labels)
         answers = edge.answers(state, x, indices, labels, weights, source, parts)
-        old, new = edge.parted(state.ledger, answers) if replaces else (None, answers)
-        if old is None or len(new.indices):
-            _checks.new_labels(new.indices, state.ledger.rows(), edge.limit(state, capacity))
-        needed = int(state.ledger.count) + len(new.indices)
-        if needed > state.ledger.capacity:
-            state = grow(state, _doubled(needed))
-        fitted, ledger = int(state.ledger.count), append(state.ledger, new)
-        if old is not None and len(old.indices):
-            fitted, ledger = 0, correct(ledger, edge.kept(ledger, old, True, True))
-        return _learned(state._replace(ledger=ledger), x, fitted, settings)
+        return _told(state, x, answers, replaces, settings)
 
     def relabel(state, x, indices, labels, *, weights=None, source=None):
         x = enter(state, x)
@@ -255,6 +247,24 @@ def _verbs(settings: Settings) -> Learner:
         relabel=relabel,
         pure=pure(parts, settings.hparams, room, groups, settings.classes.weights),
     )
+
+
+def _told(
+    state: LearnerState, x: View, answers: Answers, replaces: bool, settings: Settings
+) -> LearnerState:
+    """The state fitted to its labels and these; where `replaces`, some may be corrections."""
+    old, new = edge.parted(state.ledger, answers) if replaces else (None, answers)
+    if old is None or len(new.indices):
+        most = edge.limit(state, settings.capacity)
+        _checks.new_labels(new.indices, state.ledger.rows(), most)
+    fitted = int(state.ledger.count)
+    needed = fitted + len(new.indices)
+    if needed > state.ledger.capacity:
+        state = grow(state, _doubled(needed))
+    ledger = append(state.ledger, new)
+    if old is not None and len(old.indices):
+        fitted, ledger = 0, correct(ledger, edge.kept(ledger, old, True, True))
+    return _learned(state._replace(ledger=ledger), x, fitted, settings)
 
 
 def _asked(state: LearnerState, x: View, exclude: Any, size: Any, settings: Settings) -> Selection:
