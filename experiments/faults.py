@@ -408,7 +408,8 @@ def main() -> None:
     print(text, end="")
     if args.every == 1:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "table.md").write_text(text)
+        lines = [json.dumps(row._asdict()) + "\n" for row in rows]
+        (FOLDER / "results.jsonl").write_text("".join(lines))
     return None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bayesal import campaign, errors
 from bayesal.types import REJECTED
-from tests.campaign.conftest import CLASSES, RECIPE, Clock, X, right
+from tests.campaign.world import CLASSES, RECIPE, Clock, X, begun, clock, right, running, store
 
 
 def answered(running, people=("ann",), most=100):

@@ -8,8 +8,8 @@ import sqlalchemy
 
 from bayesal import campaign, errors
 from tests.campaign import postgres
-from tests.campaign.conftest import RECIPE, Clock, X, right
 from tests.campaign.test_campaign import answered, same
+from tests.campaign.world import RECIPE, Clock, X, begun, right
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,7 @@ import pytest
 
 from bayesal import acquire, campaign, errors
 from bayesal.campaign import _recipe as recipes
-from tests.campaign.conftest import RECIPE, X
+from tests.campaign.world import RECIPE, X
 
 TOML = """
 question = "Which side?"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bayesal import campaign, errors
-from tests.campaign.conftest import RECIPE, X, copied
+from tests.campaign.world import RECIPE, X, begun, clock, copied, running, store
 
 
 def test_what_is_no_store(tmp_path):
@@ -114,4 +114,4 @@ def test_campaigns_need_sqlalchemy(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     with pytest.raises(ImportError, match=r"pip install 'bayesal\[campaign\]'"):
-        import bayesal.campaign  # noqa: F401
+        import bayesal.campaign

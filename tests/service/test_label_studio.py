@@ -2,10 +2,9 @@
 
 import pytest
 
-from bayesal import errors
+from bayesal import campaign, errors
 from bayesal.service import _label_studio as studio
-from tests.campaign.conftest import *  # noqa: F403
-from tests.campaign.conftest import right
+from tests.campaign.world import RECIPE, X, begun, clock, right, running, store
 
 CONFIG = """<View>
   <!-- which side? -->
@@ -65,9 +64,6 @@ def test_the_first_pick_has_the_lowest_score_and_the_rest_the_highest(running):
 
 
 def test_beliefs_are_sent_where_the_recipe_shows_them_before(begun, tmp_path, clock):
-    from bayesal import campaign
-    from tests.campaign.conftest import RECIPE, X
-
     running = campaign.create(tmp_path / "c.db", X, RECIPE | {"beliefs": "before"}, clock=clock)
     for ask in running.next("ann", 4):
         running.answer(ask.token, "label", right(ask.row))
