@@ -1,5 +1,6 @@
 """Whom to ask about which item next: information in nats, and one ranking per cost."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bayesal import _checks, _maths, errors
-from bayesal.annotators import _answers
+from bayesal.annotators import _answers, _em
 from bayesal.annotators._truth import Truth
 from bayesal.types import Array, ArrayLike
 
@@ -46,9 +47,9 @@ def information(truth: Truth, answers: Int[ArrayLike, "N A"] | None = None) -> F
     """
     _checks.a(Truth, truth, "truth", "annotators.dawid_skene")
     people, classes, _ = truth.confusion.shape
-    gain = _information(truth.log_probs, _channel(truth))
+    gain = _of_rows(_information, truth.log_probs, truth, axis=0)
     if answers is None:
-        return gain
+        return jnp.asarray(gain)
     said = _answers.checked(answers, classes)
     if said.shape != gain.shape:
         raise errors.WrongShape(
@@ -56,7 +57,7 @@ def information(truth: Truth, answers: Int[ArrayLike, "N A"] | None = None) -> F
             f"`answers` of shape {said.shape} are not those of `truth`, which has "
             f"{len(gain)} items and {people} annotators.",
         )
-    return jnp.where(jnp.asarray(said != _answers.NOT_ASKED), -jnp.inf, gain)
+    return jnp.asarray(np.where(said != _answers.NOT_ASKED, np.float32(-np.inf), gain))
 
 
 def noisy_bald(truth: Truth, log_probs: Float[ArrayLike, "K M C"]) -> Float[Array, "M A"]:
@@ -83,7 +84,7 @@ def noisy_bald(truth: Truth, log_probs: Float[ArrayLike, "K M C"]) -> Float[Arra
             "log_probs",
             f"`log_probs` has {found.shape[2]} classes, but `truth` {truth.log_probs.shape[1]}.",
         )
-    return _noisy_bald(found, _channel(truth))
+    return jnp.asarray(_of_rows(_noisy_bald, found, truth, axis=1))
 
 
 def rank(
@@ -180,10 +181,28 @@ def _per_cost(values: Any, cost: Any, name: str) -> Float[np.ndarray, "n A"]:
     return host / price
 
 
-def _channel(truth: Truth) -> Float[Array, "A C L"]:
+def _of_rows(
+    measure: Callable[[Array, Array], Array], log_probs: Any, truth: Truth, *, axis: int
+) -> Float[np.ndarray, "n A"]:
+    """A measure of every row by every annotator, both padded to powers of two: as `_em.fit`, it
+    compiles again when one of them doubles.
+    """
+    rows, host = log_probs.shape[axis], np.asarray(log_probs)
+    people, classes, _ = truth.confusion.shape
+    more = [(0, 0)] * host.ndim
+    more[axis] = 0, _em.room(rows, _em.LEAST[0]) - rows
+    padded = np.pad(host, more, constant_values=-np.log(classes))
+    channel = np.zeros((_em.room(people, _em.LEAST[1]), classes, classes + 1), np.float32)
+    channel[:people] = _channel(truth)
+    return np.asarray(measure(jnp.asarray(padded), jnp.asarray(channel)))[:rows, :people]
+
+
+def _channel(truth: Truth) -> Float[np.ndarray, "A C L"]:
     """P(answer | true class), abstention last: log-probabilities."""
-    said = truth.confusion * (1.0 - truth.abstain[:, :, None])
-    return jnp.log(jnp.concatenate([said, truth.abstain[:, :, None]], axis=2))
+    abstain = np.asarray(truth.abstain)[:, :, None]
+    said = np.concatenate([np.asarray(truth.confusion) * (1 - abstain), abstain], axis=2)
+    with np.errstate(divide="ignore"):
+        return np.log(said)
 
 
 def _divergence(log_p: Float[Array, "*B L"], log_q: Float[Array, "*B L"]) -> Float[Array, "*B"]:

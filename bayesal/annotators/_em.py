@@ -54,15 +54,22 @@ class Found(NamedTuple):
     log_likelihood: Float[Array, " steps"]
 
 
+def room(count: int, least: int) -> int:
+    """The size that an axis is padded to: a power of two.
+
+    >>> [room(count, 8) for count in (0, 8, 9)]
+    [8, 8, 16]
+    """
+    return max(least, 1 << (count - 1).bit_length())
+
+
 def triples(answers: Int[np.ndarray, "N A"], classes: int) -> tuple[Triples, int]:
     """The answers of a matrix, padded, and the padded number of items."""
     item, annotator = np.nonzero(answers != NOT_ASKED)
     label = answers[item, annotator]
     label = np.where(label == ABSTAIN, classes, label)
     sizes = (*answers.shape, len(item))
-    rows, people, count = (
-        max(least, 1 << (n - 1).bit_length()) for n, least in zip(sizes, LEAST, strict=True)
-    )
+    rows, people, count = (room(n, least) for n, least in zip(sizes, LEAST, strict=True))
     abstained = (answers == ABSTAIN).sum(0) / np.maximum((answers != NOT_ASKED).sum(0), 1)
     pad = lambda values, fill: jnp.asarray(
         np.pad(values, (0, count - len(item)), constant_values=fill), jnp.int32

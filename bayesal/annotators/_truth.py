@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
-from bayesal import _checks, _maths, _warnings, errors
+from bayesal import _checks, _warnings, errors
 from bayesal.annotators import _answers, _em
 from bayesal.types import Array, ArrayLike
 
@@ -184,8 +184,8 @@ def refit(
             "prior", "`prior` comes from `predict` here; for a fixed one use `dawid_skene`."
         )
     coin = one_coin(answers, classes=classes)
-    likely = jnp.argmax(coin.log_probs, axis=1)
-    labels, weights = jax.nn.one_hot(likely, classes), soft_labels(coin)[1]
+    likely = np.argmax(coin.log_probs, axis=1)
+    labels, weights = jnp.asarray(np.eye(classes, dtype=np.float32)[likely]), soft_labels(coin)[1]
     for _ in range(_checks.at_least(1, rounds, "rounds", most=1_000)):
         prior = predict(labels, weights)
         truth = dawid_skene(answers, classes=classes, prior=prior, **options)
@@ -205,9 +205,10 @@ def soft_labels(truth: Truth) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
            [0.5, 0.5]], dtype=float32), array([0.28, 0.  ], dtype=float32))
     """
     _checks.a(Truth, truth, "truth", "annotators.dawid_skene")
-    share = _maths.entropy(truth.log_probs) / jnp.log(truth.log_probs.shape[1])
-    weights = jnp.where(jnp.asarray(truth.info.unanswered), 0.0, jnp.clip(1.0 - share, 0.0, 1.0))
-    return jnp.exp(truth.log_probs), weights
+    probs = np.exp(np.asarray(truth.log_probs, np.float64))  # on the host: sizes change daily
+    share = special.entr(probs).sum(axis=1) / np.log(probs.shape[1])
+    weights = np.where(truth.info.unanswered, 0.0, np.clip(1.0 - share, 0.0, 1.0))
+    return jnp.asarray(probs, jnp.float32), jnp.asarray(weights, jnp.float32)
 
 
 def intervals(
@@ -264,7 +265,7 @@ def _fitted(
     padded = np.full((rows, classes), -np.log(classes) if known else 0.0, np.float32)
     if prior is not None:
         padded[:count] = prior
-    found = _em.fit(
+    fitted = _em.fit(
         asked,
         jnp.asarray(padded),
         jnp.asarray(pseudo, jnp.float32),
@@ -272,15 +273,17 @@ def _fitted(
         tied=tied,
         steps=_checks.at_least(1, steps, "steps", most=MOST_STEPS),
     )
+    # cut on the host: a slice of a JAX array compiles for every new size
+    found = jax.tree.map(np.asarray, fitted)
     labels = said >= 0
     return Truth(
-        log_probs=found.log_probs[:count],
-        confusion=found.model.confusion[:people],
-        abstain=found.model.abstain[:people],
-        counts=found.model.counts[:people],
+        log_probs=jnp.asarray(found.log_probs[:count]),
+        confusion=jnp.asarray(found.model.confusion[:people]),
+        abstain=jnp.asarray(found.model.abstain[:people]),
+        counts=jnp.asarray(found.model.counts[:people]),
         info=Info(
-            objective=found.objective,
-            log_likelihood=found.log_likelihood,
+            objective=fitted.objective,
+            log_likelihood=fitted.log_likelihood,
             one_coin=tied,
             answers=labels.sum(axis=0),
             shared=(labels & (labels.sum(axis=1) > 1)[:, None]).sum(axis=0),

@@ -16,7 +16,7 @@ from scipy import stats
 
 import bayesal
 from bayesal import acquire, annotators, likelihoods, posteriors, scores
-from bayesal.annotators import _em
+from bayesal.annotators import _asking, _em
 
 ABSTAIN = annotators.ABSTAIN
 pytestmark = [  # tiny tables
@@ -79,7 +79,7 @@ def test_order_of_people_classes_and_items_does_not_matter(answers, who, what, w
     # `what[c]` is the new name of class c
     renamed = np.where(answers >= 0, what[np.maximum(answers, 0)], answers)[which][:, who]
     back = np.argsort(what)
-    infer = lambda said, prior: annotators.dawid_skene(said, classes=3, prior=prior, steps=15)
+    infer = lambda said, prior: annotators.dawid_skene(said, classes=3, prior=prior, steps=30)
     one, other = infer(answers, prior), infer(renamed, prior[which][:, back])
     assert_allclose(other.log_probs, one.log_probs[which][:, back], atol=1e-4)
     assert_allclose(other.confusion, one.confusion[who][:, back][:, :, back], atol=1e-4)
@@ -126,14 +126,14 @@ def test_classes_that_trade_names_are_less_probable():
 def test_who_says_nothing_changes_nothing(infer):
     prior = prior_of(0, 5, 3)
     for silence in (-1, ABSTAIN):
-        truth = infer(np.full((5, 2), silence), classes=3, prior=prior)
+        truth = infer(np.full((5, 2), silence), classes=3, prior=prior, steps=30)
         assert_allclose(truth.log_probs, prior, atol=1e-6)
         assert (
             truth.info.unanswered.all() and not np.asarray(annotators.soft_labels(truth)[1]).any()
         )
     _, answers = people.simulated(0, 20, [people.even(0.8, 3)] * 3)
     more = np.concatenate([answers, np.full((20, 1), ABSTAIN)], axis=1)
-    alone, beside = (infer(said, classes=3) for said in (answers, more))
+    alone, beside = (infer(said, classes=3, steps=30) for said in (answers, more))
     assert_allclose(beside.log_probs, alone.log_probs, atol=1e-5)
     assert_array_equal(beside.info.answers, [20, 20, 20, 0])
 
@@ -193,13 +193,14 @@ def test_a_growing_campaign_compiles_when_it_doubles():
     infer = lambda items, persons: annotators.dawid_skene(
         np.zeros((items, persons), int), classes=2, prior=prior_of(0, items, 2), steps=7
     )
-    infer(5, 2)
-    before = _em.fit._cache_size()
+    programs = lambda: (_em.fit._cache_size(), _asking._information._cache_size())
+    annotators.information(infer(5, 2))
+    before = programs()
     for items, persons in ((6, 2), (8, 8), (20, 3)):
-        infer(items, persons)
-    assert _em.fit._cache_size() == before
-    infer(65, 1)
-    assert _em.fit._cache_size() == before + 1
+        annotators.information(infer(items, persons))
+    assert programs() == before
+    annotators.information(infer(65, 1))
+    assert programs() == (before[0] + 1, before[1] + 1)
 
 
 def test_intervals_are_beta_quantiles():
