@@ -26,6 +26,7 @@ LAYERS = (
     {"_choose"},
     {"export", "loop", "_explain"},
     {"plots"},
+    {"_report"},
     {"tasks", "testing", "_simulate"},
     {"__init__"},
 )
