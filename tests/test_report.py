@@ -286,6 +286,22 @@ def test_pictures_of_ones_own(tmp_path):
     assert found.all("img")[-1]["alt"] == "A line" and "More pictures" in found.text
 
 
+def test_values_that_are_no_numbers(tmp_path):
+    """A loss may be infinite, a figure of one's own NaN, and every run may have failed."""
+    rng = np.random.default_rng(0)
+    curves = {f"rule {i}": rng.uniform(0.5, 2, (3, 4)) for i in range(11)} | {
+        "chance": rng.uniform(0.5, 2, (3, 4))
+    }
+    curves["rule 0"][1, 2] = np.inf
+    more = {"mine": {name: np.full((3, 4), np.nan) for name in curves}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = page(made_up(curves, metric="nll", more=more), tmp_path / "a.html")
+    assert "Over the whole curve, rule 10 was" in found.text and "Mine" in found.text
+    gone = made_up({name: np.full((2, 4), np.nan) for name in ("chance", "ours")})
+    assert "no strategy shares a finished seed" in page(gone, tmp_path / "a.html").text
+
+
 def test_wrong_arguments_are_named(tmp_path):
     results = made_up({name: [reaching(1), reaching(2)] for name in ("chance", "ours")})
     with pytest.raises(errors.UnknownName, match="metric"):

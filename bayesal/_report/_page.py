@@ -35,6 +35,21 @@ def write(
     title: str,
 ) -> Path:
     """Write the report; the arguments are those of `Results.report`."""
+    with np.errstate(invalid="ignore"):  # a loss may be infinite
+        text = _page(results, target, metric, pool, labels, pictures, title)
+    _files.write(path, lambda out: out.write(text.encode()))
+    return path
+
+
+def _page(
+    results: Any,
+    target: Any,
+    metric: str | None,
+    pool: Any,
+    labels: Any,
+    pictures: Mapping[str, Any],
+    title: str,
+) -> str:
     metric = results.metrics[0] if metric is None else metric
     curves = [results.curve(name, metric) for name in results.strategies]  # checks the name
     chosen = target is None
@@ -50,9 +65,7 @@ def write(
         "Missing runs": _tables.failures(results) if results.failed else None,
         "Set-up": _tables.set_up(results),
     }
-    text = _page(results, metric, title, {k: v for k, v in sections.items() if v is not None})
-    _files.write(path, lambda out: out.write(text.encode()))
-    return path
+    return _text(results, title, {k: v for k, v in sections.items() if v is not None})
 
 
 def _targets(target: Any, usual: float | None) -> tuple[float, ...]:
@@ -66,7 +79,7 @@ def _targets(target: Any, usual: float | None) -> tuple[float, ...]:
     return tuple(levels.tolist())
 
 
-def _page(results: Any, metric: str, title: str, sections: dict[str, Markup]) -> str:
+def _text(results: Any, title: str, sections: dict[str, Markup]) -> str:
     place = lambda name: name.lower().replace(" ", "-")
     links = [element("a", name, href=f"#{place(name)}") for name in sections]
     parts = [
@@ -133,7 +146,9 @@ def _said(results: Any, metric: str, targets: tuple[float, ...], chosen: bool) -
     return joined(*parts, element("p", " ".join(notes), class_="note") if notes else "")
 
 
-def _curves(results: Any, metric: str, targets: tuple[float, ...]) -> Markup:
+def _curves(results: Any, metric: str, targets: tuple[float, ...]) -> Markup | None:
+    if not _pictures.has_values(results, metric):
+        return None
     more = _pictures.further(results, metric, calibration=False)
     pair = element("div", *more, class_="pair") if more else ""
     return joined(_pictures.learning_curves(results, metric, targets), pair)

@@ -9,6 +9,7 @@ from bayesal import plots
 from bayesal._report import _words
 from bayesal._report._html import Markup, data, element
 from bayesal._report._tables import CALIBRATION
+from bayesal.metrics import _curves
 from bayesal.plots import _style, _svg
 
 PHONE = "(max-width: 600px)"
@@ -25,9 +26,16 @@ WIDE, NARROW, SMALL = Size((8.8, 4.4), 24), Size((3.9, 3.6), 14), Size((4.5, 3.1
 MOST = 4  # further metrics that get a picture
 
 
+def has_values(results: Any, metric: str) -> bool:
+    """Whether any run has a finite value of a metric."""
+    return any(np.isfinite(results.curve(name, metric)).any() for name in results.strategies)
+
+
 def learning_curves(results: Any, metric: str, targets: tuple[float, ...]) -> Markup:
     """The curves of the metric that is compared, drawn for a wide page and again for a phone."""
-    wide, narrow = (_curves(results, metric, targets, size) for size in (WIDE, NARROW))
+    reached = tuple(level for level in targets if _is_reached(results, metric, level))
+    wide = _drawn(results, metric, targets, WIDE)
+    narrow = _drawn(results, metric, reached, NARROW)  # the other words take too much room
     image = element("img", src=wide, alt=_alternative(results, metric))
     source = element("source", media=PHONE, srcset=narrow)
     rings = " A ring marks where the median seed reaches a level, with the labels that took."
@@ -44,11 +52,12 @@ def further(results: Any, metric: str, calibration: bool) -> list[Markup]:
         and not m.endswith("_before")
         and m != "temperature"
         and (m in CALIBRATION) == calibration
+        and has_values(results, m)
     ]
     return [
         element(
             "figure",
-            element("img", src=_curves(results, m, (), SMALL), alt=_alternative(results, m)),
+            element("img", src=_drawn(results, m, (), SMALL), alt=_alternative(results, m)),
             element("figcaption", _caption(results, m)),
             class_="picture",
         )
@@ -69,7 +78,7 @@ def own(pictures: Mapping[str, Any]) -> list[Markup]:
     ]
 
 
-def _curves(results: Any, metric: str, targets: Any, size: Size) -> str:
+def _drawn(results: Any, metric: str, targets: Any, size: Size) -> str:
     names = _short(results.strategies, size.letters)
     curves = {names[name]: results.curve(name, metric) for name in results.strategies}
     curves = {name: c for name, c in curves.items() if np.isfinite(c).any()}
@@ -78,8 +87,23 @@ def _curves(results: Any, metric: str, targets: Any, size: Size) -> str:
         plots.learning_curves(curves, ax, labels=results.labels, metric=metric, target=targets)
         ax.set_title("", loc="left")  # the caption says it, and wraps
 
-    longest = max([len(name) for name in curves] + [len("labels to 95%")] * bool(targets))
+    longest = max(map(len, [*curves, *_beside(results, metric, targets)]))
     return data("image/svg+xml", _svg.drawn(draw, size.inches, longest).encode())
+
+
+def _beside(results: Any, metric: str, targets: Any) -> list[str]:
+    """What stands beside the numbers of labels, or as long."""
+    reached = lambda level: _is_reached(results, metric, level)
+    return [
+        f"labels to {level:.4g}" if reached(level) else f"{level:.4g}: not reached"
+        for level in targets
+    ]
+
+
+def _is_reached(results: Any, metric: str, level: float) -> bool:
+    """Whether any strategy's median seed reaches a level."""
+    needed = results.labels_needed(level, metric).values()
+    return any(np.isfinite(_curves.middle_seed(found)) for found in needed)
 
 
 def _caption(results: Any, metric: str) -> str:

@@ -93,10 +93,12 @@ def usual_level(curves: list[np.ndarray], name: str) -> float | None:
       curves: `[S, R + 1]` of each strategy; a run that failed is NaN.
     """
     sign = -1.0 if _curves.lower_is_better(name) else 1.0
-    runs = np.concatenate([curve[np.isfinite(curve).all(axis=1)] for curve in curves])
+    runs = np.concatenate([curve[~np.isnan(curve).any(axis=1)] for curve in curves])
     if not len(runs):
         return None
     best = float((sign * runs).max(axis=1).min())
+    if not math.isfinite(best):
+        return None
     step = 0.01 if name in SHARES else 10.0 ** (math.floor(math.log10(abs(best) or 1.0)) - 1)
     found = float(f"{sign * step * math.floor(best / step + 1e-6):.10g}")
     return found if (sign * runs[:, 0] < sign * found - 1e-9).any() else None
