@@ -237,6 +237,7 @@ def test_pictures_of_images_and_of_rows():
     found = picked(noise, labels)
     assert "0 (0), 1 (1)" in found.text and not found.all("img")
     assert "0 (0.5)" in picked(None, np.full(12, 0.5)).text
+    assert "0 (cat)" in picked(None, ["cat"] * 12).text
     assert "0, 1" in picked(lambda: iter([]), None).text  # not walked for a picture
     with pytest.raises(errors.WrongShape, match="`pool` has 2 rows"):
         picked(images[:2], labels)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesal import _files, errors
+from bayesal import _files, _shown, errors
 from bayesal._report import _picks, _pictures, _tables, _verdict, _words
 from bayesal._report._css import CSS
 from bayesal._report._html import Child, Markup, element, joined
@@ -118,7 +118,7 @@ def _summary(results: Any) -> str:
     strategies = f"{len(results.strategies)} strategies"
     return (
         f"{strategies if len(results.strategies) > 1 else '1 strategy'}, "
-        f"{_words.counted(len(results.seeds), 'seed')}, {first:,} to {last:,} labels{judged}."
+        f"{_shown.counted(len(results.seeds), 'seed')}, {first:,} to {last:,} labels{judged}."
     )
 
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesal import errors, pools
-from bayesal._report import _words
 from bayesal._report._html import Markup, data, element, joined, png, table
 
 BATCHES, SHOWN = 2, 12  # of a strategy, and points of each
@@ -123,9 +122,9 @@ def _classes(labels: Any, rows: np.ndarray) -> list[str]:
     some = host[rows]
     if some.ndim == 2:
         some = some.argmax(axis=-1)
-    if some.ndim != 1 or some.dtype.kind not in "biuf":
+    if some.ndim != 1 or some.dtype.kind not in "biufU":
         return [""] * len(rows)
-    return [f"{value:.3g}" if some.dtype.kind == "f" else str(int(value)) for value in some]
+    return [f"{value:.3g}" if some.dtype.kind == "f" else str(value) for value in some]
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:
@@ -177,7 +176,5 @@ def _as_rows(batches: list[Batch], classes: dict[int, str]) -> Markup:
 
 def note(results: Any) -> str:
     """What is not shown."""
-    hidden = len(results.strategies) - STRATEGIES
-    return f"The first {STRATEGIES} of {_words.counted(len(results.strategies), 'strategy')}." * (
-        hidden > 0
-    )
+    count = len(results.strategies)
+    return f"The first {STRATEGIES} of {count} strategies." if count > STRATEGIES else ""

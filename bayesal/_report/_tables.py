@@ -129,7 +129,7 @@ def set_up(results: Any) -> Markup:
         "first labels": str(results.first.shape[1]),
     }
     pairs |= {name: _said(value) for name, value in about.items() if value is not None}
-    config = {name.replace("_", " "): value for name, value in config.items()}
+    config = {k.replace("_", " "): v for k, v in config.items() if v is not None}
     pairs |= {name: _said(value) for name, value in config.items() if not pairs.get(name)}
     pairs |= {f"{verb} (median)": _seconds(results, verb) for verb in ("tell", "ask")}
     pairs |= {name: str(value) for name, value in versions.items()}

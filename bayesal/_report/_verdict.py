@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesal import metrics
+from bayesal import _shown, metrics
 from bayesal._report import _words
 from bayesal.metrics import _curves
 
@@ -148,7 +148,7 @@ def _reached(needed: np.ndarray) -> str:
     reached, count = int(np.isfinite(needed).sum()), len(needed)
     middle = _curves.middle_seed(needed)
     median = f" (median {middle:,.0f} labels)" if np.isfinite(middle) else ""
-    return f"{reached or 'none'} of {_words.counted(count, 'seed')}{median}"
+    return f"{reached or 'none'} of {_shown.counted(count, 'seed')}{median}"
 
 
 def _headline(results: Any, findings: list[Finding]) -> str:
@@ -165,7 +165,7 @@ def _headline(results: Any, findings: list[Finding]) -> str:
         return "Nothing is settled: no strategy shares a finished seed with chance."
     if statuses <= {ONE_SEED, NO_INTERVAL} and ONE_SEED in statuses:
         return "Nothing is settled: one seed has no interval. Run more seeds."
-    seeds = _words.counted(len(results.seeds), "seed")
+    seeds = _shown.counted(len(results.seeds), "seed")
     return f"Nothing is settled: no strategy differs from chance beyond the noise of {seeds}."
 
 
@@ -177,7 +177,7 @@ def _failures(results: Any) -> tuple[str, ...]:
     missing = [f"{name}, seed {seed}" for name, seed in results.failed]
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     verb = "is" if len(missing) == 1 else "are"
-    count = f"{len(missing)} of {_words.counted(total, 'run')}"
+    count = f"{len(missing)} of {_shown.counted(total, 'run')}"
     return (
         f"{count} failed or did not finish and {verb} left out: {'; '.join(missing[:5])}{more}.",
     )

@@ -68,22 +68,6 @@ def signed(text: str) -> str:
     return text.lstrip("-+") if zero else text.replace("-", MINUS)
 
 
-def listed(parts: list[str]) -> str:
-    """Several as one.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things, the noun in the plural where it must be."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def usual_level(curves: list[np.ndarray], name: str) -> float | None:
     """The highest round level that every run reached; None if that was the first fit's level.
 

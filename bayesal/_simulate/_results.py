@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesal import errors, metrics
+from bayesal import _shown, errors, metrics
 from bayesal._simulate._plan import CHANCE
-from bayesal._simulate._progress import counted
 from bayesal.metrics import _curves
 from bayesal.metrics._curves import Interval
 
@@ -180,9 +179,9 @@ class Results:
                 ]
             )
         start, end = self.labels[0], self.labels[-1]
+        seeds = _shown.counted(len(self.seeds), "seed")
         title = (
-            f"{counted(len(self.seeds), 'seed')}, {start} to {end} labels; means over seeds, the "
-            f"figures after {end} labels"
+            f"{seeds}, {start} to {end} labels; means over seeds, the figures after {end} labels"
         )
         return "\n".join([title, *_aligned(lines)])
 

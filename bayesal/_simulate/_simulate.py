@@ -12,14 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesal import _checks, _chunks, _compiling
+from bayesal import _checks, _chunks, _compiling, _shown
 from bayesal._simulate import _described as described
 from bayesal._simulate import _folder as folders
 from bayesal._simulate import _vectorized as together
 from bayesal._simulate._figures import Figures, figures
 from bayesal._simulate._gathered import gathered
 from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
-from bayesal._simulate._progress import Progress, Screen, counted
+from bayesal._simulate._progress import Progress, Screen
 from bayesal._simulate._results import Results
 from bayesal._simulate._runs import Failure, Run, run
 from bayesal._warnings import collected, warn
@@ -125,7 +125,7 @@ def simulate(
     named, numbers = named_strategies(strategies), seed_numbers(seeds)
     _numbers(rounds, size, keep)
     workers = _workers(threads)
-    start = f"{len(named)} strategies x {counted(len(numbers), 'seed')}, compiling first (seconds)"
+    start = _start(len(named), len(numbers))
     fits = len(named) * len(numbers) * (rounds + 1)
     with _compiling.silence(), Screen(fits, rounds, start, progress) as screen:
         planned = plan(named, pool, labels, test, posterior, numbers, rounds, size, first, options)
@@ -138,6 +138,11 @@ def simulate(
     results = _results(planned, runs, record)
     _report(where.path, pool, labels, silent=progress is False)
     return results
+
+
+def _start(strategies: int, seeds: int) -> str:
+    """The first line of progress."""
+    return f"{strategies} strategies x {_shown.counted(seeds, 'seed')}, compiling first (seconds)"
 
 
 Runs = dict[tuple[str, int], Run | Failure]
