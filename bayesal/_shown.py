@@ -126,6 +126,15 @@ def table_html(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]])
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "seed"), counted(5, "seed")
+    ('1 seed', '5 seeds')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def more(count: int) -> str:
     """What follows a table that was cut."""
     return f"... and {count - ROWS:,} more" if count > ROWS else ""

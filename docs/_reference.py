@@ -36,10 +36,12 @@ def entry(name: str, value: object) -> str:
     parts = [body(inspect.getdoc(value) or "")]
     if isinstance(value, type):
         parts += [
-            directive("method", f"{name}.{method}{signature(function, bound=True)}", doc, 3)
-            for method, function in vars(value).items()
+            directive(
+                "method", f"{name}.{method}{signature(function, bound=own is function)}", doc, 3
+            )
+            for method, own in vars(value).items()
             if not method.startswith("_")
-            and inspect.isfunction(function)
+            and inspect.isfunction(function := getattr(own, "__func__", own))  # of static ones
             and (doc := body(inspect.getdoc(function) or ""))
         ]
     kind = "class" if isinstance(value, type) else "function"

@@ -6,7 +6,7 @@
 Nothing is downloaded. 500 images are a test set that no choice is made on; the rest is the pool, of
 which 20 are labeled first (typical points of clusters, the same for all strategies of a seed) and
 10 more each round. Hyperparameters are retuned every round. A temperature is fitted at the end, to
-the labels of chance, for the picture.
+the labels of chance, for the picture. `report.html` has everything in one file.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # before JAX is there, which takes a second or more
     print("importing JAX (seconds)", file=sys.stderr, flush=True)
@@ -44,6 +45,7 @@ class Config:
     threads: int = 2
 
 
+TARGETS = (0.90, 0.95)
 QUICK = Config(seeds=1, rounds=8, candidates=4, max_steps=200)
 STRATEGIES = {
     "margin": acquire.top(scores.margin),
@@ -136,7 +138,7 @@ def main(config: Config, out: Path) -> bayesal.Results:
     folder = runs.Folder(out, config)
     for record in results.to_records():
         folder.write({"kind": "round"} | record)
-    to = {level: results.labels_needed(level) for level in (0.90, 0.95)}
+    to = {level: results.labels_needed(level) for level in TARGETS}
     for name in results.strategies:
         folder.write(
             {
@@ -146,23 +148,36 @@ def main(config: Config, out: Path) -> bayesal.Results:
                 "to_95": to[0.95][name].tolist(),
             }
         )
-    print(results.table(target=0.95))
-    draw(config, results, keepsakes, out)
+    print(results.table(target=TARGETS[-1]))
+    drawn = draw(config, results, keepsakes, out)
+    results.report(
+        out / "report.html",
+        target=TARGETS,
+        pool=data.pool,
+        labels=data.labels,
+        pictures=drawn,
+        title="Digits: which rows to label next?",
+    )
     print(f"results and pictures in {out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
+    print(f"the report, for a browser: {out / 'report.html'}")
     return results
 
 
-def draw(config: Config, results: bayesal.Results, keepsakes: Keepsakes, out: Path) -> None:
-    """Seven pictures."""
+def draw(
+    config: Config, results: bayesal.Results, keepsakes: Keepsakes, out: Path
+) -> dict[str, Any]:
+    """Seven pictures as files. Returns those that the report shows, by their captions."""
     import matplotlib.pyplot as plt
 
     data = keepsakes.data
-    pictures.save(results.plot(target=(0.9, 0.95)), out / "learning_curves.png")
+    pictures.save(results.plot(target=TARGETS), out / "learning_curves.png")
     before, after, labels = (
         np.concatenate(parts) for parts in zip(*keepsakes.last.values(), strict=True)
     )
-    pictures.save(plots.reliability(before, labels, after=after), out / "reliability.png")
-    pictures.save(plots.hyperparameters(results, "batch_bald"), out / "hparams.png")
+    reliable = plots.reliability(before, labels, after=after)
+    pictures.save(reliable, out / "reliability.png")
+    retuned = plots.hyperparameters(results, "batch_bald")
+    pictures.save(retuned, out / "hparams.png")
     shown = ("learning_rate", "steps", "loss")
     figure, axes = plt.subplots(len(shown), 1, figsize=(7.2, 8.4), layout="constrained")
     for ax, field in zip(axes, shown, strict=True):
@@ -181,6 +196,7 @@ def draw(config: Config, results: bayesal.Results, keepsakes: Keepsakes, out: Pa
             title=f"{name} asks for, after {int(state.ledger.count)} labels (BALD of each)",
         )
     pictures.save(figure, out / "picks.png")
+    asked = figure
     bald, bound, state, selection = keepsakes.asks["batch_bald"]
     free = np.asarray(state.ledger.available(len(bald)))
     bounds = {"ln C": float(np.log(10)), "ln K": float(np.log(config.draws))}
@@ -189,7 +205,14 @@ def draw(config: Config, results: bayesal.Results, keepsakes: Keepsakes, out: Pa
     )
     pictures.save(histogram, out / "bald_histogram.png")
     why = bayesal.explain(selection, bound, data.pool, available=free)
-    pictures.save(plots.batch_information(why, name="batch_bald"), out / "batch_information.png")
+    information = plots.batch_information(why, name="batch_bald")
+    pictures.save(information, out / "batch_information.png")
+    return {
+        "Reliability of chance's last fits, before and after a temperature": reliable,
+        "What power and BatchBALD ask for early on, and what the net says of it": asked,
+        "Information of that BatchBALD batch, point by point": information,
+        "Hyperparameters of BatchBALD, chosen anew each round": retuned,
+    }
 
 
 if __name__ == "__main__":

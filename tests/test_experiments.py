@@ -679,6 +679,9 @@ def test_the_demo_leaves_records_and_pictures(tmp_path):
         "batch_information",
     ):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Nothing is settled: one seed" in report and len(report) < 1_000_000
+    assert report.count("row ") > 100 and "Reliability of chance" in report  # thumbnails, pictures
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ LAYERS = (
     {"_choose"},
     {"export", "loop", "_explain"},
     {"plots"},
+    {"_report"},
     {"tasks", "testing", "_simulate"},
     {"campaign"},
     {"integrations"},

@@ -35,6 +35,29 @@ def rows_digest(x: Any) -> str:
     return hashlib.sha256(f"{x.shape} {x.dtype}".encode() + content.tobytes()).hexdigest()[:16]
 
 
+def called(value: Any) -> str:
+    """The call or function that made a value, for people.
+
+    >>> called(None), called(called)
+    ('none', 'called')
+    """
+    if value is None:
+        return "none"
+    if name := getattr(value, "name", ""):
+        return str(name)
+    parts = [getattr(part, "func", part) for part in (value, *_inside(value))]  # of partials
+    named = [part for part in parts if hasattr(part, "__qualname__")]
+    if not named:
+        return type(value).__name__
+    name = named[0].__qualname__.partition(".")[0]
+    # a private function: the file is called as the public one
+    return named[0].__module__.rpartition("._")[2] if name.startswith("_") else name
+
+
+def _inside(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple) else ()
+
+
 def _told(value: Any, path: tuple[int, ...]) -> list[str]:
     """The lines of a value that stands inside those of a path, given by their identity."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | range):

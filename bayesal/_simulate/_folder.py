@@ -6,6 +6,7 @@ another one ended. Both are written whole, to a name of their own first.
 
 import json
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from bayesal._simulate._runs import Failure, Run
 
 VERSION = 1
 PARTS = ("values", "hparams", "seconds")
+ENDING = re.compile(r"-(\d+)(\.npz|\.failed\.json)$")  # of a run's file: its seed
 
 
 class Folder(NamedTuple):
@@ -29,16 +31,38 @@ class Folder(NamedTuple):
 
     def done(self, strategy: str, seed: int, first: np.ndarray) -> Run | None:
         """A finished run, if there is one."""
-        if self.path is None or not (file := self._file(strategy, seed, ".npz")).exists():
-            return None
-        found = _read(file, strategy, seed)
-        if not np.array_equal(found.first, first):
+        found = self.run(strategy, seed)
+        if found is not None and not np.array_equal(found.first, first):
+            file = self._file(strategy, seed, ".npz")
             raise errors.BadCheckpoint(
                 "folder",
                 f"{file} began with other first labels: `first` differs (or the pool's order). "
                 "Pass the same `first`, or another folder.",
             )
         return found
+
+    def run(self, strategy: str, seed: int) -> Run | None:
+        """A finished run, if there is one, whatever it began with."""
+        if self.path is None or not (file := self._file(strategy, seed, ".npz")).exists():
+            return None
+        return _read(file, strategy, seed)
+
+    def failure(self, strategy: str, seed: int) -> str | None:
+        """How a run failed, as `Results.failed` says it, if it did."""
+        file = self._file(strategy, seed, ".failed.json")
+        if not file.exists():
+            return None
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            return f"round {found['round']}: {found['error']}: {found['message']}"
+        except (OSError, ValueError, TypeError, KeyError):
+            return "failed, and the file that says why is damaged"
+
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all runs, finished or failed, in order."""
+        assert self.path is not None
+        names = [path.name for path in (self.path / "runs").glob("*")]
+        return tuple(sorted({int(found[1]) for name in names if (found := ENDING.search(name))}))
 
     def keep(self, run: Run) -> None:
         """Write a finished run."""
@@ -87,12 +111,31 @@ def opened(path: Any, config: dict[str, Any]) -> Folder:
     return Folder(path=where)
 
 
-def record(config: dict[str, Any], strategies: dict[str, str]) -> dict[str, Any]:
-    """What `config.json` holds: what must agree, and what is only noted."""
+def existing(path: Any) -> tuple[Folder, dict[str, Any]]:
+    """A folder that an earlier call made, and what its `config.json` holds.
+
+    Raises:
+      BadCheckpoint: it is no folder of a simulation, or of another version.
+    """
+    where = Path(path)
+    found = _read_json(where / "config.json")
+    _of_this_version(found, where)
+    return Folder(path=where), found
+
+
+def record(
+    config: dict[str, Any], strategies: dict[str, str], about: dict[str, Any]
+) -> dict[str, Any]:
+    """What `config.json` holds: what must agree, and what is only noted.
+
+    Args:
+      about: for people, such as names of the posterior and of the strategies.
+    """
     return {
         "version": VERSION,
         "config": config,
         "strategies": strategies,
+        "about": about,
         "made_with": {
             "bayesal": metadata.version("bayesal"),
             "jax": jax.__version__,
@@ -102,14 +145,18 @@ def record(config: dict[str, Any], strategies: dict[str, str]) -> dict[str, Any]
     }
 
 
-def _merged(old: dict[str, Any], new: dict[str, Any], where: Path) -> dict[str, Any]:
-    """The new record with the old one's further strategies, if both agree."""
-    if old.get("version") != VERSION:
+def _of_this_version(found: dict[str, Any], where: Path) -> None:
+    if found.get("version") != VERSION:
         raise errors.BadCheckpoint(
             "folder",
-            f"`folder` ({where}) is of version {old.get('version')!r}, and this bayesal reads "
+            f"`folder` ({where}) is of version {found.get('version')!r}, and this bayesal reads "
             f"version {VERSION}: pass another folder.",
         )
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any], where: Path) -> dict[str, Any]:
+    """The new record with the old one's further strategies, if both agree."""
+    _of_this_version(old, where)
     differing = [
         (f"`{key}`", old["config"].get(key), new["config"].get(key))
         for key in {**new["config"], **old["config"]}
@@ -129,7 +176,11 @@ def _merged(old: dict[str, Any], new: dict[str, Any], where: Path) -> dict[str, 
             f"{'s' if len(differing) == 1 else ''} ({key} was {before}, now {now}). Pass the same "
             "arguments to go on, or another folder.",
         )
-    return new | {"strategies": old["strategies"] | new["strategies"]}
+    names = old.get("about", {}).get("strategies", {}) | new["about"]["strategies"]
+    return new | {
+        "strategies": old["strategies"] | new["strategies"],
+        "about": new["about"] | {"strategies": names},
+    }
 
 
 def _read(file: Path, strategy: str, seed: int) -> Run:

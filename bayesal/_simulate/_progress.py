@@ -114,15 +114,6 @@ class Screen:
             self.out.flush()
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "seed"), counted(5, "seed")
-    ('1 seed', '5 seeds')
-    """
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def _time(seconds: float) -> str:
     """Seconds as people say them.
 

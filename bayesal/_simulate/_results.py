@@ -1,14 +1,14 @@
 """What came of a simulation: curves, paired differences, a table, a picture, records."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bayesal import errors, metrics
+from bayesal import _shown, errors, metrics
 from bayesal._simulate._plan import CHANCE
-from bayesal._simulate._progress import counted
 from bayesal.metrics import _curves
 from bayesal.metrics._curves import Interval
 
@@ -26,12 +26,14 @@ class Results:
     labels: number of labels after each fit, `[R + 1]`.
     curves: `curves[strategy][metric]` is `[S, R + 1]`, a figure of the test set after each fit.
     picks: `picks[strategy]` is `[S, R, B]`, rows of the pool that was passed in, best first.
-    first: rows that were labeled first, `[S, F]`, the same for every strategy.
+    first: rows that were labeled first, `[S, F]`, the same for every strategy; -1 for a seed
+      without a finished run.
     hparams: `hparams[strategy][field]` is `[S, R + 1]`, what each fit used.
     seconds: `seconds[strategy]["tell"]` and `["ask"]` are `[S, R + 1]`; the last `ask` is NaN.
       Runs side by side wait for one another.
     failed: `failed[strategy, seed]` says in which round a run failed, and why.
     config: the arguments, as they are written to a folder.
+    about: names of the parts, sizes, and versions in `about["made_with"]`; only noted.
     """
 
     strategies: tuple[str, ...]
@@ -44,6 +46,20 @@ class Results:
     seconds: dict[str, dict[str, np.ndarray]]
     failed: dict[tuple[str, int], str]
     config: dict[str, Any]
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def read(folder: Any) -> "Results":
+        """The runs that `simulate(..., folder=folder)` kept, read back from disk.
+
+        A run that failed or was never finished is NaN, and `failed` says why.
+
+        Raises:
+          BadCheckpoint: it is no folder of a simulation, or holds no finished run.
+        """
+        from bayesal._simulate._gathered import read
+
+        return read(folder)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -163,9 +179,9 @@ class Results:
                 ]
             )
         start, end = self.labels[0], self.labels[-1]
+        seeds = _shown.counted(len(self.seeds), "seed")
         title = (
-            f"{counted(len(self.seeds), 'seed')}, {start} to {end} labels; means over seeds, the "
-            f"figures after {end} labels"
+            f"{seeds}, {start} to {end} labels; means over seeds, the figures after {end} labels"
         )
         return "\n".join([title, *_aligned(lines)])
 
@@ -204,6 +220,50 @@ class Results:
         from bayesal import plots
 
         return plots.learning_curves(self, ax, metric=metric, target=target)
+
+    def report(
+        self,
+        path: Any,
+        *,
+        target: float | Sequence[float] | None = None,
+        metric: str | None = None,
+        pool: Any = None,
+        labels: Any = None,
+        pictures: Mapping[str, Any] | None = None,
+        title: str = "Active-learning comparison",
+    ) -> Path:
+        """Write one self-contained HTML file: verdict, curves, calibration, picks, tables, set-up.
+
+        The file loads nothing and runs no script. Needs matplotlib.
+
+        Args:
+          path: the file, such as "report.html". An existing file is replaced.
+          target: a level of `metric`, or several, for the labels each strategy needs. Default: the
+            highest level that every finished run reached.
+          metric: what is compared; default the first.
+          pool: the examples that the runs picked from. Rows of image shape, `[N, h, w]` or
+            `[N, h, w, 3]`, are shown as thumbnails; so are flat rows of a square length, if
+            neighboring numbers resemble each other as pixels do.
+          labels: the label of each row of the pool.
+          pictures: further pictures, caption -> matplotlib's axes or figure.
+          title: the heading.
+        Returns:
+          The path.
+        Raises:
+          ImportError: matplotlib is not installed. UnknownName, OutOfRange: naming the argument.
+        """
+        from bayesal import _report
+
+        return _report.write(
+            self,
+            Path(path),
+            target=target,
+            metric=metric,
+            pool=pool,
+            labels=labels,
+            pictures=pictures or {},
+            title=title,
+        )
 
 
 def _mean(values: np.ndarray) -> str:

@@ -1,23 +1,25 @@
 """`simulate`: strategies x seeds, side by side, with progress, and kept in a folder."""
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import threading
 from collections.abc import Callable
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from bayesal import _checks, _chunks, _compiling
+from bayesal import _checks, _chunks, _compiling, _shown
 from bayesal._simulate import _described as described
 from bayesal._simulate import _folder as folders
 from bayesal._simulate import _vectorized as together
 from bayesal._simulate._figures import Figures, figures
+from bayesal._simulate._gathered import gathered
 from bayesal._simulate._plan import Plan, named_strategies, plan, seed_numbers
-from bayesal._simulate._progress import Progress, Screen, counted
+from bayesal._simulate._progress import Progress, Screen
 from bayesal._simulate._results import Results
 from bayesal._simulate._runs import Failure, Run, run
 from bayesal._warnings import collected, warn
@@ -74,8 +76,9 @@ def simulate(
         calibrator also before the temperature, as `nll_before`. Accuracy, balanced accuracy and F1
         are those at temperature 1.
       retune, calibrate, hparams, num_draws, num_folds, groups, update: as of `bayesal.learner`.
-      folder: where finished runs are kept. The next call with the same arguments runs only what is
-        missing or has failed; strategies and seeds may be added.
+      folder: where finished runs are kept, and `report.html` of all of them (needs matplotlib). The
+        next call with the same arguments runs only what is missing or has failed; strategies and
+        seeds may be added.
       keep: called as `keep(record, state, selection)` after every fit, from the run's thread;
         `selection` is what is asked next, None at the end.
       threads: runs side by side. Default: one per core on CPU, at most 4; one on accelerators.
@@ -122,18 +125,24 @@ def simulate(
     named, numbers = named_strategies(strategies), seed_numbers(seeds)
     _numbers(rounds, size, keep)
     workers = _workers(threads)
-    start = f"{len(named)} strategies x {counted(len(numbers), 'seed')}, compiling first (seconds)"
+    start = _start(len(named), len(numbers))
     fits = len(named) * len(numbers) * (rounds + 1)
     with _compiling.silence(), Screen(fits, rounds, start, progress) as screen:
         planned = plan(named, pool, labels, test, posterior, numbers, rounds, size, first, options)
         if vectorized:
             together.possible(planned)
         shown = figures(metrics, planned)
-        config = _config(planned, options, shown) | {"vectorized": bool(vectorized)}
-        digests = {name: described.digest(strategy) for name, strategy in named.items()}
-        where = folders.opened(folder, folders.record(config, digests))
+        record = _record(planned, options, shown, bool(vectorized))
+        where = folders.opened(folder, record)
         runs = _all_runs(planned, shown, where, keep, workers, screen, vectorized)
-    return _results(planned, runs, config)
+    results = _results(planned, runs, record)
+    _report(where.path, pool, labels, silent=progress is False)
+    return results
+
+
+def _start(strategies: int, seeds: int) -> str:
+    """The first line of progress."""
+    return f"{strategies} strategies x {_shown.counted(seeds, 'seed')}, compiling first (seconds)"
 
 
 Runs = dict[tuple[str, int], Run | Failure]
@@ -234,6 +243,15 @@ def _workers(threads: int | None) -> int:
     return min(os.cpu_count() or 1, 4) if _chunks.on_cpu() else 1
 
 
+def _record(
+    plan: Plan, options: dict[str, Any], figures: Figures, vectorized: bool
+) -> dict[str, Any]:
+    """What a folder's `config.json` holds."""
+    digests = {name: described.digest(strategy) for name, strategy in plan.strategies.items()}
+    config = _config(plan, options, figures) | {"vectorized": vectorized}
+    return folders.record(config, digests, _about(plan, options))
+
+
 def _config(plan: Plan, options: dict[str, Any], figures: Figures) -> dict[str, Any]:
     """What must agree for runs to be comparable. First labels are compared run by run."""
     hparams = options["hparams"] or usual(plan.posterior)
@@ -257,7 +275,40 @@ def _config(plan: Plan, options: dict[str, Any], figures: Figures) -> dict[str, 
     }
 
 
-def _results(plan: Plan, runs: Runs, config: dict[str, Any]) -> Results:
+def _about(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+    """What people want to know of a simulation besides: names and sizes."""
+    x = plan.data.x
+    row = x[0] if hasattr(x, "dtype") else x.take(np.zeros(1, np.int32))[0]
+    rows = jax.tree.leaves(plan.data.test_y)[0].shape[0]
+    return {
+        "posterior": described.called(plan.posterior),
+        "retune": described.called(options["retune"]),
+        "calibrate": described.called(options["calibrate"]),
+        "strategies": {name: described.called(s) for name, s in plan.strategies.items()},
+        "pool": f"{len(plan.data.rows):,} rows of shape {tuple(row.shape)}",
+        "test": f"{rows:,} rows",
+        "classes": plan.classes,
+    }
+
+
+def _report(folder: Path | None, pool: Any, labels: Any, silent: bool) -> None:
+    """`report.html` of all that a folder holds. No fault here may cost the results."""
+    if folder is None:
+        return
+    quiet = _compiling.silence() if silent else contextlib.nullcontext()
+    try:
+        with quiet, _compiling.said("writing the report", "writing the report"):
+            Results.read(folder).report(folder / "report.html", pool=pool, labels=labels)
+    except ImportError as error:
+        warn(f"no report was written to `folder`: {error}")
+    except Exception as error:
+        warn(
+            f"no report was written to `folder` ({type(error).__name__}: {error}). The runs are "
+            "complete: `bayesal.Results.read(folder).report(path)` tries again."
+        )
+
+
+def _results(plan: Plan, runs: Runs, record: dict[str, Any]) -> Results:
     """The runs as arrays, and a warning for those that failed."""
     failures = [found for found in runs.values() if isinstance(found, Failure)]
     if len(failures) == len(runs):
@@ -269,38 +320,10 @@ def _results(plan: Plan, runs: Runs, config: dict[str, Any]) -> Results:
             + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
             + ". See `Results.failed`.",
         )
-    model = next(found for found in runs.values() if isinstance(found, Run))
-    stacked = partial(_stacked, plan, runs, model)
-    return Results(
-        strategies=tuple(plan.strategies),
-        seeds=plan.seeds,
-        labels=plan.labels,
-        curves=stacked(lambda run: run.values),
-        picks={name: p["picks"] for name, p in stacked(lambda run: {"picks": run.picks}).items()},
-        first=plan.data.rows[plan.first],
-        hparams=stacked(lambda run: run.hparams),
-        seconds=stacked(lambda run: run.seconds),
-        failed={(f.strategy, f.seed): str(f) for f in failures},
-        config=config,
+    return gathered(
+        tuple(plan.strategies),
+        plan.seeds,
+        {job: found for job, found in runs.items() if isinstance(found, Run)},
+        {(f.strategy, f.seed): str(f) for f in failures},
+        record,
     )
-
-
-def _stacked(
-    plan: Plan,
-    runs: Runs,
-    model: Run,
-    read: Callable[[Run], dict[str, np.ndarray]],
-) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays `[S, ...]` by strategy and name; a run that failed is NaN, or -1."""
-
-    def of(name: str, seed: int, key: str) -> np.ndarray:
-        found = runs[name, seed]
-        if isinstance(found, Run):
-            return read(found)[key]
-        like = read(model)[key]
-        return np.full(like.shape, -1 if like.dtype.kind == "i" else np.nan, like.dtype)
-
-    return {
-        name: {key: np.stack([of(name, seed, key) for seed in plan.seeds]) for key in read(model)}
-        for name in plan.strategies
-    }
