@@ -28,20 +28,23 @@ LAYERS = (
     {"plots"},
     {"tasks", "testing", "_simulate"},
     {"campaign"},
+    {"service"},
+    {"cli"},
+    {"__main__"},
     {"__init__"},
 )
 MAY_IMPORT = {
     room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms
 }
 
-# A package's places; `()` is nowhere: scikit-learn's models are asked by their verbs.
+# A package's places. scikit-learn's models are asked by their verbs; its digits are a demo.
 THIRD_PARTY = {
     "flax": ("bayesal/networks/",),
     "optax": ("bayesal/_training.py",),
     "numpyro": ("bayesal/posteriors/",),
     "equinox": ("bayesal/networks/",),
     "torch": ("bayesal/predictive/",),
-    "sklearn": (),
+    "sklearn": ("bayesal/cli/",),
     "matplotlib": ("bayesal/plots/",),
     "sqlalchemy": ("bayesal/campaign/",),
 }
