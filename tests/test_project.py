@@ -35,21 +35,24 @@ LAYERS = (
     {"_report"},
     {"tasks", "testing", "_simulate"},
     {"campaign"},
-    {"integrations"},
+    {"integrations", "service"},
+    {"cli"},
+    {"__main__"},
     {"__init__"},
 )
 MAY_IMPORT = {
     room: {room}.union(*LAYERS[:level]) for level, rooms in enumerate(LAYERS) for room in rooms
 }
 
-# A package's places. Models of scikit-learn, modAL and small-text are asked by their verbs.
+# A package's places. Models of scikit-learn, modAL and small-text are asked by their verbs;
+# scikit-learn's digits are a demo of the command line.
 THIRD_PARTY = {
     "flax": ("bayesal/networks/",),
     "optax": ("bayesal/_training.py",),
     "numpyro": ("bayesal/posteriors/",),
     "equinox": ("bayesal/networks/",),
     "torch": ("bayesal/predictive/",),
-    "sklearn": ("bayesal/integrations/",),
+    "sklearn": ("bayesal/integrations/", "bayesal/cli/"),
     "skactiveml": ("bayesal/integrations/skactiveml.py",),
     "baal": ("bayesal/integrations/baal.py",),
     "argilla": ("bayesal/integrations/argilla.py",),
