@@ -58,6 +58,8 @@ THIRD_PARTY = {
     "argilla": ("bayesal/integrations/argilla.py",),
     "matplotlib": ("bayesal/plots/",),
     "sqlalchemy": ("bayesal/campaign/",),
+    "starlette": ("bayesal/service/",),
+    "uvicorn": ("bayesal/service/",),
 }
 LATE = (
     "matplotlib",
@@ -398,7 +400,8 @@ def test_wheel_and_sdist_would_hold_the_right_files():
     from hatchling.builders.wheel import WheelBuilder
 
     wheel = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
-    assert wheel == {*sources("bayesal"), "bayesal/py.typed"}
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "bayesal/service/static").iterdir()}
+    assert wheel == {*sources("bayesal"), "bayesal/py.typed", *pages}
     sdist = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
     assert {"LICENSE", "README.md", "pyproject.toml", "tests/test_project.py"} <= sdist
     assert set(sources("bayesal", "tests", "experiments")) <= sdist

@@ -100,7 +100,7 @@ def of_rows(connection: Connection, rows: Sequence[int]) -> list[Item]:
     total = count(connection)
     for row in rows:
         if not 0 <= row < total:
-            raise errors.WrongIndex("rows", f"there is no row {row} among {total}.", [row])
+            raise errors.WrongIndex("rows", f"there is no row {row} among {total}.")
     found = connection.execute(select(schema.ITEMS).where(schema.ITEMS.c.row.in_(rows)))
     by_row = {item.row: item for item in found}
     shown = lambda text: None if text is None else json.loads(text)

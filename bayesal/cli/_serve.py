@@ -22,7 +22,7 @@ def serve(options: Namespace) -> None:
     """Serve campaigns until Ctrl-C; the service prints the start links."""
     if bool(options.stores) == (options.demo is not None):
         options.parser.error("pass stores, or --demo digits alone to try it")
-    from bayesal import service  # type: ignore[attr-defined]  # before a campaign is made
+    from bayesal import service  # before a campaign is made
 
     people, owners = options.annotators or [], options.owners or []
     if options.demo is not None:
