@@ -15,11 +15,11 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 # LAPACK's threads wait for one another on busy cores: a triangular solve of 60 x 60 took 8 ms there instead of 0.04 (fits of Gaussian processes).
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all postgres bench lint docs venv clean
+.PHONY: help demo test test-all test-browser postgres bench lint docs venv clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | test-all | bench | lint | docs | venv | clean"
+	@echo "make demo | test | test-all | test-browser | bench | lint | docs | venv | clean"
 
 demo: $(VENV)/.demo
 	@$(BIN) -m experiments.digits $(ARGS)
@@ -31,6 +31,13 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test postgres
 	@$(BIN) -m pytest -n 2 --dist loadfile -m "" $(ARGS)
+
+# Chromium from the system's packages, where that is possible; without it these tests are skipped, and say so.
+test-browser: $(VENV)/.test
+	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq chromium chromium-driver >/dev/null 2>&1; } \
+		|| echo "Chromium is not installed and cannot be installed here (Debian: apt install chromium chromium-driver): its tests are skipped."
+	@$(BIN) -m pytest -m browser tests/service/test_browser.py $(ARGS)
 
 # A PostgreSQL for the tests of campaigns, from the system's packages; without it they are skipped, and say so.
 postgres:

@@ -15,7 +15,6 @@ from bayesal import errors
 from bayesal.campaign import _schema as schema
 
 WAIT = 30.0  # seconds that a writer waits for another one
-MAGIC = b"SQLite format 3\x00"
 
 
 class Store(NamedTuple):
@@ -70,7 +69,7 @@ def connected(place: Any, clock: Callable[[], float] = time.time, *, new: bool) 
             _known(store, place, tables)
     except sqlalchemy.exc.DatabaseError as error:
         raise errors.BadStore(
-            "store", f"{_spoken(place)} cannot be used as a store: {error.orig}."
+            "store", f"{_spoken(place)} cannot be used as a store ({error.orig})."
         ) from error
     return store
 
@@ -98,17 +97,11 @@ def _engine(place: str, new: bool) -> Engine:
             if new
             else f"there is no campaign at {path}. campaign.create makes one.",
         )
-    if not new and not _is_sqlite(path):
-        raise errors.BadStore("store", f"{path} is no SQLite file, so no campaign of bayesal.")
+    # Never open the file by other means: closing it would drop SQLite's locks of this process.
     engine = sqlalchemy.create_engine(f"sqlite:///{path}", connect_args={"timeout": WAIT})
     event.listen(engine, "connect", _prepared)
     event.listen(engine, "begin", _begun)
     return engine
-
-
-def _is_sqlite(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def _prepared(connection: sqlite3.Connection, _record: Any) -> None:

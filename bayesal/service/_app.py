@@ -139,6 +139,7 @@ def _routes(by_name: dict[str, Desk], owners: Sequence[str]) -> list[Route]:
     return [
         Route("/", home),
         Route("/health", _health),
+        Route("/favicon.ico", _no_icon),
         Route("/static/{file}", _file),
         page("/c/{name}/", "label.html"),
         page("/c/{name}/progress.html", "progress.html"),
@@ -348,6 +349,10 @@ def _state(desk: Desk) -> dict[str, Any] | None:
 
 async def _health(_: Request) -> Response:
     return JSONResponse({"status": "UP"})
+
+
+async def _no_icon(_: Request) -> Response:
+    return Response(status_code=204)
 
 
 async def _file(request: Request) -> Response:

@@ -106,7 +106,7 @@ async def _process(campaign: Campaign) -> AsyncIterator[Look]:
 
     async def start() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bayesal.service._worker"),
+            *(sys.executable, "-c", "from bayesal.service._worker import main; main()"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},

@@ -1,9 +1,10 @@
-"""Rounds, computed away from the people who answer: `python -m bayesal.service._worker`.
+"""Rounds, computed away from the people who answer.
 
 A process of its own. A thread would share Python's one lock with the requests, and tracing a
 program for JAX holds it for hundreds of milliseconds.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -41,6 +42,8 @@ def look(campaign: Campaign, say: Callable[[State], None]) -> None:
             if campaign.step() is None and campaign.due().ready:
                 return  # another process computes it
         say(_state(due))
+    except BrokenPipeError:  # the server has ended
+        raise
     except Exception as error:  # whatever a recipe's functions raise: people go on
         logging.getLogger("bayesal").exception("the round could not be computed")
         say(_state(campaign.due(), error=in_words(error)))
@@ -79,10 +82,7 @@ def main() -> None:
         print(json.dumps(state and state._asdict()), file=out, flush=True)
 
     campaign = campaigns.open(sys.stdin.readline().strip())
-    for _ in sys.stdin:  # ends with the server, however that ends
-        look(campaign, say)
-        say(None)
-
-
-if __name__ == "__main__":
-    main()
+    with contextlib.suppress(BrokenPipeError):
+        for _ in sys.stdin:  # ends with the server, however that ends
+            look(campaign, say)
+            say(None)

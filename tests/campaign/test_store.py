@@ -1,6 +1,7 @@
 """Stores that are none, and input that is refused: nothing is written, and the message says why."""
 
 import sqlite3
+import subprocess
 import sys
 
 import numpy as np
@@ -14,7 +15,7 @@ def test_what_is_no_store(tmp_path):
     with pytest.raises(errors.BadStore, match="there is no campaign at"):
         campaign.open(tmp_path / "c.db")
     (tmp_path / "text.db").write_text("hello, this is a letter and no database at all")
-    with pytest.raises(errors.BadStore, match="is no SQLite file"):
+    with pytest.raises(errors.BadStore, match="file is not a database"):
         campaign.open(tmp_path / "text.db")
     sqlite3.connect(tmp_path / "other.db").execute(
         "create table meta (key, value)"
@@ -68,6 +69,19 @@ def test_damaged_numbers_are_refused(store):
     connection.close()
     with pytest.raises(errors.BadPool, match="are damaged"):
         campaign.open(store).pool()
+
+
+def test_opening_a_store_twice_keeps_the_locks_of_the_first(store, running):
+    """To open and close the file by other means would drop SQLite's locks of this process, and
+    another process would write in the middle of a transaction.
+    """
+    write = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('begin immediate')"
+    )
+    with running.store.writing():
+        campaign.open(store)
+        other = subprocess.run([sys.executable, "-c", write, str(store)], capture_output=True)
+    assert b"database is locked" in other.stderr
 
 
 @pytest.mark.parametrize(

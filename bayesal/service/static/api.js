@@ -130,8 +130,9 @@ export function beliefs(belief, classes, most = 3) {
   const order = belief.map((p, i) => [p, classes[i]]).sort((a, b) => b[0] - a[0]).slice(0, most);
   return el("ul", { class: "bars" }, ...order.map(([p, name]) => bar(name, p, percent(p))));
 }
+
 export function bar(name, share, text) {
   const fill = el("span", { class: "fill" });
-  fill.style.inlineSize = percent(share);
+  fill.style.inlineSize = `${100 * share}%`;
   return el("li", {}, el("span", { class: "name" }, name), el("span", { class: "track" }, fill), el("span", { class: "amount" }, text));
 }

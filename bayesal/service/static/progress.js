@@ -14,7 +14,7 @@ function svg(name, attributes, ...inside) {
 
 // Lines over the number of labels. A series is {name, kind, points: [x, y, low, high]}.
 function chart(title, series, low, high, word) {
-  const [W, H, left, right, top, bottom] = [640, 250, 52, 12, 12, 40];
+  const [W, H, left, right, top, bottom] = [640, 250, 72, 12, 12, 44];
   const xs = series.flatMap((one) => one.points.map((point) => point[0]));
   const most = Math.max(...xs, 1);
   const x = (value) => left + (value / most) * (W - left - right);
