@@ -15,14 +15,18 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 # LAPACK's threads wait for one another on busy cores: a triangular solve of 60 x 60 took 8 ms there instead of 0.04 (fits of Gaussian processes).
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all test-browser postgres bench lint docs venv clean
+.PHONY: help demo label test test-all test-browser postgres bench lint docs venv clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | test-all | test-browser | bench | lint | docs | venv | clean"
+	@echo "make demo | label | test | test-all | test-browser | bench | lint | docs | venv | clean"
 
 demo: $(VENV)/.demo
 	@$(BIN) -m experiments.digits $(ARGS)
+
+# A labeling page with digits to try it on, in a browser of yours.
+label: $(VENV)/.demo
+	@$(BIN) -m bayesal serve --demo digits $(ARGS)
 
 # Most of the time is compiling; `test-all` optimizes as users' programs do.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false

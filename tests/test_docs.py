@@ -39,6 +39,7 @@ GIVES = {
     "preferences": lambda names: names["agreement"] > 0.6,
     "calibrate": lambda names: 0.83 < names["coverage"] < 0.97,
     "annotators": lambda names: names["accuracy"] > 0.9 and names["asked"].new.any(),
+    "campaigns": lambda names: len(names["labels"]) == 60 and names["running"].due().round == 3,
     "foreign": lambda names: len(set(names["batch"].indices.tolist())) == 10,
     "integrations": lambda names: (
         names["draws"].shape == (50, 100, 10)
