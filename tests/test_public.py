@@ -19,7 +19,7 @@ from bayesal import types as types_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "api.md"
-MOST = 275  # names that are no modules; before the house was rebuilt there were 314
+MOST = 279  # names that are no modules; before the house was rebuilt there were 314
 
 CONSTANTS = {
     id(

@@ -2,7 +2,7 @@
 out; higher = more worth labeling.
 """
 
-from bayesal.scores import combine, multilabel, probit, regression
+from bayesal.scores import combine, foreign, multilabel, probit, regression
 from bayesal.scores._classification import (
     bald,
     decompose,
@@ -27,6 +27,7 @@ __all__ = [
     "epig",
     "expected_entropy",
     "expected_model_change",
+    "foreign",
     "information_density",
     "least_confidence",
     "margin",
