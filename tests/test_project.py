@@ -193,6 +193,11 @@ def too_long(path: str) -> Iterator[str]:
                 yield f"{path}:{node.lineno}: {node.name} has {lines} lines"
 
 
+def test_files_of_tests_have_names_of_their_own():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)  # pytest imports them by name alone
+
+
 @pytest.mark.parametrize("path", sources("bayesal"))
 def test_imports_follow_the_layers(path):
     assert not layer_faults(path, (ROOT / path).read_text(encoding="utf-8"))
