@@ -326,7 +326,7 @@ def test_what_is_called_through_make_is_there():
     assert phony == defined
     steps = read_yaml(".github/workflows/ci.yml")["jobs"]["check"]["steps"]
     called = make_targets("\n".join(step.get("run", "") for step in steps))
-    assert called == {"lint", "docs", "test"}
+    assert called == {"lint", "docs", "test", "test-browser"}
     assert called == make_targets((ROOT / ".ci/run").read_text(encoding="utf-8")) - {"test-all"}
     for page in ("README.md", "CONTRIBUTING.md", ".github/pull_request_template.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
