@@ -72,11 +72,15 @@ def serve(
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise errors.OutOfRange(
             "port", f"cannot listen at {host}, port {port}: {error}. Pass another port, or 0."
         ) from error
+    # asyncio does so only for sockets of its own. Without it each answer waits 40 ms for the
+    # client's delayed acknowledgment; connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _address(host: str, port: int) -> str:

@@ -302,6 +302,11 @@ def test_apps_that_cannot_be(toy):
         service.serve("nowhere.db")
 
 
+def test_answers_do_not_wait_for_acknowledgments():
+    with service._serve._listening("127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.slow
 def test_rounds_are_computed_in_a_process_of_their_own(tmp_path):
     toy = made(tmp_path, "apart")
