@@ -65,7 +65,10 @@ def test_the_wheel_holds_the_package_and_no_more(built):
         text = file.read(metadata).decode()
     package = {n for n in names if ".dist-info/" not in n}
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "bayesal").rglob("*.py")}
-    assert package == {*sources, "bayesal/py.typed"}
+    pages = {
+        f"bayesal/service/static/{p.name}" for p in (ROOT / "bayesal/service/static").iterdir()
+    }
+    assert package == {*sources, "bayesal/py.typed", *pages}
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
     assert "Requires-Python: >=3.11\n" in text and "License-Expression: MIT\n" in text
     assert (ROOT / "README.md").read_text(encoding="utf-8").strip() in text
